@@ -1,0 +1,57 @@
+# Every target sets up what it needs. Variables narrow or widen the work:
+#   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.installed
+MODALITY ?=
+TRACK ?= demo
+PRETEXT ?=
+TASK ?=
+SEEDS ?=
+GPUS ?= 1
+DATA ?= data
+CORPUS ?=
+PRECISION ?=
+SKIP_UNREADABLE ?=
+RESULTS ?= results/local
+
+SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --task "$(TASK)" --gpus "$(GPUS)" \
+	--data "$(DATA)" --results "$(RESULTS)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORPUS),--corpus $(CORPUS)) \
+	$(if $(PRECISION),--precision $(PRECISION))
+
+.PHONY: bench plan test check site verify data doctor setup clean
+.DEFAULT_GOAL := bench
+
+bench: $(READY)
+	@PRETEXT_BENCH_COMMAND='make bench $(MAKEOVERRIDES)' $(PY) -m benchmark run $(SELECT) $(if $(SKIP_UNREADABLE),--skip-unreadable)
+
+plan: $(READY)
+	@$(PY) -m benchmark plan $(SELECT)
+
+test: $(READY)
+	$(PY) -m pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+site: $(READY)
+	@$(PY) -m leaderboards build --results "$(RESULTS)"
+
+verify: $(READY)
+	@$(PY) -m leaderboards verify --results "$(RESULTS)"
+
+data: $(READY)
+	@$(PY) -m benchmark data "$(TASK)" --data "$(DATA)"
+
+doctor: $(READY)
+	@$(PY) -m benchmark doctor --data "$(DATA)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt benchmark/install.py
+	@$(PYTHON) benchmark/install.py $(VENV)
+
+clean:
+	rm -rf $(VENV) .cache

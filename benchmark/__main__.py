@@ -1,0 +1,208 @@
+"""The command line: parses, calls, prints. No logic."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tasks
+from benchmark import doctor as checks
+from benchmark import machine, plan, registry, tracks
+from benchmark.recipe import Runtime
+from tasks.base import DataError
+
+app = typer.Typer(
+    help="Pretext Bench: pretrain every pretext on every modality, probe the frozen encoders, rank them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Modality = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
+Track = Annotated[str, typer.Option(help=f"Budget: {', '.join(tracks.TRACKS)}, or <track>-images.")]
+Pretext = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
+TaskNames = Annotated[str, typer.Option("--task", help="Comma-separated; empty: those that go with the corpus.")]
+Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
+Gpus = Annotated[int, typer.Option(help="Data-parallel processes (gloo on a machine without GPU).")]
+Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
+CorpusName = Annotated[str | None, typer.Option("--corpus", help="phantom, open or local; default: by what is found.")]
+Results = Annotated[Path, typer.Option(help="Store of finished work.")]
+Cache = Annotated[Path, typer.Option(help="Image stores, features, checkpoints; may be deleted.")]
+Boards = Annotated[Path, typer.Option(help="Where pages are written.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16; default: bf16 where a GPU is visible.")]
+Threads = Annotated[int | None, typer.Option(help="Torch threads per process.")]
+Skip = Annotated[bool, typer.Option(help="Leave unreadable images out, and record it.")]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _wanted(
+    modality: str, track: str, pretext: str, task: str, seeds: int | None, corpus: str | None, precision: str | None
+) -> plan.Wanted:
+    wanted = plan.Wanted(
+        modalities=_listed(modality) or tasks.modalities(),
+        track=track,
+        pretexts=_listed(pretext) or registry.names("pretexts"),
+        tasks=_listed(task),
+        seeds=seeds,
+        corpus=corpus,
+        precision=precision or ("bf16" if machine.gpus() else "fp32"),
+    )
+    plan.validate(wanted)
+    return wanted
+
+
+def _studies(wanted: plan.Wanted, data: Path) -> list[plan.Study]:
+    if data != Path("data") and not data.is_dir():
+        raise DataError(f"{data}: no such folder; point DATA at the folder that holds the datasets")
+    studies = [plan.survey(wanted, modality, data) for modality in wanted.modalities]
+    for study in studies:
+        for name, reason in study.absent.items():
+            typer.echo(f"{study.modality}/{name}: {reason}")
+        for name, found in study.tasks.items():
+            expected, count = found.task.expected, len(found.samples)
+            if expected and count < expected:
+                typer.echo(f"{study.modality}/{name}: partial, {count:,} of {expected:,} images")
+    return studies
+
+
+@app.command()
+def run(
+    modality: Modality = "",
+    track: Track = "demo",
+    pretext: Pretext = "",
+    task: TaskNames = "",
+    seeds: Seeds = None,
+    gpus: Gpus = 1,
+    data: Data = Path("data"),
+    corpus: CorpusName = None,
+    results: Results = Path("results/local"),
+    cache: Cache = Path(".cache"),
+    boards: Boards = Path("leaderboards/local"),
+    precision: Precision = None,
+    threads: Threads = None,
+    skip_unreadable: Skip = False,
+) -> None:
+    """Compute what is missing, then write and print the leaderboard."""
+    wanted = _wanted(modality, track, pretext, task, seeds, corpus, precision)
+    runtime = Runtime(
+        data=data,
+        results=results,
+        cache=cache,
+        processes=gpus,
+        threads=threads,
+        skip_unreadable=skip_unreadable,
+    )
+    studies = _studies(wanted, data)
+    _refuse_full_disk(wanted, studies, runtime)
+    from benchmark.run import bench
+
+    outcome = bench(wanted, studies, runtime, tracks.get(track).stored_pixels, typer.echo)
+    for label in outcome.diverged:
+        typer.echo(f"{label}: diverged, not probed")
+    from leaderboards import render
+
+    absent = {study.modality: study.absent for study in studies}
+    for board in render.stored(results, absent):
+        if board.track == track and board.modality in wanted.modalities:
+            typer.echo("")
+            typer.echo(render.compact(board))
+    pages = render.build(results, boards, absent)
+    typer.echo(f"\n{outcome.computed} cells computed, {outcome.present} were there already.")
+    typer.echo(f"leaderboard: {(boards / 'index.html').resolve()} (and {len(pages) - 1} pages beside it)")
+
+
+def _refuse_full_disk(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime) -> None:
+    missing = [job for study in studies for job in plan.jobs(wanted, study, runtime.results, {})[0]]
+    needed = plan.cost(missing, studies, wanted.track, runtime).disk
+    free = machine.free_disk(runtime.cache.absolute())
+    if needed > free:
+        raise DataError(
+            f"{runtime.cache}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, or set --cache and --results"
+        )
+
+
+@app.command("plan")
+def plan_(
+    modality: Modality = "",
+    track: Track = "demo",
+    pretext: Pretext = "",
+    task: TaskNames = "",
+    seeds: Seeds = None,
+    gpus: Gpus = 1,
+    data: Data = Path("data"),
+    corpus: CorpusName = None,
+    results: Results = Path("results/local"),
+    cache: Cache = Path(".cache"),
+    precision: Precision = None,
+) -> None:
+    """Print the missing cells with estimated FLOPs, time, memory and disk. Does nothing."""
+    wanted = _wanted(modality, track, pretext, task, seeds, corpus, precision)
+    runtime = Runtime(data=data, results=results, cache=cache, processes=gpus)
+    studies = _studies(wanted, data)
+    missing, present = [], 0
+    for study in studies:
+        jobs, there = plan.jobs(wanted, study, results, {})
+        missing += jobs
+        present += there
+    for job in missing:
+        recipe = job.recipe
+        kind = "twin" if recipe.budget == 0 else f"{recipe.budget:.2g} FLOPs, {tracks.steps(recipe):,} steps"
+        state = "trained" if job.trained else kind
+        asked = ", ".join(sorted({cell.task for cell in job.cells})) or "none"
+        typer.echo(
+            f"{recipe.modality:<11} {recipe.pretext:<8} seed {recipe.seed}  {state:<28} {len(job.cells):>3} cells: {asked}"
+        )
+    cost = plan.cost(missing, studies, track, runtime)
+    cells = sum(len(job.cells) for job in missing)
+    runs = sum(not job.trained and job.recipe.budget > 0 for job in missing)
+    typer.echo(f"{present} cells are there already; {cells} missing, {runs} runs to pretrain")
+    typer.echo(
+        f"about {cost.flops:.2g} training FLOPs, {cost.seconds / 60:.0f} minutes ({cost.basis}), "
+        f"{cost.memory / 1e9:.1f} GB of memory, {cost.disk / 1e9:.2f} GB of disk"
+    )
+
+
+@app.command()
+def doctor(data: Data = Path("data"), cache: Cache = Path(".cache")) -> None:
+    """Say what works on this machine, and what to do about what does not."""
+    failed = False
+    for check in checks.run(data, cache):
+        failed |= check.state == "fail"
+        typer.echo(f"{check.state:<5} {check.name}: {check.found}" + (f" -> {check.remedy}" if check.remedy else ""))
+    raise typer.Exit(code=1 if failed else 0)
+
+
+@app.command("data")
+def data_(
+    task: Annotated[str, typer.Argument(help="Comma-separated task names; empty: all.")] = "", data: Data = Path("data")
+) -> None:
+    """Say how a dataset is obtained, and check what is there."""
+    known = {name: modality for modality in tasks.modalities() for name in tasks.names(modality)}
+    for name in _listed(task) or tuple(known):
+        if name not in known:
+            raise tasks.unknown("task", name, tuple(known))
+        typer.echo(checks.describe(tasks.get(known[name], name), data) + "\n")
+
+
+def main() -> None:
+    """Errors of input are one clear line and exit code 2; Ctrl-C says how to go on."""
+    try:
+        app(standalone_mode=False)
+    except (DataError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        again = os.environ.get("PRETEXT_BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
+        print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

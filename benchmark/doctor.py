@@ -1,0 +1,97 @@
+"""What works on this machine, and what to do about what does not. Imports torch only inside its check."""
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import tasks
+from benchmark import machine
+from tasks import splits
+from tasks.base import DataError, NoData, Task
+
+NEEDED_DISK = 2e9  # bytes for stores, checkpoints and results of the laptop track
+
+
+class Check(NamedTuple):
+    state: Literal["ok", "note", "fail"]
+    name: str
+    found: str
+    remedy: str = ""
+
+
+def run(data: Path, cache: Path) -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    yield Check("ok" if good else "fail", "Python", version, "" if good else "install Python 3.11 or newer")
+    yield from _torch()
+    free = machine.free_disk(cache.absolute())
+    enough = free > NEEDED_DISK
+    yield Check(
+        "ok" if enough else "fail", "disk", f"{free / 1e9:.1f} GB free", "" if enough else "make room, or set --cache"
+    )
+    yield Check("ok", "processors", f"{machine.processors()} x {machine.cpu()}")
+    found = shutil.which("git")
+    yield Check("ok" if found else "note", "git", found or "missing", "" if found else "results will lack the commit")
+    for modality in tasks.modalities():
+        for name in tasks.names(modality):
+            task = tasks.get(modality, name)
+            if not task.synthetic:
+                yield _data(task, data)
+
+
+def _torch() -> Iterator[Check]:
+    if importlib.util.find_spec("torch") is None:
+        yield Check("fail", "torch", "not installed", "run `make setup`")
+        return
+    try:
+        import torch
+        import torchvision
+    except (ImportError, OSError, RuntimeError) as error:
+        yield Check("fail", "torch", str(error), "install torch and torchvision from the same source: `make setup`")
+        return
+    yield Check("ok", "torch", f"{torch.__version__}, torchvision {torchvision.__version__}")
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(i).total_memory
+            yield Check("ok", f"GPU {i}", f"{torch.cuda.get_device_name(i)}, {memory / 1e9:.0f} GB")
+    elif machine.gpus():
+        yield Check(
+            "fail", "GPU", f"{machine.gpus()[0]} is there, torch cannot use it", "install a driver for this torch"
+        )
+    else:
+        yield Check("note", "GPU", "none; training runs on the processors")
+
+
+def _data(task: Task, data: Path) -> Check:
+    name = f"data {task.modality}/{task.name}"
+    try:
+        samples = task.scan(data)
+        splits.assignments(task, samples)
+    except NoData:
+        return Check("note", name, f"not under {data}", f"make data TASK={task.name}")
+    except DataError as error:
+        return Check("fail", name, str(error), f"make data TASK={task.name}")
+    return Check("ok", name, _counts(task, len(samples), len({s.group for s in samples})))
+
+
+def _counts(task: Task, images: int, groups: int) -> str:
+    whole = f" of {task.expected:,} (partial)" if task.expected and images < task.expected else ""
+    return f"{images:,}{whole} images, {groups:,} groups ({task.group_kind})"
+
+
+def describe(task: Task, data: Path) -> str:
+    """A task's card for the terminal: what it asks, licence, how to get it, what is found under data."""
+    lines = [
+        f"{task.modality}/{task.name}: {task.title}",
+        f"  question  {task.question}",
+        f"  classes   {', '.join(task.classes)}",
+        f"  licence   {task.access.licence}",
+        f"  home      {task.access.home}",
+        f"  cite      {task.access.citation}",
+        *(f"  {number}. {step}" for number, step in enumerate(task.access.steps, 1)),
+    ]
+    check = _data(task, data)
+    return "\n".join([*lines, f"  here      {check.found}"])

@@ -1,0 +1,47 @@
+"""Several processes for one pretraining: torchrun, on GPUs (nccl) or CPU (gloo). Never `accelerate launch --cpu`, which
+can run one process without a word; the worker asserts the world size that was asked for."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmark.recipe import Recipe, Runtime, canonical, from_json
+
+
+def pretrain(recipe: Recipe, runtime: Runtime, label: str, synthetic: bool) -> None:
+    """Pretrain one recipe in `runtime.processes` processes of this machine. Raises RuntimeError if they fail."""
+    paths = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(runtime).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "job.json"
+        text = {"recipe": canonical(recipe), "runtime": paths, "label": label, "synthetic": synthetic}
+        job.write_text(json.dumps(text))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+        command += [str(runtime.processes), "-m", "benchmark.launch", str(job)]
+        code = subprocess.run(command, check=False).returncode
+    if code:
+        raise RuntimeError(f"{label}: the {runtime.processes} training processes ended with code {code}; see above")
+
+
+def worker(job: Path) -> None:
+    """One process of `pretrain`."""
+    from benchmark import corpus, data
+    from benchmark import pretrain as training
+
+    raw = json.loads(job.read_text())
+    recipe = from_json(raw["recipe"])
+    paths = {name: Path(raw["runtime"][name]) for name in ("data", "results", "cache")}
+    runtime = Runtime(**(raw["runtime"] | paths))
+    pinned = corpus.resolve(recipe.modality, recipe.corpus.name, runtime.data)
+    if pinned.corpus != recipe.corpus:
+        raise RuntimeError(
+            f"the corpus under {runtime.data} changed: {pinned.corpus.digest}, not {recipe.corpus.digest}"
+        )
+    images = data.open_images(pinned.members, recipe, runtime)
+    training.pretrain(recipe, runtime, images, raw["label"], raw["synthetic"])
+
+
+if __name__ == "__main__":
+    worker(Path(sys.argv[1]))

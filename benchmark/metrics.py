@@ -1,0 +1,240 @@
+"""The only judge: metrics over stored predictions, and their exact fast forms under group resampling.
+
+Pure functions of numpy arrays. `score` is one test set, `fold_score` a whole protocol, `fold_resampled` the same number
+under thousands of draws of group weights, without ever copying a sample: a confusion matrix is linear in the group
+counts, and an AUROC is bilinear in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+CHUNK = 4_000_000  # weights held at once while resampling, elements (32 MB)
+BILINEAR_LIMIT = 20_000_000  # elements of the cumulative counts that `auroc_bilinear` may hold (160 MB)
+
+
+def score(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
+    """The metric of labels (N,) in 0..C-1 and scores (N, C), higher meaning more likely; nan where it is undefined."""
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} should be (N,) and (N, C)")
+    if not len(labels):
+        return float("nan")
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise ValueError(f"labels {labels.min()}..{labels.max()} do not index {scores.shape[1]} columns of scores")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores hold values that are not finite")
+    return METRICS[metric](labels, scores)
+
+
+def fold_score(metric: str, labels: np.ndarray, scores: np.ndarray, repeat: np.ndarray, fold: np.ndarray) -> float:
+    """The metric per (repeat, fold), averaged over the folds of a repeat, then over repeats.
+
+    Scores of different folds come from different fits, so they are never pooled (Forman and Scholz 2010). A fold in
+    which the metric is undefined is left out of its repeat. A fixed protocol is one repeat of one fold.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    values = [[score(metric, labels[rows], scores[rows]) for rows in folds] for folds in _units(repeat, fold)]
+    return _mean([_mean(folds) for folds in values])
+
+
+def chance(metric: str, classes: int) -> float | None:
+    """Expected value of a guess; None for metrics whose chance level depends on the prevalences, so never pooled."""
+    return {"auroc": 0.5, "balanced_accuracy": 1 / classes}.get(metric)
+
+
+def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
+    return _accuracy(_confusions(labels, scores)).item()
+
+
+def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean recall over the classes that occur among the labels."""
+    return _balanced_accuracy(_confusions(labels, scores)).item()
+
+
+def macro_f1(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean F1 over the classes that occur among the labels or the predictions, as scikit-learn's default."""
+    return _macro_f1(_confusions(labels, scores)).item()
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve, ties counted half. Two classes: of column 1. More: one class against the rest, averaged
+    over the classes that have both positives and negatives; nan when none has."""
+    areas = []
+    for column in _columns(scores):
+        negatives, low, high = _places(labels == column, scores[:, column])
+        if len(low) and len(negatives):
+            areas.append((low.sum() + high.sum()) / (2 * len(low) * len(negatives)))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "auroc": auroc,
+    "balanced_accuracy": balanced_accuracy,
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bilinear:
+    """An AUROC as a function of G group weights w: w'Ww / ((w·p)(w·n)), per class K (one for a two-class task)."""
+
+    wins: np.ndarray  # (K, G, G): pairs won, ties half, by positives of group g against negatives of group h
+    positives: np.ndarray  # (K, G)
+    negatives: np.ndarray  # (K, G)
+
+    def draws(self, weights: np.ndarray) -> np.ndarray:
+        """AUROC per draw and class, (B, K), nan where a class has no positives or negatives; weights (B, G)."""
+        won = np.stack([np.einsum("bg,bg->b", weights @ wins, weights) for wins in self.wins], axis=1)
+        return _ratio(won, (weights @ self.positives.T) * (weights @ self.negatives.T))
+
+
+def auroc_bilinear(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> Bilinear:
+    """Count the pairs of every two groups once, so that bootstrap draws are matrix products; groups (N,) in 0..G-1."""
+    size, wins, positives, negatives = int(groups.max()) + 1, [], [], []
+    for column in _columns(scores):
+        positive = labels == column
+        order, low, high = _places(positive, scores[:, column])
+        below = np.zeros((len(order) + 1, size))  # negatives per group among the lowest j
+        below[np.arange(1, len(order) + 1), groups[~positive][order]] = 1
+        np.cumsum(below, axis=0, out=below)
+        won = np.zeros((size, size))
+        np.add.at(won, groups[positive], (below[low] + below[high]) / 2)
+        wins.append(won)
+        positives.append(np.bincount(groups[positive], minlength=size))
+        negatives.append(np.bincount(groups[~positive], minlength=size))
+    return Bilinear(wins=np.stack(wins), positives=np.stack(positives), negatives=np.stack(negatives))
+
+
+def resampled(
+    metric: str, labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The metric under every draw, exactly as if each sample were repeated by the weight of its group.
+
+    groups (N,) index the columns of weights (B, G). Returns values (B,), nan where undefined, and a flag per draw (B,):
+    a class that enters the metric on the full set does not enter it in this draw.
+    """
+    members, groups = np.unique(groups, return_inverse=True)
+    weights = weights[:, members]
+    if metric == "auroc":
+        areas = _auroc_draws(labels, scores, groups, weights)
+        defined = np.isfinite(areas)
+        full = sum(0 < np.count_nonzero(labels == column) < len(labels) for column in _columns(scores))
+        values = _ratio(np.where(defined, areas, 0).sum(1), defined.sum(1))
+        return values, defined.sum(1) < full
+    classes = scores.shape[1]
+    counts = weights @ _confusions(labels, scores, groups).reshape(len(members), -1)
+    counts = counts.reshape(-1, classes, classes)
+    lost = (counts.sum(2) > 0).sum(1) < len(np.unique(labels))
+    return CONFUSION_FORMS[metric](counts), lost
+
+
+def fold_resampled(
+    metric: str,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    repeat: np.ndarray,
+    fold: np.ndarray,
+    weights: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`fold_score` under every draw of group weights: values (B,), and a flag (B,) where some fold lost a class."""
+    repeats, lost = [], np.zeros(len(weights), dtype=bool)
+    for folds in _units(repeat, fold):
+        parts = [resampled(metric, labels[rows], scores[rows], groups[rows], weights) for rows in folds]
+        repeats.append(_mean_columns(np.stack([values for values, _ in parts])))
+        lost |= np.any([flags for _, flags in parts], axis=0)
+    return _mean_columns(np.stack(repeats)), lost
+
+
+def _auroc_draws(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC per draw and class (B, K): by the bilinear form where groups are few, else by weighted ranks."""
+    samples, size = len(labels), weights.shape[1]
+    if size**2 <= 50 * samples and size * samples <= BILINEAR_LIMIT:
+        return auroc_bilinear(labels, scores, groups).draws(weights)
+    columns, step = _columns(scores), max(1, CHUNK // max(samples, 1))
+    areas = np.empty((len(weights), len(columns)))
+    for k, column in enumerate(columns):
+        positive = labels == column
+        order, low, high = _places(positive, scores[:, column])
+        ups, downs = groups[positive], groups[~positive][order]
+        for start in range(0, len(weights), step):
+            block = weights[start : start + step]
+            below = np.zeros((len(block), len(order) + 1))  # weight of the lowest j negatives
+            np.cumsum(block[:, downs], axis=1, out=below[:, 1:])
+            up = block[:, ups]
+            won = np.einsum("bi,bi->b", up, below[:, low] + below[:, high]) / 2
+            areas[start : start + step, k] = _ratio(won, up.sum(1) * below[:, -1])
+    return areas
+
+
+def _columns(scores: np.ndarray) -> range:
+    """Columns that are ranked: the second of two, or every one."""
+    return range(1, 2) if scores.shape[1] == 2 else range(scores.shape[1])
+
+
+def _places(positive: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Order of the negatives by value, and for each positive how many of them lie below it, and below or level."""
+    order = np.argsort(values[~positive], kind="stable")
+    negatives = values[~positive][order]
+    return order, np.searchsorted(negatives, values[positive]), np.searchsorted(negatives, values[positive], "right")
+
+
+def _confusions(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Samples by group, label and prediction: (G, C, C)."""
+    classes = scores.shape[1]
+    groups = np.zeros(len(labels), dtype=int) if groups is None else groups
+    size = int(groups.max()) + 1
+    cells = (groups * classes + labels) * classes + scores.argmax(1)
+    return np.bincount(cells, minlength=size * classes**2).reshape(size, classes, classes).astype(float)
+
+
+def _accuracy(counts: np.ndarray) -> np.ndarray:
+    return _ratio(np.trace(counts, axis1=1, axis2=2), counts.sum((1, 2)))
+
+
+def _balanced_accuracy(counts: np.ndarray) -> np.ndarray:
+    return _mean_columns(_ratio(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)).T)
+
+
+def _macro_f1(counts: np.ndarray) -> np.ndarray:
+    hits = np.diagonal(counts, axis1=1, axis2=2)
+    return _mean_columns(_ratio(2 * hits, counts.sum(1) + counts.sum(2)).T)
+
+
+CONFUSION_FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # (B, C, C) -> (B,)
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_f1": _macro_f1,
+}
+
+
+def _units(repeat: np.ndarray, fold: np.ndarray) -> list[list[np.ndarray]]:
+    """Row indices of every fold of every repeat, in order."""
+    repeat, fold = np.asarray(repeat), np.asarray(fold)
+    return [
+        [np.flatnonzero((repeat == r) & (fold == f)) for f in np.unique(fold[repeat == r])] for r in np.unique(repeat)
+    ]
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Quotient, nan where the divisor is zero."""
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of the values that are defined; nan when none is."""
+    defined = [value for value in values if np.isfinite(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def _mean_columns(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of the values that are defined."""
+    defined = np.isfinite(values)
+    return _ratio(np.where(defined, values, 0).sum(0), defined.sum(0))

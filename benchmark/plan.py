@@ -1,0 +1,210 @@
+"""Which runs and cells are wanted, which are missing, and what they cost. Pure but for scanning folders; no torch."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import tasks
+from benchmark import corpus, machine, registry, results, tracks
+from benchmark.recipe import Cell, Recipe, Runtime, key, twin
+from tasks import splits
+from tasks.base import NoData, Sample, Task, identity
+
+READOUTS = ("patches", "native")
+NOMINAL_FLOPS = 40e9  # per core and second, used only before anything has been measured here
+NOMINAL_GPU_FLOPS = 60e12  # per GPU and second
+PROBE_SECONDS = 3.0  # per cell, a generous guess
+LIBRARIES_BYTES = 1.0e9  # resident size of a process that has imported everything
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user asked for. Names are checked by `validate`."""
+
+    modalities: tuple[str, ...]
+    track: str
+    pretexts: tuple[str, ...]
+    tasks: tuple[str, ...] = ()  # empty: those that go with the corpus
+    seeds: int | None = None  # None: the track's
+    corpus: str | None = None  # None: local where real data are found, else phantom
+    precision: str = "fp32"
+
+
+class TaskData(NamedTuple):
+    task: Task
+    samples: list[Sample]  # readable ones
+
+
+class Job(NamedTuple):
+    """One run (or twin), and the cells that still lack a result."""
+
+    recipe: Recipe
+    trained: bool  # the run is stored already
+    cells: list[Cell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One modality of a plan: its corpus, its tasks, and why others are absent."""
+
+    modality: str
+    pinned: corpus.Pinned | None
+    tasks: dict[str, TaskData] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)  # task -> reason
+
+
+def validate(wanted: Wanted) -> None:
+    """Raises ValueError, with the nearest match and the known names, for anything misspelt."""
+    known = {name for modality in tasks.modalities() for name in tasks.names(modality)}
+    for modality in wanted.modalities:
+        tasks.names(modality)
+    for name in wanted.tasks:
+        if name not in known:
+            raise tasks.unknown("task", name, tuple(sorted(known)))
+    for pretext in wanted.pretexts:
+        registry.declarations("pretexts", pretext)
+    tracks.get(wanted.track)
+    if wanted.corpus not in (None, *corpus.NAMES):
+        raise tasks.unknown("corpus", wanted.corpus, corpus.NAMES)
+    if wanted.precision not in ("fp32", "bf16"):
+        raise tasks.unknown("precision", wanted.precision, ("fp32", "bf16"))
+    if wanted.seeds is not None and wanted.seeds < 1:
+        raise ValueError(f"SEEDS must be at least 1, got {wanted.seeds}")
+
+
+def survey(wanted: Wanted, modality: str, data: Path) -> Study:
+    """Find a modality's corpus and tasks. What is not there is named in `absent`, never an error."""
+    name = wanted.corpus or corpus.default(modality, data)
+    chosen = [n for n in tasks.names(modality) if not wanted.tasks or n in wanted.tasks]
+    if wanted.tasks and not chosen:
+        return Study(modality=modality, pinned=None)
+    found, absent = {}, {}
+    for task_name in chosen:
+        task = tasks.get(modality, task_name)
+        off_board = not wanted.tasks and task.synthetic != (name == "phantom")
+        if off_board and task.synthetic:
+            continue
+        try:
+            samples = task.scan(data)
+        except NoData:
+            absent[task_name] = f"no data: `make data TASK={task_name}`"
+            continue
+        if off_board:
+            absent[task_name] = "found, but real data have a board of their own: `make bench CORPUS=local`"
+        else:
+            found[task_name] = TaskData(task, samples)
+    try:
+        pinned = corpus.resolve(modality, name, data)
+    except NoData as error:
+        return Study(modality=modality, pinned=None, absent=absent | {"corpus": str(error)})
+    return Study(modality=modality, pinned=pinned, tasks=found, absent=absent)
+
+
+def without(study: Study, skipped: dict[str, tuple[str, ...]]) -> Study:
+    """The study less the unreadable samples {task: ids} that were left out on request."""
+    kept = {
+        name: TaskData(d.task, [s for s in d.samples if s.id not in set(skipped.get(name, ()))])
+        for name, d in study.tasks.items()
+    }
+    return replace(study, tasks=kept)
+
+
+def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]]) -> list[Recipe]:
+    """Every run asked for, each followed by its twin, seed by seed so that early results cover all pretexts."""
+    if study.pinned is None or not study.tasks:
+        return []
+    members = {m.task.name for m in study.pinned.members}
+    left_out = tuple(f"{name}/{i}" for name in sorted(members) for i in skipped.get(name, ()))
+    policy = "; ".join(sorted({m.task.policy for m in study.pinned.members}))
+    seeds = tracks.get(wanted.track).seeds if wanted.seeds is None else wanted.seeds
+    made = []
+    for seed in range(seeds):
+        for pretext in wanted.pretexts:
+            recipe = tracks.recipe(
+                wanted.track,
+                pretext,
+                modality=study.modality,
+                corpus=study.pinned.corpus,
+                policy=policy,
+                seed=seed,
+                precision=wanted.precision,
+            )
+            recipe = replace(recipe, skipped=left_out)
+            made += [recipe, twin(recipe)]
+    return made
+
+
+def cells(recipe: Recipe, study: Study) -> list[Cell]:
+    made = []
+    for name, found in study.tasks.items():
+        data = identity(found.task, found.samples)
+        for probe in registry.names("probes"):
+            declared = registry.declarations("probes", probe)
+            for readout in READOUTS:
+                made.append(
+                    Cell(
+                        recipe=recipe,
+                        task=name,
+                        task_version=found.task.version,
+                        data=data,
+                        probe=probe,
+                        probe_version=declared.VERSION,
+                        settings=asdict(declared.Settings()),
+                        readout=readout,
+                    )
+                )
+    return made
+
+
+def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str, ...]]) -> tuple[list[Job], int]:
+    """(jobs with something missing, number of cells that are there already)."""
+    missing, present = [], 0
+    for recipe in recipes(wanted, study, skipped):
+        asked = cells(recipe, study)
+        lacking = [c for c in asked if not results.cell_directory(root, recipe.modality, key(c)).exists()]
+        present += len(asked) - len(lacking)
+        directory = results.run_directory(root, recipe.modality, key(recipe))
+        if directory.exists() and not (directory / "encoder.safetensors").exists():
+            continue  # a diverged run has no encoder to probe
+        if lacking or not directory.exists():
+            missing.append(Job(recipe, directory.exists(), lacking))
+    return missing, present
+
+
+class Cost(NamedTuple):
+    flops: float
+    seconds: float
+    memory: float  # bytes, peak of the largest run
+    disk: float  # bytes
+    basis: str  # where the speed comes from
+
+
+def measured_speed(root: Path, track: str, processes: int) -> tuple[float, int]:
+    """(median training FLOPs per second of this track's runs stored here, how many); (0, 0) before the first."""
+    rows = results.read(root, "runs")
+    rows = rows[(rows.track == track) & (rows.seconds > 0) & (rows.processes == processes) & (rows.realised_flops > 0)]
+    return (float((rows.realised_flops / rows.seconds).median()), len(rows)) if len(rows) else (0.0, 0)
+
+
+def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime) -> Cost:
+    todo = [job.recipe for job in missing if not job.trained]
+    flops = sum(tracks.steps(r) * r.settings["batch"] * tracks.image_flops(r) for r in todo)
+    speed, count = measured_speed(runtime.results, track, runtime.processes)
+    basis = f"speed of {count} earlier runs here"
+    if not count:
+        gpus = machine.gpus()
+        speed = NOMINAL_GPU_FLOPS * runtime.processes if gpus else NOMINAL_FLOPS * machine.processors()
+        basis = f"a nominal {speed / 1e9:,.0f} GFLOP/s; nothing measured here yet"
+    cell_count = sum(len(job.cells) for job in missing)
+    stores = {(d.task.images, len(d.samples)) for s in studies for d in s.tasks.values()}
+    side = tracks.get(track).stored_pixels
+    disk = sum(images * side * side * 3 for _, images in stores) + 0.1e6 * cell_count + 4e6 * len(missing)
+    return Cost(flops, flops / speed + PROBE_SECONDS * cell_count, max(map(memory, todo), default=0.0), disk, basis)
+
+
+def memory(recipe: Recipe) -> float:
+    """Bytes at the peak of a run, from the saved activations of about 17·D values per token and block."""
+    trained = tracks.image_flops(recipe) / 3
+    values = 17 * trained / (24 * recipe.encoder.width)
+    width = 2 if recipe.precision == "bf16" else 4
+    return LIBRARIES_BYTES + recipe.settings["batch"] * values * width

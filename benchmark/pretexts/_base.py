@@ -1,0 +1,77 @@
+"""What the training loop asks of a pretext, and what all of them share."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from benchmark.draws import Draws
+from benchmark.encoder import Encoder
+
+
+class Step(NamedTuple):
+    loss: Tensor  # scalar, with gradient
+    parts: dict[str, Tensor]  # detached scalars for the log
+    pooled: Tensor  # (B, D) detached features of what the probes will read, for the health figures
+
+
+class Pretext(nn.Module):
+    """One nn.Module that owns student, teacher, heads and loss. `forward` is the objective: data-parallel wrapping
+    synchronises only that."""
+
+    trivial_loss: float | None = None  # the loss of a solution that has learnt nothing, if the method has one
+
+    @property
+    def encoder(self) -> Encoder:
+        """What the probes read."""
+        raise NotImplementedError  # pragma: no cover
+
+    def views(self, images: Tensor, draws: Draws) -> dict[str, Any]:
+        """Stored uint8 images (B, S, S, 3), whole batch on the device -> what `forward` takes."""
+        raise NotImplementedError  # pragma: no cover
+
+    def forward(self, views: dict[str, Any], progress: float) -> Step:
+        raise NotImplementedError  # pragma: no cover
+
+    def after_step(self, progress: float) -> None:
+        """Called once after every optimiser step: teachers move here."""
+
+    def lr_scale(self, name: str, progress: float) -> float:
+        """Multiplier of the learning rate of the parameter of that name."""
+        return 1.0
+
+
+def frozen_copy(student: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
+    """A teacher: built anew, with the student's weights and without gradients."""
+    teacher = make()
+    teacher.load_state_dict(student.state_dict())
+    return teacher.requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Exponential moving average over parameters: teacher = m·teacher + (1 - m)·student."""
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Xavier-uniform weights on every Linear (MAE, appendix A.1), biases 0: seeded apart from the encoder.
+
+    I-JEPA and DINOv3 draw from a normal of deviation 0.02, which at widths of 64 to 256 starves the encoder of gradient.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def transformer(width: int, depth: int, heads: int) -> nn.Sequential:
+    """Pre-norm blocks and a final norm: the decoder of MAE, the predictor of I-JEPA."""
+    norm = nn.LayerNorm(width, eps=1e-6)
+    blocks = [Block(width, heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)) for _ in range(depth)]
+    return nn.Sequential(*blocks, norm)

@@ -1,0 +1,107 @@
+"""MAE: predict the pixels of hidden patches (He et al., arXiv 2111.06377; sections 3 and 4, appendix A.1).
+
+A random three quarters of the patches are dropped before the encoder; a light decoder gets the visible tokens, a mask
+token at every hidden place, and predicts each hidden patch normalised by its own mean and variance.
+Where we differ: the variance floor is 1.2e-3 instead of 1e-6, so that the quantisation noise of a black ultrasound
+background does not become a full-weight target; decoder and learning rate are scaled to the encoder's size; only
+hidden positions go through the prediction layer; the photometric policy of the modality is added to the crop and flip.
+"""
+
+from dataclasses import dataclass
+
+from benchmark import flops as count
+from benchmark.recipe import EncoderSpec, Optim
+
+VERSION = 1
+CLS = True  # the cls token enters the blocks
+NATIVE = "cls"  # readout of the authors' linear probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Optim):
+    mask_ratio: float = 0.75
+    variance_floor: float = 1.2e-3  # of the per-patch normalisation, in normalised intensity squared
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+    crop: tuple[float, float] = (0.2, 1.0)  # area share of the random resized crop
+
+
+def settings(encoder: EncoderSpec) -> Settings:
+    """The recommended settings for an encoder: the paper's scaling rule, or what trials found for the smallest size."""
+    if encoder.width < 192:
+        return Settings(batch=64, lr=1e-3, beta2=0.95, decoder_width=64, decoder_depth=2, decoder_heads=2)
+    width, depth = (192, 4) if encoder.width < 384 else (384, 4) if encoder.width < 768 else (512, 8)
+    return Settings(
+        batch=256, lr=1.5e-4, beta2=0.95, decoder_width=width, decoder_depth=depth, decoder_heads=width // 32
+    )
+
+
+def flops(s: Settings, e: EncoderSpec) -> float:
+    """Training FLOPs per image."""
+    tokens = e.grid**2
+    kept = int(tokens * (1 - s.mask_ratio))
+    decode = (
+        count.linear(kept + 1, e.width, s.decoder_width)
+        + count.blocks(tokens + 1, s.decoder_width, s.decoder_depth)
+        + count.linear(tokens - kept, s.decoder_width, 3 * e.patch**2)
+    )
+    return 3 * (count.encode(e, tokens=kept + 1) + decode)
+
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import augment, losses, masks
+from benchmark.draws import Draws
+from benchmark.encoder import Encoder, gather, sincos
+from benchmark.pretexts._base import Pretext, Step, initialise, transformer
+
+
+class Model(Pretext):
+    trivial_loss = 1.0  # predicting the mean of every normalised patch; lower where flat patches exist
+
+    def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
+        super().__init__()
+        self.settings, self.modality, self.spec = settings, modality, encoder.spec
+        self.student = encoder
+        width = settings.decoder_width
+        self.decoder_embed = nn.Linear(encoder.spec.width, width)
+        self.decoder = transformer(width, settings.decoder_depth, settings.decoder_heads)
+        self.predict = nn.Linear(width, 3 * encoder.spec.patch**2)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        positions = torch.cat([torch.zeros(1, width), sincos(encoder.spec.grid, width)])
+        self.register_buffer("decoder_positions", positions, persistent=False)
+        for module in (self.decoder_embed, self.decoder, self.predict):
+            initialise(module, seed)
+        nn.init.normal_(self.mask_token, std=0.02, generator=torch.Generator().manual_seed(seed))
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.student
+
+    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+        pixels = self.spec.pixels
+        image = augment.view(
+            augment.to_float(images), draws, "mae", modality=self.modality, scale=self.settings.crop, pixels=pixels
+        )
+        return {"images": image, "noise": draws.uniform("mae/mask", self.spec.grid**2)}
+
+    def decode(self, cls: Tensor, visible: Tensor, mask: masks.RandomMask) -> Tensor:
+        """Visible tokens (B, K, D) in kept order -> predictions (B, N - K, patch²·3) in hidden order."""
+        cls, visible = self.decoder_embed(cls)[:, None], self.decoder_embed(visible)
+        filler = self.mask_token.to(visible.dtype).expand(len(visible), mask.hide.shape[1], -1)
+        tokens = torch.cat([cls, gather(torch.cat([visible, filler], dim=1), mask.restore)], dim=1)
+        decoded = self.decoder(tokens + self.decoder_positions)[:, 1:]
+        return self.predict(gather(decoded, mask.hide))
+
+    def forward(self, views: dict[str, Tensor], progress: float) -> Step:
+        mask = masks.random_tokens(views["noise"], self.settings.mask_ratio)
+        cls, visible = self.student(views["images"], keep=mask.keep)
+        predicted = self.decode(cls, visible, mask).float()
+        patches = losses.patchify(self.student.normalise(views["images"]), self.spec.patch)
+        target = losses.normalise_patches(gather(patches, mask.hide), self.settings.variance_floor)
+        loss = losses.masked_mse(predicted, target, torch.ones_like(target[..., 0]))
+        trivial = target.square().mean()
+        parts = {"loss": loss.detach(), "trivial loss": trivial}
+        return Step(loss, parts, visible.mean(dim=1).detach())

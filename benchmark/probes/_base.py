@@ -1,0 +1,32 @@
+"""What a probe is: VERSION, KINDS, NEEDS, Settings and `fit`. It never sees a test label: its signature cannot say one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Features(NamedTuple):
+    x: np.ndarray  # (N, D) fp32
+    y: np.ndarray  # (N,) class indices
+    group: np.ndarray  # (N,) group of every sample
+
+
+class Trial(NamedTuple):
+    """A grid point that was tried."""
+
+    settings: dict[str, Any]
+    metric: str  # what was measured on the validation groups
+    score: float
+    selected: bool
+
+
+class Fitted(NamedTuple):
+    predict: Callable[[np.ndarray], np.ndarray]  # (N, D) -> (N, classes) scores, rows sum to 1
+    grid: list[Trial]
+
+
+def select(scores: list[tuple[dict[str, Any], float]], metric: str) -> tuple[int, list[Trial]]:
+    """The highest score wins, the earlier point on a tie."""
+    best = max(range(len(scores)), key=lambda i: (scores[i][1], -i))
+    return best, [Trial(settings, metric, score, i == best) for i, (settings, score) in enumerate(scores)]

@@ -1,0 +1,124 @@
+"""The identity of everything that is measured. Whatever can move a published number is in `Recipe`; whatever only
+changes where and how fast it runs is in `Runtime`. No torch here: listing and planning stay light."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ENGINE = 1  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """A plain ViT (timm's `VisionTransformer`): the trunk that every pretext trains and every probe reads."""
+
+    width: int  # token dimension D
+    depth: int  # blocks
+    heads: int  # attention heads
+    patch: int  # patch side, pixels
+    pixels: int  # image side, pixels
+    cls: bool = True  # whether the cls token enters the blocks (I-JEPA leaves it out; its weights exist either way)
+
+    @property
+    def grid(self) -> int:
+        """Patches per side."""
+        return self.pixels // self.patch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """What an encoder is pretrained on: pinned, and identified by content."""
+
+    name: str  # "phantom", "open" or "local"
+    members: tuple[tuple[str, int], ...]  # (task, version) of every image source
+    digest: str  # 12 hex digits over the digests of all images
+    images: int  # how many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW and its schedules, the part that every pretext's Settings share. Shares are of the optimiser steps."""
+
+    batch: int  # images per optimiser step over all processes: their number is not part of the identity
+    lr: float  # peak
+    start_lr: float = 0.0  # at the first step of the linear warm-up
+    end_lr: float = 0.0  # at the end of the cosine
+    warmup: float = 0.1  # share of training
+    weight_decay: float = 0.05  # at the start; never on biases and one-dimensional parameters
+    end_weight_decay: float = 0.05  # at the end of a cosine from weight_decay
+    beta2: float = 0.999  # beta1 is 0.9
+    clip: float | None = None  # gradient norm per sub-module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    modality: str
+    track: str
+    corpus: Corpus
+    pretext: str
+    pretext_version: int
+    settings: dict[str, Any]  # the pretext's own frozen Settings (an `Optim` and more), as plain data
+    encoder: EncoderSpec
+    stored_pixels: int  # side of the stored square image from which crops are taken
+    policy: str  # how native images were brought to that square
+    budget: float  # training FLOPs; 0 is the twin: the encoder this run starts from
+    precision: str  # "fp32" or "bf16"
+    seed: int
+    skipped: tuple[str, ...] = ()  # ids of unreadable images left out with --skip-unreadable
+    engine: int = ENGINE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and how fast. Never hashed."""
+
+    data: Path  # folder with native datasets
+    results: Path  # store of finished work
+    cache: Path  # image stores, features, checkpoints: may be deleted at any time
+    processes: int = 1  # data-parallel processes, one per GPU
+    threads: int | None = None  # torch threads per process; None: torch's default
+    checkpoint_seconds: float = 120.0  # between checkpoints
+    skip_unreadable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The unit of work, of resume and of storage: one run × task × probe × readout."""
+
+    recipe: Recipe
+    task: str
+    task_version: int
+    data: str  # tasks.base.identity of the task's samples: a partial dataset is another cell
+    probe: str
+    probe_version: int
+    settings: dict[str, Any]
+    readout: str  # "patches" or "native"
+
+
+def canonical(value: object) -> str:
+    """One JSON text per value: sorted keys, no spaces, shortest floats."""
+    return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def key(value: Recipe | Cell) -> str:
+    """The run id of a recipe, or the id of a cell: 12 hex digits of SHA-256 over its canonical JSON."""
+    return hashlib.sha256(f"{type(value).__name__}:{canonical(value)}".encode()).hexdigest()[:12]
+
+
+def twin(recipe: Recipe) -> Recipe:
+    """The very encoder the run started from: the floor of its numbers."""
+    return replace(recipe, budget=0.0)
+
+
+def from_json(text: str) -> Recipe:
+    """The recipe that `canonical` wrote. Raises TypeError on a field this version does not know."""
+    raw = json.loads(text)
+    raw["encoder"] = EncoderSpec(**raw["encoder"])
+    members = tuple((name, version) for name, version in raw["corpus"].pop("members"))
+    raw["corpus"] = Corpus(members=members, **raw["corpus"])
+    raw["skipped"] = tuple(raw["skipped"])
+    return Recipe(**raw)

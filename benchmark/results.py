@@ -1,0 +1,217 @@
+"""The schema of everything that is stored, and the only code that knows where a row lies.
+
+    results/local/<modality>/runs/<run>/      runs.parquet curves.parquet encoder.safetensors
+    results/local/<modality>/cells/<cell>/    cells.parquet predictions.parquet fits.parquet leakage.parquet
+    results/published/<modality>/<track>/<run>-<weights>/   the same tables, packed by `promote`
+
+Write-once: a directory is written under a temporary name and renamed; existence is completion, the first rename wins.
+Readers never write. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+
+
+class SchemaError(Exception):
+    """A stored file that this version of the code cannot read. The message names the file and the remedy."""
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema(list(columns.items()), metadata={"pretext_bench_schema": str(SCHEMA_VERSION)})
+
+
+S, I, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()  # noqa: E741
+
+TABLES: dict[str, pa.Schema] = {
+    "runs": _schema(
+        run=S,  # key(recipe)
+        recipe=S,  # canonical JSON of the recipe
+        modality=S,
+        corpus=S,
+        corpus_digest=S,
+        corpus_images=I,
+        synthetic=B,  # the corpus is simulated
+        track=S,
+        pretext=S,
+        pretext_version=I,
+        seed=I,
+        twin=S,  # run id of the twin; equal to `run` for a twin
+        engine=I,
+        budget_flops=F,
+        expected_flops=F,  # steps × the pretext's formula
+        realised_flops=F,  # formula × images actually seen
+        steps=I,
+        images_seen=I,
+        seconds=F,  # wall time of all training sessions of this run
+        peak_memory_bytes=I,
+        energy_joules=F,  # null where not readable
+        status=S,  # "finished" or "diverged"
+        weights_sha256=S,
+        commit=S,
+        dirty=B,
+        versions=S,  # JSON: python and packages
+        device=S,
+        threads=I,
+        processes=I,
+        created=S,  # UTC, ISO 8601
+    ),
+    "curves": _schema(run=S, step=I, progress=F, name=S, value=F),
+    "trials": _schema(pretext=S, settings=S, budget_flops=F, task=S, score=F),
+    "fits": _schema(cell=S, repeat=I, fold=I, settings=S, metric=S, score=F, selected=B),
+    "predictions": _schema(
+        cell=S,
+        sample=S,
+        group=S,
+        label=I,
+        scores=pa.list_(F),  # one per class, as used by the metrics
+        repeat=I,  # 0 under a fixed protocol
+        fold=I,  # 0 under a fixed protocol
+        readout=S,
+        split_variant=S,  # "published", "clean", "cut" or "folds"
+        fraction=F,  # of training groups
+        shots=I,  # null unless few-shot
+        draw=I,
+        corruption=S,  # "" for the clean test set
+        strength=I,
+    ),
+    "cells": _schema(
+        cell=S,
+        run=S,
+        modality=S,
+        corpus=S,
+        corpus_digest=S,
+        track=S,
+        pretext=S,
+        seed=I,
+        twin=B,  # this cell belongs to a twin
+        task=S,
+        task_version=I,
+        task_title=S,
+        data=S,  # identity of the task's samples
+        data_images=I,
+        data_expected=I,  # of the complete dataset; null where unknown
+        synthetic=B,
+        classes=pa.list_(S),
+        headline=B,  # this metric is the task's headline
+        probe=S,
+        probe_version=I,
+        settings=S,
+        readout=S,
+        metric=S,
+        value=F,
+        groups=I,  # in the test set (all folds together)
+        group_kind=S,
+        samples=I,
+        protocol=S,  # "published", "cut" or "folds(k, repeats)"
+        leakage=S,  # "pass", "warn" or "unknown"
+        weights_sha256=S,
+        predictions_sha256=S,
+        fits_sha256=S,
+        leakage_sha256=S,
+        created=S,
+    ),
+    "leakage": _schema(corpus_digest=S, task=S, data=S, kind=S, count=I, examples=S),
+    "dense": _schema(cell=S, sample=S, label=I, intersection=F, predicted=F, actual=F),
+    "locality": _schema(task=S, task_version=I, value=F, low=F, high=F),
+    "maps": _schema(run=S, task=S, sample=S, kind=S, score=S, value=F),
+    "ratings": _schema(pack=S, reader=S, item=S, question=S, answer=F),
+}
+
+
+def table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
+    """Rows as the named table. Raises KeyError on an unknown table, ValueError on a missing or unknown column."""
+    schema, rows = TABLES[name], list(rows)
+    for row in rows:
+        if set(row) != set(schema.names):
+            raise ValueError(f"{name}: columns differ from the schema: {sorted(set(row) ^ set(schema.names))}")
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(
+    directory: Path,
+    tables: Mapping[str, pa.Table],
+    files: Mapping[str, Path] | None = None,
+    cells: Iterable[Mapping[str, object]] = (),
+) -> bool:
+    """Store the tables, and copies of the files, as one directory that appears whole; False if it was there already.
+
+    cells: rows of the `cells` table, sealed with the SHA-256 of each sibling table.
+    """
+    if directory.exists():
+        return False
+    part = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir(parents=True)
+    try:
+        for name, rows in tables.items():
+            pq.write_table(rows, part / f"{name}.parquet", compression="zstd")
+        for name, source in (files or {}).items():
+            shutil.copyfile(source, part / name)
+        if cells:
+            seals = {f"{name}_sha256": sha256(part / f"{name}.parquet") for name in tables}
+            pq.write_table(
+                table("cells", [{**row, **seals} for row in cells]), part / "cells.parquet", compression="zstd"
+            )
+        os.rename(part, directory)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        if directory.exists():
+            return False
+        raise
+    return True
+
+
+def run_directory(root: Path, modality: str, run: str) -> Path:
+    return root / modality / "runs" / run
+
+
+def cell_directory(root: Path, modality: str, cell: str) -> Path:
+    return root / modality / "cells" / cell
+
+
+def read_file(path: Path) -> pa.Table:
+    """One stored table, checked against the schema of its name. Raises SchemaError."""
+    try:
+        rows = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SchemaError(
+            f"{path}: not a readable Parquet file ({error}); delete its directory and run again"
+        ) from error
+    found = (rows.schema.metadata or {}).get(b"pretext_bench_schema", b"none").decode()
+    if found != str(SCHEMA_VERSION):
+        raise SchemaError(
+            f"{path}: schema version {found}, this code reads {SCHEMA_VERSION}; "
+            "check out the release that wrote it, or move the file away and run again"
+        )
+    expected = TABLES[path.stem]
+    if not rows.schema.equals(expected):
+        raise SchemaError(f"{path}: columns differ from schema {SCHEMA_VERSION}: {rows.schema} instead of {expected}")
+    return rows
+
+
+def files(root: Path, name: str) -> list[Path]:
+    """Every stored file of a table under root, in a stable order; unfinished directories are not looked into."""
+    found = root.glob(f"**/{name}.parquet")
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
+
+
+def read(root: Path, name: str) -> pd.DataFrame:
+    """All rows of a table under root, from every finished directory. Raises SchemaError naming a file it cannot read."""
+    tables = [read_file(path) for path in files(root, name)]
+    return pa.concat_tables([TABLES[name].empty_table(), *tables]).to_pandas()

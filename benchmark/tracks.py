@@ -1,0 +1,100 @@
+"""Named tracks: an encoder, its pixels and a training budget. A track is a function of nothing; a recipe is a track, a
+pretext and a seed. `<track>-images` gives every pretext the same number of images instead of the same FLOPs."""
+
+from dataclasses import asdict, dataclass
+
+from benchmark import registry
+from benchmark.recipe import Corpus, EncoderSpec, Recipe
+from tasks import unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    encoder: EncoderSpec
+    stored_pixels: int  # side of the stored squares that crops are cut from
+    budget: float  # training FLOPs of one run
+    seeds: int  # how many, unless SEEDS= says otherwise
+    purpose: str
+
+
+NANO = EncoderSpec(width=64, depth=2, heads=2, patch=8, pixels=32)
+MICRO = EncoderSpec(width=128, depth=4, heads=2, patch=8, pixels=64)
+TINY = EncoderSpec(width=192, depth=12, heads=3, patch=16, pixels=224)
+SMALL = EncoderSpec(width=384, depth=12, heads=6, patch=16, pixels=224)
+BASE = EncoderSpec(width=768, depth=12, heads=12, patch=16, pixels=224)
+
+TRACKS: dict[str, Track] = {
+    "smoke": Track(encoder=NANO, stored_pixels=32, budget=3e10, seeds=1, purpose="seconds: does everything run"),
+    "demo": Track(
+        encoder=MICRO, stored_pixels=64, budget=3e12, seeds=1, purpose="all of it under 10 minutes on 2 cores"
+    ),
+    "laptop": Track(encoder=MICRO, stored_pixels=64, budget=6e12, seeds=5, purpose="under an hour on 2 cores"),
+    "1e16": Track(
+        encoder=TINY, stored_pixels=256, budget=1e16, seeds=3, purpose="about an hour a run on a workstation"
+    ),
+    "1e17": Track(encoder=SMALL, stored_pixels=256, budget=1e17, seeds=3, purpose="one large GPU"),
+    "1e18": Track(encoder=BASE, stored_pixels=256, budget=1e18, seeds=3, purpose="a node of large GPUs"),
+}
+MATCHED = "-images"
+
+
+def names() -> tuple[str, ...]:
+    return (*TRACKS, *(name + MATCHED for name in TRACKS))
+
+
+def get(name: str) -> Track:
+    """Raises ValueError, with the nearest match, for an unknown track."""
+    if name not in names():
+        raise unknown("track", name, names())
+    return TRACKS[name.removesuffix(MATCHED)]
+
+
+def matched_images(track: Track) -> float:
+    """Images each pretext gets on an image-matched track: as many as the costliest of the three sees at equal FLOPs."""
+    return track.budget / max(flops_per_image(pretext, track.encoder) for pretext in ("mae", "ijepa", "dinov3"))
+
+
+def flops_per_image(pretext: str, encoder: EncoderSpec) -> float:
+    declared = registry.declarations("pretexts", pretext)
+    return declared.flops(declared.settings(encoder), encoder)
+
+
+def recipe(
+    track: str, pretext: str, *, modality: str, corpus: Corpus, policy: str, seed: int, precision: str = "fp32"
+) -> Recipe:
+    """The recipe of one run. Raises ValueError for an unknown track or pretext."""
+    chosen = get(track)
+    declared = registry.declarations("pretexts", pretext)
+    encoder = EncoderSpec(**(asdict(chosen.encoder) | {"cls": declared.CLS}))
+    settings = declared.settings(encoder)
+    matched = matched_images(chosen) * declared.flops(settings, encoder)
+    return Recipe(
+        modality=modality,
+        track=track,
+        corpus=corpus,
+        pretext=pretext,
+        pretext_version=declared.VERSION,
+        settings=asdict(settings),
+        encoder=encoder,
+        stored_pixels=chosen.stored_pixels,
+        policy=policy,
+        budget=matched if track.endswith(MATCHED) else chosen.budget,
+        precision=precision,
+        seed=seed,
+    )
+
+
+def image_flops(recipe: Recipe) -> float:
+    """Training FLOPs per image of this very recipe."""
+    declared = registry.declarations("pretexts", recipe.pretext)
+    return declared.flops(declared.Settings(**recipe.settings), recipe.encoder)
+
+
+def steps(recipe: Recipe) -> int:
+    """Optimiser steps that the budget pays for. Raises ValueError if it pays for none."""
+    if recipe.budget == 0:
+        return 0
+    count = int(recipe.budget // (image_flops(recipe) * recipe.settings["batch"]))
+    if count == 0:
+        raise ValueError(f"budget of {recipe.budget:.3g} FLOPs pays for no step of {recipe.pretext}; raise the budget")
+    return count

@@ -1,0 +1,276 @@
+"""Stores -> boards: what was observed, newest versions only, by modality, corpus and track."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark import results as schema
+from benchmark.recipe import Recipe, key
+from benchmark.recipe import twin as twin_of
+from leaderboards import contrasts, store
+from leaderboards.board import HEALTH, LOSS, Board, Column, Cost, Curve, Row
+from leaderboards.contrasts import HEADLINE, Line
+from leaderboards.statistics import Predictions
+
+BOARD = ["modality", "corpus", "corpus_digest", "track"]
+QUESTION = ["task", "data", "probe", "readout"]
+NAMES = {"mae": "MAE", "ijepa": "I-JEPA", "dinov3": "DINOv3"}
+PROBES = ("linear", "knn", "attentive", "fewshot", "dense")  # order of the sections; others follow
+QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word of a curve's name
+POINTS = 120  # per drawn curve
+
+
+def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None) -> list[Board]:
+    """Every board of the store, by modality, corpus and track.
+
+    `absent` names tasks that this machine could not measure: modality -> task -> reason. Raises SchemaError on a file
+    that cannot be read.
+    """
+    loaded = store.load(results)
+    runs = loaded.runs
+    parsed = [store.recipe(text, source) for text, source in zip(runs["recipe"], runs["directory"], strict=True)]
+    runs = runs.assign(
+        variant=[key(replace(recipe, seed=0)) for recipe in parsed],
+        twin_variant=[key(replace(twin_of(recipe), seed=0)) for recipe in parsed],
+        encoder=[_encoder(recipe) for recipe in parsed],
+    )
+    found = []
+    for names, here in runs.groupby(BOARD, sort=True):
+        cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
+        found.append(_board(here, cells, (absent or {}).get(str(names[0]), {})))
+    clashes = Counter(board.slug for board in found)
+    return [
+        replace(board, slug=f"{board.slug}-{_slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board
+        for board in found
+    ]
+
+
+def _board(runs: pd.DataFrame, cells: pd.DataFrame, absent: Mapping[str, str]) -> Board:
+    runs, cells, footnotes = _newest(runs, cells)
+    columns, lines = _columns(cells), _lines(runs)
+    asked = sorted(set(zip(cells["probe"], cells["readout"], strict=True)) | {HEADLINE}, key=_section_order)
+    index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}
+
+    def load(line: Line, column: Column, probe: str, readout: str) -> dict[int, Predictions]:
+        found = {
+            seed: row
+            for seed, run in sorted(line.runs.items())
+            if (row := index.get((run, column.task, column.data, probe, readout))) is not None
+        }
+        return {seed: store.predictions(row["directory"], row["cell"], row["protocol"]) for seed, row in found.items()}
+
+    sections = contrasts.sections(lines, columns, asked, load)
+    sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in sections)
+    first, pooled = runs.iloc[0], contrasts.pooled(columns)
+    trained = runs[runs["run"] != runs["twin"]]
+    missing = [
+        (f"{row.name} on {column.title}", entry.missing or entry.note)
+        for row in sections[0].rows
+        for column, entry in zip(columns, row.entries, strict=True)
+        if entry.missing or entry.note
+    ]
+    missing += [(f"{row.name}, mean gain", row.mean.missing) for row in sections[0].rows if row.mean.missing]
+    missing += [(row.name, row.note) for row in sections[0].rows if row.note]
+    return Board(
+        slug=_slug(f"{first['modality']}-{first['corpus']}-{first['track']}"),
+        title=f"{str(first['modality']).capitalize()}: {first['corpus']} corpus, {first['track']} track",
+        modality=first["modality"],
+        corpus=first["corpus"],
+        corpus_digest=first["corpus_digest"],
+        corpus_images=int(first["corpus_images"]),
+        track=first["track"],
+        synthetic=bool(runs["synthetic"].any() or cells["synthetic"].any()),
+        budgets=tuple(sorted(set(trained["budget_flops"]))),
+        seeds=tuple(sorted(set(runs["seed"]))),
+        encoder="; ".join(sorted(set(runs["encoder"]))),
+        columns=columns,
+        pooled=tuple(column.title for column in pooled),
+        ranked=any(row.letters for row in sections[0].rows),
+        sections=sections,
+        costs=tuple(_cost(line, runs) for line in lines if not line.twin),
+        curves=tuple(curve for line in lines if not line.twin for curve in _curves(line, runs)),
+        missing=(*missing, *sorted(absent.items())),
+        footnotes=footnotes,
+        provenance=_provenance(runs),
+    )
+
+
+def _newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """Rows of the newest versions, each run and each cell once; and what was left out, in words."""
+    notes = []
+    current = runs["engine"].eq(runs["engine"].max())
+    current &= runs["pretext_version"].eq(runs.groupby("pretext")["pretext_version"].transform("max"))
+    if not current.all():
+        notes.append(f"{(~current).sum()} runs of older versions are in the store and not on this board.")
+    runs = runs[current].sort_values(["created", "directory"], kind="stable")
+    again = runs.duplicated("run")
+    if again.any():
+        notes.append(f"{again.sum()} repetitions of the same recipe on other machines are not shown; the first one is.")
+    runs = runs[~again]
+
+    cells = cells[cells["headline"]].merge(runs[["run", "weights_sha256"]], on=["run", "weights_sha256"])
+    current = cells["task_version"].eq(cells.groupby("task")["task_version"].transform("max"))
+    current &= cells["probe_version"].eq(cells.groupby("probe")["probe_version"].transform("max"))
+    if not current.all():
+        notes.append(
+            f"{(~current).sum()} cells of older task or probe versions are in the store and not on this board."
+        )
+    cells = cells[current].sort_values(["created", "directory"], kind="stable")
+    latest = cells["settings"].eq(cells.groupby(["task", "probe", "readout"])["settings"].transform("last"))
+    if not latest.all():
+        notes.append(f"{(~latest).sum()} cells with other probe settings are not shown; the latest settings are.")
+    cells = cells[latest]
+    return runs, cells[~cells.duplicated(["run", *QUESTION])], tuple(notes)
+
+
+def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
+    """One column per task and identity of its samples, by title."""
+    found = []
+    for (task, data), rows in cells.groupby(["task", "data"], sort=True):
+        row = rows.iloc[0]
+        expected = row["data_expected"]
+        partial = pd.notna(expected) and int(expected) != row["data_images"]
+        found.append(
+            Column(
+                task=str(task),
+                data=str(data),
+                title=row["task_title"],
+                metric=row["metric"],
+                classes=tuple(row["classes"]),
+                groups=int(row["groups"]),
+                group_kind=row["group_kind"],
+                samples=int(row["samples"]),
+                protocol=row["protocol"],
+                leakage=_worst(set(rows["leakage"])),
+                images=int(row["data_images"]),
+                partial=f"partial: {int(row['data_images']):,} of {int(expected):,} images" if partial else "",
+                synthetic=bool(row["synthetic"]),
+            )
+        )
+    return tuple(sorted(found, key=lambda column: (column.title, column.data)))
+
+
+def _worst(found: set[str]) -> str:
+    return next((level for level in ("warn", "unknown", "pass") if level in found), "unknown")
+
+
+def _lines(runs: pd.DataFrame) -> tuple[Line, ...]:
+    """One line per recipe without its seed; names carry the variant where a pretext has several."""
+    variants = runs[runs["run"] != runs["twin"]].groupby("pretext")["variant"].nunique()
+    found = []
+    for variant, rows in runs.groupby("variant", sort=False):
+        rows, row = rows.sort_values("seed"), rows.iloc[0]
+        twin = bool(row["run"] == row["twin"])
+        name = NAMES.get(row["pretext"], row["pretext"])
+        if variants.get(row["pretext"], 1) > 1:
+            name += f" ({variant[:6]})"
+        found.append(
+            Line(
+                name=name,
+                twin=twin,
+                variant=str(variant),
+                twin_variant=row["twin_variant"],
+                runs=dict(zip(rows["seed"], rows["run"], strict=True)),
+                weights=tuple(rows["weights_sha256"]),
+                diverged=tuple(rows.loc[rows["status"] == "diverged", "seed"]),
+            )
+        )
+    order = {name: place for place, name in enumerate(NAMES.values())}
+    return tuple(
+        sorted(found, key=lambda line: (line.twin, order.get(line.name.split(" (")[0], len(order)), line.name))
+    )
+
+
+def _merged(rows: tuple[Row, ...], lines: tuple[Line, ...]) -> tuple[Row, ...]:
+    """Twins that are one encoder with one set of numbers, shown as one row."""
+    weights = {line.variant: line.weights for line in lines}
+    numbers: dict[tuple, list[str]] = {}
+    for row in rows:
+        if row.twin:
+            values = tuple(entry.score and entry.score.value for entry in row.entries)
+            numbers.setdefault((weights[row.variant], row.seeds, values), []).append(row.variant)
+    kept = {variants[0]: variants for variants in numbers.values()}
+    names = {row.variant: row.name for row in rows}
+    return tuple(
+        replace(row, name="Untrained twin of " + ", ".join(names[variant] for variant in kept[row.variant]))
+        if row.twin
+        else row
+        for row in rows
+        if not row.twin or row.variant in kept
+    )
+
+
+def _cost(line: Line, runs: pd.DataFrame) -> Cost:
+    rows = runs[runs["variant"] == line.variant]
+    return Cost(
+        name=line.name,
+        runs=tuple(rows["run"]),
+        seeds=tuple(sorted(line.runs)),
+        budget_flops=float(rows["budget_flops"].mean()),
+        realised_flops=float(rows["realised_flops"].mean()),
+        steps=float(rows["steps"].mean()),
+        images_seen=float(rows["images_seen"].mean()),
+        seconds=float(rows["seconds"].mean()),
+        devices=tuple(sorted(set(rows["device"]))),
+        status=", ".join(f"{count} {status}" for status, count in sorted(Counter(rows["status"]).items())),
+    )
+
+
+def _curves(line: Line, runs: pd.DataFrame) -> list[Curve]:
+    """Loss and a health value of every seed, thinned to what can be drawn."""
+    found = []
+    for _, run in runs[runs["variant"] == line.variant].sort_values("seed").iterrows():
+        path = Path(run["directory"]) / "curves.parquet"
+        logged = schema.read_file(path).to_pandas() if path.exists() else pd.DataFrame(columns=["run", "name"])
+        logged = logged[logged["run"] == run["run"]]
+        for word, quantity in QUANTITIES.items():
+            names = [name for name in logged["name"].unique() if re.split(r"[/.]", name)[-1] == word]
+            rows = logged[logged["name"].isin(names[:1])].dropna(subset="value").sort_values("step")
+            if len(rows) > 1:
+                rows = rows.iloc[:: max(1, len(rows) // POINTS)]
+                points = tuple(zip(rows["progress"].tolist(), rows["value"].tolist(), strict=True))
+                found.append(Curve(name=line.name, seed=int(run["seed"]), quantity=quantity, points=points))
+    return found
+
+
+def _provenance(runs: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    """Where the numbers come from, in words."""
+    commits = sorted({f"{row.commit}{' with local changes' if row.dirty else ''}" for row in runs.itertuples()})
+    packages = [json.loads(text) for text in runs["versions"].unique()]
+    versions = sorted({f"{name} {version}" for found in packages for name, version in found.items()})
+    machines = sorted({f"{row.device}, {row.threads} threads, {row.processes} processes" for row in runs.itertuples()})
+    return (
+        ("code", ", ".join(commits)),
+        ("engine", ", ".join(sorted({str(engine) for engine in runs["engine"]}))),
+        ("pretexts", ", ".join(sorted({f"{row.pretext} {row.pretext_version}" for row in runs.itertuples()}))),
+        ("machines", "; ".join(machines)),
+        ("packages", ", ".join(versions)),
+        ("written", f"{runs['created'].min()} to {runs['created'].max()}"),
+        ("runs", ", ".join(sorted(runs["run"]))),
+    )
+
+
+def _encoder(recipe: Recipe) -> str:
+    spec = recipe.encoder
+    return (
+        f"ViT of {spec.depth} blocks, width {spec.width}, {spec.heads} heads, "
+        f"{spec.patch}-pixel patches of {spec.pixels}-pixel images, {recipe.precision}"
+    )
+
+
+def _section_order(asked: tuple[str, str]) -> tuple:
+    probe, readout = asked
+    place = PROBES.index(probe) if probe in PROBES else len(PROBES)
+    return (asked != HEADLINE, place, probe, readout != "patches", readout)
+
+
+def _slug(text: str) -> str:
+    """A safe file name."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "board"

@@ -1,0 +1,114 @@
+"""What a page says, as one frozen value. HTML, Markdown and the terminal all get it, so they cannot disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leaderboards.statistics import Estimate
+
+SYNTHETIC = "SYNTHETIC: simulated phantoms, not clinical evidence"
+LOSS, HEALTH = "training loss", "RankMe of the features"  # quantities of curves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A task as it was answered here: another set of its images is another column."""
+
+    task: str
+    data: str  # identity of the samples
+    title: str
+    metric: str
+    classes: tuple[str, ...]
+    groups: int  # in the test set
+    group_kind: str
+    samples: int
+    protocol: str
+    leakage: str
+    images: int
+    partial: str  # "partial: 422 of 2,081 images", or ""
+    synthetic: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row on one task."""
+
+    score: Estimate | None = None  # the metric itself
+    gain: Estimate | None = None  # over the twin; None for a twin
+    verdict: str = ""
+    note: str = ""  # "3 of 5 seeds", "twin not run yet"
+    missing: str = ""  # why there is no score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    name: str
+    twin: bool
+    variant: str  # hash of the recipe without its seed
+    seeds: tuple[int, ...]
+    letters: str  # tie group of a ranked row, or ""
+    mean: Entry  # chance-corrected mean gain over `Board.pooled`; a reason where there is none
+    entries: tuple[Entry, ...]  # one per column
+    note: str  # "1 of 5 seeds diverged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One probe, readout and unit of scoring: the same columns, the same rows."""
+
+    probe: str
+    readout: str
+    by_group: bool  # scores averaged per group, instead of one per image
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a row's pretraining took: means over its seeds."""
+
+    name: str
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    budget_flops: float
+    realised_flops: float
+    steps: float
+    images_seen: float
+    seconds: float
+    devices: tuple[str, ...]
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A logged quantity of one run, thinned for drawing."""
+
+    name: str  # of the row
+    seed: int
+    quantity: str  # LOSS or HEALTH
+    points: tuple[tuple[float, float], ...]  # (progress, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """One modality, one corpus, one track."""
+
+    slug: str  # file name without its ending
+    title: str
+    modality: str
+    corpus: str
+    corpus_digest: str
+    corpus_images: int
+    track: str
+    synthetic: bool
+    budgets: tuple[float, ...]  # training FLOPs; one, unless recipes of several budgets share the track
+    seeds: tuple[int, ...]
+    encoder: str  # "ViT, 4 blocks of width 96, 12-pixel patches, 96 pixels"
+    columns: tuple[Column, ...]
+    pooled: tuple[str, ...]  # titles of the tasks behind the mean gain
+    ranked: bool  # every pooled task has enough groups to order rows
+    sections: tuple[Section, ...]  # the headline first
+    costs: tuple[Cost, ...]
+    curves: tuple[Curve, ...]
+    missing: tuple[tuple[str, str], ...]  # (what, why)
+    footnotes: tuple[str, ...]
+    provenance: tuple[tuple[str, str], ...]  # (what, value)

@@ -1,0 +1,88 @@
+"""The store as a board needs it: rows with the directory they lie in, and predictions read when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmark import results
+from benchmark.recipe import Recipe, from_json
+from leaderboards.statistics import Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    runs: pd.DataFrame  # columns of the table, and `directory`
+    cells: pd.DataFrame  # columns of the table, and `directory`
+
+
+def load(root: Path) -> Store:
+    """All runs and cells under root. Raises SchemaError naming a file that cannot be read."""
+    return Store(runs=rows(root, "runs"), cells=rows(root, "cells"))
+
+
+def rows(root: Path, name: str) -> pd.DataFrame:
+    """All rows of a table, each with the directory of its file."""
+    tables = [results.TABLES[name].empty_table().append_column("directory", pa.array([], pa.string()))]
+    for path in results.files(root, name):
+        table = results.read_file(path)
+        tables.append(table.append_column("directory", pa.array([str(path.parent)] * len(table), pa.string())))
+    return pa.concat_tables(tables).to_pandas()
+
+
+def recipe(text: str, source: object) -> Recipe:
+    """The recipe of a stored run. Raises SchemaError naming the source where it is not one of this version."""
+    try:
+        return from_json(text)
+    except (TypeError, ValueError, KeyError) as error:
+        raise results.SchemaError(
+            f"{source}: its recipe is not one that this code knows ({error}); check out the release that wrote it"
+        ) from error
+
+
+def predictions(directory: str, cell: str, protocol: str) -> Predictions:
+    """Test predictions of a cell. Raises SchemaError where the file is missing or holds none."""
+    path = Path(directory) / "predictions.parquet"
+    return of_cell(results.read_file(path), cell, protocol, path)
+
+
+def of_cell(table: pa.Table, cell: str, protocol: str, path: Path) -> Predictions:
+    """The main condition of a cell: its own protocol, clean images. Fractions, shots and draws count as repeats."""
+    main = protocol.partition("(")[0]
+    keep = pc.and_(
+        pc.equal(table["cell"], cell),
+        pc.and_(pc.equal(table["split_variant"], main), pc.equal(table["corruption"], "")),
+    )
+    table = table.filter(keep).combine_chunks()
+    if not len(table):
+        raise results.SchemaError(
+            f"{path}: no predictions of cell {cell} under {main!r}; delete its directory and run again"
+        )
+    lists = table["scores"].combine_chunks()
+    classes = len(lists[0])
+    if pc.any(pc.not_equal(pc.list_value_length(lists), classes)).as_py():
+        raise results.SchemaError(f"{path}: samples of cell {cell} differ in their number of scores")
+    scores = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), classes)
+    draws = np.stack([_numbers(table[name]) for name in ("fraction", "shots", "draw", "repeat")], axis=1)
+    repeat = np.unique(draws, axis=0, return_inverse=True)[1].reshape(-1)
+    sample = table["sample"].to_numpy().astype(str)
+    fold = _numbers(table["fold"]).astype(int)
+    order = np.lexsort((sample, fold, repeat))
+    return Predictions(
+        sample=sample[order],
+        group=table["group"].to_numpy().astype(str)[order],
+        label=_numbers(table["label"]).astype(int)[order],
+        scores=scores[order],
+        repeat=repeat[order],
+        fold=fold[order],
+    )
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as floats, null as -1."""
+    return pc.fill_null(pc.cast(column, pa.float64()), -1.0).to_numpy()

@@ -1,0 +1,337 @@
+"""Board -> words: every text and number of a page, formatted once, so that HTML and Markdown cannot disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from leaderboards import figures
+from leaderboards.board import HEALTH, LOSS, SYNTHETIC, Board, Column, Entry, Row, Section
+from leaderboards.statistics import (
+    ABOVE,
+    BELOW,
+    INTERVAL_GROUPS,
+    NOT_SHOWN,
+    PRETEXT_SEEDS,
+    RANKED_GROUPS,
+    Estimate,
+    subject,
+)
+
+METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_f1": "macro F1"}
+PROBES = {"linear": "linear probe", "knn": "kNN probe", "attentive": "attentive probe", "fewshot": "few-shot probe"}
+READOUTS = {"patches": "mean of patch tokens", "native": "the method's own readout"}
+TONES = {ABOVE: "above", BELOW: "below", NOT_SHOWN: "same"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A cell of a table: the first line carries the number, the others explain it."""
+
+    lines: tuple[str, ...]
+    tone: str = ""  # "above", "below", "same", "missing" or ""
+    bar: Markup | str = ""  # an interval, drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    head: Text
+    cells: tuple[Text, ...]
+    twin: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    title: str
+    caption: str
+    heads: tuple[Text, ...]
+    rows: tuple[Line, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    slug: str
+    title: str
+    label: str  # "SYNTHETIC: ...", or ""
+    facts: tuple[tuple[str, str], ...]  # what was asked, what was run
+    headline: Table
+    how: tuple[str, ...]  # how to read it
+    missing: tuple[tuple[str, str], ...]
+    further: tuple[Table, ...]
+    figures: tuple[Figure, ...]
+    legend: tuple[tuple[Markup, str], ...]  # (stroke, name) of the curves
+    footnotes: tuple[str, ...]
+    provenance: tuple[tuple[str, str], ...]
+    commands: tuple[tuple[str, str], ...] = field(
+        default=(
+            (
+                "make verify",
+                "recomputes every number of the store from the stored predictions and names any difference",
+            ),
+            ("python -m leaderboards build", "writes these pages again from the store"),
+        )
+    )
+
+
+def view(board: Board) -> View:
+    names = [cost.name for cost in board.costs]
+    return View(
+        slug=board.slug,
+        title=board.title,
+        label=SYNTHETIC if board.synthetic else "",
+        facts=_facts(board),
+        headline=_gains(board, board.sections[0]),
+        how=_how(board),
+        missing=board.missing,
+        further=(*(_gains(board, section) for section in board.sections[1:]), _tasks(board), _costs(board)),
+        figures=_figures(board, names),
+        legend=tuple((figures.stroke(place), name) for place, name in enumerate(names)) if board.curves else (),
+        footnotes=(*_undefined(board), *_leakage(board), *board.footnotes),
+        provenance=board.provenance,
+    )
+
+
+def _figures(board: Board, names: list[str]) -> tuple[Figure, ...]:
+    """A chart per row for the loss, as losses of different pretexts have no common scale; one for the health value."""
+    charts = [
+        (f"{LOSS} of {name}", [c for c in board.curves if (c.quantity, c.name) == (LOSS, name)]) for name in names
+    ]
+    charts += [(HEALTH, [c for c in board.curves if c.quantity == HEALTH])]
+    drawn = []
+    for what, curves in charts:
+        if curves:
+            low, high = figures.extremes(curves)
+            title = f"{what}, between {low} and {high}"
+            drawn.append(Figure(title=title, svg=figures.chart(title, curves, names)))
+    return tuple(drawn)
+
+
+def number(x: float, signed: bool = False) -> str:
+    """Three decimals with a true minus; what is not exactly zero keeps its sign."""
+    text = f"{x:+.3f}" if signed and x != 0 else f"{x:.3f}"
+    return text.replace("-", "−")
+
+
+def interval(one: Estimate, signed: bool = False) -> str:
+    """A value with its interval where it has one."""
+    if one.low is None or one.high is None:
+        return number(one.value, signed)
+    return f"{number(one.value, signed)} [{number(one.low, signed)}, {number(one.high, signed)}]"
+
+
+def flops(x: float) -> str:
+    return f"{x:.1e}".replace("e+", "e")
+
+
+def duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def metric(name: str) -> str:
+    return METRICS.get(name, name)
+
+
+def _facts(board: Board) -> tuple[tuple[str, str], ...]:
+    budgets = " or ".join(flops(budget) for budget in board.budgets)
+    names = ", ".join(cost.name for cost in board.costs) or "no pretext yet"
+    simulated = " simulated" if board.synthetic else ""
+    fewest = min((len(cost.seeds) for cost in board.costs), default=0)
+    return (
+        (
+            "What was asked",
+            f"At equal training FLOPs, does a frozen encoder pretrained on {board.modality} images answer these tasks "
+            "better than its twin, the untrained encoder that it started from?",
+        ),
+        ("Pretexts", f"{names}, each with its twin"),
+        ("Track", f"{board.track}: {budgets or 'no'} training FLOPs per encoder"),
+        ("Corpus", f"{board.corpus}: {board.corpus_images:,}{simulated} images, content {board.corpus_digest}"),
+        ("Encoder", board.encoder),
+        ("Seeds", f"{', '.join(map(str, board.seeds))} (a statement here is about {subject(fewest)})"),
+    )
+
+
+def _gains(board: Board, section: Section) -> Table:
+    """The table of one probe and readout: gain over the twin first, the metric itself beneath."""
+    what = f"{PROBES.get(section.probe, section.probe)}, {READOUTS.get(section.readout, section.readout)}"
+    if section.by_group:
+        what += ", scores averaged per group"
+    extent = _extent(section)
+    scale = f". Bars run from {number(-extent, True)} to {number(extent, True)}" if extent else ""
+    spent = {cost.name: f"{flops(cost.realised_flops)} FLOPs, {duration(cost.seconds)}" for cost in board.costs}
+    heads = [Text(lines=("Encoder",)), Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)))]
+    heads += [_head(column) for column in board.columns]
+    return Table(
+        title=f"Gain over the twin: {what}",
+        caption=f"Gain over the twin with its 95 % interval, then the metric itself; {what}{scale}.",
+        heads=tuple(heads),
+        rows=tuple(
+            Line(
+                head=Text(
+                    lines=tuple(filter(None, (row.name, _seeds(row), _tie(row), spent.get(row.name, ""), row.note)))
+                ),
+                cells=(_text(row.mean, "", extent), *_texts(board.columns, row, extent)),
+                twin=row.twin,
+            )
+            for row in section.rows
+        ),
+    )
+
+
+def _over(board: Board) -> tuple[str, ...]:
+    return (f"over {len(board.pooled)} of {len(board.columns)} tasks",) if board.pooled else ()
+
+
+def _seeds(row: Row) -> str:
+    return f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}"
+
+
+def _tie(row: Row) -> str:
+    return f"tie group {row.letters}" if row.letters else ""
+
+
+def _head(column: Column) -> Text:
+    size = f"{column.groups:,} {plural(column.group_kind, column.groups)}, {column.samples:,} images"
+    return Text(lines=tuple(filter(None, (column.title, metric(column.metric), size, column.partial, _few(column)))))
+
+
+def _few(column: Column) -> str:
+    if column.groups < INTERVAL_GROUPS:
+        return "too few groups for an interval"
+    return "too few groups to rank" if column.groups < RANKED_GROUPS else ""
+
+
+def plural(noun: str, count: int) -> str:
+    return noun if count == 1 or noun.endswith("s") else f"{noun}s"
+
+
+def _texts(columns: tuple[Column, ...], row: Row, extent: float) -> tuple[Text, ...]:
+    return tuple(
+        _text(entry, metric(column.metric), extent) for column, entry in zip(columns, row.entries, strict=True)
+    )
+
+
+def _text(entry: Entry, name: str, extent: float) -> Text:
+    if entry.missing:
+        return Text(lines=("–", entry.missing), tone="missing")
+    value = f"{name} {interval(entry.score)}" if entry.score is not None else ""
+    if entry.gain is None:
+        return Text(lines=tuple(filter(None, (value, entry.note))))
+    drawn = figures.bar(entry.gain, extent) if entry.gain.low is not None else ""
+    lines = (interval(entry.gain, signed=True), entry.verdict, value, entry.note)
+    return Text(lines=tuple(filter(None, lines)), tone=TONES.get(entry.verdict, ""), bar=drawn)
+
+
+def _extent(section: Section) -> float:
+    """Half the width of the bars' common scale."""
+    gains = [entry.gain for row in section.rows for entry in (row.mean, *row.entries) if entry.gain is not None]
+    return max((abs(end) for gain in gains for end in (gain.low, gain.high) if end is not None), default=0.0)
+
+
+def _how(board: Board) -> tuple[str, ...]:
+    fewest = min((len(cost.seeds) for cost in board.costs), default=0)
+    said = [
+        "Above twin: the whole interval of the gain lies above zero. Not shown above twin: it covers zero, which is "
+        "no evidence of equality. Below twin: it lies below zero. These verdicts are not adjusted for their number.",
+        "Intervals resample groups (never single images), stratified by label and paired between methods, and cross "
+        "them with pretraining seeds where there are several.",
+        f"Under {INTERVAL_GROUPS} groups only the value is shown; from {INTERVAL_GROUPS} an interval; from "
+        f"{RANKED_GROUPS} rows are ordered.",
+    ]
+    if board.pooled:
+        said.append(
+            f"The mean gain is over fixed tasks: {', '.join(board.pooled)}. Each gain is divided by one minus chance."
+        )
+    if board.ranked:
+        said.append(
+            "Rows with a letter in common are not shown to differ (paired differences of the mean gain, Holm). "
+            "Rows are ordered by mean gain; there are no bare ranks."
+        )
+    else:
+        said.append("Rows are ordered by mean gain for reading only: too few groups, tasks or rows to tell them apart.")
+    if fewest < PRETEXT_SEEDS:
+        said.append(
+            f"With under {PRETEXT_SEEDS} pretraining seeds this is about {subject(fewest)}, not about the pretext."
+        )
+    if board.synthetic:
+        said.append("The images are simulated. Nothing here says how a method does on patients.")
+    return tuple(said)
+
+
+def _undefined(board: Board) -> tuple[str, ...]:
+    """Bootstrap draws in which a fold lost a class, where there were any."""
+    said = {}
+    for row in board.sections[0].rows:
+        for column, entry in zip(board.columns, row.entries, strict=True):
+            if entry.score is not None and entry.score.draws_undefined:
+                count = f"{entry.score.draws_undefined:,} of {entry.score.draws:,} bootstrap draws"
+                said[column] = f"{column.title}: in {count} a fold lost a class and was averaged without it."
+    return tuple(said.values())
+
+
+def _leakage(board: Board) -> tuple[str, ...]:
+    said = {"warn": "the leakage check found overlap with the corpus", "unknown": "leakage was not checked"}
+    return tuple(f"{column.title}: {said[column.leakage]}." for column in board.columns if column.leakage in said)
+
+
+def _tasks(board: Board) -> Table:
+    heads = ("Task", "Classes", "Test groups", "Test images", "Images", "Protocol", "Leakage", "Data")
+    return Table(
+        title="Tasks",
+        caption="What each task consists of.",
+        heads=tuple(Text(lines=(head,)) for head in heads),
+        rows=tuple(
+            Line(
+                head=Text(lines=tuple(filter(None, (column.title, "synthetic" if column.synthetic else "")))),
+                cells=tuple(
+                    Text(lines=(text,))
+                    for text in (
+                        ", ".join(column.classes),
+                        f"{column.groups:,} {plural(column.group_kind, column.groups)}",
+                        f"{column.samples:,}",
+                        column.partial or f"{column.images:,}",
+                        column.protocol,
+                        column.leakage,
+                        column.data,
+                    )
+                ),
+            )
+            for column in board.columns
+        ),
+    )
+
+
+def _costs(board: Board) -> Table:
+    heads = ("Encoder", "FLOPs allowed", "FLOPs spent", "Steps", "Images seen", "Time", "Device", "Status")
+    return Table(
+        title="Cost of pretraining",
+        caption="Means over the seeds of a row. The twin costs nothing: it is not trained.",
+        heads=tuple(Text(lines=(head,)) for head in heads),
+        rows=tuple(
+            Line(
+                head=Text(lines=(cost.name,)),
+                cells=tuple(
+                    Text(lines=(text,))
+                    for text in (
+                        flops(cost.budget_flops),
+                        flops(cost.realised_flops),
+                        f"{cost.steps:,.0f}",
+                        f"{cost.images_seen:,.0f}",
+                        duration(cost.seconds),
+                        ", ".join(cost.devices),
+                        cost.status,
+                    )
+                ),
+            )
+            for cost in board.costs
+        ),
+    )

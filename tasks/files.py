@@ -1,0 +1,166 @@
+"""What folder datasets share: finding their top folder, hashing files, reading group tables, decoding, squaring."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tasks.base import DataError, NoData
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+HASHING_THREADS = 8
+
+_DECODE = "8-bit RGB (16-bit grey / 257, transparency over black, EXIF rotation applied)"
+_RESIZE = "Lanczos resize (Pillow, antialiased)"
+POLICIES = {
+    "pad": f"{_DECODE}; padded with black to a centred square; {_RESIZE}; 1",
+    "crop": f"{_DECODE}; central square cut out; {_RESIZE}; 1",
+}
+
+
+@functools.cache  # `read` asks for every image; a missing folder raises, and so is never remembered
+def anchor(data: Path, name: str, task: str) -> Path:
+    """A dataset's native top folder: `data` itself, or that name in it, one or two folders further down."""
+    if data.name == name and data.is_dir():
+        return data
+    for pattern in (name, f"*/{name}", f"*/*/{name}"):
+        found = sorted(path for path in data.glob(pattern) if path.is_dir())
+        if len(found) > 1:
+            listed = ", ".join(map(str, found))
+            raise DataError(f"{data}: {len(found)} folders named {name!r} ({listed}); keep one, or give it as DATA")
+        if found:
+            return found[0]
+    raise NoData(
+        f"no folder {name!r} in {data}, or up to two folders further down; get it with `make data TASK={task}`"
+    )
+
+
+def subfolder(top: Path, name: str) -> Path:
+    """A folder that the native layout has. Raises DataError with what is there instead."""
+    if not (top / name).is_dir():
+        there = ", ".join(sorted(path.name for path in top.iterdir())[:10]) or "nothing"
+        raise DataError(f"{top}: no folder {name!r}, found {there}; unpack the dataset again, keeping its folders")
+    return top / name
+
+
+def images(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """The folder's image files by extension (case-insensitive), hidden ones left out, in name order."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file())
+
+
+def matching(paths: Iterable[Path], pattern: re.Pattern[str], *, example: str) -> list[tuple[Path, re.Match[str]]]:
+    """Each path with the match of its whole name. Raises DataError for names that do not match."""
+    pairs = [(path, pattern.fullmatch(path.name)) for path in paths]
+    strangers = [path for path, match in pairs if match is None]
+    if strangers:
+        raise DataError(
+            f"{strangers[0]}: the name is not like {example!r} ({len(strangers)} such files); "
+            "rename or remove what the dataset's authors did not put there"
+        )
+    return [(path, match) for path, match in pairs if match is not None]
+
+
+def ids(top: Path, paths: Iterable[Path]) -> list[str]:
+    """Sample ids: paths from the dataset's top folder (included) on, with forward slashes on every machine."""
+    return [path.relative_to(top.parent).as_posix() for path in paths]
+
+
+def digests(paths: Iterable[Path]) -> list[str]:
+    """SHA-256 (hex) of each file's bytes."""
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        return list(pool.map(_digest, paths))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def table(path: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of a CSV file. Raises DataError if a column is missing."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}: no column {missing[0]!r}, found {', '.join(reader.fieldnames or ('nothing',))}")
+        return list(reader)
+
+
+def groups(top: Path, column: str) -> dict[str, str] | None:
+    """Image id -> group, from a `groups.csv` (columns `file`, `column`) beside the top folder; None if there is none.
+
+    A table of another dataset that shares the folder, with no row of this one, counts as none.
+    """
+    path = top.parent / "groups.csv"
+    if not path.is_file():
+        return None
+    rows = [row for row in table(path, "file") if row["file"].startswith(f"{top.name}/")]
+    if rows and column not in rows[0]:
+        raise DataError(f"{path}: no column {column!r}, found {', '.join(rows[0])}; restore it, or remove the file")
+    return {row["file"]: row[column] for row in rows} or None
+
+
+def grouped(names: Iterable[str], known: dict[str, str], source: Path) -> list[str]:
+    """The group of each name. Raises DataError for names without one."""
+    missing = [name for name in names if not known.get(name)]
+    if missing:
+        raise DataError(
+            f"{source}: no group for {missing[0]!r} ({len(missing)} images without one); "
+            "list every image there, or remove the images that are not the authors'"
+        )
+    return [known[name] for name in names]
+
+
+def decode(path: Path) -> np.ndarray:
+    """An image file as uint8 RGB (height, width, 3); POLICIES says how other kinds of pixels are brought there."""
+    try:
+        with Image.open(path) as file:
+            return np.asarray(_rgb(ImageOps.exif_transpose(file)))
+    except (
+        Exception
+    ) as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ... on bad files
+        size = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+        raise DataError(
+            f"{path}: unreadable image ({size}; {type(error).__name__}: {error}); fetch it again, or leave it out"
+        ) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed scale; convert the file to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ValueError(
+                f"pixels from {wide.min()} to {wide.max()} have no agreed scale; convert it to 8 or 16 bits"
+            )
+        return Image.fromarray((wide.astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_square(image: np.ndarray, pixels: int, policy: str) -> np.ndarray:
+    """uint8 RGB as (pixels, pixels, 3): "pad" cuts nothing (ultrasound), "crop" takes the centre (histology)."""
+    height, width = image.shape[:2]
+    if policy == "pad":
+        side = max(height, width)
+        square = Image.new("RGB", (side, side))
+        square.paste(Image.fromarray(image), ((side - width) // 2, (side - height) // 2))
+    elif policy == "crop":
+        side = min(height, width)
+        left, top = (width - side) // 2, (height - side) // 2
+        square = Image.fromarray(image[top : top + side, left : left + side])
+    else:
+        raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+    return np.asarray(square.resize((pixels, pixels), Image.Resampling.LANCZOS))

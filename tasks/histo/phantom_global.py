@@ -1,0 +1,33 @@
+"""Synthetic histology: architecture (global latent).
+
+Simulated, never a patient: 2,700 simulated patients with two images each, split 2,000 / 200 / 500 by patient. Three
+independent binary latents at three scales are in every image; the three tasks share the images and differ in which
+latent is the label. Here: the predominant pattern (three glands in four), with the same nuclei, cytoplasm and
+empty area in both: only how they lie to one another tells.
+
+Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
+"""
+
+from tasks.base import Fixed, Task
+from tasks.phantoms import scenes
+
+FAMILY = scenes.family("histo")
+
+TASK = Task(
+    name="phantom_global",
+    modality="histo",
+    title="Synthetic histology: architecture",
+    question="Is the epithelium of this simulated H&E field mostly in solid nests instead of open glands?",
+    classes=("open glands", "solid nests"),
+    group_kind="simulated patient",
+    protocol=Fixed(published=True),
+    metric="auroc",
+    version=scenes.VERSION,
+    access=scenes.ACCESS,
+    scan=lambda data: FAMILY.samples("global"),
+    read=lambda data, sample, pixels: FAMILY.read(sample, pixels),
+    policy=scenes.POLICY,
+    images=FAMILY.images,
+    expected=scenes.EXPECTED,
+    synthetic=True,
+)

@@ -1,0 +1,32 @@
+"""Synthetic histology: lymphoid aggregate (regional latent).
+
+Simulated, never a patient: 2,700 simulated patients with two images each, split 2,000 / 200 / 500 by patient. Three
+independent binary latents at three scales are in every image; the three tasks share the images and differ in which
+latent is the label. Here: the same lymphocytes, in one place or spread over the stroma.
+
+Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
+"""
+
+from tasks.base import Fixed, Task
+from tasks.phantoms import scenes
+
+FAMILY = scenes.family("histo")
+
+TASK = Task(
+    name="phantom_regional",
+    modality="histo",
+    title="Synthetic histology: lymphoid aggregate",
+    question="Do the lymphocytes of this simulated H&E field form an aggregate?",
+    classes=("spread lymphocytes", "lymphoid aggregate"),
+    group_kind="simulated patient",
+    protocol=Fixed(published=True),
+    metric="auroc",
+    version=scenes.VERSION,
+    access=scenes.ACCESS,
+    scan=lambda data: FAMILY.samples("regional"),
+    read=lambda data, sample, pixels: FAMILY.read(sample, pixels),
+    policy=scenes.POLICY,
+    images=FAMILY.images,
+    expected=scenes.EXPECTED,
+    synthetic=True,
+)

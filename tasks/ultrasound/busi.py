@@ -1,0 +1,85 @@
+"""BUSI, Dataset of Breast Ultrasound Images: benign lesion, malignant lesion, or normal breast.
+
+What        B-mode stills of the breast with lesion outlines (the outlines are not used here)
+Who         600 women aged 25 to 75; Baheya Hospital, Cairo, 2018; GE LOGIQ E9 and E9 Agile
+Counts      780 images: benign 437, malignant 210, normal 133; RGB PNG, about 500 x 500, sides vary
+Licence     not stated by the owner's page; one mirror says CC BY 4.0, another "other"
+Access      the owner's page, or its Kaggle mirror; the folder is `Dataset_BUSI_with_GT`
+Split       none published; cut here by groups, 60/20/20
+Group       no patient ids exist. A `groups.csv` (columns file, neardup_group) beside the folder gives near-duplicate
+            clusters; without it each image is its own group, exact copies together, and near-copies may cross the split
+Traps       names hold spaces and parentheses; second masks `_mask_1`; near-duplicates, some across two classes; one
+            image is filed both as benign (433) and as malignant (145); burned-in callipers and text; axilla views
+Published   random splits without regard to duplicates (Pawlowska et al., Data in Brief 48:109247, 2023), so no figure
+            is comparable
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tasks import files
+from tasks.base import Access, DataError, Fixed, Sample, Task
+
+ANCHOR = "Dataset_BUSI_with_GT"
+CLASSES = ("benign", "malignant", "normal")
+NAME = re.compile(r"(benign|malignant|normal) \(\d+\)(?P<mask>_mask(_\d+)?)?\.png", re.IGNORECASE)
+
+
+def scan(data: Path) -> list[Sample]:
+    top = files.anchor(data, ANCHOR, "busi")
+    named = [
+        (path, label)
+        for label, name in enumerate(CLASSES)
+        for path, match in files.matching(files.images(files.subfolder(top, name)), NAME, example="benign (1).png")
+        if match["mask"] is None
+    ]
+    if not named:
+        raise DataError(f"{top}: no images like 'benign/benign (1).png'; unpack the dataset again, keeping its folders")
+    paths = [path for path, _ in named]
+    ids, digests = files.ids(top, paths), files.digests(paths)
+    known = files.groups(top, "neardup_group")
+    if known is None:
+        first = dict(zip(reversed(digests), reversed(ids), strict=True))
+        groups = [first[digest] for digest in digests]
+    else:
+        groups = files.grouped(ids, known, top.parent / "groups.csv")
+    labels = [label for _, label in named]
+    return sorted(map(Sample, ids, labels, groups, digests))
+
+
+def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    path = files.anchor(data, ANCHOR, "busi").parent / sample.id
+    return files.to_square(files.decode(path), pixels, "pad")
+
+
+TASK = Task(
+    name="busi",
+    modality="ultrasound",
+    title="BUSI breast lesions",
+    question="Does this breast ultrasound image show a benign lesion, a malignant lesion, or no lesion?",
+    classes=CLASSES,
+    group_kind="near-duplicate cluster (image, where no groups.csv is given)",
+    protocol=Fixed(published=False, seed=0),
+    metric="auroc",
+    version=1,
+    access=Access(
+        home="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
+        licence="not stated by the owner; one mirror says CC BY 4.0",
+        citation=(
+            "Al-Dhabyani, Gomaa, Khaled, Fahmy. Dataset of breast ultrasound images. Data in Brief 28:104863, 2020. "
+            "doi:10.1016/j.dib.2019.104863"
+        ),
+        steps=(
+            "Download the archive from the owner's page or its Kaggle mirror",
+            f"Unpack it under DATA, so that DATA/{ANCHOR}/benign exists",
+            "Optional: put groups.csv (columns file, neardup_group) beside that folder",
+        ),
+    ),
+    scan=scan,
+    read=read,
+    policy=files.POLICIES["pad"],
+    images="busi 1",
+    expected=780,
+)

@@ -1,0 +1,33 @@
+"""Synthetic ultrasound: steatosis (global latent).
+
+Simulated, never a patient: 2,700 simulated patients with two images each, split 2,000 / 200 / 500 by patient. Three
+independent binary latents at three scales are in every image; the three tasks share the images and differ in which
+latent is the label. Here: the liver's echo relative to the kidney's, under random gain and time-gain
+compensation, so that no single patch tells.
+
+Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
+"""
+
+from tasks.base import Fixed, Task
+from tasks.phantoms import scenes
+
+FAMILY = scenes.family("ultrasound")
+
+TASK = Task(
+    name="phantom_global",
+    modality="ultrasound",
+    title="Synthetic ultrasound: steatosis",
+    question="Is the liver of this simulated abdominal scan steatotic (brighter than the renal cortex)?",
+    classes=("normal liver", "steatosis"),
+    group_kind="simulated patient",
+    protocol=Fixed(published=True),
+    metric="auroc",
+    version=scenes.VERSION,
+    access=scenes.ACCESS,
+    scan=lambda data: FAMILY.samples("global"),
+    read=lambda data, sample, pixels: FAMILY.read(sample, pixels),
+    policy=scenes.POLICY,
+    images=FAMILY.images,
+    expected=scenes.EXPECTED,
+    synthetic=True,
+)

@@ -1,0 +1,33 @@
+"""Synthetic ultrasound: microcalcifications (local latent).
+
+Simulated, never a patient: 2,700 simulated patients with two images each, split 2,000 / 200 / 500 by patient. Three
+independent binary latents at three scales are in every image; the three tasks share the images and differ in which
+latent is the label. Here: two or three bright points, about two pixels each at 64, inside a nodule that is there
+either way.
+
+Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
+"""
+
+from tasks.base import Fixed, Task
+from tasks.phantoms import scenes
+
+FAMILY = scenes.family("ultrasound")
+
+TASK = Task(
+    name="phantom_local",
+    modality="ultrasound",
+    title="Synthetic ultrasound: microcalcifications",
+    question="Does the nodule of this simulated abdominal scan hold a cluster of two or three microcalcifications?",
+    classes=("plain nodule", "microcalcifications"),
+    group_kind="simulated patient",
+    protocol=Fixed(published=True),
+    metric="auroc",
+    version=scenes.VERSION,
+    access=scenes.ACCESS,
+    scan=lambda data: FAMILY.samples("local"),
+    read=lambda data, sample, pixels: FAMILY.read(sample, pixels),
+    policy=scenes.POLICY,
+    images=FAMILY.images,
+    expected=scenes.EXPECTED,
+    synthetic=True,
+)

@@ -1,0 +1,33 @@
+"""Synthetic ultrasound: gallbladder wall (regional latent).
+
+Simulated, never a patient: 2,700 simulated patients with two images each, split 2,000 / 200 / 500 by patient. Three
+independent binary latents at three scales are in every image; the three tasks share the images and differ in which
+latent is the label. Here: one structure of some fifteen pixels at 64; the lumen is about as large with the mass as
+without.
+
+Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
+"""
+
+from tasks.base import Fixed, Task
+from tasks.phantoms import scenes
+
+FAMILY = scenes.family("ultrasound")
+
+TASK = Task(
+    name="phantom_regional",
+    modality="ultrasound",
+    title="Synthetic ultrasound: gallbladder wall",
+    question="Does the gallbladder of this simulated abdominal scan carry a focal, irregular mural mass?",
+    classes=("smooth wall", "mural mass"),
+    group_kind="simulated patient",
+    protocol=Fixed(published=True),
+    metric="auroc",
+    version=scenes.VERSION,
+    access=scenes.ACCESS,
+    scan=lambda data: FAMILY.samples("regional"),
+    read=lambda data, sample, pixels: FAMILY.read(sample, pixels),
+    policy=scenes.POLICY,
+    images=FAMILY.images,
+    expected=scenes.EXPECTED,
+    synthetic=True,
+)

@@ -1,0 +1,244 @@
+"""The folder datasets one by one: their traps, what they refuse, and how image files are decoded."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks import files, splits
+from tasks.base import DataError, NoData
+from tasks.histo import breakhis as breakhis_module
+from tasks.histo.breakhis import TASK as BREAKHIS
+from tasks.histo.lc25000 import TASK as LC25000
+from tasks.ultrasound.busi import TASK as BUSI
+from tests.layouts import breakhis, busi, lc25000
+
+
+def test_busi_takes_images_and_never_masks(tmp_path):
+    busi.write(tmp_path)
+    samples = BUSI.scan(tmp_path)
+    assert len(samples) == busi.IMAGES
+    assert len({sample.group for sample in samples}) == busi.GROUPS
+    assert not any("_mask" in sample.id for sample in samples)
+    assert samples[0].id == "Dataset_BUSI_with_GT/benign/benign (1).png"
+    by_id = {sample.id.rpartition("/")[2]: sample for sample in samples}
+    assert by_id["benign (3).png"].group == by_id["malignant (3).png"].group  # one group, two classes
+    assert by_id["benign (3).png"].label != by_id["malignant (3).png"].label
+
+
+def test_busi_without_a_group_table_keeps_exact_copies_together(tmp_path):
+    busi.write(tmp_path)
+    (tmp_path / "groups.csv").unlink()
+    top = tmp_path / "Dataset_BUSI_with_GT"
+    shutil.copy(top / "benign" / "benign (7).png", top / "malignant" / "malignant (7).png")
+    samples = BUSI.scan(tmp_path)
+    assert len({sample.group for sample in samples}) == busi.IMAGES - 1
+    assert {sample.group for sample in samples if "(7)" in sample.id and sample.label < 2} == {
+        samples[0].id[:-7] + "(7).png"
+    }
+
+
+def test_busi_names_an_image_that_the_group_table_lacks(tmp_path):
+    busi.write(tmp_path)
+    top = tmp_path / "Dataset_BUSI_with_GT"
+    shutil.copy(top / "benign" / "benign (1).png", top / "benign" / "benign (999).png")
+    with pytest.raises(DataError, match=r"groups.csv: no group for '.*benign \(999\).png' \(1 images"):
+        BUSI.scan(tmp_path)
+
+
+def test_busi_refuses_foreign_names_and_ignores_hidden_files(tmp_path):
+    busi.write(tmp_path)
+    folder = tmp_path / "Dataset_BUSI_with_GT" / "benign"
+    (folder / "._benign (1).png").write_bytes(b"")
+    (folder / "Thumbs.db").write_bytes(b"")
+    (folder / "benign (2).png").rename(folder / "benign (2).PNG")
+    (tmp_path / "groups.csv").unlink()
+    assert len(BUSI.scan(tmp_path)) == busi.IMAGES
+    shutil.copy(folder / "benign (1).png", folder / "benign (1) copy.png")
+    with pytest.raises(DataError, match=r"benign \(1\) copy.png: the name is not like 'benign \(1\).png' \(1 such"):
+        BUSI.scan(tmp_path)
+
+
+def test_a_wrong_layout_says_what_is_there(tmp_path):
+    busi.write(tmp_path)
+    (tmp_path / "Dataset_BUSI_with_GT" / "malignant").rename(tmp_path / "Dataset_BUSI_with_GT" / "cancer")
+    with pytest.raises(DataError, match="no folder 'malignant', found benign, cancer, normal"):
+        BUSI.scan(tmp_path)
+
+
+@pytest.mark.parametrize("depth", ["", "busi", "images/busi"])
+def test_the_top_folder_is_found_up_to_two_folders_down(tmp_path, depth):
+    busi.write(tmp_path / depth)
+    assert len(BUSI.scan(tmp_path)) == busi.IMAGES
+    samples = BUSI.scan(tmp_path / depth / "Dataset_BUSI_with_GT")
+    assert samples == BUSI.scan(tmp_path)
+    assert BUSI.read(tmp_path, samples[0], 8).shape == (8, 8, 3)
+
+
+def test_a_top_folder_too_deep_or_twice_is_not_taken(tmp_path):
+    busi.write(tmp_path / "a" / "b" / "c")
+    with pytest.raises(NoData, match="make data TASK=busi"):
+        BUSI.scan(tmp_path)
+    busi.write(tmp_path / "one")
+    busi.write(tmp_path / "two")
+    with pytest.raises(DataError, match=r"2 folders named 'Dataset_BUSI_with_GT'.*keep one"):
+        BUSI.scan(tmp_path)
+
+
+def test_another_datasets_group_table_is_not_ours(tmp_path):
+    busi.write(tmp_path)
+    (tmp_path / "groups.csv").write_text("file,patient_group\nBreaKHis_v1/x.png,14-1\n")
+    assert len({sample.group for sample in BUSI.scan(tmp_path)}) == busi.IMAGES
+    (tmp_path / "groups.csv").write_text("file,patient_group\nDataset_BUSI_with_GT/benign/benign (1).png,1\n")
+    with pytest.raises(DataError, match="no column 'neardup_group', found file, patient_group"):
+        BUSI.scan(tmp_path)
+    (tmp_path / "groups.csv").write_text("path,group\n")
+    with pytest.raises(DataError, match="no column 'file', found path, group"):
+        BUSI.scan(tmp_path)
+
+
+def test_lc25000_groups_by_tile_from_either_table_alike(tmp_path):
+    lc25000.write(tmp_path)
+    samples = LC25000.scan(tmp_path)
+    assert len(samples) == lc25000.IMAGES
+    assert len({sample.group for sample in samples}) == lc25000.GROUPS
+    assert samples[0].id == "lung_colon_image_set/colon_image_sets/colon_aca/colonca1.jpeg"
+    (tmp_path / "lc25000_image_groups.csv").unlink()
+    assert LC25000.scan(tmp_path) == samples
+
+
+def test_lc25000_keeps_copies_of_a_tile_on_one_side(tmp_path):
+    lc25000.write(tmp_path)
+    samples = LC25000.scan(tmp_path)
+    (division,) = splits.assignments(LC25000, samples)
+    side = {samples[i].id: part for part in range(3) for i in division[2 + part]}
+    stem = "lung_colon_image_set/lung_image_sets/lung_n/lungn"
+    for tile in range(1, lc25000.TILES + 1):
+        assert side[f"{stem}{tile}.jpeg"] == side[f"{stem}{tile + lc25000.TILES}.jpeg"]
+
+
+def test_lc25000_refuses_without_tiles_and_with_wrong_names(tmp_path):
+    lc25000.write(tmp_path)
+    folder = tmp_path / "lung_colon_image_set" / "colon_image_sets" / "colon_aca"
+    (tmp_path / "groups.csv").unlink()
+    shutil.copy(folder / "colonca1.jpeg", folder / "colonca5000.jpeg")
+    with pytest.raises(DataError, match=r"lc25000_image_groups.csv: no group for 'colonca5000'"):
+        LC25000.scan(tmp_path)
+    (tmp_path / "lc25000_image_groups.csv").unlink()
+    with pytest.raises(DataError, match=r"no source tiles.*leaks: put https://github.com/GeorgeBatch/LC25000-clean"):
+        LC25000.scan(tmp_path)
+    (folder / "colonca1.jpeg").rename(folder / "colonaca1.jpeg")
+    with pytest.raises(DataError, match=r"colonaca1\.jpeg: the name is not like 'colonca1.jpeg'"):
+        LC25000.scan(tmp_path)
+
+
+def test_breakhis_takes_one_magnification_and_groups_blocks_by_patient(tmp_path):
+    breakhis.write(tmp_path)
+    samples = BREAKHIS.scan(tmp_path)
+    assert len(samples) == breakhis.IMAGES
+    assert all("/100X/" in sample.id for sample in samples)
+    groups = {sample.group for sample in samples}
+    assert len(groups) == breakhis.GROUPS
+    assert {"14-22549", "14-29960", "14-13412", "14-18842"} <= groups
+    assert not any(group[-1].isalpha() for group in groups)
+    shared = [sample for sample in samples if sample.group == "14-13412"]
+    assert {sample.id.split("/")[5] for sample in shared} == {"ductal_carcinoma", "lobular_carcinoma"}
+    assert {BREAKHIS.classes[sample.label] for sample in shared} == {"malignant"}
+
+
+def test_breakhis_never_has_a_number_on_two_sides(tmp_path):
+    breakhis.write(tmp_path)
+    samples = BREAKHIS.scan(tmp_path)
+    for division in splits.assignments(BREAKHIS, samples):
+        numbers = [
+            {samples[i].id.rpartition("-100-")[0].rpartition("-")[2].rstrip("ABCDEF") for i in part}
+            for part in (division.train, division.val, division.test)
+        ]
+        assert sum(map(len, numbers)) == len(set.union(*numbers)) == breakhis.GROUPS
+
+
+def test_breakhis_refuses_what_contradicts_itself_or_is_missing(tmp_path, monkeypatch):
+    breakhis.write(tmp_path)
+    monkeypatch.setattr(breakhis_module, "MAGNIFICATION", 400)
+    with pytest.raises(DataError, match="no images at 400X"):
+        BREAKHIS.scan(tmp_path)
+    monkeypatch.undo()
+    folder = next(tmp_path.rglob("SOB_B_A_14-22549AB")) / "100X"
+    next(folder.iterdir()).rename(folder / "SOB_M_DC-14-22549AB-100-001.png")
+    with pytest.raises(DataError, match="the name says 'M', the folder 'benign'"):
+        BREAKHIS.scan(tmp_path)
+
+
+def _gradient(high: int, dtype: type) -> np.ndarray:
+    return np.linspace(0, high, 12 * 10).reshape(12, 10).astype(dtype)
+
+
+GREY = np.repeat((_gradient(65535, np.uint16) // 257).astype(np.uint8)[..., None], 3, axis=2)
+SAVED = {
+    "grey.png": lambda: Image.fromarray(GREY[..., 0]),
+    "16 bit.png": lambda: Image.fromarray(_gradient(65535, np.uint16)),
+    "16 bit.tif": lambda: Image.fromarray(_gradient(65535, np.uint16)),
+    "32 bit.tif": lambda: Image.fromarray(_gradient(65535, np.int32)),
+    "rgb.bmp": lambda: Image.fromarray(GREY),
+    "rgba.png": lambda: Image.fromarray(GREY).convert("RGBA"),
+    "grey alpha.png": lambda: Image.fromarray(GREY[..., 0]).convert("LA"),
+    "palette.png": lambda: Image.fromarray(GREY[..., 0]).convert("P"),
+    "cmyk.tif": lambda: Image.fromarray(GREY).convert("CMYK"),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_every_kind_of_pixel_becomes_8_bit_rgb(tmp_path, name):
+    SAVED[name]().save(tmp_path / name)
+    image = files.decode(tmp_path / name)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, GREY)
+
+
+def test_transparent_pixels_become_black_and_exif_rotation_is_applied(tmp_path):
+    clear = np.dstack([GREY, np.zeros(GREY.shape[:2], np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    assert not files.decode(tmp_path / "clear.png").any()
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned a quarter clockwise
+    Image.fromarray(GREY).save(tmp_path / "turned.png", exif=turned)
+    np.testing.assert_array_equal(files.decode(tmp_path / "turned.png"), np.rot90(GREY, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("empty.png", b""), ("text.jpg", b"not an image"), ("cut.png", None), ("float.tif", None)]
+)
+def test_unreadable_files_are_named_with_their_size(tmp_path, name, content):
+    path = tmp_path / name
+    if name == "cut.png":
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+        content = path.read_bytes()[:3000]
+    if content is None:
+        Image.fromarray(_gradient(1, np.float32)).save(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}: unreadable image \({path.stat().st_size} bytes.*fetch it again"):
+        files.decode(path)
+    with pytest.raises(DataError, match=r"gone\.png: unreadable image \(no such file"):
+        files.decode(tmp_path / "gone.png")
+
+
+def test_pad_cuts_nothing_and_crop_takes_the_centre():
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, :10], image[:, 10:20], image[:, 20:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    padded = files.to_square(image, 30, "pad")
+    np.testing.assert_array_equal(padded[10:20], image)
+    assert not padded[:10].any()
+    assert not padded[20:].any()
+    np.testing.assert_array_equal(files.to_square(image, 10, "crop"), image[:, 10:20])
+    assert (files.to_square(image, 4, "crop") == (0, 255, 0)).all()
+    np.testing.assert_array_equal(files.to_square(image.transpose(1, 0, 2), 30, "pad"), padded.transpose(1, 0, 2))
+    with pytest.raises(ValueError, match="unknown policy 'stretch'; known: pad, crop"):
+        files.to_square(image, 4, "stretch")
+
+
+def test_resizing_is_antialiased():
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(files.to_square(stripes, 16, "crop").astype(int) - 127).max() <= 3

@@ -1,0 +1,108 @@
+"""Metrics against scikit-learn, and their resampled forms against copies of the samples."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from benchmark.metrics import METRICS, auroc_bilinear, chance, fold_resampled, fold_score, resampled, score
+
+
+def drawn(seed: int, samples: int = 120, classes: int = 3, groups: int = 20):
+    """Labels, scores with many ties, groups."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=samples)
+    scores = np.round(rng.dirichlet(np.ones(classes), size=samples) + np.eye(classes)[labels] * 0.2, 1)
+    return labels, scores, rng.integers(groups, size=samples)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_metrics_equal_scikit_learn(seed, classes):
+    labels, scores, _ = drawn(seed, classes=classes)
+    predicted = scores.argmax(1)
+    assert score("accuracy", labels, scores) == pytest.approx(oracle.accuracy_score(labels, predicted), abs=1e-14)
+    assert score("balanced_accuracy", labels, scores) == pytest.approx(
+        oracle.balanced_accuracy_score(labels, predicted), abs=1e-14
+    )
+    assert score("macro_f1", labels, scores) == pytest.approx(
+        oracle.f1_score(labels, predicted, average="macro"), abs=1e-14
+    )
+    columns = [1] if classes == 2 else range(classes)
+    expected = np.mean([oracle.roc_auc_score(labels == c, scores[:, c]) for c in columns])
+    assert score("auroc", labels, scores) == pytest.approx(expected, abs=1e-14)
+
+
+def test_auroc_of_known_cases():
+    assert score("auroc", [0, 0, 1, 1], np.c_[[0, 0, 0, 0], [0.1, 0.4, 0.35, 0.8]]) == 0.75
+    assert score("auroc", [0, 1], np.c_[[0, 0], [0.5, 0.5]]) == 0.5
+    assert np.isnan(score("auroc", [1, 1], np.c_[[0, 0], [0.1, 0.9]]))
+    labels, scores, _ = drawn(1)
+    present = labels < 2  # the third class is missing: the mean is over the other two
+    expected = np.mean([oracle.roc_auc_score(labels[present] == c, scores[present, c]) for c in (0, 1)])
+    assert score("auroc", labels[present], scores[present]) == pytest.approx(expected, abs=1e-14)
+
+
+def test_scores_are_checked():
+    with pytest.raises(ValueError, match=r"unknown metric 'auc'; known: auroc"):
+        score("auc", [0], [[1, 0]])
+    with pytest.raises(ValueError, match="not finite"):
+        score("auroc", [0, 1], [[1, np.nan], [0, 1]])
+    with pytest.raises(ValueError, match="do not index 2 columns"):
+        score("accuracy", [0, 2], [[1, 0], [0, 1]])
+    with pytest.raises(ValueError, match=r"should be \(N,\) and \(N, C\)"):
+        score("accuracy", [0, 1], [0.2, 0.3])
+    assert np.isnan(score("accuracy", np.empty(0, int), np.empty((0, 2))))
+
+
+def test_folds_are_averaged_and_never_pooled():
+    labels = np.array([0, 1, 0, 1, 1, 1, 0, 1])
+    risk = np.array([0.1, 0.2, 0.8, 0.9, 0.3, 0.4, 0.5, 0.1])
+    scores, repeat, fold = np.c_[1 - risk, risk], np.array([0] * 6 + [1] * 2), np.array([0, 0, 1, 1, 2, 2, 0, 0])
+    assert score("auroc", labels[:4], scores[:4]) == 0.75  # pooled: another number
+    assert fold_score("auroc", labels, scores, repeat, fold) == pytest.approx(
+        (1.0 + 0.0) / 2
+    )  # undefined fold left out
+
+
+def copies(metric, labels, scores, groups, weights, repeat, fold):
+    """Brute force: every sample as often as its group was drawn."""
+    rows = np.repeat(np.arange(len(labels)), weights[groups].astype(int))
+    return fold_score(metric, labels[rows], scores[rows], repeat[rows], fold[rows])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("samples", "groups", "classes"), [(200, 6, 2), (60, 40, 3), (200, 8, 4)])
+def test_resampling_equals_copies_of_the_samples(metric, samples, groups, classes):
+    labels, scores, member = drawn(3, samples, classes, groups)
+    weights = np.random.default_rng(0).multinomial(groups, np.ones(groups) / groups, size=40).astype(float)
+    zeros = np.zeros(samples, dtype=int)
+    values, lost = resampled(metric, labels, scores, member, weights)
+    expected = [copies(metric, labels, scores, member, row, zeros, zeros) for row in weights]
+    np.testing.assert_allclose(values, expected, atol=1e-12)
+    assert lost.shape == (40,)
+    fold, repeat = member % 3, np.arange(samples) % 2
+    values, _ = fold_resampled(metric, labels, scores, member, repeat, fold, weights)
+    expected = [copies(metric, labels, scores, member, row, repeat, fold) for row in weights]
+    np.testing.assert_allclose(values, expected, atol=1e-12)
+
+
+def test_lost_classes_are_flagged():
+    labels, groups = np.array([0, 1, 1]), np.array([0, 1, 2])
+    scores, weights = np.c_[[0.9, 0.2, 0.1], [0.1, 0.8, 0.9]], np.array([[1.0, 1, 1], [0, 2, 1], [2, 0, 1]])
+    for metric in ("auroc", "balanced_accuracy"):
+        values, lost = resampled(metric, labels, scores, groups, weights)
+        assert lost.tolist() == [False, True, False]
+        assert np.isnan(values[1]) == (metric == "auroc")
+
+
+def test_bilinear_form_is_the_auroc_under_equal_weights():
+    labels, scores, groups = drawn(5, 300, 3, 12)
+    form = auroc_bilinear(labels, scores, groups)
+    assert form.wins.shape == (3, 12, 12)
+    assert form.draws(np.ones((1, 12))).mean() == pytest.approx(score("auroc", labels, scores), abs=1e-14)
+
+
+def test_only_metrics_with_a_constant_chance_level_have_one():
+    assert (chance("auroc", 4), chance("balanced_accuracy", 4)) == (0.5, 0.25)
+    assert chance("accuracy", 4) is None
+    assert chance("macro_f1", 4) is None

@@ -1,0 +1,132 @@
+"""Divisions are grouped, stratified, seeded and blind to the order of the samples."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tasks import leakage, splits
+from tasks.base import DataError, Fixed, Folds, Sample, digest
+from tasks.histo.breakhis import TASK as BREAKHIS
+from tasks.ultrasound.busi import TASK as BUSI
+
+TWO = replace(BUSI, classes=("no", "yes"))
+
+
+def _samples(groups: int = 40, each: int = 3) -> list[Sample]:
+    """Groups of one label each, of sizes from 1 to `each`."""
+    return [
+        Sample(f"{group:03d}/{image}", group % 2, f"g{group:03d}", digest(group, image))
+        for group in range(groups)
+        for image in range(1 + group % each)
+    ]
+
+
+def _ids(samples, division):
+    return [{samples[i].id for i in part} for part in (division.train, division.val, division.test)]
+
+
+def test_a_cut_is_three_fifths_one_fifth_one_fifth_with_like_labels():
+    samples = _samples(200)
+    (division,) = splits.assignments(TWO, samples)
+    assert (division.repeat, division.fold, division.variant) == (0, 0, "cut")
+    labels = np.array([sample.label for sample in samples])
+    for part, share in ((division.train, 0.6), (division.val, 0.2), (division.test, 0.2)):
+        assert len(part) / len(samples) == pytest.approx(share, abs=0.02)
+        assert labels[part].mean() == pytest.approx(labels.mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("protocol", [Fixed(published=False), Folds(k=5, repeats=2)])
+def test_the_order_of_samples_has_no_influence(protocol):
+    task, samples = replace(TWO, protocol=protocol), _samples()
+    shuffled = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]
+    for one, other in zip(splits.assignments(task, samples), splits.assignments(task, shuffled), strict=True):
+        assert _ids(samples, one) == _ids(shuffled, other)
+        assert all(np.all(np.diff(part) > 0) for part in other[2:5])
+
+
+@pytest.mark.parametrize("protocol", [Fixed(published=False), Folds(k=5, repeats=1)])
+def test_the_seed_decides(protocol):
+    samples = _samples()
+    tests = [
+        _ids(samples, splits.assignments(replace(TWO, protocol=replace(protocol, seed=seed)), samples)[0])[2]
+        for seed in (0, 0, 1)
+    ]
+    assert tests[0] == tests[1] != tests[2]
+
+
+def test_folds_test_every_sample_once_in_each_repeat_and_repeats_differ():
+    """Also with groups of unlike sizes, where StratifiedGroupKFold repeats itself whatever its seed."""
+    samples = [
+        Sample(f"{group:02d}/{image}", group % 2, f"p{group:02d}", digest(group, image))
+        for group in range(20)
+        for image in range(group + 2)
+    ]
+    divisions = splits.assignments(replace(TWO, protocol=Folds(k=5, repeats=3)), samples)
+    assert [(d.repeat, d.fold) for d in divisions] == [(r, f) for r in range(3) for f in range(5)]
+    seen = []
+    for repeat in range(3):
+        tests = [d.test for d in divisions if d.repeat == repeat]
+        assert sorted(np.concatenate(tests).tolist()) == list(range(len(samples)))
+        seen.append({frozenset(test.tolist()) for test in tests})
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
+def test_a_published_split_is_followed():
+    samples = [s._replace(split=("train", "val", "test")[i // 2 % 3]) for i, s in enumerate(_samples(24, each=1))]
+    (division,) = splits.assignments(replace(TWO, protocol=Fixed(published=True)), samples)
+    assert division.variant == "published"
+    for name, part in zip(splits.PARTS, (division.train, division.val, division.test), strict=True):
+        assert {samples[i].split for i in part} == {name}
+
+
+def test_a_published_split_needs_its_three_parts():
+    samples = [sample._replace(split="train") for sample in _samples()]
+    with pytest.raises(DataError, match=r"needs train, val and test alone, found \{'train': 79\}"):
+        splits.assignments(replace(TWO, protocol=Fixed(published=True)), samples)
+
+
+def test_a_group_on_two_sides_is_refused_with_examples():
+    samples = [
+        Sample("a", 0, "14-13412", "0" * 64, "train"),
+        Sample("b", 1, "14-13412", "1" * 64, "test"),
+        Sample("c", 1, "other", "2" * 64, "val"),
+    ]
+    with pytest.raises(DataError, match=r"1 groups are on two sides.*14-13412.*test has 'b', train has 'a'"):
+        splits.check(samples)
+    splits.check(samples[1:])
+
+
+def test_too_few_groups_of_a_class_are_named():
+    samples = [s for s in _samples() if s.label == 0] + [Sample("x", 1, "only", "0" * 64)]
+    with pytest.raises(DataError, match=r"class 'yes' has 1 groups \(near-duplicate.*fewer than the 5 folds"):
+        splits.assignments(TWO, samples)
+
+
+def test_a_training_part_without_a_class_is_named_with_counts():
+    samples = [
+        Sample("a", 0, "a", "0" * 64, "train"),
+        Sample("b", 1, "b", "1" * 64, "val"),
+        Sample("c", 1, "c", "2" * 64, "test"),
+    ]
+    with pytest.raises(DataError, match=r"no image of class 'yes' in the training part.*no 1, yes 0"):
+        splits.assignments(replace(TWO, protocol=Fixed(published=True)), samples)
+
+
+def test_only_fixed_tasks_have_a_part_for_a_corpus():
+    samples = _samples()
+    np.testing.assert_array_equal(splits.train_part(TWO, samples), splits.assignments(TWO, samples)[0].train)
+    with pytest.raises(ValueError, match="histo/breakhis is evaluated by folds"):
+        splits.train_part(BREAKHIS, samples)
+
+
+def test_overlap_finds_exact_copies_and_shared_groups():
+    corpus = [Sample(f"c{i}", 0, f"g{i}", digest(i)) for i in range(10)]
+    test = [Sample(f"t{i}", 0, f"g{i + 2}", digest(i + 5)) for i in range(10)]
+    rows = leakage.overlap(corpus, test)
+    assert rows == [("exact", 5, ("t0", "t1", "t2", "t3", "t4")), ("group", 8, ("t0", "t1", "t2", "t3", "t4"))]
+    assert leakage.verdict(rows) == "warn"
+    assert leakage.overlap(corpus, test, same_groups=False) == rows[:1]
+    clean = leakage.overlap(corpus[:2], test)
+    assert [(row.kind, row.count, row.examples) for row in clean] == [("exact", 0, ()), ("group", 0, ())]
+    assert leakage.verdict(clean) == "pass"

@@ -1,0 +1,197 @@
+"""The store: decoded once, shared by content, whole or absent, and clear about what it could not read."""
+
+import json
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tasks import store
+from tasks.base import DataError
+from tasks.ultrasound.busi import TASK as BUSI
+from tasks.ultrasound.phantom_local import TASK as LOCAL
+from tasks.ultrasound.phantom_regional import TASK as REGIONAL
+from tests.layouts import busi
+
+PIXELS = 32
+
+
+@pytest.fixture
+def data(tmp_path):
+    busi.write(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def _build(data, pixels=PIXELS, **options):
+    return store.build(BUSI, data, BUSI.scan(data), pixels, data.parent / "cache", **options)
+
+
+def _spoil(data, *names):
+    for name in names:
+        (data / "Dataset_BUSI_with_GT" / name).write_bytes(b"")
+
+
+def test_rows_are_the_images_in_the_order_of_their_ids(data):
+    built = _build(data)
+    samples = {sample.id: sample for sample in BUSI.scan(data)}
+    assert built.ids == tuple(sorted(samples))
+    assert built.skipped == ()
+    assert built.pixels.shape == (busi.IMAGES, PIXELS, PIXELS, 3)
+    assert built.pixels.dtype == np.uint8
+    assert not built.pixels.flags.writeable
+    assert not built.pixels.flags.owndata
+    for row, name in enumerate(built.ids):
+        np.testing.assert_array_equal(built.pixels[row], BUSI.read(data, samples[name], PIXELS))
+
+
+def test_the_arrow_file_opens_with_hugging_face_datasets(data):
+    from datasets import Dataset
+
+    built = _build(data)
+    rows = Dataset.from_file(str(data.parent / "cache" / built.address / store.IMAGES))
+    assert tuple(rows["id"]) == built.ids
+    np.testing.assert_array_equal(np.frombuffer(rows[3]["pixels"], np.uint8), built.pixels[3].ravel())
+
+
+def test_a_second_build_reads_and_writes_nothing(data, monkeypatch):
+    first = _build(data)
+    folder = data.parent / "cache" / first.address
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    samples = BUSI.scan(data)
+    shutil.rmtree(data)
+    second = store.build(BUSI, data, samples[::-1], PIXELS, data.parent / "cache")
+    assert second.ids == first.ids
+    np.testing.assert_array_equal(second.pixels, first.pixels)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [first.address]
+
+
+def test_the_address_follows_content_size_and_policy_but_not_order_or_labels(data):
+    samples = BUSI.scan(data)
+    address = store.address(BUSI, samples, PIXELS)
+    assert len(address) == 12
+    assert store.address(BUSI, [sample._replace(label=0) for sample in samples[::-1]], PIXELS) == address
+    path = data / samples[0].id
+    path.write_bytes(path.read_bytes() + b"\0")
+    others = {
+        store.address(BUSI, BUSI.scan(data), PIXELS),
+        store.address(BUSI, samples, PIXELS + 1),
+        store.address(BUSI, samples[1:], PIXELS),
+        store.address(replace(BUSI, policy="other"), samples, PIXELS),
+        store.address(replace(BUSI, images="other"), samples, PIXELS),
+    }
+    assert len(others | {address}) == 6
+
+
+def test_tasks_of_one_image_family_share_a_store(tmp_path):
+    one = store.build(LOCAL, tmp_path, LOCAL.scan(tmp_path)[:4], PIXELS, tmp_path / "cache")
+    other = store.build(REGIONAL, tmp_path, REGIONAL.scan(tmp_path)[:4], PIXELS, tmp_path / "cache")
+    assert one.address == other.address
+
+
+@pytest.mark.parametrize("task", [BUSI, LOCAL])
+def test_processes_give_the_same_pixels_as_one(data, monkeypatch, task):
+    monkeypatch.setattr(store, "PARALLEL_FROM", 2)
+    samples = task.scan(data)[:70]
+    serial = store.build(task, data, samples, PIXELS, data.parent / "one", workers=1)
+    pooled = store.build(task, data, samples, PIXELS, data.parent / "two", workers=2)
+    assert serial.ids == pooled.ids
+    np.testing.assert_array_equal(serial.pixels, pooled.pixels)
+
+
+def test_unreadable_images_are_all_named_with_the_remedy(data):
+    _spoil(data, *(f"benign/benign ({number}).png" for number in range(1, 13)))
+    with pytest.raises(DataError, match=r"12 unreadable images.*--skip-unreadable") as caught:
+        _build(data)
+    assert str(caught.value).count("benign (") >= 10
+    assert "0 bytes" in str(caught.value)
+    assert str(caught.value).endswith("and 2 more")
+    assert list((data.parent / "cache").iterdir()) == []
+
+
+def test_unreadable_images_are_left_out_and_recorded_on_request(data):
+    _spoil(data, "benign/benign (1).png", "normal/normal (3).png")
+    skipped = ("Dataset_BUSI_with_GT/benign/benign (1).png", "Dataset_BUSI_with_GT/normal/normal (3).png")
+    for _ in range(2):  # decoded, then opened
+        built = _build(data, skip_unreadable=True)
+        assert built.skipped == skipped
+        assert len(built.ids) == len(built.pixels) == busi.IMAGES - 2
+        assert not set(built.ids) & set(skipped)
+    about = json.loads((data.parent / "cache" / built.address / store.ABOUT).read_text())
+    assert tuple(about["skipped"]) == skipped
+    with pytest.raises(DataError, match=f"2 unreadable images.*{built.address}; delete it"):
+        _build(data)
+
+
+def test_no_readable_image_at_all_is_refused(data):
+    _spoil(data, *(sample.id.partition("/")[2] for sample in BUSI.scan(data)))
+    with pytest.raises(DataError, match=f"{busi.IMAGES} unreadable images"):
+        _build(data, skip_unreadable=True)
+
+
+@pytest.mark.parametrize("spoilt", ["truncated images", "truncated about", "no images", "other bytes"])
+def test_a_spoilt_store_names_the_folder_to_delete(data, spoilt):
+    folder = data.parent / "cache" / _build(data).address
+    images, about = folder / store.IMAGES, folder / store.ABOUT
+    if spoilt == "truncated images":
+        images.write_bytes(images.read_bytes()[:-1000])
+    elif spoilt == "truncated about":
+        about.write_text(about.read_text()[:-20])
+    elif spoilt == "no images":
+        images.unlink()
+    else:
+        images.write_bytes(bytes(images.stat().st_size))
+    with pytest.raises(DataError, match=f"{folder}: not a whole store .*delete this folder"):
+        _build(data)
+    shutil.rmtree(folder)
+    assert len(_build(data).ids) == busi.IMAGES
+
+
+def test_an_interrupted_build_leaves_nothing(data):
+    def read(data, sample, pixels):
+        if sample.id.endswith("benign (9).png"):
+            raise KeyboardInterrupt
+        return BUSI.read(data, sample, pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        store.build(replace(BUSI, read=read), data, BUSI.scan(data), PIXELS, data.parent / "cache")
+    assert list((data.parent / "cache").iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_removed_after_a_day(data, monkeypatch):
+    cache = data.parent / "cache"
+    address = store.address(BUSI, BUSI.scan(data), PIXELS)
+    (cache / f".{address}-killed").mkdir(parents=True)
+    (cache / f".{address}-killed" / "pixels").write_bytes(b"half")
+    _build(data)
+    assert (cache / f".{address}-killed").is_dir()
+    shutil.rmtree(cache / address)
+    monkeypatch.setattr(store, "ABANDONED", -1.0)
+    _build(data)
+    assert [path.name for path in cache.iterdir()] == [address]
+
+
+def test_a_full_disk_is_refused_before_decoding(data, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 10))
+    with pytest.raises(DataError, match=r"1,\d+,\d+ bytes needed .* 10 bytes free"):
+        _build(data)
+
+
+def test_wrong_samples_and_wrong_readers_are_refused(data):
+    samples = BUSI.scan(data)
+    with pytest.raises(DataError, match="ids must be unique"):
+        store.build(BUSI, data, [*samples, samples[0]], PIXELS, data.parent / "cache")
+    with pytest.raises(DataError, match="no samples"):
+        store.build(BUSI, data, [], PIXELS, data.parent / "cache")
+    wrong = replace(BUSI, read=lambda data, sample, pixels: np.zeros((pixels, pixels, 3)))
+    with pytest.raises(TypeError, match="busi: read gave float64"):
+        store.build(wrong, data, samples, PIXELS, data.parent / "cache")
+    with pytest.raises(ValueError, match="a bug, not a bad file"):
+        store.build(replace(BUSI, read=_broken), data, samples, PIXELS, data.parent / "cache")
+
+
+def _broken(data, sample, pixels):
+    raise ValueError("a bug, not a bad file")
