@@ -107,11 +107,12 @@ def run(
     from leaderboards import render
 
     absent = {study.modality: study.absent for study in studies}
-    for board in render.stored(results, absent):
+    found = render.stored(results, absent)
+    for board in found:
         if board.track == track and board.modality in wanted.modalities:
             typer.echo("")
             typer.echo(render.compact(board))
-    pages = render.build(results, boards, absent)
+    pages = render.build(results, boards, absent, found)
     typer.echo(f"\n{outcome.computed} cells computed, {outcome.present} were there already.")
     typer.echo(f"leaderboard: {(boards / 'index.html').resolve()} (and {len(pages) - 1} pages beside it)")
 
@@ -122,7 +123,8 @@ def _refuse_full_disk(wanted: plan.Wanted, studies: list[plan.Study], runtime: R
     free = machine.free_disk(runtime.cache.absolute())
     if needed > free:
         raise DataError(
-            f"{runtime.cache}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, or set --cache and --results"
+            f"{runtime.cache}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; "
+            "make room, or set --cache and --results"
         )
 
 
@@ -155,7 +157,8 @@ def plan_(
         state = "trained" if job.trained else kind
         asked = ", ".join(sorted({cell.task for cell in job.cells})) or "none"
         typer.echo(
-            f"{recipe.modality:<11} {recipe.pretext:<8} seed {recipe.seed}  {state:<28} {len(job.cells):>3} cells: {asked}"
+            f"{recipe.modality:<11} {recipe.pretext:<8} seed {recipe.seed}  "
+            f"{state:<28} {len(job.cells):>3} cells: {asked}"
         )
     cost = plan.cost(missing, studies, track, runtime)
     cells = sum(len(job.cells) for job in missing)

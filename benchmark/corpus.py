@@ -1,9 +1,8 @@
 """What encoders are pretrained on: pinned by name and identified by content. No torch, no pixels."""
 
+import importlib
 from pathlib import Path
 from typing import NamedTuple
-
-import importlib
 
 import tasks
 from benchmark.recipe import Corpus

@@ -49,7 +49,7 @@ class Draws:
     def __init__(
         self, samples: np.ndarray, batch: np.ndarray, start: int, total: int, device: torch.device | str = "cpu"
     ):
-        """samples: (B,) uint64 keys of this slice; batch: (1,) key of the step; start, total: slice in the global batch."""
+        """samples: (B,) uint64 keys of this slice, which starts at `start` of `total`; batch: (1,) key of the step."""
         self.samples, self.batch, self.start, self.total, self.device = samples, batch, start, total, device
 
     def __len__(self) -> int:

@@ -101,13 +101,6 @@ class Encoder(nn.Module):
         return Tokens(x[:, 0], x[:, 1:]) if self.spec.cls else Tokens(None, x)
 
 
-READOUTS = {
-    "patches": lambda tokens: tokens.patches.mean(dim=1),
-    "cls": lambda tokens: tokens.cls,
-    "cls+patches": lambda tokens: torch.cat([tokens.cls, tokens.patches.mean(dim=1)], dim=1),
-}
-
-
 def save(encoder: Encoder, path: Path) -> str:
     """Write the weights as safetensors; returns their SHA-256, which is independent of the device."""
     save_file({name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}, path)

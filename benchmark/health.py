@@ -33,7 +33,8 @@ def alarms(figures: dict[str, float], parts: dict[str, float], progress: float) 
     trivial = parts.get("trivial loss")
     if trivial is not None and parts["loss"] > 0.98 * trivial:
         found.append(
-            f"loss {parts['loss']:.3f} is at the trivial level {trivial:.3f}: nothing learnt yet; train longer or raise the rate"
+            f"loss {parts['loss']:.3f} is at the trivial level {trivial:.3f}: nothing learnt yet; "
+            "train longer or raise the learning rate"
         )
     if parts.get("teacher entropy / ln K", 0.0) > 0.98:
         found.append("teacher entropy is at ln K: uniform collapse; lower the teacher temperature or the learning rate")

@@ -20,12 +20,12 @@ def check(venv):
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < NEEDED:
         fail(
-            "Python %d.%d or newer is needed, %s is Python %s. Choose another: make PYTHON=python3.12"
-            % (NEEDED[0], NEEDED[1], sys.executable, found)
+            f"Python {NEEDED[0]}.{NEEDED[1]} or newer is needed, {sys.executable} is Python {found}. "
+            "Choose another: make PYTHON=python3.12"
         )
     free = shutil.disk_usage(os.path.dirname(os.path.abspath(venv))).free
     if free < DISK and not os.path.isdir(venv):
-        fail("%.1f GB of disk are free here, about %.0f GB are needed for torch and the rest" % (free / 1e9, DISK / 1e9))
+        fail(f"{free / 1e9:.1f} GB of disk are free here, about {DISK / 1e9:.0f} GB are needed for torch and the rest")
     try:
         import ensurepip  # noqa: F401
         import venv as module  # noqa: F401
@@ -36,7 +36,7 @@ def check(venv):
 def install(venv):
     python = os.path.join(venv, "bin", "python")
     if not os.path.exists(python):
-        print("setup: making %s with Python %d.%d" % (venv, *sys.version_info[:2]), flush=True)
+        print(f"setup: making {venv} with Python {sys.version_info[0]}.{sys.version_info[1]}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     print("setup: installing packages, about two minutes and 6 GB the first time", flush=True)
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[dev]"]

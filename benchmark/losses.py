@@ -48,8 +48,8 @@ def _logsumexp_rows(x: Tensor, distributed: bool) -> Tensor:
 def sinkhorn_knopp(logits: Tensor, temperature: float, rounds: int = 3, distributed: bool = True) -> Tensor:
     """Teacher targets by Sinkhorn-Knopp (SwAV, arXiv 2006.09882, 3.1; DINOv3, arXiv 2508.10104).
 
-    logits: (M, K), rows of all processes taken jointly when distributed; returns (M, K), every row sums to 1. In the log
-    domain, so it cannot overflow; the scaling by M and K in the usual form cancels.
+    logits: (M, K), rows of all processes taken jointly when distributed; returns (M, K), every row sums to 1. In the
+    log domain, so it cannot overflow; the scaling by M and K in the usual form cancels.
     """
     log = logits.float() / temperature
     for _ in range(rounds):

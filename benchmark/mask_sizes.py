@@ -33,6 +33,6 @@ def check_context(
 
 
 def ibot_counts(crops: int, tokens: int, share: float = 0.5, ratios: tuple[float, float] = (0.1, 0.5)) -> list[int]:
-    """DINOv3's ladder: hidden tokens of the int(crops·share) masked crops, ratios in equal steps, the lowest left out."""
+    """DINOv3's ladder: hidden tokens of the int(crops·share) masked crops, ratios in equal steps."""
     masked = int(crops * share)
     return [int(tokens * ratio) for ratio in np.linspace(*ratios, masked + 1)[1:]]

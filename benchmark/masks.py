@@ -44,8 +44,8 @@ def multiblock(
 
     sizes: (3,) batch-level draws for target scale, target aspect, context scale. positions: (B, R, T + 1, 2) draws in
     [0, 1): R attempts at T target blocks and one context block. order: (B, N) draws that choose among eligible tokens.
-    The first attempt that leaves at least `context` tokens outside all targets is used; if none does, the targets of the
-    last attempt are laid on one another, which always leaves enough (see `mask_sizes.check_context`).
+    The first attempt that leaves at least `context` tokens outside all targets is used; if none does, the targets of
+    the last attempt are laid on one another, which always leaves enough (see `mask_sizes.check_context`).
     """
     batch, _, blocks, _ = positions.shape
     rows, columns = block_sides(grid, within(sizes[0], target_scale), within(sizes[1], target_aspect))

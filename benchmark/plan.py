@@ -7,7 +7,6 @@ from typing import NamedTuple
 import tasks
 from benchmark import corpus, machine, registry, results, tracks
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
-from tasks import splits
 from tasks.base import NoData, Sample, Task, identity
 
 READOUTS = ("patches", "native")

@@ -158,7 +158,7 @@ def train(recipe: Recipe, runtime: Runtime, images: Images, label: str = "") -> 
 
 
 def refuse_non_finite(unread: list[tuple[int, list[str], Tensor]], last: Path | None) -> None:
-    """Raises Diverged at the first loss that is not finite. Read together, so that the device is not stalled each step."""
+    """Raises Diverged at the first loss that is not finite. Read together, not to stall the device at each step."""
     finite = torch.isfinite(torch.stack([loss for _, _, loss in unread])).tolist()
     for (step, ids, loss), good in zip(unread, finite, strict=True):
         if not good:

@@ -212,6 +212,6 @@ def files(root: Path, name: str) -> list[Path]:
 
 
 def read(root: Path, name: str) -> pd.DataFrame:
-    """All rows of a table under root, from every finished directory. Raises SchemaError naming a file it cannot read."""
+    """All rows of a table under root, from every finished directory. Raises SchemaError."""
     tables = [read_file(path) for path in files(root, name)]
     return pa.concat_tables([TABLES[name].empty_table(), *tables]).to_pandas()

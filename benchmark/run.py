@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from benchmark import data, encoder, features, launch, metrics, plan, pretrain, registry, results
 from benchmark.plan import Job, Study, TaskData, Wanted
-from benchmark.probes._base import Features, Fitted
+from benchmark.probes._base import Features, Trial
 from benchmark.recipe import Cell, Runtime, key, twin
 from tasks import leakage, splits, store
 from tasks.base import Folds, Sample, Task
@@ -21,6 +22,14 @@ class Outcome:
     computed: int  # cells
     present: int  # cells that were there before
     diverged: tuple[str, ...]  # labels of runs
+
+
+class Fitting(NamedTuple):
+    """A probe fitted on one division of a task, and what it says of the test samples."""
+
+    division: splits.Assignment
+    grid: list[Trial]
+    scores: np.ndarray  # (test samples, classes)
 
 
 def prepare(study: Study, runtime: Runtime, pixels: int) -> dict[str, tuple[str, ...]]:
@@ -41,7 +50,7 @@ def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, s
     """Compute everything asked for and missing. Finished things are kept whatever happens later."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    todo: list[tuple[Study, Job, tuple[str, ...]]] = []
+    todo: list[tuple[Study, Job]] = []
     present = 0
     for study in studies:
         skipped = prepare(study, runtime, pixels)
@@ -50,16 +59,16 @@ def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, s
         study = plan.without(study, skipped)
         missing, there = plan.jobs(wanted, study, runtime.results, skipped)
         present += there
-        todo += [(study, job, skipped) for job in missing]
-    total = sum(len(job.cells) for _, job, _ in todo)
-    training = sum(not job.trained and job.recipe.budget > 0 for _, job, _ in todo)
+        todo += [(study, job) for job in missing]
+    total = sum(len(job.cells) for _, job in todo)
+    training = sum(not job.trained and job.recipe.budget > 0 for _, job in todo)
     if not todo:
         say(f"nothing to do: all {present} cells are there already")
     else:
         say(f"{present} cells are there already; {total} to compute, {training} runs to pretrain")
     images: dict[str, data.Images] = {}
     diverged, number = [], 0
-    for study, job, _ in todo:
+    for study, job in todo:
         recipe = job.recipe
         kind = "twin" if recipe.budget == 0 else "run"
         number += not job.trained and kind == "run"
@@ -71,7 +80,7 @@ def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, s
             if runtime.processes > 1 and kind == "run":
                 launch.pretrain(recipe, runtime, label, synthetic)
             else:
-                one = Runtime(**{**vars(runtime), "processes": 1})
+                one = replace(runtime, processes=1)
                 pretrain.pretrain(recipe, one, images[study.modality], label, synthetic)
         directory = results.run_directory(runtime.results, recipe.modality, key(recipe))
         if not (directory / "encoder.safetensors").exists():
@@ -102,12 +111,17 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
         )
         row = {sample_id: i for i, sample_id in enumerate(built.ids)}
         index = np.array([row[sample.id] for sample in found.samples])
-        extracted = features.cached(runtime.cache, weights, built, frozen, readouts)
+        pooled = features.cached(runtime.cache, weights, built, frozen)
         divisions = splits.assignments(found.task, found.samples)
         tested = {i for d in divisions for i in d.test}
         leaks = overlaps(study, found.task, [found.samples[i] for i in sorted(tested)])
+        fitted: dict[tuple[str, str], list[Fitting]] = {}  # a native readout may be the patches themselves
         for cell in cells:
-            store_cell(cell, found, extracted[cell.readout][index], divisions, leaks, weights, runtime)
+            same = (cell.probe, readouts[cell.readout])
+            if same not in fitted:
+                x = features.readout(pooled, readouts[cell.readout])[index]
+                fitted[same] = fit(cell, found, x, divisions)
+            store_cell(cell, found, fitted[same], leaks, weights, runtime)
 
 
 def overlaps(study: Study, task: Task, test: list[Sample]) -> list[leakage.Overlap]:
@@ -118,59 +132,65 @@ def overlaps(study: Study, task: Task, test: list[Sample]) -> list[leakage.Overl
     return exact + [row for row in leakage.overlap(family, test) if row.kind == "group"]
 
 
+def fit(cell: Cell, found: TaskData, x: np.ndarray, divisions: list[splits.Assignment]) -> list[Fitting]:
+    """The cell's probe on features (N, D) of the task's samples, once per division."""
+    y = np.array([sample.label for sample in found.samples])
+    group = np.array([sample.group for sample in found.samples])
+    probe = registry.load("probes", cell.probe)
+    settings = probe.Settings(**cell.settings)
+    done = []
+    for division in divisions:
+        train, val = (Features(x[part], y[part], group[part]) for part in (division.train, division.val))
+        fitted = probe.fit(train, val, settings, len(found.task.classes), seed=cell.recipe.seed)
+        done.append(Fitting(division, fitted.grid, fitted.predict(x[division.test])))
+    return done
+
+
 def store_cell(
     cell: Cell,
     found: TaskData,
-    x: np.ndarray,
-    divisions: list[splits.Assignment],
+    fitted: list[Fitting],
     leaks: list[leakage.Overlap],
     weights: str,
     runtime: Runtime,
 ) -> None:
-    """Fit the probe on every division, score the test samples, and store predictions, grid and metrics as one cell."""
+    """Store predictions, probe grid, leakage verdict and metrics as one cell."""
     task, samples, this = found.task, found.samples, key(cell)
-    y = np.array([sample.label for sample in samples])
-    group = np.array([sample.group for sample in samples])
-    probe = registry.load("probes", cell.probe)
-    settings = probe.Settings(**cell.settings)
-    predictions, fits, scored = [], [], []
-    for d in divisions:
-        train, val = (Features(x[part], y[part], group[part]) for part in (d.train, d.val))
-        fitted: Fitted = probe.fit(train, val, settings, len(task.classes), seed=cell.recipe.seed)
-        scores = fitted.predict(x[d.test])
-        scored.append((y[d.test], scores, np.full(len(d.test), d.repeat), np.full(len(d.test), d.fold)))
-        fits += [
-            {
-                "cell": this,
-                "repeat": d.repeat,
-                "fold": d.fold,
-                "settings": json.dumps(trial.settings, sort_keys=True),
-                "metric": trial.metric,
-                "score": trial.score,
-                "selected": trial.selected,
-            }
-            for trial in fitted.grid
-        ]
-        predictions += [
-            {
-                "cell": this,
-                "sample": samples[i].id,
-                "group": samples[i].group,
-                "label": samples[i].label,
-                "scores": [float(s) for s in score],
-                "repeat": d.repeat,
-                "fold": d.fold,
-                "readout": cell.readout,
-                "split_variant": d.variant,
-                "fraction": 1.0,
-                "shots": None,
-                "draw": 0,
-                "corruption": "",
-                "strength": 0,
-            }
-            for i, score in zip(d.test, scores, strict=True)
-        ]
-    labels, scores, repeats, folds = (np.concatenate(column) for column in zip(*scored, strict=True))
+    fits = [
+        {
+            "cell": this,
+            "repeat": f.division.repeat,
+            "fold": f.division.fold,
+            "settings": json.dumps(trial.settings, sort_keys=True),
+            "metric": trial.metric,
+            "score": trial.score,
+            "selected": trial.selected,
+        }
+        for f in fitted
+        for trial in f.grid
+    ]
+    predictions = [
+        {
+            "cell": this,
+            "sample": samples[i].id,
+            "group": samples[i].group,
+            "label": samples[i].label,
+            "scores": [float(s) for s in scores],
+            "repeat": f.division.repeat,
+            "fold": f.division.fold,
+            "readout": cell.readout,
+            "split_variant": f.division.variant,
+            "fraction": 1.0,
+            "shots": None,
+            "draw": 0,
+            "corruption": "",
+            "strength": 0,
+        }
+        for f in fitted
+        for i, scores in zip(f.division.test, f.scores, strict=True)
+    ]
+    labels, repeats, folds = (np.array([row[name] for row in predictions]) for name in ("label", "repeat", "fold"))
+    scores = np.concatenate([f.scores for f in fitted])
     tables = {
         "predictions": results.table("predictions", predictions),
         "fits": results.table("fits", fits),
@@ -215,7 +235,9 @@ def store_cell(
         "groups": len({row["group"] for row in predictions}),
         "group_kind": task.group_kind,
         "samples": len({row["sample"] for row in predictions}),
-        "protocol": f"folds({protocol.k}, {protocol.repeats})" if isinstance(protocol, Folds) else divisions[0].variant,
+        "protocol": f"folds({protocol.k}, {protocol.repeats})"
+        if isinstance(protocol, Folds)
+        else fitted[0].division.variant,
         "leakage": leakage.verdict(leaks),
         "weights_sha256": weights,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -27,7 +27,7 @@ class NoData(DataError):
 class Sample(NamedTuple):
     """One labelled image, not yet decoded."""
 
-    id: str  # unique in its task, stable across machines: a path relative to the dataset's folder, or a simulator address
+    id: str  # unique in its task, stable across machines: a path relative to the dataset's folder, or an address
     label: int  # index into Task.classes
     group: str  # the unit that may never sit on two sides of a split
     digest: str  # SHA-256 (hex) of what determines the pixels: the file's bytes, or the simulator's parameters
@@ -73,7 +73,9 @@ class Task:
     title: str  # for people
     question: str  # one sentence: what the label means
     classes: tuple[str, ...]  # names in label order: two published orders exist for several datasets
-    group_kind: str  # "patient", "slide", "near-duplicate cluster", "simulated patient": shown wherever groups are counted
+    group_kind: (
+        str  # "patient", "slide", "near-duplicate cluster", "simulated patient": shown wherever groups are counted
+    )
     protocol: Protocol
     metric: str  # headline metric, a key of benchmark.metrics.METRICS
     version: int  # bump when anything here changes a number

@@ -147,3 +147,11 @@ def test_unknown_address(modality, address):
 def test_unknown_modality():
     with pytest.raises(ValueError, match="known: ultrasound, histo"):
         scenes.family("xray")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("pixels", [16, 32])
+def test_ultrasound_is_well_defined_when_small(pixels):
+    for patient in range(100):
+        shown = scenes.render("ultrasound", SEED, "train", patient, 0, pixels)
+        assert np.isfinite(list(scenes.oracle("ultrasound", shown).values())).all()

@@ -60,7 +60,7 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 def initialise(module: nn.Module, seed: int) -> None:
     """Xavier-uniform weights on every Linear (MAE, appendix A.1), biases 0: seeded apart from the encoder.
 
-    I-JEPA and DINOv3 draw from a normal of deviation 0.02, which at widths of 64 to 256 starves the encoder of gradient.
+    I-JEPA and DINOv3 draw from a normal of deviation 0.02, which starves narrow nets of gradient.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():

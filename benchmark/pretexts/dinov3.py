@@ -4,8 +4,9 @@ DINO (arXiv 2104.14294) on cls tokens of two global and several local crops, iBO
 of half the global crops, KoLeo (arXiv 1806.03198) on the cls tokens; targets by Sinkhorn-Knopp over the global batch.
 Where we differ: KoLeo and Sinkhorn-Knopp always span all processes, so that two processes equal one; the common
 trunk (fixed positions, no registers, no LayerScale) instead of RoPE; no layer-wise learning-rate decay; heads,
-prototypes and momentum are scaled to the encoder's size; the modality's label-safe photometric policy instead of
-colour distortion, and no solarisation. Gram anchoring is a late arm, off by default (weight 0).
+prototypes and momentum are scaled to the encoder's size; prototypes start at length one, not 0.32; the modality's
+label-safe photometric policy instead of colour distortion, and no solarisation. Gram anchoring is a late arm, off by
+default (weight 0).
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Settings(Optim):
 
 
 def settings(encoder: EncoderSpec) -> Settings:
-    """The recommended settings for an encoder: square-root learning-rate rule, or what trials found for the smallest."""
+    """The recommended settings for an encoder: square-root rate rule, or what trials found for the smallest."""
     common = {"weight_decay": 0.04, "end_weight_decay": 0.4, "end_lr": 1e-6, "clip": 3.0}
     if encoder.width < 192:
         return Settings(
@@ -113,7 +114,8 @@ class Head(nn.Module):
         )
         self.last_layer = nn.Linear(settings.bottleneck, settings.prototypes, bias=False)
         initialise(self.mlp, seed)
-        nn.init.trunc_normal_(self.last_layer.weight, std=0.02, generator=torch.Generator().manual_seed(seed))
+        spread = settings.bottleneck**-0.5  # prototypes of length one, as DINO's weight-normed layer has
+        nn.init.normal_(self.last_layer.weight, std=spread, generator=torch.Generator().manual_seed(seed))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last_layer(F.normalize(self.mlp(x), dim=-1, eps=1e-6))
@@ -156,8 +158,8 @@ class Model(Pretext):
         return {"globals": torch.cat(whole), "locals": torch.cat(local), "hidden": self.hidden(draws)}
 
     def hidden(self, draws: Draws) -> Tensor:
-        """(2·B, N) bool: patches hidden from the student. Which crops are masked, and how much, is dealt over the global
-        batch; where, is drawn per sample."""
+        """(2·B, N) bool: patches hidden from the student. Which crops are masked, and how much, is dealt over the
+        global batch; where, is drawn per sample."""
         tokens, crops = self.spec.grid**2, GLOBALS * draws.total
         counts = ibot_counts(crops, tokens) if self.settings.ibot_weight else []
         dealt = np.zeros(crops, dtype=int)

@@ -126,8 +126,8 @@ class Model(Pretext):
         return {"images": image, "context": mask.context, "targets": mask.targets}
 
     def predicted(self, context: Tensor, where: Tensor, targets: Tensor) -> Tensor:
-        """Context tokens (B, C, D) at `where` (B, C) -> predictions (B·T, M, D) of target blocks (B, T, M), one block at
-        a time: a block never attends to another."""
+        """Context tokens (B, C, D) at `where` (B, C) -> predictions (B·T, M, D) of target blocks (B, T, M), one
+        block at a time: a block never attends to another."""
         blocks, size = targets.shape[1:]
         positions = self.predictor_positions
         seen = self.predictor_embed(context) + positions[where]

@@ -1,4 +1,4 @@
-"""What a probe is: VERSION, KINDS, NEEDS, Settings and `fit`. It never sees a test label: its signature cannot say one."""
+"""What a probe is: VERSION, KINDS, NEEDS, Settings and `fit`. Its signature cannot say a test label."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

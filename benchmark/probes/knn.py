@@ -49,7 +49,7 @@ def _blocks(x: np.ndarray) -> list[np.ndarray]:
 
 def _vote(x: np.ndarray, bank: np.ndarray, y: np.ndarray, k: int, temperature: float, classes: int) -> np.ndarray:
     similarity = x @ bank.T
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
     weights = np.exp((np.take_along_axis(similarity, nearest, axis=1) - 1) / temperature)
     scores = np.stack([(weights * (y[nearest] == c)).sum(axis=1) for c in range(classes)], axis=1)
     return scores / scores.sum(axis=1, keepdims=True)

@@ -37,7 +37,7 @@ def _regression(data: Features, c: float, iterations: int):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=iterations))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, solver="newton-cholesky", max_iter=iterations))
     return model.fit(data.x.astype(np.float64), data.y).predict_proba
 
 

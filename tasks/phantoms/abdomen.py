@@ -206,7 +206,10 @@ def image(rng: np.random.Generator, a: Abdomen, pixels: int) -> np.ndarray:
     if a.latents["local"]:
         for px, pz in a.calcifications:
             near = np.exp(-((x - px) ** 2 + (z - pz) ** 2) / (2 * 0.0145**2))
-            points += 10.0 ** ((level[near > 0.5].mean() + 25.5) / 20.0) * near
+            close = near > 0.5
+            if not close.any():  # between two samples of a coarse grid, or outside the sector
+                close = near == near.max()
+            points += 10.0 ** ((level[close].mean() + 25.5) / 20.0) * near
     grey = bmode.log_compress(bmode.compounded(rng, level, points, pixels), a.gain - 3.0)
     return bmode.scan_convert(grey, a.sector, pixels)
 
@@ -225,7 +228,7 @@ def masks(a: Abdomen, pixels: int) -> dict[str, np.ndarray]:
     liver &= a.muscle[0].radius(x, z) > 1.1
     depth, _ = bmode.pixel_polar(a.sector, pixels)
     cortex = (kidney < 0.93) & (kidney > 0.55) & seen
-    deep = np.median(depth[cortex])
+    deep = np.median(depth[cortex]) if cortex.any() else a.kidney.z - a.sector.top
     return {
         "nodule": (nodule < 0.8) & seen,
         "points": points & seen,
@@ -242,7 +245,7 @@ def measure(image: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, float]
     mean = {name: float(grey[mask].mean()) if mask.any() else 0.0 for name, mask in masks.items()}
     rest = grey[masks["nodule"] & ~masks["points"]]
     return {
-        "local": mean["points"] - float(rest.mean()),
+        "local": mean["points"] - (float(rest.mean()) if rest.size else mean["liver"]),
         "regional": mean["mass"],
         "global": mean["liver"] - mean["cortex"],
     }

@@ -1,0 +1,98 @@
+"""The arrows of the corridor: tasks <- benchmark <- leaderboards, and who may import torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tasks
+from benchmark import registry
+
+ROOT = Path(__file__).parent.parent
+TORCH = {"torch", "torchvision", "timm", "accelerate", "kornia"}
+TORCH_FREE = (
+    "recipe",
+    "results",
+    "metrics",
+    "registry",
+    "tracks",
+    "flops",
+    "mask_sizes",
+    "schedules",
+    "plan",
+    "corpus",
+)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages and our dotted modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def packages(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", files("tasks"), ids=str)
+def test_tasks_import_neither_torch_nor_benchmark(path):
+    assert not packages(path) & (TORCH | {"benchmark", "leaderboards"})
+
+
+@pytest.mark.parametrize("path", files("benchmark"), ids=str)
+def test_benchmark_imports_leaderboards_only_at_the_command_line(path):
+    assert "leaderboards" not in packages(path) or path.name == "__main__.py"
+
+
+@pytest.mark.parametrize("path", files("leaderboards"), ids=str)
+def test_leaderboards_read_results_and_never_torch(path):
+    assert not packages(path) & TORCH
+    ours = {name for name in imported(path) if name.startswith("benchmark.")}
+    assert {name.split(".")[1] for name in ours} <= {"results", "metrics", "recipe"}
+
+
+@pytest.mark.parametrize("name", TORCH_FREE)
+def test_light_modules_do_not_load_torch(name):
+    code = f"import sys, benchmark.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plan", "--track", "smoke"]], ids=["help", "plan"])
+def test_the_command_line_answers_without_torch(arguments):
+    code = (
+        "import sys\nfrom benchmark.__main__ import main\n"
+        f"sys.argv = ['benchmark', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nsys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_packages_are_ours():
+    assert Path(tasks.__file__).is_relative_to(ROOT)
+
+
+@pytest.mark.parametrize("name", registry.names("pretexts"))
+def test_a_pretext_declares_itself_without_torch(name):
+    declared = registry.declarations("pretexts", name)
+    assert {"VERSION", "CLS", "NATIVE", "Settings", "settings", "flops"} <= set(vars(declared))
+    assert not hasattr(declared, "Model")
+    loaded = registry.load("pretexts", name)
+    assert loaded.VERSION == declared.VERSION
+    assert issubclass(loaded.Model, registry.load("pretexts", name).Pretext)
+
+
+@pytest.mark.parametrize("name", registry.names("probes"))
+def test_a_probe_declares_itself(name):
+    declared = registry.declarations("probes", name)
+    assert {"VERSION", "KINDS", "NEEDS", "Settings", "fit"} <= set(vars(declared))

@@ -1,0 +1,64 @@
+"""The store: round trip, whole or absent, and the refusal of a foreign schema."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark import results
+
+
+def trial(**changes: object) -> dict[str, object]:
+    return {"pretext": "mae", "settings": "{}", "budget_flops": 1.0, "task": "t", "score": 0.5} | changes
+
+
+def test_round_trip(tmp_path):
+    rows = results.table("trials", [trial(), trial(score=0.75)])
+    assert results.write(tmp_path / "a", {"trials": rows})
+    assert results.read(tmp_path, "trials").score.tolist() == [0.5, 0.75]
+    assert results.read(tmp_path / "nothing", "trials").empty
+
+
+def test_the_first_rename_wins(tmp_path):
+    assert results.write(tmp_path / "a", {"trials": results.table("trials", [trial()])})
+    assert not results.write(tmp_path / "a", {"trials": results.table("trials", [trial(score=0.1)])})
+    assert results.read(tmp_path, "trials").score.tolist() == [0.5]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(OSError, match="missing"):
+        results.write(tmp_path / "a", {"trials": results.table("trials", [trial()])}, {"x": tmp_path / "missing"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_are_checked():
+    with pytest.raises(ValueError, match=r"trials: columns differ from the schema: \['extra'\]"):
+        results.table("trials", [trial(extra=1)])
+
+
+def test_a_foreign_schema_is_refused_with_a_remedy(tmp_path):
+    (tmp_path / "a").mkdir()
+    foreign = results.TABLES["trials"].with_metadata({"pretext_bench_schema": "99"})
+    pq.write_table(pa.Table.from_pylist([trial()], schema=foreign), tmp_path / "a" / "trials.parquet")
+    with pytest.raises(results.SchemaError, match=r"trials\.parquet: schema version 99, this code reads 1; check out"):
+        results.read(tmp_path, "trials")
+
+
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "trials.parquet").write_bytes(b"no parquet")
+    with pytest.raises(results.SchemaError, match=r"a/trials\.parquet: not a readable Parquet file"):
+        results.read(tmp_path, "trials")
+
+
+def test_a_cell_is_sealed_with_the_hashes_of_its_siblings(tmp_path):
+    fits = results.table("fits", [])
+    cell = {name: None for name in results.TABLES["cells"].names if not name.endswith("_sha256")}
+    cell |= {"cell": "c", "weights_sha256": "w", "predictions_sha256": "p", "leakage_sha256": "l"}
+    results.write(tmp_path / "c", {"fits": fits}, cells=[cell])
+    stored = results.read(tmp_path, "cells").iloc[0]
+    assert stored.fits_sha256 == results.sha256(tmp_path / "c" / "fits.parquet")
+
+
+def test_unfinished_directories_are_not_read(tmp_path):
+    results.write(tmp_path / ".a.part", {"trials": results.table("trials", [trial()])})
+    assert results.read(tmp_path, "trials").empty

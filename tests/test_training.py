@@ -1,0 +1,173 @@
+"""The loop: resume equals uninterrupted, golden micro-runs, two processes equal one, divergence is refused."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import checkpoint, health, pretrain, registry, results, tracks
+from benchmark.data import Images
+from benchmark.recipe import Recipe, Runtime, key
+from tests.test_pretexts import images, recipe  # noqa: F401
+
+ROOT = Path(__file__).parent.parent
+NAMES = registry.names("pretexts")
+GOLDENS = json.loads((Path(__file__).parent / "goldens.json").read_text())
+
+
+def runtime(folder: Path, **changes: object) -> Runtime:
+    return Runtime(data=folder / "data", results=folder / "results", cache=folder / "cache", **changes)
+
+
+def short(name: str, steps: int = 6) -> Recipe:
+    made = recipe(name)
+    return replace(made, budget=(steps + 0.5) * 8 * tracks.image_flops(made))
+
+
+def losses(trained: pretrain.Trained) -> list[float]:
+    return [row["value"] for row in trained.curves if row["name"] == "loss"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_micro_run(name, images, tmp_path):  # noqa: F811
+    """A number that moves here needs a higher VERSION in the pretext's file, or ENGINE if a shared part moved."""
+    found = losses(pretrain.train(short(name), runtime(tmp_path), images))
+    module = registry.load("pretexts", name)
+    golden = GOLDENS[name]
+    said = f"{name}: losses {found}, golden {golden['losses']}"
+    versions = f"{module.VERSION}.{short(name).engine}"
+    if golden["version"] != versions:
+        pytest.fail(f"version {versions} has no golden; after checking, write {found} to tests/goldens.json")
+    assert found == pytest.approx(golden["losses"], rel=2e-4), (
+        f"{said}: bump VERSION in {name}.py or ENGINE, or explain"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resume_equals_uninterrupted(name, images, tmp_path, monkeypatch):  # noqa: F811
+    whole = pretrain.train(short(name), runtime(tmp_path / "whole"), images)
+
+    class Killed(Exception):
+        pass
+
+    def save_and_die(folder, step, *rest):
+        keep(folder, step, *rest)
+        if step == 3:
+            raise Killed
+
+    keep = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    part = runtime(tmp_path / "part", checkpoint_seconds=0.0)
+    with pytest.raises(Killed):
+        pretrain.train(short(name), part, images)
+    monkeypatch.setattr(checkpoint, "save", keep)
+    resumed = pretrain.train(short(name), part, images)
+    for parameter, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[parameter]), parameter
+    assert losses(whole) == losses(resumed)
+
+
+def test_a_broken_checkpoint_is_named(images, tmp_path):  # noqa: F811
+    run = short("mae")
+    place = runtime(tmp_path, checkpoint_seconds=0.0)
+    pretrain.train(run, place, images)
+    last = checkpoint.latest(place.cache / "checkpoints" / key(run))
+    (last / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"not a usable checkpoint .* delete this folder"):
+        pretrain.train(run, place, images)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_equal_one(name, tmp_path):
+    """One process with the global batch and two with half of it each (gloo): the same loss and gradients."""
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    alone = [sys.executable, str(script), name, str(tmp_path / "one.pt")]
+    pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    for command in (alone, [*pair, name, str(tmp_path / "two.pt")]):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    for parameter, gradient in one["gradients"].items():
+        assert torch.allclose(two["gradients"][parameter], gradient, rtol=1e-4, atol=1e-5), parameter
+
+
+WORKER = """
+import sys
+sys.path.insert(0, ".")
+import numpy as np, torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from benchmark import pretrain
+from benchmark.data import Batches, Images
+from tests.test_pretexts import recipe
+
+rng = np.random.default_rng(0)
+pixels = rng.integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)
+images = Images([f"noise/{i}" for i in range(96)], [pixels], np.stack([np.zeros(96, int), np.arange(96)], axis=1), ())
+made = recipe(sys.argv[1])
+options = DistributedDataParallelKwargs(broadcast_buffers=False)
+accelerator = Accelerator(cpu=True, kwargs_handlers=[options])
+model = pretrain.build(made, images)
+wrapped = accelerator.prepare(model)
+batches = Batches(images, made, accelerator.device, accelerator.process_index, accelerator.num_processes)
+step = wrapped(model.views(*batches(2)[:2]), 0.5)
+accelerator.backward(step.loss)
+loss = accelerator.reduce(step.loss.detach(), "mean")
+if accelerator.is_main_process:
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    torch.save({"loss": float(loss), "gradients": gradients}, sys.argv[2])
+"""
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_stored(images, tmp_path, monkeypatch, capsys):  # noqa: F811
+    module = registry.load("pretexts", "mae")
+    forward = module.Model.forward
+
+    def poisoned(self, views, progress):
+        step = forward(self, views, progress)
+        return step._replace(loss=step.loss * (float("nan") if progress > 0.5 else 1.0))
+
+    monkeypatch.setattr(module.Model, "forward", poisoned)
+    place, run = runtime(tmp_path), short("mae")
+    pretrain.pretrain(run, place, images, "label")
+    assert "diverged: loss nan at step 3; samples noise/" in capsys.readouterr().out
+    rows = results.read(place.results, "runs")
+    assert rows.status.tolist() == ["diverged"]
+    assert not (results.run_directory(place.results, "histo", key(run)) / "encoder.safetensors").exists()
+
+
+def test_a_wrong_world_size_is_refused(images, tmp_path):  # noqa: F811
+    with pytest.raises(RuntimeError, match="2 processes were asked for, 1 are running"):
+        pretrain.train(short("mae"), runtime(tmp_path, processes=2), images)
+
+
+def test_health_alarms_fire_on_a_constant_encoder_and_stay_silent_on_a_healthy_one():
+    dead = health.figures(torch.ones(16, 8))
+    assert any("collapse" in sentence for sentence in health.alarms(dead, {"loss": 0.1}, 0.5))
+    well = health.figures(torch.randn(16, 8, generator=torch.Generator().manual_seed(0)))
+    assert health.alarms(well, {"loss": 0.5, "trivial loss": 1.0}, 0.5) == []
+    assert well["rankme"] > 5
+    stuck = health.alarms(well, {"loss": 1.0, "trivial loss": 1.0, "teacher entropy / ln K": 0.999}, 0.5)
+    assert len(stuck) == 2
+    assert health.alarms(dead, {"loss": 0.1}, 0.1) == []
+
+
+def test_rankme_counts_dimensions():
+    x = torch.zeros(64, 16)
+    x[torch.arange(64), torch.arange(64) % 4] = 1.0
+    assert health.figures(x)["rankme"] == pytest.approx(4.0, rel=1e-3)
+
+
+def test_skipped_and_taken_images_keep_their_order():
+    parts = [np.full((2, 4, 4, 3), 1, np.uint8), np.full((1, 4, 4, 3), 9, np.uint8)]
+    found = Images(["a/0", "b/0", "a/1"], parts, np.array([[0, 0], [1, 0], [0, 1]]), ())
+    assert found.take(np.array([1, 0]))[:, 0, 0, 0].tolist() == [9, 1]
+    mean, std = found.moments()
+    assert mean == pytest.approx([11 / 3 / 255] * 3)
+    assert (std > 0).all()
