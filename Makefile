@@ -13,6 +13,7 @@ GPUS ?= 1
 DATA ?= data
 CORPUS ?=
 PRECISION ?=
+THREADS ?=
 SKIP_UNREADABLE ?=
 RESULTS ?= results/local
 
@@ -24,7 +25,8 @@ SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --ta
 .DEFAULT_GOAL := bench
 
 bench: $(READY)
-	@PRETEXT_BENCH_COMMAND='make bench $(MAKEOVERRIDES)' $(PY) -m benchmark run $(SELECT) $(if $(SKIP_UNREADABLE),--skip-unreadable)
+	@PRETEXT_BENCH_COMMAND='make bench $(MAKEOVERRIDES)' $(PY) -m benchmark run $(SELECT) \
+		$(if $(THREADS),--threads $(THREADS)) $(if $(SKIP_UNREADABLE),--skip-unreadable)
 
 plan: $(READY)
 	@$(PY) -m benchmark plan $(SELECT)

@@ -85,6 +85,7 @@ def run(
     boards: Boards = Path("leaderboards/local"),
     precision: Precision = None,
     threads: Threads = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints.")] = 120.0,
     skip_unreadable: Skip = False,
 ) -> None:
     """Compute what is missing, then write and print the leaderboard."""
@@ -95,6 +96,7 @@ def run(
         cache=cache,
         processes=gpus,
         threads=threads,
+        checkpoint_seconds=checkpoint_seconds,
         skip_unreadable=skip_unreadable,
     )
     studies = _studies(wanted, data)

@@ -64,6 +64,7 @@ class Encoder(nn.Module):
                 dynamic_img_size=True,
                 weight_init="jax",
             )
+        self.vit.cls_token.requires_grad_(spec.cls)  # an unused trained parameter would stall the gradient exchange
         self.spec = spec
         self.register_buffer("mean", torch.full((3,), 0.5))
         self.register_buffer("std", torch.full((3,), 0.25))

@@ -106,7 +106,7 @@ def train(recipe: Recipe, runtime: Runtime, images: Images, label: str = "") -> 
         desc=label,
         unit="img",
         unit_scale=True,
-        disable=not accelerator.is_main_process,
+        disable=not (total and accelerator.is_main_process),
         dynamic_ncols=True,
     )
     model.train()

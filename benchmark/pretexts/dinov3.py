@@ -46,14 +46,14 @@ def settings(encoder: EncoderSpec) -> Settings:
     common = {"weight_decay": 0.04, "end_weight_decay": 0.4, "end_lr": 1e-6, "clip": 3.0}
     if encoder.width < 192:
         return Settings(
-            batch=64,
+            batch=32,
             lr=1e-3,
             local_crops=4,
             local_pixels=encoder.pixels // 2,
-            prototypes=1024,
-            head_width=256,
+            prototypes=256,
+            head_width=128,
             bottleneck=64,
-            momentum=0.99,
+            momentum=0.98,
             **common,
         )
     return Settings(

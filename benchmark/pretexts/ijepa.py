@@ -34,18 +34,19 @@ class Settings(Optim):
 
 def settings(encoder: EncoderSpec) -> Settings:
     """The recommended settings for an encoder: the paper's values, or what trials found for the smallest size."""
-    context = round(encoder.grid**2 * 0.25)
+    context = round(encoder.grid**2 * (0.375 if encoder.width < 192 else 0.25))
     if encoder.width < 192:
         return Settings(
-            batch=32,
-            lr=1e-3,
+            batch=64,
+            lr=5e-4,
+            crop=(0.6, 1.0),
             weight_decay=0.04,
             end_weight_decay=0.4,
             context_tokens=context,
             predictor_width=64,
             predictor_depth=2,
             predictor_heads=2,
-            momentum=0.98,
+            momentum=0.996,
         )
     return Settings(
         batch=256,
