@@ -17,7 +17,7 @@ BATCH = 256  # images per forward pass; part of the engine: it moves the last di
 
 def evaluation_view(pixels: np.ndarray, side: int, device: torch.device) -> Tensor:
     """Stored uint8 (B, S, S, 3) -> (B, 3, side, side) in [0, 1]: the whole image, antialiased if made smaller."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float() / 255
+    images = torch.tensor(pixels, device=device).permute(0, 3, 1, 2).float() / 255
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, size=(side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
