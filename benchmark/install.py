@@ -49,7 +49,7 @@ def install(venv):
         words = done.stderr.lower()
         if "no space left" in words:
             fail("the disk is full; make room and repeat the command")
-        if any(hint in words for hint in ("connection", "resolve", "network", "retrying", "timed out")):
+        if any(hint in words for hint in ("connection", "network", "retrying", "timed out", "versions: none")):
             fail("the package index cannot be reached; check the network or pip's settings, then repeat the command")
         fail("pip could not install the packages; its last lines are above. Repeating the command goes on from here")
     with open(os.path.join(venv, ".installed"), "w") as stamp:
