@@ -96,6 +96,7 @@ def _board(runs: pd.DataFrame, cells: pd.DataFrame, absent: Mapping[str, str]) -
         sections=sections,
         costs=tuple(_cost(line, runs) for line in lines if not line.twin),
         curves=tuple(curve for line in lines if not line.twin for curve in _curves(line, runs)),
+        absent=tuple(sorted(absent.items())),
         missing=(*missing, *sorted(absent.items())),
         footnotes=footnotes,
         provenance=_provenance(runs),

@@ -109,6 +109,7 @@ class Board:
     sections: tuple[Section, ...]  # the headline first
     costs: tuple[Cost, ...]
     curves: tuple[Curve, ...]
-    missing: tuple[tuple[str, str], ...]  # (what, why)
+    absent: tuple[tuple[str, str], ...]  # (task of this modality without data here, reason)
+    missing: tuple[tuple[str, str], ...]  # (what, why): absent tasks and empty cells
     footnotes: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]  # (what, value)

@@ -170,6 +170,9 @@ def _gains(board: Board, section: Section) -> Table:
     spent = {cost.name: f"{flops(cost.realised_flops)} FLOPs, {duration(cost.seconds)}" for cost in board.costs}
     heads = [Text(lines=("Encoder",)), Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)))]
     heads += [_head(column) for column in board.columns]
+    absent = () if board.synthetic else board.absent  # phantom boards list them below the table only
+    heads += [Text(lines=(task,)) for task, _ in absent]
+    empty = tuple(Text(lines=("–", reason), tone="missing") for _, reason in absent)
     return Table(
         title=f"Gain over the twin: {what}",
         caption=f"Gain over the twin with its 95 % interval, then the metric itself; {what}{scale}.",
@@ -179,7 +182,7 @@ def _gains(board: Board, section: Section) -> Table:
                 head=Text(
                     lines=tuple(filter(None, (row.name, _seeds(row), _tie(row), spent.get(row.name, ""), row.note)))
                 ),
-                cells=(_text(row.mean, "", extent), *_texts(board.columns, row, extent)),
+                cells=(_text(row.mean, "", extent), *_texts(board.columns, row, extent), *empty),
                 twin=row.twin,
             )
             for row in section.rows
