@@ -11,7 +11,10 @@ import tasks
 from benchmark import doctor as checks
 from benchmark import machine, plan, registry, tracks
 from benchmark.recipe import Runtime
+from benchmark.results import SchemaError
 from tasks.base import DataError
+
+INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C
 
 app = typer.Typer(
     help="Pretext Bench: pretrain every pretext on every modality, probe the frozen encoders, rank them.",
@@ -197,16 +200,16 @@ def data_(
 def main() -> None:
     """Errors of input are one clear line and exit code 2; Ctrl-C says how to go on."""
     try:
-        app(standalone_mode=False)
-    except (DataError, ValueError) as error:
+        app()
+    except (DataError, SchemaError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         again = os.environ.get("PRETEXT_BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
         print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

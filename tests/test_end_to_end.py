@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +245,19 @@ def test_an_unreadable_image_is_an_error_unless_skipped_and_then_recorded(native
 def test_bad_input_is_one_clear_line(arguments, words):
     said = run("run", *arguments, expect=2)
     assert words in said
+    assert "Traceback" not in said
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, cache):
+    arguments = ["run", "--track", "demo", "--modality", "histo", "--task", "phantom_local", "--pretext", "mae"]
+    command = [sys.executable, "-m", "benchmark", *arguments, *places(tmp_path, cache)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; everything finished is kept. To go on: python -m benchmark run --track demo" in said
     assert "Traceback" not in said
 
 
