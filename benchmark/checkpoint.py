@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
@@ -52,7 +53,7 @@ def load(path: Path, model: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
             index, name = key.split(".", 1)
             stored.setdefault(int(index), {})[name] = value
         optimiser.load_state_dict({"state": stored, "param_groups": optimiser.state_dict()["param_groups"]})
-    except Exception as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{path}: not a usable checkpoint ({error}); delete this folder to start the run again"
         ) from error

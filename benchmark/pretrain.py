@@ -1,8 +1,8 @@
 """The pretraining loop, through Accelerate: CPU, one GPU or many processes; resumable at any step."""
 
-import itertools
 import math
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,9 +188,7 @@ def pretrain(recipe: Recipe, runtime: Runtime, images: Images, label: str = "", 
     files = {"encoder.safetensors": staging} if sha else {}
     results.write(target, {"runs": results.table("runs", [row]), "curves": results.table("curves", rows)}, files)
     staging.unlink(missing_ok=True)
-    folder = runtime.cache / "checkpoints" / key(recipe)
-    for path in itertools.chain(folder.glob("*/*"), folder.glob("*"), [folder]):
-        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(runtime.cache / "checkpoints" / key(recipe), ignore_errors=True)
 
 
 def run_row(

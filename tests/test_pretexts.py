@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import draws, pretrain, registry, tracks
+from benchmark import augment, draws, masks, pretrain, registry, tracks
 from benchmark.data import Batches, Images, positions
 from benchmark.recipe import Corpus, Recipe
 
@@ -75,7 +75,7 @@ def test_the_teacher_follows_the_student_after_the_step(name, images):
 
 def test_mae_latents_do_not_see_hidden_pixels(images):
     model, seen = views("mae", images)
-    mask = __import__("benchmark.masks", fromlist=["masks"]).random_tokens(seen["noise"], 0.75)
+    mask = masks.random_tokens(seen["noise"], 0.75)
     latents = model.student(seen["images"], keep=mask.keep).patches
     hidden = torch.zeros(8, 16).scatter_(1, mask.hide, 1).reshape(8, 1, 4, 4)
     wide = hidden.repeat_interleave(8, 2).repeat_interleave(8, 3).bool()
@@ -85,8 +85,6 @@ def test_mae_latents_do_not_see_hidden_pixels(images):
 
 
 def test_mae_loss_does_not_depend_on_the_order_of_visible_tokens(images):
-    from benchmark import masks
-
     model, seen = views("mae", images)
     mask = masks.random_tokens(seen["noise"], 0.75)
     turned = mask.keep.flip(1)
@@ -169,8 +167,6 @@ def test_epochs_are_permutations():
 
 
 def test_ultrasound_is_never_turned_upside_down_and_grey_stays_grey():
-    from benchmark import augment
-
     keys = draws.text_keys([str(i) for i in range(64)])
     drawn = draws.Draws(keys, draws.text_keys(["step"]), 0, 64)
     bright_top = torch.zeros(64, 3, 32, 32)
@@ -183,8 +179,6 @@ def test_ultrasound_is_never_turned_upside_down_and_grey_stays_grey():
 
 
 def test_a_crop_of_the_whole_image_is_the_image():
-    from benchmark import augment
-
     image = torch.rand(2, 3, 16, 16)
     box, straight = torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2), torch.eye(2).expand(2, 2, 2)
     assert torch.allclose(augment.crop(image, box, straight, 16), image, atol=1e-5)

@@ -1,5 +1,6 @@
 """What the training loop asks of a pretext, and what all of them share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,23 +19,24 @@ class Step(NamedTuple):
     pooled: Tensor  # (B, D) detached features of what the probes will read, for the health figures
 
 
-class Pretext(nn.Module):
+class Pretext(nn.Module, ABC):
     """One nn.Module that owns student, teacher, heads and loss. `forward` is the objective: data-parallel wrapping
     synchronises only that."""
 
     trivial_loss: float | None = None  # the loss of a solution that has learnt nothing, if the method has one
 
     @property
+    @abstractmethod
     def encoder(self) -> Encoder:
         """What the probes read."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def views(self, images: Tensor, draws: Draws) -> dict[str, Any]:
         """Stored uint8 images (B, S, S, 3), whole batch on the device -> what `forward` takes."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def forward(self, views: dict[str, Any], progress: float) -> Step:
-        raise NotImplementedError  # pragma: no cover
+        """The objective on those views at that share of training."""
 
     def after_step(self, progress: float) -> None:
         """Called once after every optimiser step: teachers move here."""
