@@ -19,6 +19,7 @@ from tasks.phantoms import he
 NUCLEUS, LYMPHOCYTE, ATYPICAL = 0.024, 0.0185, 0.055  # radii: about 3, 2.4 and 7 pixels across at 64
 NUCLEI = 13  # of one gland or nest, whatever its architecture
 AGGREGATE = 0.15  # radius of the lymphoid aggregate
+MINORITY = 0.43  # share of the glands in the field that have the pattern that is not the patient's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +64,13 @@ def patient(rng: np.random.Generator, latents: dict[str, int]) -> Field:
 def _glands(rng: np.random.Generator, site: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Glands (n, 4) on a jittered, turned lattice that leaves the aggregate's site free; gaps (n, 2); minority (n,).
 
-    One gland in four, evenly over the field, has the pattern that is not the patient's. Each takes the first of its
-    two own gaps of the lattice that is clear of the site.
+    Each gland takes the first of its two own gaps of the lattice that is clear of the site.
     """
     pitch, turn = 0.31, rng.uniform(0.0, np.pi / 3)
     i, j = np.meshgrid(np.arange(-4, 5), np.arange(-4, 5))
     lattice = np.stack([i + 0.5 * j, j * np.sqrt(0.75)], axis=-1).reshape(-1, 2) * pitch
     cos, sin = np.cos(turn), np.sin(turn)
     rotation = np.array([[cos, -sin], [sin, cos]])
-    minority = ((i + 2 * j).ravel() + rng.integers(4)) % 4 == 0
     centres = lattice @ rotation + 0.5 + rng.uniform(-0.15, 0.15, 2)
     centres = centres + rng.uniform(-0.02, 0.02, centres.shape)
     radii, directions = rng.uniform(0.118, 0.138, len(centres)), rng.uniform(0.0, 2.0 * np.pi, len(centres))
@@ -81,7 +80,16 @@ def _glands(rng: np.random.Generator, site: tuple[float, float]) -> tuple[np.nda
     gaps = np.stack([centres - gap, centres + gap])
     first = np.hypot(*(gaps[0] - site).T) > AGGREGATE + 0.05
     fat = np.where(first[:, None], gaps[0], gaps[1])
-    return np.column_stack([centres, radii, directions])[kept], fat[kept], minority[kept]
+    return np.column_stack([centres, radii, directions])[kept], fat[kept], _minority(rng, centres[kept])
+
+
+def _minority(rng: np.random.Generator, centres: np.ndarray) -> np.ndarray:
+    """Which glands (n,) have the pattern that is not the patient's: a fixed share of those in the field, at random."""
+    place = rng.permutation(len(centres))
+    place = place + len(centres) * (np.abs(centres - 0.5) > 0.5).any(axis=1)  # those in the field come first
+    seen = int((place < len(centres)).sum())
+    rank = place.argsort().argsort()
+    return np.where(rank < seen, rank < round(MINORITY * seen), (rank - seen) % 5 < 2)
 
 
 def view(rng: np.random.Generator, field: Field) -> Field:
@@ -163,7 +171,7 @@ def cells(rng: np.random.Generator, field: Field) -> np.ndarray:
     extra = rng.integers(5, 8, len(field.atypical)).sum() if not field.latents["local"] else 0
     free = _spaced(_stroma(field, _foci(rng)), field.lymphocytes + int(extra), 1.9 * LYMPHOCYTE)
     if field.latents["regional"]:
-        packed = int(field.lymphocytes * 0.85)
+        packed = int(field.lymphocytes * 0.55)
         reach = 2.05 * LYMPHOCYTE * np.sqrt(packed / 3.6)
         places = _disc(rng, packed) * reach + field.site + rng.normal(0.0, 0.004, (packed, 2))
         free = np.vstack([places, free[packed:]])
