@@ -2,7 +2,7 @@
 
 Simulated, never a patient: 2,700 simulated patients with two images each, split 2,000 / 200 / 500 by patient. Three
 independent binary latents at three scales are in every image; the three tasks share the images and differ in which
-latent is the label. Here: the predominant pattern (three glands in four), with the same nuclei, cytoplasm and
+latent is the label. Here: the predominant pattern (four glands in seven), with the same nuclei, cytoplasm and
 empty area in both: only how they lie to one another tells.
 
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
