@@ -214,7 +214,8 @@ def _few(column: Column) -> str:
 
 
 def plural(noun: str, count: int) -> str:
-    return noun if count == 1 or noun.endswith("s") else f"{noun}s"
+    word, space, aside = noun.partition(" (")
+    return noun if count == 1 or word.endswith("s") else f"{word}s{space}{aside}"
 
 
 def _texts(columns: tuple[Column, ...], row: Row, extent: float) -> tuple[Text, ...]:
