@@ -28,7 +28,9 @@ TRACKS: dict[str, Track] = {
     "demo": Track(
         encoder=MICRO, stored_pixels=64, budget=3e12, seeds=1, purpose="all of it under 10 minutes on 2 cores"
     ),
-    "laptop": Track(encoder=MICRO, stored_pixels=64, budget=6e12, seeds=5, purpose="under an hour on 2 cores"),
+    "laptop": Track(
+        encoder=MICRO, stored_pixels=64, budget=6e12, seeds=5, purpose="meant for under an hour on 2 cores"
+    ),
     "1e16": Track(
         encoder=TINY, stored_pixels=256, budget=1e16, seeds=3, purpose="about an hour a run on a workstation"
     ),

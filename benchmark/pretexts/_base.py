@@ -23,8 +23,6 @@ class Pretext(nn.Module, ABC):
     """One nn.Module that owns student, teacher, heads and loss. `forward` is the objective: data-parallel wrapping
     synchronises only that."""
 
-    trivial_loss: float | None = None  # the loss of a solution that has learnt nothing, if the method has one
-
     @property
     @abstractmethod
     def encoder(self) -> Encoder:

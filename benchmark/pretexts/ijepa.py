@@ -87,8 +87,6 @@ ATTEMPTS = 16  # at a mask that leaves enough context, before the targets are la
 
 
 class Model(Pretext):
-    trivial_loss = 0.425  # smooth L1 of a zero prediction of a standard normal target
-
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
         super().__init__()
         self.settings, self.modality, self.spec = settings, modality, encoder.spec

@@ -59,8 +59,6 @@ from benchmark.pretexts._base import Pretext, Step, initialise, transformer
 
 
 class Model(Pretext):
-    trivial_loss = 1.0  # predicting the mean of every normalised patch; lower where flat patches exist
-
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
         super().__init__()
         self.settings, self.modality, self.spec = settings, modality, encoder.spec
