@@ -1,0 +1,103 @@
+"""Unlabelled images to pretrain on, named `kind:location`, such as `folder:/data/tiles`; a kind is a file here.
+
+A relative location starts at DATA. The location itself never leaves this machine: a source is called by its kind and
+the last part of its location, and its images by their paths from there on.
+"""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import tasks
+from tasks.base import Access, DataError, NoData, Source
+
+LOCAL = Access(home="files of this machine", licence="as their owner states", citation="")
+
+
+def kinds() -> tuple[str, ...]:
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def open(spec: str, modality: str) -> Source:
+    """The source `kind:location`. Raises ValueError for an unknown kind or modality, DataError for no location.
+
+    Whether anything is at the location is found out by `scan`, which raises NoData or DataError.
+    """
+    kind, _, location = spec.partition(":")
+    if kind not in kinds():
+        raise tasks.unknown("kind of source", kind, kinds())
+    if modality not in tasks.modalities():
+        raise tasks.unknown("modality", modality, tasks.modalities())
+    if not location:
+        raise DataError(f"{spec!r} has no location; write kind:location, such as {kind}:/data/images")
+    module = importlib.import_module(f"tasks.sources.{kind}")
+    if modality != getattr(module, "MODALITY", modality):
+        raise DataError(
+            f"{spec!r} is read as {module.MODALITY}, not {modality}; use another kind: {', '.join(kinds())}"
+        )
+    return module.open_source(location, modality)
+
+
+def source(
+    kind: str,
+    location: str,
+    modality: str,
+    *,
+    group_kind: str,
+    scan: Callable,
+    read: Callable,
+    access: Access = LOCAL,
+    version: int = 1,
+) -> Source:
+    """The Source of a kind, called by the last part of its location, which `scan` and `read` take as a keyword."""
+    last = Path(location).name
+    name = f"{kind}-{re.sub(r'[^a-z0-9_]+', '-', last.lower()).strip('-') or 'data'}"
+    return Source(
+        name=name,
+        modality=modality,
+        title=f"{last} ({kind})",
+        group_kind=group_kind,
+        version=version,
+        access=access,
+        scan=partial(scan, location=location),
+        read=partial(read, location=location),
+        policy="crop" if modality == "histo" else "pad",
+        images=f"{kind} {name} {version}",
+    )
+
+
+def top(data: Path, location: str) -> Path:
+    """The folder of a location. Raises NoData if it is not there."""
+    folder = data / Path(location).expanduser()
+    if not folder.is_dir():
+        raise NoData(f"{folder}: no such folder; give CORPUS a folder that is there (a relative one starts at {data})")
+    return folder
+
+
+def below(folder: Path, suffixes: Collection[str] = ()) -> list[Path]:
+    """The files below a folder, hidden ones and folders left out, in name order; all, or those of some suffixes."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if (not suffixes or path.suffix.lower() in suffixes)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def of_slide(stem: str) -> str:
+    """The group of a slide: its patient, where its name begins like a TCGA barcode, else the slide itself."""
+    barcode = re.match(r"TCGA-\w{2}-\w{4}(?=[-.]|$)", stem)
+    return barcode[0] if barcode else stem
+
+
+def extra(module: str, name: str) -> ModuleType:
+    """An optional library. Raises DataError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        raise DataError(f"{module} is not here ({error}); install it: pip install 'pretext-bench[{name}]'") from error
