@@ -15,9 +15,8 @@ Published   accuracies near 99 % come from random splits and measure the leak (B
 """
 
 import re
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from tasks import files
 from tasks.base import Access, DataError, Fixed, Sample, Task
@@ -60,11 +59,6 @@ def _groups(top: Path, paths: list[Path], ids: list[str]) -> list[str]:
     return files.grouped(ids, known, top.parent / "groups.csv")
 
 
-def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
-    path = files.anchor(data, ANCHOR, "lc25000").parent / sample.id
-    return files.to_square(files.decode(path), pixels, "crop")
-
-
 TASK = Task(
     name="lc25000",
     modality="histo",
@@ -89,8 +83,9 @@ TASK = Task(
         ),
     ),
     scan=scan,
-    read=read,
-    policy=files.POLICIES["crop"],
+    read=partial(files.read, top=ANCHOR, task="lc25000"),
+    policy="crop",
     images="lc25000 1",
     expected=25_000,
+    counts={"": dict.fromkeys(CLASSES, 5_000)},
 )

@@ -6,8 +6,8 @@ Counts      780 images: benign 437, malignant 210, normal 133; RGB PNG, about 50
 Licence     not stated by the owner's page; one mirror says CC BY 4.0, another "other"
 Access      the owner's page, or its Kaggle mirror; the folder is `Dataset_BUSI_with_GT`
 Split       none published; cut here by groups, 60/20/20
-Group       no patient ids exist. A `groups.csv` (columns file, neardup_group) beside the folder gives near-duplicate
-            clusters; without it each image is its own group, exact copies together, and near-copies may cross the split
+Group       no patient ids exist: near-duplicate clusters found by `tasks.duplicates`, joined with those of a
+            `groups.csv` (columns file, neardup_group) beside the folder if there is one
 Traps       names hold spaces and parentheses; second masks `_mask_1`; near-duplicates, some across two classes; one
             image is filed both as benign (433) and as malignant (145); burned-in callipers and text; axilla views
 Published   random splits without regard to duplicates (Pawlowska et al., Data in Brief 48:109247, 2023), so no figure
@@ -15,9 +15,8 @@ Published   random splits without regard to duplicates (Pawlowska et al., Data i
 """
 
 import re
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from tasks import files
 from tasks.base import Access, DataError, Fixed, Sample, Task
@@ -49,21 +48,17 @@ def scan(data: Path) -> list[Sample]:
     return sorted(map(Sample, ids, labels, groups, digests))
 
 
-def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
-    path = files.anchor(data, ANCHOR, "busi").parent / sample.id
-    return files.to_square(files.decode(path), pixels, "pad")
-
-
 TASK = Task(
     name="busi",
     modality="ultrasound",
     title="BUSI breast lesions",
     question="Does this breast ultrasound image show a benign lesion, a malignant lesion, or no lesion?",
     classes=CLASSES,
-    group_kind="near-duplicate cluster (image, where no groups.csv is given)",
+    group_kind="near-duplicate cluster",
     protocol=Fixed(published=False, seed=0),
+    near=True,
     metric="auroc",
-    version=1,
+    version=2,
     access=Access(
         home="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
         licence="not stated by the owner; one mirror says CC BY 4.0",
@@ -78,8 +73,9 @@ TASK = Task(
         ),
     ),
     scan=scan,
-    read=read,
-    policy=files.POLICIES["pad"],
+    read=partial(files.read, top=ANCHOR, task="busi"),
+    policy="pad",
     images="busi 1",
     expected=780,
+    counts={"": {"benign": 437, "malignant": 210, "normal": 133}},
 )

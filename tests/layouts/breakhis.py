@@ -1,6 +1,7 @@
-"""A tiny BreaKHis in its native layout: two magnifications, letter suffixes, one number under two subtypes."""
+"""A tiny BreaKHis in its native layout: four magnifications, letter suffixes, one number under two subtypes."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +13,44 @@ SLIDES = (  # (subtype's folder, code, slide)
     ("adenosis", "A", "14-29960CD"),
     ("fibroadenoma", "F", "14-29960AB"),  # the same patient, another subtype
     ("fibroadenoma", "F", "14-14134E"),
+    ("fibroadenoma", "F", "14-21998CD"),
+    ("fibroadenoma", "F", "14-23060AB"),  # published for training, its other block for testing
+    ("fibroadenoma", "F", "14-23060CD"),
     ("phyllodes_tumor", "PT", "14-21998AB"),
     ("phyllodes_tumor", "PT", "14-29315EF"),
     ("tubular_adenoma", "TA", "14-3411F"),
+    ("tubular_adenoma", "TA", "14-16184"),  # published for training, its other block for testing
+    ("tubular_adenoma", "TA", "14-16184CD"),
     ("tubular_adenoma/tubular_adenoma", "TA", "14-13200"),  # some copies nest a folder in itself
     ("ductal_carcinoma", "DC", "14-13412"),
     ("lobular_carcinoma", "LC", "14-13412"),  # the same slide under two subtypes
     ("ductal_carcinoma", "DC", "14-10926"),
+    ("ductal_carcinoma", "DC", "14-11031"),
     ("ductal_carcinoma", "DC", "14-16875"),
     ("lobular_carcinoma", "LC", "14-12204"),
-    ("mucinous_carcinoma", "MC", "14-18842"),
+    ("mucinous_carcinoma", "MC", "14-10147"),
+    ("mucinous_carcinoma", "MC", "14-13418DE"),
+    ("mucinous_carcinoma", "MC", "14-18842"),  # published for validation, its other block for testing
     ("mucinous_carcinoma", "MC", "14-18842D"),
+    ("mucinous_carcinoma", "MC", "14-19979"),
+    ("mucinous_carcinoma", "MC", "14-19979C"),  # published for training, its other block for testing
     ("papillary_carcinoma", "PC", "14-9146"),
 )
+CROSSING = {"14-16184", "14-18842", "14-19979", "14-23060"}
+SCALES = (40, 100, 200, 400)
 FIELDS = 2  # of each slide, at each magnification
-IMAGES, GROUPS = FIELDS * len(SLIDES), 13
+IMAGES, GROUPS = FIELDS * len(SLIDES), 19  # at each magnification
+SIDES = {"train": 7, "val": 6, "test": 6}  # slides of the four subtypes' published split
 
 
-def write(folder: Path, *, seed: int = 0) -> None:
+def write(folder: Path, *, seed: int = 0, scales: Iterable[int] = SCALES) -> None:
     draws = np.random.default_rng(seed)
     top = folder / "BreaKHis_v1"
     rows = []
     for subtype, code, slide in SLIDES:
         kind, letter = ("benign", "B") if code in ("A", "F", "PT", "TA") else ("malignant", "M")
         at = top / "histology_slides" / "breast" / kind / "SOB" / subtype / f"SOB_{letter}_{code}_{slide}"
-        for scale in (40, 100):
+        for scale in scales:
             (at / f"{scale}X").mkdir(parents=True)
             for number in range(1, FIELDS + 1):
                 path = at / f"{scale}X" / f"SOB_{letter}_{code}-{slide}-{scale}-{number:03d}.png"

@@ -1,0 +1,123 @@
+"""TN5000: benign or malignant thyroid nodule, by biopsy.
+
+What        B-mode stills of the thyroid, one nodule each, with its box (the box is not used here)
+Who         Cancer Hospital of the Chinese Academy of Medical Sciences, Beijing; GE Logiq E9 and S7; patients not stated
+Counts      5,000 images: benign 1,428, malignant 3,572; JPEG, four of five 718 x 500
+Licence     CC BY 4.0
+Access      figshare; the folder is `TN5000_forReview`, which some unzip programs put into another of that name
+Split       published, at random by image: train 3,500 (benign 1,032), val 500 (127), test 1,000 (269). Copies cross it:
+            `tn5000` removes them from train and val; `tn5000_published`, on request, keeps the split as it is
+Group       image, exact copies and near-duplicates together: no patient ids are released
+Traps       by a third party's count, 245 files are byte-identical copies in 119 groups, and 44 pairs of copies straddle
+            test and the other parts; the classes are called 0 and 1; scanner text and callipers are burned in
+Published   with the leak: Swin-T AUC 0.937, accuracy 85.6; macro F1 of linear probes: DINOv3 67.5, I-JEPA 68.9, URFM
+            77.4, US-JEPA 73.1 (arXiv:2602.19322)
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from tasks import files
+from tasks.base import Access, DataError, Download, Fixed, Sample, Task
+
+ANCHOR = "TN5000_forReview"
+CLASSES = ("benign", "malignant")
+NAMES = ("0", "1")  # of the classes, in the annotations
+SPLITS = ("train", "val", "test")
+
+
+def scan(data: Path) -> list[Sample]:
+    top = files.anchor(data, ANCHOR, "tn5000")
+    listed = _listed(files.subfolder(files.subfolder(top, "ImageSets"), "Main"))
+    found = {path.stem: path for path in files.images(files.subfolder(top, "JPEGImages"))}
+    names = files.present(listed, found, "train.txt, val.txt or test.txt")
+    annotations = files.subfolder(top, "Annotations")
+    paths = [found[name] for name in names]
+    ids, digests = files.ids(top, paths), files.digests(paths)
+    first = dict(zip(reversed(digests), reversed(ids), strict=True))
+    labels = [_label(annotations / f"{name}.xml") for name in names]
+    groups = [first[digest] for digest in digests]
+    return sorted(map(Sample, ids, labels, groups, digests, [listed[name] for name in names]))
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """Image name without its suffix -> split, from the authors' lists."""
+    listed: dict[str, str] = {}
+    for split in SPLITS:
+        path = folder / f"{split}.txt"
+        names = path.read_text(encoding="utf-8-sig", errors="replace").split() if path.is_file() else []
+        if not names:
+            raise DataError(f"{path}: empty or not there; unpack the dataset again, with its three lists")
+        for name in names:
+            if name in listed:
+                raise DataError(f"{path}: {name!r} is also in {listed[name]}.txt; restore the authors' lists")
+            listed[name] = split
+    return listed
+
+
+def _label(path: Path) -> int:
+    """The class of an image's only nodule, from its Pascal VOC annotation."""
+    from defusedxml.ElementTree import parse
+
+    try:
+        names = [nodule.findtext("name", "").strip() for nodule in parse(path).getroot().findall("object")]
+    except (OSError, SyntaxError, ValueError, LookupError) as error:
+        raise DataError(
+            f"{path}: unreadable annotation ({type(error).__name__}: {error}); unpack the dataset again"
+        ) from error
+    if len(names) != 1 or names[0] not in NAMES:
+        raise DataError(
+            f"{path}: looked for one object called 0 (benign) or 1 (malignant), found {names or 'none'}; "
+            "unpack the dataset again"
+        )
+    return NAMES.index(names[0])
+
+
+TASK = Task(
+    name="tn5000",
+    modality="ultrasound",
+    title="TN5000 thyroid nodules",
+    question="Is the thyroid nodule in this ultrasound image benign or malignant?",
+    classes=CLASSES,
+    group_kind="near-duplicate cluster of images (no patient ids are released)",
+    protocol=Fixed(published=True, crossing="remove"),
+    metric="auroc",
+    version=1,
+    access=Access(
+        home="https://doi.org/10.6084/m9.figshare.28455641",
+        licence="CC BY 4.0",
+        citation=(
+            "Zhang, Liu, Han, Niu, Sun. TN5000: an ultrasound image dataset for thyroid nodule detection and "
+            "classification. Scientific Data 12:1437, 2025. doi:10.1038/s41597-025-05757-4"
+        ),
+        steps=(
+            f"Download {ANCHOR}.zip from figshare",
+            f"Unpack it under DATA, so that DATA/{ANCHOR}/JPEGImages (or DATA/{ANCHOR}/{ANCHOR}/JPEGImages) exists",
+        ),
+        downloads=(Download(url="https://ndownloader.figshare.com/files/52597376", name=f"{ANCHOR}.zip", unpack=True),),
+        redistributable=True,
+    ),
+    scan=scan,
+    read=partial(files.read, top=ANCHOR, task="tn5000"),
+    policy="pad",
+    images="tn5000 1",
+    expected=5_000,
+    counts={
+        "train": {"benign": 1_032, "malignant": 2_468},
+        "val": {"benign": 127, "malignant": 373},
+        "test": {"benign": 269, "malignant": 731},
+    },
+    near=True,
+)
+
+TASKS = (
+    TASK,
+    replace(
+        TASK,
+        name="tn5000_published",
+        title="TN5000 thyroid nodules, split as published (copies cross it)",
+        protocol=Fixed(published=True, crossing="keep"),
+        on_request=True,
+    ),
+)

@@ -1,0 +1,101 @@
+"""Kather texture 2016: sources from names, the class that no folds can carry, nested and strange folders."""
+
+import shutil
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tasks import splits
+from tasks.base import DataError, Folds
+from tasks.histo.kather2016 import ANCHOR, TASK, TASKS
+from tests.layouts import kather2016
+
+PUBLISHED = TASKS[1]
+
+
+def _sources(samples):
+    """Class -> groups that hold it."""
+    held = defaultdict(set)
+    for sample in samples:
+        held[TASK.classes[sample.label]].add(sample.group)
+    return held
+
+
+def test_kather2016_groups_by_source_and_leaves_the_empty_class_out(tmp_path):
+    kather2016.write(tmp_path)
+    samples = TASK.scan(tmp_path)
+    assert len(samples) == kather2016.IMAGES - kather2016.EMPTY
+    assert {sample.group for sample in samples} == {f"{number:02d}" for number in range(1, 11)}
+    assert not any("EMPTY" in sample.id for sample in samples)
+    assert all(TASK.classes[sample.label].upper() in sample.id for sample in samples)
+    assert all(f"CRC-Prim-HE-{sample.group}" in sample.id for sample in samples)
+
+
+def test_kather2016_has_every_other_class_in_enough_sources_for_its_folds(tmp_path):
+    kather2016.write(tmp_path)
+    samples = TASK.scan(tmp_path)
+    held = _sources(samples)
+    assert tuple(held) == TASK.classes
+    assert min(map(len, held.values())) >= TASK.protocol.k
+    divisions = splits.assignments(TASK, samples)
+    assert len(divisions) == 15
+    for division in divisions:
+        sources = [{samples[i].group for i in part} for part in (division.train, division.val, division.test)]
+        assert list(map(len, sources)) == [6, 2, 2]
+        assert len(set.union(*sources)) == 10
+
+
+def test_kather2016_with_the_empty_class_cannot_be_folded_by_source(tmp_path):
+    kather2016.write(tmp_path)
+    every = [s._replace(group=s.id.split("CRC-Prim-HE-")[1][:2]) for s in PUBLISHED.scan(tmp_path)]
+    with pytest.raises(DataError, match=r"class 'empty' has 2 groups \(image\), fewer than the 5 folds"):
+        splits.assignments(replace(PUBLISHED, protocol=Folds(k=5, repeats=3)), every)
+
+
+def test_kather2016_published_has_eight_classes_and_each_image_its_own_group(tmp_path):
+    kather2016.write(tmp_path)
+    samples = PUBLISHED.scan(tmp_path)
+    assert len(samples) == len({sample.group for sample in samples}) == kather2016.IMAGES
+    assert {sample.label for sample in samples} == set(range(8))
+    assert (PUBLISHED.group_kind, PUBLISHED.on_request, TASK.on_request) == ("image", True, False)
+    (division,) = splits.assignments(PUBLISHED, samples)
+    sources = [
+        {samples[i].id.split("CRC-Prim-HE-")[1][:2] for i in part}
+        for part in (division.train, division.val, division.test)
+    ]
+    assert set.intersection(*sources)  # the leak that the card states
+
+
+def test_kather2016_reads_a_top_folder_nested_in_itself_alike(tmp_path):
+    kather2016.write(tmp_path / "flat")
+    kather2016.write(tmp_path / "nested" / ANCHOR)
+    flat, nested = tmp_path / "flat", tmp_path / "nested"
+    samples = TASK.scan(flat)
+    assert TASK.scan(nested) == TASK.scan(nested / ANCHOR) == samples
+    np.testing.assert_array_equal(TASK.read(nested, samples[0], 8), TASK.read(flat, samples[0], 8))
+
+
+def test_kather2016_refuses_strange_folders_and_names(tmp_path):
+    kather2016.write(tmp_path)
+    top = tmp_path / ANCHOR
+    (top / "__MACOSX").mkdir()
+    with pytest.raises(DataError, match=r"folder '__MACOSX' is not one of 01_TUMOR, .*move it elsewhere"):
+        TASK.scan(tmp_path)
+    (top / "__MACOSX").rename(top / ".DS_Store")
+    path = next((top / "03_COMPLEX").iterdir())
+    for name in ("1DA3_tile.tif_Row_1_Col_151.tif", "1DA3_CRC-Prim-HE-123.tif_Row_1_Col_151.tif"):
+        path = path.rename(path.with_name(name))
+        with pytest.raises(DataError, match=rf"{name}: the name is not like '17E8F_CRC-Prim-HE-02"):
+            TASK.scan(tmp_path)
+    path.unlink()
+    shutil.rmtree(top / "07_ADIPOSE")
+    with pytest.raises(DataError, match="no folder '07_ADIPOSE', found"):
+        TASK.scan(tmp_path)
+
+
+def test_kather2016_states_the_counts_of_the_whole_dataset():
+    for task in TASKS:
+        assert sum(task.counts[""].values()) == task.expected
+        assert tuple(task.counts[""]) == task.classes

@@ -1,0 +1,23 @@
+"""A tiny Butterfly as its three archives unpack: patient folders, two training parts, grey frames."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PATIENTS = {"training1": (1, 2, 3), "training2": (4, 5, 6), "test": (26, 27)}
+CLASSES = ("2ch", "4ch", "bladder", "carotid", "ivc", "lungs", "morisons_pouch", "plax", "thyroid")
+FRAMES = 2  # of each patient and class
+GROUPS = sum(map(len, PATIENTS.values()))
+IMAGES = FRAMES * len(CLASSES) * GROUPS
+
+
+def write(folder: Path, *, seed: int = 0) -> None:
+    draws = np.random.default_rng(seed)
+    for part, patients in PATIENTS.items():
+        for patient in patients:
+            for name in CLASSES:
+                at = folder / "butterfly_dataset" / part / str(patient) / name
+                at.mkdir(parents=True)
+                for number in range(FRAMES):
+                    Image.fromarray(draws.integers(0, 256, (16, 14), np.uint8)).save(at / f"{number:03d}.png")
