@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 import tasks
 from benchmark import machine
-from tasks import splits
-from tasks.base import DataError, NoData, Task
+from tasks import inspect
+from tasks.base import Task
 
 NEEDED_DISK = 2e9  # bytes for stores, checkpoints and results of the laptop track
 
@@ -66,32 +66,13 @@ def _torch() -> Iterator[Check]:
 
 
 def _data(task: Task, data: Path) -> Check:
-    name = f"data {task.modality}/{task.name}"
-    try:
-        samples = task.scan(data)
-        splits.assignments(task, samples)
-    except NoData:
-        return Check("note", name, f"not under {data}", f"make data TASK={task.name}")
-    except DataError as error:
-        return Check("fail", name, str(error), f"make data TASK={task.name}")
-    return Check("ok", name, _counts(task, len(samples), len({s.group for s in samples})))
-
-
-def _counts(task: Task, images: int, groups: int) -> str:
-    whole = f" of {task.expected:,} (partial)" if task.expected and images < task.expected else ""
-    return f"{images:,}{whole} images, {groups:,} groups ({task.group_kind})"
-
-
-def describe(task: Task, data: Path) -> str:
-    """A task's card for the terminal: what it asks, licence, how to get it, what is found under data."""
-    lines = [
-        f"{task.modality}/{task.name}: {task.title}",
-        f"  question  {task.question}",
-        f"  classes   {', '.join(task.classes)}",
-        f"  licence   {task.access.licence}",
-        f"  home      {task.access.home}",
-        f"  cite      {task.access.citation}",
-        *(f"  {number}. {step}" for number, step in enumerate(task.access.steps, 1)),
-    ]
-    check = _data(task, data)
-    return "\n".join([*lines, f"  here      {check.found}"])
+    name, remedy = f"data {task.modality}/{task.name}", f"make data TASK={task.name}"
+    found = inspect.status(task, data)
+    if found.state == "missing":
+        return Check("note", name, f"not under {data}", remedy)
+    if found.state == "broken":
+        return Check("fail", name, found.reason, remedy)
+    whole = f" of {task.expected:,} (partial)" if found.state == "partial" else ""
+    return Check(
+        "ok", name, f"{found.images:,}{whole} images, {found.groups:,} groups ({task.group_kind})", found.reason
+    )

@@ -1,0 +1,312 @@
+"""`python -m benchmark data`: what datasets there are, how each is obtained, what is here, whether it is whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tasks
+from benchmark import machine, passports
+from benchmark.metrics import METRICS
+from benchmark.recipe import Runtime
+from tasks import added, cards, croissant, files, inspect, leakage
+from tasks.base import DataError, NoData, Sample, Task
+from tasks.collect import collect
+
+SHOWN = 10  # problems of a kind that are listed
+BRIEF = 44  # characters of a licence in a list
+
+app = typer.Typer(
+    help="What datasets there are, how each is obtained, what of it is here and whether it is whole.",
+    no_args_is_help=True,
+)
+
+Names = Annotated[str, typer.Argument(metavar="[TASK,...]", help="Comma-separated; empty: all but the simulated ones.")]
+Name = Annotated[str, typer.Argument(metavar="TASK,...", help="Comma-separated names of tasks or of their files.")]
+Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """One line for each task."""
+    rows = [("TASK", "IMAGES", "CLASSES", "GROUP", "LICENCE", "OBTAINED", "")]
+    for task in _all():
+        obtained = "simulated" if task.synthetic else "download" if task.access.downloads else "by hand"
+        images = f"{task.expected:,}" if task.expected else "?"
+        kind, licence = (_brief(text) for text in (task.group_kind, task.access.licence))
+        asked = "on request" if task.on_request else ""
+        rows.append((_full(task), images, str(len(task.classes)), kind, licence, obtained, asked))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def status(task: Names = "", data: Data = Path("data")) -> None:
+    """Found, partial, missing or broken; bytes, images, groups and licence."""
+    _folder(data)
+    for wanted in _chosen(task) if task else _real():
+        typer.echo(_line(inspect.status(wanted, data)))
+
+
+@app.command()
+def verify(
+    task: Names = "",
+    data: Data = Path("data"),
+    workers: Annotated[int, typer.Option(min=1, help="Images decoded at the same time.")] = machine.processors(),
+) -> None:
+    """Count, compare checksums and decode every image. Exit code 1 if something is broken."""
+    _folder(data)
+    checked = [_verified(wanted, data, workers) for wanted in (_chosen(task) if task else _real())]
+    raise typer.Exit(code=1 if any(checked) else 0)
+
+
+@app.command()
+def passport(
+    task: Names = "",
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Where it is stored, as Parquet.")] = Path("results/local"),
+    cache: Annotated[Path, typer.Option(help="Image stores and hashes; may be deleted.")] = Path(".cache"),
+    turned: Annotated[
+        bool, typer.Option(help="Also look for turned, mirrored and zoomed copies: minutes per thousand images.")
+    ] = False,
+) -> None:
+    """What the parts of each split share: exact copies, groups, near-duplicates."""
+    _folder(data)
+    runtime = Runtime(data=data, results=results, cache=cache)
+    for wanted in _chosen(task) if task else _real():
+        try:
+            samples = collect(wanted, data, cache)
+        except NoData:
+            if task:
+                raise
+            continue
+        rows = passports.of(wanted, samples, runtime, rotated=turned)
+        groups = len({sample.group for sample in samples})
+        typer.echo(f"{_full(wanted)}: {leakage.verdict(rows)}; {len(samples):,} images, {groups:,} groups")
+        if wanted.near:
+            typer.echo(f"  {_joined(samples)}")
+        for row in rows:
+            count = "not looked for" if row.count is None else f"{row.count:,}"
+            shown = f": {'; '.join(row.examples)}" if row.examples else ""
+            typer.echo(f"  {row.between:<14}  {row.kind:<5}  {count}{shown}")
+
+
+@app.command()
+def fetch(task: Name, data: Data = Path("data")) -> None:
+    """Download what may be downloaded; else say how it is obtained, and check what was put there."""
+    from tasks.fetch import fetch as download
+
+    chosen = _chosen(task)
+    broken = False
+    for downloads in dict.fromkeys(wanted.access.downloads for wanted in chosen):
+        download(downloads, data, say=typer.echo)
+    for wanted in chosen:
+        if wanted.access.downloads or wanted.synthetic:
+            found = inspect.status(wanted, data)
+            broken |= found.state == "broken"
+            typer.echo(_line(found))
+        else:
+            typer.echo(_steps(wanted))
+            broken |= _verified(wanted, data, machine.processors())
+    raise typer.Exit(code=1 if broken else 0)
+
+
+@app.command()
+def show(task: Name) -> None:
+    """A dataset's card, and how it is obtained."""
+    chosen = _chosen(task)
+    for text in dict.fromkeys(cards.text(wanted) for wanted in chosen):
+        typer.echo(text + "\n")
+    for wanted in chosen:
+        typer.echo("\n".join([f"{_full(wanted)}: {wanted.question}", f"  classes  {', '.join(wanted.classes)}"]))
+    for text in dict.fromkeys(_steps(wanted) for wanted in chosen):
+        typer.echo("\n" + text)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="How the task is called: small letters, digits, underscores.")],
+    modality: Annotated[str, typer.Option(help="Its modality.")],
+    title: Annotated[str, typer.Option(help="For people.")],
+    question: Annotated[str, typer.Option(help="One sentence: what the label means.")],
+    group_kind: Annotated[str, typer.Option(help="What a group is: patient, slide, video, image, ...")],
+    metric: Annotated[str, typer.Option(help=f"Headline metric: {', '.join(METRICS)}.")],
+    policy: Annotated[str, typer.Option(help=f"How images are squared: {', '.join(files.SQUARES)}.")],
+    licence: Annotated[str, typer.Option(help="As its owner states it.")],
+    folder: Annotated[Path | None, typer.Option(help="A folder of classes, each a folder of images or groups.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="A table: file,label and perhaps group,split.")] = None,
+    home: Annotated[str, typer.Option(help="Address of its page.")] = "not published",
+    citation: Annotated[str, typer.Option(help="Authors, title, venue, year, DOI.")] = "not published",
+) -> None:
+    """Describe a dataset of one's own, without code; its images stay where they are."""
+    if (folder is None) == (csv is None):
+        raise ValueError("give either --folder or --csv")
+    written = added.add(
+        name=name,
+        modality=modality,
+        form="csv" if csv else "folder",
+        path=csv or folder,
+        policy=policy,
+        metric=metric,
+        metrics=tuple(METRICS),
+        home=home,
+        citation=citation,
+        title=title,
+        question=question,
+        group_kind=group_kind,
+        licence=licence,
+    )
+    typer.echo(f"described in {written}; to forget it, delete that file")
+    typer.echo(_line(inspect.status(tasks.get(modality, name), Path("data"))))
+
+
+@app.command("croissant")
+def croissant_(
+    out: Annotated[Path, typer.Option(help="Folder; each dataset is written to <modality>/<name>.json in it.")],
+    task: Names = "",
+    every: Annotated[bool, typer.Option("--all", help="Every dataset but the simulated ones.")] = False,
+) -> None:
+    """Write cards as Croissant 1.0 metadata (JSON-LD)."""
+    if every == bool(task):
+        raise ValueError("give either a TASK or --all")
+    for wanted in _chosen(task) if task else _real():
+        path = out / wanted.modality / f"{wanted.name}.json"
+        text = croissant.dumps(wanted)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+        typer.echo(path)
+
+
+def _joined(samples: list[Sample]) -> str:
+    """The near-duplicate groups, in words."""
+    members: dict[str, list[Sample]] = {}
+    for sample in samples:
+        members.setdefault(sample.group, []).append(sample)
+    several = [group for group in members.values() if len(group) > 1]
+    mixed = [group for group in several if len({sample.label for sample in group}) > 1]
+    shown = "".join(f"\n    {' = '.join(sample.id for sample in group)}" for group in mixed[:SHOWN])
+    return f"{len(several):,} groups of more than one image, {len(mixed):,} of them with two labels{shown}"
+
+
+def _full(task: Task) -> str:
+    return f"{task.modality}/{task.name}"
+
+
+def _all() -> list[Task]:
+    return [tasks.get(modality, name) for modality in tasks.modalities() for name in tasks.names(modality)]
+
+
+def _real() -> list[Task]:
+    return [task for task in _all() if not task.synthetic]
+
+
+def _chosen(text: str) -> list[Task]:
+    """The tasks named: by name, by modality/name, or all of a file by its name."""
+    every = _all()
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise ValueError("name a task; `python -m benchmark data list` lists them")
+    chosen = []
+    for name in names:
+        by_name = [task for task in every if name in (task.name, _full(task))]
+        found = by_name or [
+            task for task in every if name in (cards.dataset(task), f"{task.modality}/{cards.dataset(task)}")
+        ]
+        if not found:
+            raise tasks.unknown("task", name, tuple(dict.fromkeys(task.name for task in every)))
+        chosen += [task for task in found if task not in chosen]
+    return chosen
+
+
+def _folder(data: Path) -> None:
+    if data != Path("data") and not data.is_dir():
+        raise DataError(f"{data}: no such folder; point --data (DATA) at the folder that holds the datasets")
+
+
+def _brief(text: str) -> str:
+    """The first clause, cut to BRIEF characters."""
+    clause = text.partition(";")[0].partition(" (")[0]
+    return clause if len(clause) <= BRIEF else clause[: BRIEF - 3].rstrip() + "..."
+
+
+def _steps(task: Task) -> str:
+    access = task.access
+    lines = [
+        f"How to obtain {cards.dataset(task) or task.name}:",
+        *(f"  {number}. {step}" for number, step in enumerate(access.steps, 1)),
+        *(f"  download {file.url}" for file in access.downloads),
+        f"  home     {access.home}",
+        f"  licence  {access.licence}",
+        f"  cite     {access.citation}",
+    ]
+    return "\n".join(lines)
+
+
+def _line(found: inspect.Status) -> str:
+    """One line: state, name, what is there, and what to do about what is not."""
+    task = found.task
+    start = f"{found.state:<8} {_full(task)}: "
+    if found.state == "missing":
+        return start + found.reason
+    whole = f" of {task.expected:,}" if task.expected and found.images != task.expected else ""
+    told = [f"{found.images:,}{whole} images, {found.groups:,} groups ({task.group_kind})"] if found.images else []
+    told += [_size(found.bytes)] if found.bytes is not None else []
+    told += [f"licence: {_brief(task.access.licence)}"]
+    told += [found.reason] if found.reason else []
+    return start + "; ".join(told)
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _verified(task: Task, data: Path, workers: int) -> bool:
+    """Print what `inspect.verify` finds; True if something is broken."""
+    found = inspect.verify(task, data, workers=workers)
+    split = max((len(count.split) for count in found.status.counts), default=0)
+    label = max((len(name) for name in task.classes), default=0)
+    for count in found.status.counts:
+        expected = "      ?" if count.expected is None else f"{count.expected:>7,}"
+        mark = (
+            ""
+            if count.expected in (None, count.found)
+            else "  <- more"
+            if count.found > count.expected
+            else "  <- fewer"
+        )
+        typer.echo(f"  {count.split:<{split}} {count.name:<{label}} expected {expected}  found {count.found:>7,}{mark}")
+    for checksum in found.checksums:
+        state = "wrong: " + ", ".join(checksum.found) if checksum.wrong else "right" if checksum.found else "not here"
+        typer.echo(
+            f"  checksum {checksum.file}: {state}" + (f", expected {checksum.expected}" if checksum.wrong else "")
+        )
+    if found.widths and found.heights:
+        (low, middle, high), (flat, half, tall) = found.widths, found.heights
+        typer.echo(f"  size     width {low} / {middle:g} / {high}, height {flat} / {half:g} / {tall} (min/median/max)")
+        typer.echo("  stored   " + ", ".join(f"{mode} {images:,}" for mode, images in found.modes.items()))
+    if found.unreadable is not None:
+        typer.echo(f"  decoded  {found.status.images - len(found.unreadable):,} of {found.status.images:,} images")
+        _problems("unreadable", list(found.unreadable.values()))
+    for together, note in ((False, ""), (True, " (one group)")):
+        copies = [" = ".join(copy.ids) for copy in found.contradictions if copy.together == together]
+        _problems(f"one image, two labels{note}", copies)
+    typer.echo(_line(replace(found.status, state="broken") if found.broken else found.status))
+    return found.broken
+
+
+def _problems(kind: str, found: list[str]) -> None:
+    for text in found[:SHOWN]:
+        typer.echo(f"  {kind}: {text}")
+    if len(found) > SHOWN:
+        typer.echo(f"  {kind}: {len(found) - SHOWN:,} more")

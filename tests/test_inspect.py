@@ -1,0 +1,275 @@
+"""What `data status` and `data verify` find: whole, partial, missing and broken datasets, and how commands say it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from benchmark import data_commands
+from tasks import inspect
+from tasks.base import DataError, Download, Sample
+from tasks.ultrasound.busi import TASK as BUSI
+from tests.layouts import busi
+
+ROOT = Path(__file__).parent.parent
+WHOLE = replace(BUSI, expected=busi.IMAGES, counts={"": busi.COUNTS})  # the layout's own card
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    busi.write(tmp_path)
+    return tmp_path
+
+
+def image(data: Path, name: str) -> Path:
+    return data / "Dataset_BUSI_with_GT" / name.partition(" ")[0] / f"{name}.png"
+
+
+def run(*arguments: str, expect: int = 0) -> str:
+    command = [sys.executable, "-m", "benchmark", "data", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_whole_dataset_is_found_with_its_bytes_and_groups(data):
+    found = inspect.status(WHOLE, data)
+    used = [path for path in data.rglob("*.png") if "_mask" not in path.name]
+    assert (found.state, found.images, found.groups) == ("found", busi.IMAGES, busi.GROUPS)
+    assert found.bytes == sum(path.stat().st_size for path in used)
+    assert inspect.status(WHOLE, data / "Dataset_BUSI_with_GT").bytes == found.bytes
+    assert not found.reason
+
+
+def test_a_partial_dataset_is_partial_even_where_it_cannot_be_split(data):
+    image(data, "normal (12)").unlink()
+    found = inspect.status(WHOLE, data)
+    assert (found.state, found.images, found.reason) == ("partial", busi.IMAGES - 1, "")
+    for number in range(3, 12):
+        image(data, f"normal ({number})").unlink()
+    found = inspect.status(WHOLE, data)
+    assert found.state == "partial"
+    assert "class 'normal' has 2 groups" in found.reason
+    assert not inspect.verify(WHOLE, data).broken
+
+
+def test_an_empty_folder_is_missing_and_a_wrong_layout_is_broken(data, tmp_path_factory):
+    nothing = inspect.status(BUSI, tmp_path_factory.mktemp("nothing"))
+    assert (nothing.state, nothing.images, nothing.bytes) == ("missing", 0, None)
+    assert "make data TASK=busi" in nothing.reason
+    image(data, "benign (1)").rename(image(data, "benign (1)").with_name("scan.png"))
+    wrong = inspect.verify(BUSI, data)
+    assert wrong.broken
+    assert "scan.png: the name is not like" in wrong.status.reason
+
+
+def test_more_images_than_the_card_is_broken(data):
+    more = replace(WHOLE, counts={"": busi.COUNTS | {"benign": 13, "normal": 13}})
+    found = inspect.status(more, data)
+    assert found.state == "broken"
+    assert "14 images of benign, 13 on the card" in found.reason
+    assert "39 images, 38 on the card" in inspect.status(replace(BUSI, expected=38, counts={}), data).reason
+
+
+def test_counts_stand_side_by_side_for_every_split_and_class(data):
+    image(data, "malignant (1)").unlink()
+    found = {count.name: (count.expected, count.found) for count in inspect.status(WHOLE, data).counts}
+    assert found == {"benign": (14, 14), "malignant": (13, 12), "normal": (12, 12)}
+    assert {count.expected for count in inspect.status(replace(BUSI, counts={}), data).counts} == {None}
+    published = replace(WHOLE, counts={"train": busi.COUNTS})  # a card of another split than the samples'
+    counts = inspect.status(published, data).counts
+    assert [(c.split, c.expected, c.found) for c in counts if c.name == "benign"] == [("train", 14, 0), ("", 0, 14)]
+
+
+def test_every_image_is_decoded_and_measured(data):
+    found = inspect.verify(WHOLE, data, workers=2)
+    assert not found.broken
+    assert found.unreadable == {}
+    assert found.modes == {"RGB": busi.IMAGES - 2, "RGBA": 2}
+    sizes = [Image.open(data / sample.id).size for sample in BUSI.scan(data)]
+    for spread, values in zip((found.widths, found.heights), zip(*sizes, strict=True), strict=True):
+        assert spread == (min(values), np.median(values), max(values))
+
+
+def test_unreadable_images_are_named_and_the_rest_is_still_looked_at(data):
+    image(data, "benign (6)").write_bytes(b"")
+    image(data, "normal (2)").write_bytes(image(data, "normal (2)").read_bytes()[:60])
+    found = inspect.verify(WHOLE, data, workers=2)
+    assert found.broken
+    assert {name.rpartition("/")[2] for name in found.unreadable} == {"benign (6).png", "normal (2).png"}
+    assert all("unreadable image" in reason for reason in found.unreadable.values())
+    assert sum(found.modes.values()) == busi.IMAGES - 2
+
+
+def test_checksums_are_compared_wherever_the_file_lies(data):
+    table = data / "groups.csv"
+    right = "sha256:" + hashlib.sha256(table.read_bytes()).hexdigest()
+    url = "https://example.org/x.zip"
+    downloads = (Download(url=url, name="x.zip", checksum="md5:" + "0" * 32), Download(url=url, name="y.zip"))
+    access = replace(BUSI.access, checksums={"groups.csv": right}, downloads=downloads)
+    task = replace(WHOLE, access=access)
+    assert {c.file: (c.wrong, bool(c.found)) for c in inspect.verify(task, data).checksums} == {
+        "x.zip": (False, False),
+        "groups.csv": (False, True),
+    }
+    (data / "deep" / "er").mkdir(parents=True)
+    (data / "deep" / "er" / "x.zip").write_bytes(b"cut short")
+    found = inspect.verify(task, data)
+    assert found.broken
+    assert [checksum.file for checksum in found.checksums if checksum.wrong] == ["x.zip"]
+
+
+def test_one_image_with_two_labels_is_broken_unless_its_group_keeps_it_together(data):
+    shutil.copy(image(data, "benign (7)"), image(data, "malignant (7)"))
+    found = inspect.verify(WHOLE, data)
+    (copies,) = found.contradictions
+    assert [name.rpartition("/")[2] for name in copies.ids] == ["benign (7).png", "malignant (7).png"]
+    assert not copies.together
+    assert found.broken
+    (data / "groups.csv").unlink()  # without a table the reader joins exact copies
+    found = inspect.verify(WHOLE, data)
+    assert found.contradictions[0].together
+    assert not found.broken
+
+
+def frames(data: Path) -> list[Sample]:
+    return [Sample(f"set/box.bin#{i:03d}", i % 2, f"p{i // 4}", f"{i:064d}") for i in range(80)]
+
+
+def frame(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    index = int(sample.id[-3:])
+    if index == 3:
+        raise OSError("bad superblock")
+    return np.zeros((10, 20, 3), np.uint8)
+
+
+def test_a_container_is_located_once_and_its_readers_crash_is_named(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "box.bin").write_bytes(bytes(1000))
+    task = replace(BUSI, scan=frames, read=frame, classes=("a", "b"), expected=80, counts={})
+    assert inspect.status(task, tmp_path).bytes == 1000
+    found = inspect.verify(task, tmp_path)
+    assert found.modes == {"in .bin": 79}
+    assert "OSError: bad superblock" in found.unreadable["set/box.bin#003"]
+
+
+def test_images_are_read_by_threads_and_containers_one_after_the_other(data):
+    alive, most, lock = Counter(), Counter(), threading.Lock()
+
+    def watched(kind):
+        def read(data, sample, pixels):
+            with lock:
+                alive[kind] += 1
+                most[kind] = max(most[kind], alive[kind])
+            time.sleep(0.002)
+            with lock:
+                alive[kind] -= 1
+            return np.zeros((8, 8, 3), np.uint8)
+
+        return read
+
+    def plain(data):
+        return [sample._replace(id=sample.id.replace("#", "/") + ".png") for sample in frames(data) * 3]
+
+    task = replace(BUSI, classes=("a", "b"), expected=None, counts={})
+    inspect.verify(replace(task, scan=frames, read=watched("container")), data, workers=4)
+    inspect.verify(replace(task, scan=plain, read=watched("plain")), data, workers=4)
+    assert most == {"container": 1, "plain": 4}
+
+
+def test_verify_exits_with_1_only_for_what_is_broken(data, capsys):
+    with pytest.raises(typer.Exit) as end:
+        data_commands.verify("busi", data, 1)
+    assert end.value.exit_code == 0
+    said = capsys.readouterr().out
+    assert f"partial  ultrasound/busi: {busi.IMAGES} of 780 images, {busi.GROUPS} groups" in said
+    assert "stored   RGB 37, RGBA 2" in said
+    image(data, "benign (6)").write_bytes(b"")
+    with pytest.raises(typer.Exit) as end:
+        data_commands.verify("busi", data, 1)
+    assert end.value.exit_code == 1
+    said = capsys.readouterr().out
+    assert "unreadable: " in said
+    assert "broken   ultrasound/busi" in said
+
+
+def test_status_is_of_real_datasets_unless_named(data, capsys):
+    data_commands.status("", data)
+    said = capsys.readouterr().out
+    assert "partial  ultrasound/busi" in said
+    assert "missing  histo/lc25000" in said
+    assert "phantom" not in said
+    data_commands.status("histo/phantom_local", data)
+    assert capsys.readouterr().out.startswith("found    histo/phantom_local: 5,400 images")
+
+
+def test_fetch_of_a_gated_dataset_gives_numbered_steps_and_ends_with_the_status(data, capsys):
+    with pytest.raises(typer.Exit) as end:
+        data_commands.fetch("busi", data)
+    assert end.value.exit_code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip()[:2] for line in lines[1:4]] == ["1.", "2.", "3."]
+    assert lines[-1].startswith("partial  ultrasound/busi")
+
+
+def test_fetch_downloads_what_may_be_downloaded(data, capsys, monkeypatch):
+    asked = []
+    download = Download(url="https://example.org/busi.zip", name="busi.zip", unpack=True)
+    open_task = replace(BUSI, access=replace(BUSI.access, downloads=(download,)))
+    monkeypatch.setattr(data_commands, "_chosen", lambda text: [open_task])
+    monkeypatch.setattr("tasks.fetch.fetch", lambda downloads, data, say: asked.append((downloads, data)))
+    with pytest.raises(typer.Exit):
+        data_commands.fetch("busi", data)
+    assert asked == [((download,), data)]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("partial  ultrasound/busi")
+
+
+def test_a_file_of_several_tasks_answers_to_its_name(capsys):
+    data_commands.show("breakhis")
+    said = capsys.readouterr().out
+    assert said.count("BreaKHis at one magnification") == 1
+    assert "histo/breakhis_100x: " in said
+    assert said.count("How to obtain breakhis") == 1
+
+
+def test_a_list_has_one_line_for_each_task(capsys):
+    data_commands.list_()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(data_commands._all()) + 1
+    (line,) = (line for line in lines if line.startswith("ultrasound/busi "))
+    assert line.endswith("  by hand")
+    assert " 780 " in line
+
+
+@pytest.mark.parametrize("command", [data_commands.status, data_commands.verify])
+def test_a_folder_that_is_not_there_is_an_error(command):
+    with pytest.raises(DataError, match="/nowhere: no such folder"):
+        command("busi", Path("/nowhere"))
+
+
+@pytest.mark.parametrize("text", ["", " , "])
+def test_fetch_never_means_everything(text, tmp_path):
+    with pytest.raises(ValueError, match="name a task"):
+        data_commands.fetch(text, tmp_path)
+
+
+def test_the_command_line_names_the_nearest_task_and_make_reaches_it(data):
+    assert "unknown task 'bussi'; did you mean 'busi'?" in run("status", "bussi", expect=2)
+    assert "partial  ultrasound/busi" in run("status", "busi", "--data", str(data))
+    dry = ["make", "-n", "data", f"DATA={data}"]
+    asked = subprocess.run([*dry, "TASK=busi"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 'benchmark data fetch "busi" --data' in asked
+    asked = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "benchmark data status --data" in asked
