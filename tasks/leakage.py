@@ -1,27 +1,34 @@
-"""What a corpus shares with a test part: images byte for byte, and groups.
+"""The leakage passport: what a test part shares with what was trained or chosen on.
 
-Only exact copies and stated groups are found. Resized, recompressed or cropped copies need a perceptual hash, which is
-not part of this check: "pass" means that nothing was found by these two.
+Three kinds of sharing are looked for: `exact` (the same bytes), `group` (the same patient, slide, cluster) and `near`
+(near-duplicates by `tasks.duplicates`). A count of None says that a kind was not looked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tasks.base import Sample
+import numpy as np
+
+from tasks import duplicates, splits
+from tasks.base import Folds, Sample, Source, Task
 
 EXAMPLES = 5  # ids shown of each kind
+Kind = Literal["exact", "group", "near"]
+Verdict = Literal["pass", "warn", "unknown"]
 
 
 class Overlap(NamedTuple):
-    kind: Literal["exact", "group"]
-    count: int  # test samples that are also in the corpus, or whose group is
-    examples: tuple[str, ...]  # ids of the first of them
+    kind: Kind
+    count: int | None  # test samples that the other side shares; None: not looked for
+    examples: tuple[str, ...]  # the first of them: "id" or "id = id on the other side"
+    between: str = "corpus and test"  # the two sides
 
 
 def overlap(corpus: Iterable[Sample], test: Iterable[Sample], *, same_groups: bool = True) -> list[Overlap]:
-    """One row for each kind that was looked for, found or not.
+    """What a corpus shares with a test part, one row for each kind that was looked for, found or not.
 
     Groups are names within one dataset or image family. Pass `same_groups=False` where the two sides come from
     different ones: equal names are chance there, and no "group" row is given.
@@ -35,9 +42,103 @@ def overlap(corpus: Iterable[Sample], test: Iterable[Sample], *, same_groups: bo
     return rows
 
 
-def verdict(rows: Iterable[Overlap]) -> Literal["pass", "warn"]:
-    return "warn" if any(row.count for row in rows) else "pass"
+def near(
+    corpus: Iterable[tuple[Source, list[Sample], list[Sample]]],
+    task: Task,
+    samples: list[Sample],
+    test: list[Sample],
+    data: Path,
+    cache: Path,
+) -> Overlap:
+    """Test samples with a near-duplicate in the corpus.
+
+    The corpus comes as (source, all its samples, those held) of each member, the task as its samples and those tested.
+    """
+    seen, tested = duplicates.look(task, data, samples, cache), _positions(samples, test)
+    found: dict[int, str] = {}
+    for source, every, held in corpus:
+        other = duplicates.look(source, data, every, cache)
+        pairs = duplicates.copies(seen, tested, other, _positions(every, held))
+        if pairs is None:
+            return Overlap("near", None, ())
+        for i, j in pairs.tolist():
+            found.setdefault(i, f"{samples[i].id} = {every[j].id}")
+    return _row("near", [found[i] for i in sorted(found)])
 
 
-def _row(kind: Literal["exact", "group"], found: list[str]) -> Overlap:
+def passport(task: Task, data: Path, samples: list[Sample], cache: Path, *, rotated: bool = False) -> list[Overlap]:
+    """What the parts of a task's own split share. By folds, any two images in different groups may be divided.
+
+    With `rotated`, near-duplicates may be turned, mirrored or zoomed: minutes per thousand images. In simulated images
+    none are looked for: independent patients look alike.
+    """
+    digests = [sample.digest for sample in samples]
+    groups = [sample.group for sample in samples]
+    rows = []
+    if isinstance(task.protocol, Folds):
+        first: dict[str, int] = {}
+        same = [(first.setdefault(sha, i), i) for i, sha in enumerate(digests)]
+        rows.append(_pairs("exact", samples, [(i, j) for i, j in same if groups[i] != groups[j]], "groups"))
+        if not task.synthetic:
+            alike = duplicates.within(task, data, samples, cache, rotated=rotated).tolist()
+            rows.append(_pairs("near", samples, [(i, j) for i, j in alike if groups[i] != groups[j]], "groups"))
+        return rows
+    (division,) = splits.assignments(task, samples)
+    sides = (("train", division.train, "test", division.test), ("val", division.val, "test", division.test))
+    for name, part, other, tested in (*sides, ("train", division.train, "val", division.val)):
+        between = f"{name} and {other}"
+        rows.append(_pairs("exact", samples, _shared(digests, part, tested), between))
+        rows.append(_pairs("group", samples, _shared(groups, part, tested), between))
+        if not task.synthetic:
+            rows.append(_pairs("near", samples, _near(task, data, samples, cache, part, tested, rotated), between))
+    return rows
+
+
+def verdict(rows: Iterable[Overlap]) -> Verdict:
+    rows = list(rows)
+    if any(row.count for row in rows):
+        return "warn"
+    return "unknown" if any(row.count is None for row in rows) else "pass"
+
+
+def _positions(samples: list[Sample], some: list[Sample]) -> np.ndarray:
+    wanted = {sample.id for sample in some}
+    return np.flatnonzero([sample.id in wanted for sample in samples])
+
+
+def _shared(values: list[str], part: np.ndarray, tested: np.ndarray) -> list[tuple[int, int]]:
+    """(position in part, position in tested) for each tested sample whose value the part holds."""
+    first = {values[i]: i for i in reversed(part.tolist())}
+    return [(first[values[j]], j) for j in tested.tolist() if values[j] in first]
+
+
+def _near(
+    task: Task,
+    data: Path,
+    samples: list[Sample],
+    cache: Path,
+    part: np.ndarray,
+    tested: np.ndarray,
+    rotated: bool,
+) -> list[tuple[int, int]] | None:
+    if not rotated:
+        seen = duplicates.look(task, data, samples, cache)
+        pairs = duplicates.copies(seen, part, seen, tested)
+        return None if pairs is None else [tuple(pair) for pair in pairs.tolist()]
+    pairs = duplicates.within(task, data, samples, cache, rotated=True)
+    here, there = set(part.tolist()), set(tested.tolist())
+    both = [*pairs.tolist(), *pairs[:, ::-1].tolist()]
+    return [(i, j) for i, j in both if i in here and j in there]
+
+
+def _pairs(kind: Kind, samples: list[Sample], pairs: list[tuple[int, int]] | None, between: str) -> Overlap:
+    if pairs is None:
+        return Overlap(kind, None, (), between)
+    found: dict[int, str] = {}
+    for i, j in pairs:
+        found.setdefault(j, f"{samples[j].id} = {samples[i].id}")
+    return _row(kind, [found[j] for j in sorted(found)])._replace(between=between)
+
+
+def _row(kind: Kind, found: list[str]) -> Overlap:
     return Overlap(kind, len(found), tuple(found[:EXAMPLES]))

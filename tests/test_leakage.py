@@ -1,0 +1,119 @@
+"""The passport of a dataset: what its parts share is found, counted and named, and what was not looked for is said."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark import passports, results
+from benchmark.recipe import Runtime
+from tasks import duplicates, leakage, splits
+from tasks.base import Fixed, Folds
+from tasks.ultrasound.busi import TASK as BUSI
+from tasks.ultrasound.phantom_local import TASK as PHANTOM
+from tests.layouts import busi
+
+ALONE = replace(BUSI, near=False)  # each image its own group, so that copies cross the split
+
+
+@pytest.fixture
+def data(tmp_path):
+    busi.write(tmp_path / "data")
+    (tmp_path / "data" / "groups.csv").unlink()
+    return tmp_path / "data"
+
+
+def _copy(data, samples, task, near: bool) -> tuple[str, str]:
+    """Make the first test image a copy of the first training image; their ids."""
+    (division,) = splits.assignments(task, samples)
+    source, target = samples[division.train[0]].id, samples[division.test[0]].id
+    if near:
+        image = np.asarray(Image.open(data / source).convert("RGB").resize((30, 30)))
+        Image.fromarray(image).resize((240, 240)).save(data / source)
+        Image.fromarray(image).resize((239, 240)).save(data / target)
+    else:
+        shutil.copy(data / source, data / target)
+    return source, target
+
+
+@pytest.mark.parametrize("kind", ["exact", "near"])
+def test_a_copy_across_the_split_is_counted_and_named(data, kind):
+    source, target = _copy(data, ALONE.scan(data), ALONE, near=kind == "near")
+    samples = [sample._replace(group=sample.id) for sample in ALONE.scan(data)]
+    rows = {(row.between, row.kind): row for row in leakage.passport(ALONE, data, samples, data.parent / "cache")}
+    assert {between for between, _ in rows} == {"train and test", "val and test", "train and val"}
+    assert {kind for _, kind in rows} == {"exact", "group", "near"}
+    found = rows["train and test", kind]
+    assert (found.count, found.examples) == (1, (f"{target} = {source}",))
+    assert rows["train and test", "group"].count == rows["train and val", "near"].count == 0
+    assert leakage.verdict(rows.values()) == "warn"
+
+
+def test_a_clean_dataset_passes_and_what_was_not_looked_for_is_unknown(data, monkeypatch):
+    samples = ALONE.scan(data)
+    assert leakage.verdict(leakage.passport(ALONE, data, samples, data.parent / "cache")) == "pass"
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 1)
+    rows = leakage.passport(ALONE, data, samples, data.parent / "cache")
+    assert {row.count for row in rows if row.kind == "near"} == {None}
+    assert leakage.verdict(rows) == "unknown"
+
+
+def test_a_published_split_that_leaks_is_reported_and_its_clean_variant_is_not(data):
+    parts = ("train", "train", "val", "test")
+    samples = [sample._replace(split=parts[i % 4], group=f"g{i // 4 % 9}") for i, sample in enumerate(ALONE.scan(data))]
+    for crossing, verdict in (("keep", "warn"), ("remove", "pass")):
+        mended = [s if s.group == "g0" else s._replace(group=s.id) for s in samples]
+        task = replace(ALONE, protocol=Fixed(published=True, crossing=crossing))
+        rows = leakage.passport(task, data, mended, data.parent / "cache")
+        groups = {row.between: row.count for row in rows if row.kind == "group"}
+        assert groups["train and test"] == (1 if crossing == "keep" else 0)
+        assert leakage.verdict(rows) == verdict
+
+
+def test_by_folds_any_two_groups_may_be_divided(data):
+    task = replace(ALONE, protocol=Folds(k=3, repeats=1))
+    top = data / "Dataset_BUSI_with_GT"
+    shutil.copy(top / "benign" / "benign (1).png", top / "benign" / "benign (2).png")
+    shutil.copy(top / "benign" / "benign (3).png", top / "benign" / "benign (4).png")
+    names = {f"benign ({number}).png": "together" for number in (3, 4)}
+    samples = [s._replace(group=names.get(s.id.rpartition("/")[2], s.id)) for s in task.scan(data)]
+    rows = leakage.passport(task, data, samples, data.parent / "cache")
+    assert {(row.between, row.kind, row.count) for row in rows} == {("groups", "exact", 1), ("groups", "near", 1)}
+
+
+def test_near_duplicates_in_a_corpus_of_another_dataset_are_found(data, tmp_path):
+    busi.write(tmp_path / "other", seed=5)
+    samples, others = ALONE.scan(data), ALONE.scan(tmp_path / "other")
+    Image.open(data / samples[3].id).convert("RGB").resize((200, 201)).save(data / samples[3].id)
+    Image.open(data / samples[3].id).convert("RGB").save(data / "copy.png")
+    shutil.copytree(tmp_path / "other" / "Dataset_BUSI_with_GT", data / "more" / "Dataset_BUSI_with_GT")
+    shutil.move(data / "copy.png", data / "more" / others[5].id)
+    held = [sample._replace(id=f"more/{sample.id}") for sample in others]
+    source = replace(ALONE, read=_read, images="other 1")
+    row = leakage.near([(source, held, held)], ALONE, samples, samples, data, data.parent / "cache")
+    assert (row.kind, row.count, row.between) == ("near", 1, "corpus and test")
+    assert row.examples == (f"{samples[3].id} = more/{others[5].id}",)
+
+
+def _read(data, sample, pixels):
+    return ALONE.read(data / "more", sample._replace(id=sample.id.removeprefix("more/")), pixels)
+
+
+def test_simulated_patients_are_not_compared_by_looks(tmp_path):
+    rows = leakage.passport(PHANTOM, tmp_path, PHANTOM.scan(tmp_path), tmp_path / "cache")
+    assert {row.kind for row in rows} == {"exact", "group"}
+    assert leakage.verdict(rows) == "pass"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_passport_is_stored_once_and_read_back(data, monkeypatch):
+    samples = ALONE.scan(data)
+    runtime = Runtime(data=data, results=data.parent / "results", cache=data.parent / "cache")
+    made = passports.of(ALONE, samples, runtime)
+    monkeypatch.setattr(leakage, "passport", None)
+    assert passports.of(ALONE, samples, runtime) == made
+    rows = results.read(data.parent / "results", "leakage")
+    assert set(rows["task"]) == {"busi"}
+    assert set(rows["corpus_digest"]) == {""}
