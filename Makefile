@@ -12,6 +12,7 @@ SEEDS ?=
 GPUS ?= 1
 DATA ?= data
 CORPUS ?=
+POLICY ?=
 PRECISION ?=
 THREADS ?=
 SKIP_UNREADABLE ?=
@@ -19,7 +20,7 @@ RESULTS ?= results/local
 
 SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --task "$(TASK)" --gpus "$(GPUS)" \
 	--data "$(DATA)" --results "$(RESULTS)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORPUS),--corpus $(CORPUS)) \
-	$(if $(PRECISION),--precision $(PRECISION))
+	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
 
 .PHONY: bench plan test check site verify data doctor setup clean
 .DEFAULT_GOAL := bench
@@ -45,7 +46,7 @@ verify: $(READY)
 	@$(PY) -m leaderboards verify --results "$(RESULTS)"
 
 data: $(READY)
-	@$(PY) -m benchmark data "$(TASK)" --data "$(DATA)"
+	@$(PY) -m benchmark data $(if $(TASK),fetch "$(TASK)",status) --data "$(DATA)"
 
 doctor: $(READY)
 	@$(PY) -m benchmark doctor --data "$(DATA)"

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 import tasks
+from benchmark import data_commands, machine, plan, registry, tracks
 from benchmark import doctor as checks
-from benchmark import machine, plan, registry, tracks
 from benchmark.recipe import Runtime
 from benchmark.results import SchemaError
 from tasks.base import DataError
@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data_commands.app, name="data")
 
 Modality = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
 Track = Annotated[str, typer.Option(help=f"Budget: {', '.join(tracks.TRACKS)}, or <track>-images.")]
@@ -30,7 +31,11 @@ TaskNames = Annotated[str, typer.Option("--task", help="Comma-separated; empty: 
 Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
 Gpus = Annotated[int, typer.Option(help="Data-parallel processes (gloo on a machine without GPU).")]
 Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
-CorpusName = Annotated[str | None, typer.Option("--corpus", help="phantom, open or local; default: by what is found.")]
+CorpusName = Annotated[
+    str | None,
+    typer.Option("--corpus", help="phantom, open, local or kind:location; default: local where data are found."),
+]
+Policy = Annotated[str, typer.Option(help="How real images are squared: pad, crop or sector; default: the dataset's.")]
 Results = Annotated[Path, typer.Option(help="Store of finished work.")]
 Cache = Annotated[Path, typer.Option(help="Image stores, features, checkpoints; may be deleted.")]
 Boards = Annotated[Path, typer.Option(help="Where pages are written.")]
@@ -44,7 +49,14 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _wanted(
-    modality: str, track: str, pretext: str, task: str, seeds: int | None, corpus: str | None, precision: str | None
+    modality: str,
+    track: str,
+    pretext: str,
+    task: str,
+    seeds: int | None,
+    corpus: str | None,
+    policy: str,
+    precision: str | None,
 ) -> plan.Wanted:
     wanted = plan.Wanted(
         modalities=_listed(modality) or tasks.modalities(),
@@ -53,19 +65,20 @@ def _wanted(
         tasks=_listed(task),
         seeds=seeds,
         corpus=corpus,
+        policy=policy,
         precision=precision or ("bf16" if machine.gpus() else "fp32"),
     )
     plan.validate(wanted)
     return wanted
 
 
-def _studies(wanted: plan.Wanted, data: Path) -> list[plan.Study]:
+def _studies(wanted: plan.Wanted, data: Path, cache: Path) -> list[plan.Study]:
     if data != Path("data") and not data.is_dir():
         raise DataError(f"{data}: no such folder; point DATA at the folder that holds the datasets")
-    studies = [plan.survey(wanted, modality, data) for modality in wanted.modalities]
+    studies = [plan.survey(wanted, modality, data, cache) for modality in wanted.modalities]
     for study in studies:
-        for name, reason in study.absent.items():
-            typer.echo(f"{study.modality}/{name}: {reason}")
+        for reason, names in plan.reasons(study).items():
+            typer.echo(f"{study.modality}/{', '.join(names)}: {reason}")
         for name, found in study.tasks.items():
             expected, count = found.task.expected, len(found.samples)
             if expected and count < expected:
@@ -83,6 +96,7 @@ def run(
     gpus: Gpus = 1,
     data: Data = Path("data"),
     corpus: CorpusName = None,
+    policy: Policy = "",
     results: Results = Path("results/local"),
     cache: Cache = Path(".cache"),
     boards: Boards = Path("leaderboards/local"),
@@ -92,7 +106,7 @@ def run(
     skip_unreadable: Skip = False,
 ) -> None:
     """Compute what is missing, then write and print the leaderboard."""
-    wanted = _wanted(modality, track, pretext, task, seeds, corpus, precision)
+    wanted = _wanted(modality, track, pretext, task, seeds, corpus, policy, precision)
     runtime = Runtime(
         data=data,
         results=results,
@@ -102,7 +116,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         skip_unreadable=skip_unreadable,
     )
-    studies = _studies(wanted, data)
+    studies = _studies(wanted, data, cache)
     _refuse_full_disk(wanted, studies, runtime)
     from benchmark.run import bench
 
@@ -143,14 +157,15 @@ def plan_(
     gpus: Gpus = 1,
     data: Data = Path("data"),
     corpus: CorpusName = None,
+    policy: Policy = "",
     results: Results = Path("results/local"),
     cache: Cache = Path(".cache"),
     precision: Precision = None,
 ) -> None:
     """Print the missing cells with estimated FLOPs, time, memory and disk. Does nothing."""
-    wanted = _wanted(modality, track, pretext, task, seeds, corpus, precision)
+    wanted = _wanted(modality, track, pretext, task, seeds, corpus, policy, precision)
     runtime = Runtime(data=data, results=results, cache=cache, processes=gpus)
-    studies = _studies(wanted, data)
+    studies = _studies(wanted, data, cache)
     missing, present = [], 0
     for study in studies:
         jobs, there = plan.jobs(wanted, study, results, {})
@@ -183,18 +198,6 @@ def doctor(data: Data = Path("data"), cache: Cache = Path(".cache")) -> None:
         failed |= check.state == "fail"
         typer.echo(f"{check.state:<5} {check.name}: {check.found}" + (f" -> {check.remedy}" if check.remedy else ""))
     raise typer.Exit(code=1 if failed else 0)
-
-
-@app.command("data")
-def data_(
-    task: Annotated[str, typer.Argument(help="Comma-separated task names; empty: all.")] = "", data: Data = Path("data")
-) -> None:
-    """Say how a dataset is obtained, and check what is there."""
-    known = {name: modality for modality in tasks.modalities() for name in tasks.names(modality)}
-    for name in _listed(task) or tuple(known):
-        if name not in known:
-            raise tasks.unknown("task", name, tuple(known))
-        typer.echo(checks.describe(tasks.get(known[name], name), data) + "\n")
 
 
 def main() -> None:

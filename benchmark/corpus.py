@@ -1,13 +1,15 @@
 """What encoders are pretrained on: pinned by name and identified by content. No torch, no pixels."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import tasks
 from benchmark.recipe import Corpus
-from tasks import splits
-from tasks.base import Folds, NoData, Sample, Task, digest
+from tasks import sources, splits
+from tasks.base import Folds, NoData, Sample, Source, Task, digest
+from tasks.collect import collect
 
 NAMES = ("phantom", "open", "local")
 
@@ -15,8 +17,8 @@ NAMES = ("phantom", "open", "local")
 class Member(NamedTuple):
     """One image source of a corpus."""
 
-    task: Task
-    samples: list[Sample]  # all of the task's samples
+    source: Source
+    samples: list[Sample]  # all of the source's samples
     train: list[Sample]  # those the corpus holds
 
 
@@ -25,50 +27,73 @@ class Pinned(NamedTuple):
     members: list[Member]
 
 
-def member(task: Task, data: Path) -> Member:
-    samples = task.scan(data)
-    return Member(task, samples, [samples[i] for i in splits.train_part(task, samples)])
+def get(modality: str, name: str, policy: str = "") -> Task:
+    """The registry's task, brought to a square by another policy if one is given; simulated ones keep theirs."""
+    task = tasks.get(modality, name)
+    return replace(task, policy=policy) if policy and not task.synthetic else task
 
 
-def resolve(modality: str, name: str, data: Path) -> Pinned:
+def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "") -> Pinned:
     """The corpus of that name. Raises NoData where nothing is found, ValueError for an unknown name.
 
     phantom: the simulated family. open: a fixed list, every member must be there. local: the training parts of all
-    tasks with a fixed split found under data; tasks by folds enter no corpus.
+    tasks with a fixed split found under data; tasks by folds enter no corpus. `kind:location`: unlabelled images, see
+    tasks/sources.
     """
-    if name not in NAMES:
-        raise tasks.unknown("corpus", name, NAMES)
-    if name == "local":
-        members = _found(modality, data)
+    if ":" in name:
+        source = sources.open(name, modality)
+        source = replace(source, policy=policy) if policy else source
+        samples = source.scan(data)
+        members, name = [Member(source, samples, samples)], source.name
+    elif name == "local":
+        members = _found(modality, data, cache, policy)
         if not members:
             raise NoData(f"no {modality} dataset with a fixed split found under {data}; see `make data`")
-    else:
+    elif name in NAMES:
         listed = importlib.import_module(f"tasks.{modality}").CORPORA[name]
         if not listed:
             raise NoData(f"the {name!r} corpus of {modality} has no members yet; use CORPUS=phantom or CORPUS=local")
-        members = [member(tasks.get(modality, task), data) for task in listed]
+        members = [_member(get(modality, task, policy), data, cache) for task in listed]
+    else:
+        raise tasks.unknown("corpus", name, (*NAMES, *(f"{kind}:LOCATION" for kind in sources.kinds())))
     pinned = Corpus(
         name=name,
-        members=tuple((m.task.name, m.task.version) for m in members),
+        members=tuple((m.source.name, m.source.version) for m in members),
         digest=digest(*sorted(sample.digest for m in members for sample in m.train))[:12],
         images=sum(len(m.train) for m in members),
     )
     return Pinned(pinned, members)
 
 
-def _found(modality: str, data: Path) -> list[Member]:
+def _member(task: Task, data: Path, cache: Path) -> Member:
+    samples = collect(task, data, cache)
+    return Member(task, samples, [samples[i] for i in splits.train_part(task, samples)])
+
+
+def _enters(task: Task) -> bool:
+    return not (task.synthetic or task.on_request or isinstance(task.protocol, Folds))
+
+
+def _found(modality: str, data: Path, cache: Path, policy: str) -> list[Member]:
     members = []
     for name in tasks.names(modality):
-        task = tasks.get(modality, name)
-        if task.synthetic or isinstance(task.protocol, Folds):
-            continue
-        try:
-            members.append(member(task, data))
-        except NoData:
-            continue
+        task = get(modality, name, policy)
+        if _enters(task):
+            try:
+                members.append(_member(task, data, cache))
+            except NoData:
+                continue
     return members
 
 
 def default(modality: str, data: Path) -> str:
-    """`local` where real data are found under data, else `phantom`."""
-    return "local" if data.is_dir() and _found(modality, data) else "phantom"
+    """`local` where a real dataset that may enter a corpus is found under data, else `phantom`."""
+    for name in tasks.names(modality) if data.is_dir() else ():
+        task = tasks.get(modality, name)
+        if _enters(task):
+            try:
+                task.scan(data)
+                return "local"
+            except NoData:
+                continue
+    return "phantom"

@@ -40,7 +40,7 @@ def open_images(members: list[Member], recipe: Recipe, runtime: Runtime) -> Imag
     ids, parts, rows, skipped = [], [], [], []
     for number, member in enumerate(members):
         built = store.build(
-            member.task,
+            member.source,
             runtime.data,
             member.samples,
             recipe.stored_pixels,
@@ -50,9 +50,9 @@ def open_images(members: list[Member], recipe: Recipe, runtime: Runtime) -> Imag
         place = {name: row for row, name in enumerate(built.ids)}
         wanted = sorted(sample.id for sample in member.train if sample.id in place)
         parts.append(built.pixels)
-        ids += [f"{member.task.name}/{name}" for name in wanted]
+        ids += [f"{member.source.name}/{name}" for name in wanted]
         rows += [(number, place[name]) for name in wanted]
-        skipped += [f"{member.task.name}/{name}" for name in built.skipped]
+        skipped += [f"{member.source.name}/{name}" for name in built.skipped]
     if not rows:
         raise DataError(f"the {recipe.corpus.name} corpus of {recipe.modality} has no readable image")
     return Images(ids, parts, np.array(rows), tuple(skipped))

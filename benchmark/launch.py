@@ -11,12 +11,16 @@ from pathlib import Path
 from benchmark.recipe import Recipe, Runtime, canonical, from_json
 
 
-def pretrain(recipe: Recipe, runtime: Runtime, label: str, synthetic: bool) -> None:
-    """Pretrain one recipe in `runtime.processes` processes of this machine. Raises RuntimeError if they fail."""
+def pretrain(recipe: Recipe, runtime: Runtime, label: str, synthetic: bool, spec: str, policy: str) -> None:
+    """Pretrain one recipe in `runtime.processes` processes of this machine. Raises RuntimeError if they fail.
+
+    spec and policy are those that `corpus.resolve` made the recipe's corpus from.
+    """
     paths = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(runtime).items()}
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
         text = {"recipe": canonical(recipe), "runtime": paths, "label": label, "synthetic": synthetic}
+        text |= {"spec": spec, "policy": policy}
         job.write_text(json.dumps(text))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
         command += [str(runtime.processes), "-m", "benchmark.launch", str(job)]
@@ -34,7 +38,7 @@ def worker(job: Path) -> None:
     recipe = from_json(raw["recipe"])
     paths = {name: Path(raw["runtime"][name]) for name in ("data", "results", "cache")}
     runtime = Runtime(**(raw["runtime"] | paths))
-    pinned = corpus.resolve(recipe.modality, recipe.corpus.name, runtime.data)
+    pinned = corpus.resolve(recipe.modality, raw["spec"], runtime.data, runtime.cache, raw["policy"])
     if pinned.corpus != recipe.corpus:
         raise RuntimeError(
             f"the corpus under {runtime.data} changed: {pinned.corpus.digest}, not {recipe.corpus.digest}"

@@ -7,8 +7,11 @@ from typing import NamedTuple
 import tasks
 from benchmark import corpus, machine, registry, results, tracks
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
+from tasks import files
 from tasks.base import NoData, Sample, Task, identity
+from tasks.collect import collect
 
+NO_DATA = "no data: `make data` says how to get them"
 READOUTS = ("patches", "native")
 NOMINAL_FLOPS = 40e9  # per core and second, used only before anything has been measured here
 NOMINAL_GPU_FLOPS = 60e12  # per GPU and second
@@ -25,7 +28,8 @@ class Wanted:
     pretexts: tuple[str, ...]
     tasks: tuple[str, ...] = ()  # empty: those that go with the corpus
     seeds: int | None = None  # None: the track's
-    corpus: str | None = None  # None: local where real data are found, else phantom
+    corpus: str | None = None  # None: local where real data are found, else phantom; or `kind:location`
+    policy: str = ""  # how real images are brought to a square; "": as their dataset says
     precision: str = "fp32"
 
 
@@ -48,6 +52,7 @@ class Study:
 
     modality: str
     pinned: corpus.Pinned | None
+    spec: str = ""  # what the corpus is resolved from, as asked for
     tasks: dict[str, TaskData] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)  # task -> reason
 
@@ -63,40 +68,54 @@ def validate(wanted: Wanted) -> None:
     for pretext in wanted.pretexts:
         registry.declarations("pretexts", pretext)
     tracks.get(wanted.track)
-    if wanted.corpus not in (None, *corpus.NAMES):
+    if wanted.corpus and ":" not in wanted.corpus and wanted.corpus not in corpus.NAMES:
         raise tasks.unknown("corpus", wanted.corpus, corpus.NAMES)
+    if wanted.policy not in ("", *files.SQUARES):
+        raise tasks.unknown("policy", wanted.policy, files.SQUARES)
     if wanted.precision not in ("fp32", "bf16"):
         raise tasks.unknown("precision", wanted.precision, ("fp32", "bf16"))
     if wanted.seeds is not None and wanted.seeds < 1:
         raise ValueError(f"SEEDS must be at least 1, got {wanted.seeds}")
 
 
-def survey(wanted: Wanted, modality: str, data: Path) -> Study:
+def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
     """Find a modality's corpus and tasks. What is not there is named in `absent`, never an error."""
     name = wanted.corpus or corpus.default(modality, data)
-    chosen = [n for n in tasks.names(modality) if not wanted.tasks or n in wanted.tasks]
+    chosen = [
+        n for n in tasks.names(modality) if n in wanted.tasks or not (wanted.tasks or tasks.get(modality, n).on_request)
+    ]
     if wanted.tasks and not chosen:
         return Study(modality=modality, pinned=None)
     found, absent = {}, {}
     for task_name in chosen:
-        task = tasks.get(modality, task_name)
+        task = corpus.get(modality, task_name, wanted.policy)
         off_board = not wanted.tasks and task.synthetic != (name == "phantom")
         if off_board and task.synthetic:
             continue
         try:
-            samples = task.scan(data)
+            samples = collect(task, data, cache)
         except NoData:
-            absent[task_name] = f"no data: `make data TASK={task_name}`"
+            absent[task_name] = NO_DATA
             continue
         if off_board:
             absent[task_name] = "found, but real data have a board of their own: `make bench CORPUS=local`"
         else:
             found[task_name] = TaskData(task, samples)
     try:
-        pinned = corpus.resolve(modality, name, data)
+        pinned = corpus.resolve(modality, name, data, cache, wanted.policy)
     except NoData as error:
+        if ":" in name:
+            raise
         return Study(modality=modality, pinned=None, absent=absent | {"corpus": str(error)})
-    return Study(modality=modality, pinned=pinned, tasks=found, absent=absent)
+    return Study(modality=modality, pinned=pinned, spec=name, tasks=found, absent=absent)
+
+
+def reasons(study: Study) -> dict[str, list[str]]:
+    """Why tasks are absent -> which."""
+    grouped: dict[str, list[str]] = {}
+    for name, reason in study.absent.items():
+        grouped.setdefault(reason, []).append(name)
+    return grouped
 
 
 def without(study: Study, skipped: dict[str, tuple[str, ...]]) -> Study:
@@ -112,9 +131,9 @@ def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]]) -
     """Every run asked for, each followed by its twin, seed by seed so that early results cover all pretexts."""
     if study.pinned is None or not study.tasks:
         return []
-    members = {m.task.name for m in study.pinned.members}
+    members = {m.source.name for m in study.pinned.members}
     left_out = tuple(f"{name}/{i}" for name in sorted(members) for i in skipped.get(name, ()))
-    policy = "; ".join(sorted({m.task.policy for m in study.pinned.members}))
+    policy = "; ".join(sorted({files.described(m.source.policy) for m in study.pinned.members}))
     seeds = tracks.get(wanted.track).seeds if wanted.seeds is None else wanted.seeds
     made = []
     for seed in range(seeds):

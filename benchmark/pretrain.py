@@ -186,7 +186,8 @@ def pretrain(recipe: Recipe, runtime: Runtime, images: Images, label: str = "", 
     row = run_row(recipe, runtime, trained, status, sha, synthetic)
     rows = [{"run": key(recipe), **point} for point in trained.curves]
     files = {"encoder.safetensors": staging} if sha else {}
-    results.write(target, {"runs": results.table("runs", [row]), "curves": results.table("curves", rows)}, files)
+    tables = {"runs": results.table("runs", [row]), "curves": results.table("curves", rows)}
+    results.write(target, tables, files=files)
     staging.unlink(missing_ok=True)
     shutil.rmtree(runtime.cache / "checkpoints" / key(recipe), ignore_errors=True)
 

@@ -2,6 +2,8 @@
 
     results/local/<modality>/runs/<run>/      runs.parquet curves.parquet encoder.safetensors
     results/local/<modality>/cells/<cell>/    cells.parquet predictions.parquet fits.parquet leakage.parquet
+    results/local/<modality>/baselines/<id>/  baselines.parquet predictions.parquet fits.parquet
+    results/local/<modality>/passports/<task>-<data>/       leakage.parquet
     results/published/<modality>/<track>/<run>-<weights>/   the same tables, packed by `promote`
 
 Write-once: a directory is written under a temporary name and renamed; existence is completion, the first rename wins.
@@ -21,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class SchemaError(Exception):
@@ -122,7 +124,35 @@ TABLES: dict[str, pa.Schema] = {
         leakage_sha256=S,
         created=S,
     ),
-    "leakage": _schema(corpus_digest=S, task=S, data=S, kind=S, count=I, examples=S),
+    "baselines": _schema(
+        cell=S,  # id of the baseline on this task: the key of its predictions and fits
+        baseline=S,  # "majority", "histogram" or "thumbnail"
+        version=I,
+        modality=S,
+        task=S,
+        task_version=I,
+        data=S,
+        pixels=I,  # side of the stored images
+        policy=S,
+        metric=S,
+        headline=B,
+        value=F,
+        groups=I,
+        samples=I,
+        protocol=S,
+        predictions_sha256=S,
+        fits_sha256=S,
+        created=S,
+    ),
+    "leakage": _schema(
+        corpus_digest=S,  # "" in a passport: the task's own split alone
+        task=S,
+        data=S,
+        between=S,  # "corpus and test", "train and test", "val and test", "train and val" or "groups" (folds)
+        kind=S,  # "exact", "group" or "near"
+        count=I,  # samples of the second side with a partner in the first; null: not looked for
+        examples=S,  # JSON: the first of them
+    ),
     "dense": _schema(cell=S, sample=S, label=I, intersection=F, predicted=F, actual=F),
     "locality": _schema(task=S, task_version=I, value=F, low=F, high=F),
     "maps": _schema(run=S, task=S, sample=S, kind=S, score=S, value=F),
@@ -147,27 +177,28 @@ def sha256(path: Path) -> str:
 def write(
     directory: Path,
     tables: Mapping[str, pa.Table],
+    rows: Iterable[Mapping[str, object]] = (),
+    *,
+    sealed: str = "cells",
     files: Mapping[str, Path] | None = None,
-    cells: Iterable[Mapping[str, object]] = (),
 ) -> bool:
     """Store the tables, and copies of the files, as one directory that appears whole; False if it was there already.
 
-    cells: rows of the `cells` table, sealed with the SHA-256 of each sibling table.
+    rows: of the table `sealed`, each given the SHA-256 of every sibling table.
     """
     if directory.exists():
         return False
     part = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.part")
     part.mkdir(parents=True)
     try:
-        for name, rows in tables.items():
-            pq.write_table(rows, part / f"{name}.parquet", compression="zstd")
+        for name, content in tables.items():
+            pq.write_table(content, part / f"{name}.parquet", compression="zstd")
         for name, source in (files or {}).items():
             shutil.copyfile(source, part / name)
-        if cells:
+        if rows:
             seals = {f"{name}_sha256": sha256(part / f"{name}.parquet") for name in tables}
-            pq.write_table(
-                table("cells", [{**row, **seals} for row in cells]), part / "cells.parquet", compression="zstd"
-            )
+            content = table(sealed, [{**row, **seals} for row in rows])
+            pq.write_table(content, part / f"{sealed}.parquet", compression="zstd")
         os.rename(part, directory)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
@@ -183,6 +214,10 @@ def run_directory(root: Path, modality: str, run: str) -> Path:
 
 def cell_directory(root: Path, modality: str, cell: str) -> Path:
     return root / modality / "cells" / cell
+
+
+def baseline_directory(root: Path, modality: str, baseline: str) -> Path:
+    return root / modality / "baselines" / baseline
 
 
 def read_file(path: Path) -> pa.Table:

@@ -15,13 +15,14 @@ from benchmark import results as schema
 from benchmark.recipe import Recipe, key
 from benchmark.recipe import twin as twin_of
 from leaderboards import contrasts, store
-from leaderboards.board import HEALTH, LOSS, Board, Column, Cost, Curve, Row
+from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Row
 from leaderboards.contrasts import HEADLINE, Line
-from leaderboards.statistics import Predictions
+from leaderboards.statistics import Predictions, draw, estimate, resample
 
 BOARD = ["modality", "corpus", "corpus_digest", "track"]
 QUESTION = ["task", "data", "probe", "readout"]
 NAMES = {"mae": "MAE", "ijepa": "I-JEPA", "dinov3": "DINOv3"}
+BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
 PROBES = ("linear", "knn", "attentive", "fewshot", "dense")  # order of the sections; others follow
 QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word of a curve's name
 POINTS = 120  # per drawn curve
@@ -40,11 +41,13 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
         variant=[key(replace(recipe, seed=0)) for recipe in parsed],
         twin_variant=[key(replace(twin_of(recipe), seed=0)) for recipe in parsed],
         encoder=[_encoder(recipe) for recipe in parsed],
+        stored_pixels=[recipe.stored_pixels for recipe in parsed],
     )
     found = []
     for names, here in runs.groupby(BOARD, sort=True):
         cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
-        found.append(_board(here, cells, (absent or {}).get(str(names[0]), {})))
+        plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]
+        found.append(_board(here, cells, plain, (absent or {}).get(str(names[0]), {})))
     clashes = Counter(board.slug for board in found)
     return [
         replace(board, slug=f"{board.slug}-{_slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board
@@ -52,7 +55,7 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
     ]
 
 
-def _board(runs: pd.DataFrame, cells: pd.DataFrame, absent: Mapping[str, str]) -> Board:
+def _board(runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, absent: Mapping[str, str]) -> Board:
     runs, cells, footnotes = _newest(runs, cells)
     columns, lines = _columns(cells), _lines(runs)
     asked = sorted(set(zip(cells["probe"], cells["readout"], strict=True)) | {HEADLINE}, key=_section_order)
@@ -94,13 +97,31 @@ def _board(runs: pd.DataFrame, cells: pd.DataFrame, absent: Mapping[str, str]) -
         pooled=tuple(column.title for column in pooled),
         ranked=any(row.letters for row in sections[0].rows),
         sections=sections,
+        baselines=_baselines(columns, plain),
         costs=tuple(_cost(line, runs) for line in lines if not line.twin),
         curves=tuple(curve for line in lines if not line.twin for curve in _curves(line, runs)),
-        absent=tuple(sorted(absent.items())),
         missing=(*missing, *sorted(absent.items())),
         footnotes=footnotes,
         provenance=_provenance(runs),
     )
+
+
+def _baselines(columns: tuple[Column, ...], plain: pd.DataFrame) -> tuple[Baseline, ...]:
+    plain = plain[plain["headline"] & plain["version"].eq(plain["version"].max())]
+    rows = {tuple(row[name] for name in ("baseline", "task", "data")): row for row in plain.to_dict("records")}
+    found = []
+    for name, title in BASELINES.items():
+        scores = []
+        for column in columns:
+            row = rows.get((name, column.task, column.data))
+            if row is None:
+                scores.append(None)
+                continue
+            seen = store.predictions(row["directory"], row["cell"], row["protocol"])
+            scores.append(estimate(resample((0,), [seen], column.metric, draw([seen]))))
+        if any(scores):
+            found.append(Baseline(name=title, scores=tuple(scores)))
+    return tuple(found)
 
 
 def _newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:

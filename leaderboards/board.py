@@ -53,6 +53,14 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What needs no encoder, with the linear probe, in the headline metric of each task."""
+
+    name: str
+    scores: tuple[Estimate | None, ...]  # one per column; None where it was not measured
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """One probe, readout and unit of scoring: the same columns, the same rows."""
 
@@ -107,9 +115,9 @@ class Board:
     pooled: tuple[str, ...]  # titles of the tasks behind the mean gain
     ranked: bool  # every pooled task has enough groups to order rows
     sections: tuple[Section, ...]  # the headline first
+    baselines: tuple[Baseline, ...]  # beside the headline section
     costs: tuple[Cost, ...]
     curves: tuple[Curve, ...]
-    absent: tuple[tuple[str, str], ...]  # (task of this modality without data here, reason)
     missing: tuple[tuple[str, str], ...]  # (what, why): absent tasks and empty cells
     footnotes: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]  # (what, value)

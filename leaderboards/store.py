@@ -19,11 +19,12 @@ from leaderboards.statistics import Predictions
 class Store:
     runs: pd.DataFrame  # columns of the table, and `directory`
     cells: pd.DataFrame  # columns of the table, and `directory`
+    baselines: pd.DataFrame  # columns of the table, and `directory`
 
 
 def load(root: Path) -> Store:
-    """All runs and cells under root. Raises SchemaError naming a file that cannot be read."""
-    return Store(runs=rows(root, "runs"), cells=rows(root, "cells"))
+    """All runs, cells and baselines under root. Raises SchemaError naming a file that cannot be read."""
+    return Store(runs=rows(root, "runs"), cells=rows(root, "cells"), baselines=rows(root, "baselines"))
 
 
 def rows(root: Path, name: str) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from benchmark.metrics import METRICS, fold_score
 from leaderboards import store
 
 TOLERANCE = 1e-12
-HASHED = ("predictions", "fits", "leakage")  # siblings whose SHA-256 a cell row holds
+HELD = ("runs", "cells", "baselines")  # tables whose rows are gone through
+HASHED = ("predictions", "fits", "leakage")  # siblings whose SHA-256 a cell or baseline holds, as far as it has them
 RECIPE_COLUMNS = {  # column of `runs` -> field of the recipe
     "modality": "modality",
     "track": "track",
@@ -64,7 +65,7 @@ def verify(root: Path) -> Report:
     for name in results.TABLES:
         for path in results.files(root, name):
             try:
-                tables[path] = results.read_file(path) if name in ("runs", "cells") else _checked(path)
+                tables[path] = results.read_file(path) if name in HELD else _checked(path)
             except results.SchemaError as error:
                 problems.append(Problem(file=path, what="schema", stored=str(error), recomputed="not read"))
     runs = _rows(tables, "runs")
@@ -72,7 +73,7 @@ def verify(root: Path) -> Report:
     problems += [problem for path, row in runs for problem in _run(path, row)]
     problems += _links(runs, cells)
     metrics = 0
-    for path, here in groupby(cells, key=itemgetter(0)):
+    for path, here in groupby(cells + _rows(tables, "baselines"), key=itemgetter(0)):
         own = [row for _, row in here]
         problems += [*_siblings(path, own), *_metrics(path, own)]
         metrics += len(own)
@@ -154,6 +155,8 @@ def _cell_id(row: dict, recipe: str) -> str | None:
 def _siblings(path: Path, rows: list[dict]) -> Iterator[Problem]:
     """The files beside a cell are the very ones it was written with."""
     for name in HASHED:
+        if f"{name}_sha256" not in rows[0]:
+            continue
         sibling = path.with_name(f"{name}.parquet")
         found = results.sha256(sibling) if sibling.exists() else None
         for stored in {row[f"{name}_sha256"] or None for row in rows} - {found}:

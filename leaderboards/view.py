@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
@@ -170,9 +170,6 @@ def _gains(board: Board, section: Section) -> Table:
     spent = {cost.name: f"{flops(cost.realised_flops)} FLOPs, {duration(cost.seconds)}" for cost in board.costs}
     heads = [Text(lines=("Encoder",)), Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)))]
     heads += [_head(column) for column in board.columns]
-    absent = () if board.synthetic else board.absent  # phantom boards list them below the table only
-    heads += [Text(lines=(task,)) for task, _ in absent]
-    empty = tuple(Text(lines=("–", reason), tone="missing") for _, reason in absent)
     return Table(
         title=f"Gain over the twin: {what}",
         caption=f"Gain over the twin with its 95 % interval, then the metric itself; {what}{scale}.",
@@ -182,11 +179,31 @@ def _gains(board: Board, section: Section) -> Table:
                 head=Text(
                     lines=tuple(filter(None, (row.name, _seeds(row), _tie(row), spent.get(row.name, ""), row.note)))
                 ),
-                cells=(_text(row.mean, "", extent), *_texts(board.columns, row, extent), *empty),
+                cells=(_text(row.mean, "", extent), *_texts(board, row, extent)),
                 twin=row.twin,
             )
             for row in section.rows
-        ),
+        )
+        + (_plain(board) if section is board.sections[0] else ()),
+    )
+
+
+def _plain(board: Board) -> tuple[Line, ...]:
+    """The baselines, beneath the twins."""
+    nothing = Text(lines=("–", "not measured"), tone="missing")
+    return tuple(
+        Line(
+            head=Text(lines=(baseline.name, "no encoder")),
+            cells=(
+                Text(lines=("",)),
+                *(
+                    Text(lines=(f"{metric(column.metric)} {interval(score)}",)) if score else nothing
+                    for column, score in zip(board.columns, baseline.scores, strict=True)
+                ),
+            ),
+            twin=True,
+        )
+        for baseline in board.baselines
     )
 
 
@@ -218,10 +235,18 @@ def plural(noun: str, count: int) -> str:
     return noun if count == 1 or word.endswith("s") else f"{word}s{space}{aside}"
 
 
-def _texts(columns: tuple[Column, ...], row: Row, extent: float) -> tuple[Text, ...]:
-    return tuple(
-        _text(entry, metric(column.metric), extent) for column, entry in zip(columns, row.entries, strict=True)
-    )
+def _texts(board: Board, row: Row, extent: float) -> tuple[Text, ...]:
+    texts = []
+    for place, (column, entry) in enumerate(zip(board.columns, row.entries, strict=True)):
+        text = _text(entry, metric(column.metric), extent)
+        scores = [(b.scores[place].value, b.name) for b in board.baselines if b.scores[place] is not None]
+        value, name = max(scores, default=(0.0, ""))
+        if name and entry.score is not None and value >= entry.score.value:
+            text = replace(
+                text, lines=(*text.lines, f"no better than the {name[0].lower()}{name[1:]}: {number(value)}")
+            )
+        texts.append(text)
+    return tuple(texts)
 
 
 def _text(entry: Entry, name: str, extent: float) -> Text:
@@ -283,7 +308,10 @@ def _undefined(board: Board) -> tuple[str, ...]:
 
 
 def _leakage(board: Board) -> tuple[str, ...]:
-    said = {"warn": "the leakage check found overlap with the corpus", "unknown": "leakage was not checked"}
+    said = {
+        "warn": "the leakage check found test images, near-duplicates or groups of them, in the corpus or in training",
+        "unknown": "leakage was not wholly checked",
+    }
     return tuple(f"{column.title}: {said[column.leakage]}." for column in board.columns if column.leakage in said)
 
 

@@ -1,12 +1,17 @@
-"""The registry: a folder scan. A file of `tasks/<modality>/` with a module-level `TASK` is a task by being there."""
+"""The registry: a folder scan. A file of `tasks/<modality>/` with a `TASK` or `TASKS` is there by being there.
+
+Tasks that a user described without code (`python -m benchmark data add`) are found beside them.
+"""
 
 import difflib
+import functools
 import importlib
 import pkgutil
 
+from tasks import added
 from tasks.base import Task
 
-NOT_MODALITIES = ("phantoms",)
+NOT_MODALITIES = ("phantoms", "sources")
 
 
 def unknown(kind: str, value: str, known: tuple[str, ...]) -> ValueError:
@@ -22,15 +27,28 @@ def modalities() -> tuple[str, ...]:
 
 
 def names(modality: str) -> tuple[str, ...]:
-    """Names of the modality's tasks, without importing them. Raises ValueError for an unknown modality."""
-    if modality not in modalities():
-        raise unknown("modality", modality, modalities())
-    package = importlib.import_module(f"tasks.{modality}")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
+    """Names of the modality's tasks. Raises ValueError for an unknown modality."""
+    return tuple(sorted(_found(modality)))
 
 
 def get(modality: str, name: str) -> Task:
     """The task of that name. Raises ValueError, with the nearest match, for an unknown one."""
-    if name not in names(modality):
+    if name not in _found(modality):
         raise unknown(f"{modality} task", name, names(modality))
-    return importlib.import_module(f"tasks.{modality}.{name}").TASK
+    return _found(modality)[name]
+
+
+def _found(modality: str) -> dict[str, Task]:
+    if modality not in modalities():
+        raise unknown("modality", modality, modalities())
+    written = _written(modality)
+    return written | added.found(modality, taken=written)
+
+
+@functools.cache
+def _written(modality: str) -> dict[str, Task]:
+    package = importlib.import_module(f"tasks.{modality}")
+    files = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+    modules = [importlib.import_module(f"tasks.{modality}.{name}") for name in files]
+    found = [task for module in modules for task in getattr(module, "TASKS", None) or (module.TASK,)]
+    return {task.name: task for task in found}

@@ -1,13 +1,14 @@
 """The types of WHAT is measured: a labelled question over a dataset, its samples, and how the dataset is obtained.
 
-A task is a value: the module-level `TASK` of one file in `tasks/<modality>/`. Nothing here imports torch or benchmark.
+A task is a value: the `TASK` of one file in `tasks/<modality>/`, or one of its `TASKS` where a dataset asks
+several questions or is divided in several ways. Nothing here imports torch or benchmark.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -28,7 +29,7 @@ class Sample(NamedTuple):
     """One labelled image, not yet decoded."""
 
     id: str  # unique in its task, stable across machines: a path relative to the dataset's folder, or an address
-    label: int  # index into Task.classes
+    label: int  # index into Task.classes; -1 for an unlabelled image
     group: str  # the unit that may never sit on two sides of a split
     digest: str  # SHA-256 (hex) of what determines the pixels: the file's bytes, or the simulator's parameters
     split: str = ""  # "train", "val" or "test" under a published fixed protocol; "" where `splits` assigns it
@@ -36,10 +37,16 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """One train/val/test split: published by the authors, or cut once by `splits` from a stated seed."""
+    """One train/val/test split: published by the authors, or cut once by `splits` from a stated seed.
+
+    A published split without a val part gets one: a fifth of the training groups. `crossing` says what happens to a
+    group on two sides of a published split: refuse the dataset; remove it from all sides but the last (test before val
+    before train), which makes the "clean" variant; or keep it, the "published" variant with its leak.
+    """
 
     published: bool  # True: Sample.split says it; False: cut by groups, 60/20/20, stratified by label
-    seed: int = 0  # of the cut, unused when published
+    seed: int = 0  # of the cut, or of the missing val part
+    crossing: Literal["refuse", "remove", "keep"] = "refuse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,18 @@ Protocol = Fixed | Folds
 
 
 @dataclass(frozen=True, kw_only=True)
+class Download:
+    """A file that may be fetched unattended."""
+
+    url: str  # where the owner serves it
+    name: str  # file name under DATA
+    checksum: str = ""  # "md5:<hex>" or "sha256:<hex>"; "" where none is published
+    bytes: int | None = None  # size, if known
+    unpack: bool = False  # an archive (zip, tar, gz): unpacked beside itself, then removed
+    into: str = ""  # folder under DATA that it goes to; "" for DATA itself
+
+
+@dataclass(frozen=True, kw_only=True)
 class Access:
     """How a dataset is obtained."""
 
@@ -62,30 +81,45 @@ class Access:
     licence: str  # as the owner states it
     citation: str  # authors, venue, year, DOI
     steps: tuple[str, ...] = ()  # what the user does to get the files, one line each
+    downloads: tuple[Download, ...] = ()  # empty where a form, a registration or a hub account stands before the files
+    checksums: Mapping[str, str] = field(default_factory=dict)  # native file name -> "md5:<hex>" or "sha256:<hex>"
     redistributable: bool = False  # may sample images be shown on a public page
     bytes: int | None = None  # size of the download, if known
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    name: str  # equals the file name (tested)
-    modality: str  # equals the folder name (tested)
+class Source:
+    """Images of one modality: a task's, or an unlabelled corpus's (whose samples carry the label -1)."""
+
+    name: str
+    modality: str
     title: str  # for people
-    question: str  # one sentence: what the label means
-    classes: tuple[str, ...]  # names in label order: two published orders exist for several datasets
     group_kind: (
         str  # "patient", "slide", "near-duplicate cluster", "simulated patient": shown wherever groups are counted
     )
-    protocol: Protocol
-    metric: str  # headline metric, a key of benchmark.metrics.METRICS
     version: int  # bump when anything here changes a number
     access: Access
     scan: Callable[[Path], list[Sample]]  # data folder -> samples in a stable order; raises NoData or DataError
-    read: Callable[[Path, Sample, int], np.ndarray]  # (data folder, sample, pixels) -> uint8 (pixels, pixels, 3)
-    policy: str  # how `read` brings an image to a square: part of the store's address
-    images: str  # name and version of the image family: tasks that share it share one store
+    read: Callable[[Path, Sample, int], np.ndarray]  # (data folder, sample, pixels) -> uint8 RGB (height, width, 3) at
+    # its native size; only a simulator looks at pixels, and renders (pixels, pixels, 3). Picklable: no lambda
+    policy: str  # how the store brings an image to a square: a key of tasks.files.POLICIES
+    images: str  # name and version of the image family: sources that share it share one store
     expected: int | None = None  # images of the complete dataset, to name a partial one
     synthetic: bool = False  # simulated, and always shown as such
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Source):
+    """A labelled question over a dataset. Its name is its file's, or begins with it and an underscore."""
+
+    question: str  # one sentence: what the label means
+    classes: tuple[str, ...]  # names in label order: two published orders exist for several datasets
+    protocol: Protocol
+    metric: str  # headline metric, a key of benchmark.metrics.METRICS
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # published split ("" where there is none) ->
+    # class -> images of the complete dataset, as its authors or a reader of its files state them
+    near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
+    on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
 
 
 def digest(*parts: object) -> str:
@@ -97,5 +131,6 @@ def digest(*parts: object) -> str:
 
 
 def identity(task: Task, samples: list[Sample]) -> str:
-    """Content hash (12 hex digits) of a task's samples: ids, labels, groups, splits and pixels' digests."""
-    return digest(task.version, *task.classes, *(value for sample in sorted(samples) for value in sample))[:12]
+    """Content hash (12 hex digits) of a task's samples: ids, labels, groups, splits, pixels' digests and policy."""
+    every = (value for sample in sorted(samples) for value in sample)
+    return digest(task.version, task.policy, *task.classes, *every)[:12]

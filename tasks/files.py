@@ -5,16 +5,24 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import io
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from tasks.base import DataError, NoData
+from tasks import scanned
+from tasks.base import DataError, NoData, Sample
 
+SQUARES = ("pad", "crop", "sector")  # policies for real images
+LEAST_SIDE, MOST_PIXELS = (
+    8,
+    500_000_000,
+)  # an image smaller shows nothing; a larger one is more likely a bomb than a scan
+Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and it refuses instead of warning
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 HASHING_THREADS = 8
 
@@ -23,24 +31,34 @@ _RESIZE = "Lanczos resize (Pillow, antialiased)"
 POLICIES = {
     "pad": f"{_DECODE}; padded with black to a centred square; {_RESIZE}; 1",
     "crop": f"{_DECODE}; central square cut out; {_RESIZE}; 1",
+    "sector": f"{_DECODE}; cut to the scanned area, black outside of it; padded with black to a centred square; "
+    f"{_RESIZE}; 1",
+    "simulated": "simulated at the stored size",
 }
 
 
 @functools.cache  # `read` asks for every image; a missing folder raises, and so is never remembered
 def anchor(data: Path, name: str, task: str) -> Path:
     """A dataset's native top folder: `data` itself, or that name in it, one or two folders further down."""
-    if data.name == name and data.is_dir():
+    if data.name == name and data.is_dir() and not (data / name).is_dir():
         return data
     for pattern in (name, f"*/{name}", f"*/*/{name}"):
-        found = sorted(path for path in data.glob(pattern) if path.is_dir())
+        found = sorted(path for path in data.glob(pattern) if path.is_dir() and not hidden(path, data))
         if len(found) > 1:
             listed = ", ".join(map(str, found))
             raise DataError(f"{data}: {len(found)} folders named {name!r} ({listed}); keep one, or give it as DATA")
         if found:
-            return found[0]
+            return (
+                found[0] / name if (found[0] / name).is_dir() else found[0]
+            )  # some archives nest the folder in itself
     raise NoData(
         f"no folder {name!r} in {data}, or up to two folders further down; get it with `make data TASK={task}`"
     )
+
+
+def hidden(path: Path, top: Path) -> bool:
+    """Whether the path, or a folder between it and top, begins with a dot: a download or archive under way."""
+    return any(part.startswith(".") for part in path.relative_to(top).parts)
 
 
 def subfolder(top: Path, name: str) -> Path:
@@ -67,6 +85,21 @@ def matching(paths: Iterable[Path], pattern: re.Pattern[str], *, example: str) -
             "rename or remove what the dataset's authors did not put there"
         )
     return [(path, match) for path, match in pairs if match is not None]
+
+
+def present(listed: Collection[str], found: Mapping[str, Path], source: str) -> list[str]:
+    """The listed names that are here, in name order: a partial dataset lacks some.
+
+    Raises DataError for files that the list does not name, and where none of the listed is here.
+    """
+    if strangers := sorted(found.keys() - set(listed)):
+        raise DataError(
+            f"{found[strangers[0]]}: not in {source} ({len(strangers)} such images); "
+            "remove what the dataset's authors did not put there"
+        )
+    if not found:
+        raise DataError(f"none of the {len(listed)} images in {source} is here; unpack the dataset again")
+    return sorted(found)
 
 
 def ids(top: Path, paths: Iterable[Path]) -> list[str]:
@@ -120,15 +153,24 @@ def grouped(names: Iterable[str], known: dict[str, str], source: Path) -> list[s
     return [known[name] for name in names]
 
 
-def decode(path: Path) -> np.ndarray:
-    """An image file as uint8 RGB (height, width, 3); POLICIES says how other kinds of pixels are brought there."""
+def decode(path: Path, content: bytes | None = None) -> np.ndarray:
+    """An image file as uint8 RGB (height, width, 3); POLICIES says how other kinds of pixels are brought there.
+
+    content: the file's bytes, where the image lies in a container that `path` names in an error.
+    """
     try:
-        with Image.open(path) as file:
+        with Image.open(path if content is None else io.BytesIO(content)) as file:
+            if min(file.size) < LEAST_SIDE or file.width * file.height > MOST_PIXELS:
+                raise ValueError(
+                    f"{file.width} x {file.height} pixels; sides of at least {LEAST_SIDE} and at most {MOST_PIXELS:,} "
+                    "pixels are taken"
+                )
             return np.asarray(_rgb(ImageOps.exif_transpose(file)))
     except (
         Exception
     ) as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ... on bad files
-        size = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+        length = len(content) if content is not None else path.stat().st_size if path.is_file() else None
+        size = "no such file" if length is None else f"{length} bytes"
         raise DataError(
             f"{path}: unreadable image ({size}; {type(error).__name__}: {error}); fetch it again, or leave it out"
         ) from error
@@ -150,17 +192,37 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def read(data: Path, sample: Sample, pixels: int, *, top: str, task: str) -> np.ndarray:
+    """Task.read of datasets whose samples are image files: `functools.partial(files.read, top=ANCHOR, task=NAME)`."""
+    return decode(anchor(data, top, task).parent / sample.id)
+
+
+def described(policy: str) -> str:
+    """What a policy does, in words. Raises ValueError for an unknown one."""
+    if policy not in POLICIES:
+        raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+    return POLICIES[policy]
+
+
 def to_square(image: np.ndarray, pixels: int, policy: str) -> np.ndarray:
-    """uint8 RGB as (pixels, pixels, 3): "pad" cuts nothing (ultrasound), "crop" takes the centre (histology)."""
+    """uint8 RGB as (pixels, pixels, 3): "pad" cuts nothing (ultrasound), "crop" takes the centre (histology), "sector"
+    keeps the scanned area of an ultrasound image alone (`tasks.scanned`).
+
+    Raises ValueError for an unknown policy, and for a simulated image of another size.
+    """
+    described(policy)
+    image = scanned.cut(image) if policy == "sector" else image
     height, width = image.shape[:2]
-    if policy == "pad":
-        side = max(height, width)
-        square = Image.new("RGB", (side, side))
-        square.paste(Image.fromarray(image), ((side - width) // 2, (side - height) // 2))
-    elif policy == "crop":
+    if policy == "simulated":
+        if (height, width) != (pixels, pixels):
+            raise ValueError(f"a simulated image of {width} x {height} pixels, {pixels} x {pixels} were asked for")
+        return image
+    if policy == "crop":
         side = min(height, width)
         left, top = (width - side) // 2, (height - side) // 2
         square = Image.fromarray(image[top : top + side, left : left + side])
     else:
-        raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+        side = max(height, width)
+        square = Image.new("RGB", (side, side))
+        square.paste(Image.fromarray(image), ((side - width) // 2, (side - height) // 2))
     return np.asarray(square.resize((pixels, pixels), Image.Resampling.LANCZOS))

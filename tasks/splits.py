@@ -22,16 +22,20 @@ class Assignment(NamedTuple):
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
-    variant: str  # "published", "cut" or "folds"
+    variant: str  # "published", "clean" (published, less what crosses), "cut" or "folds"
 
 
 def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
-    """Every division of the task's protocol. The order of `samples` has no influence on who is where."""
+    """Every division of the task's protocol. The order of `samples` has no influence on who is where.
+
+    All samples are in one of the parts, but for those that `Fixed(crossing="remove")` leaves out.
+    """
     if not samples:
         raise DataError(f"{task.modality}/{task.name}: no samples to divide")
     order = np.array(sorted(range(len(samples)), key=lambda i: samples[i].id))
     ordered = [samples[i] for i in order]
-    check(ordered)
+    if not (isinstance(task.protocol, Fixed) and task.protocol.crossing != "refuse"):
+        check(ordered)
     divisions = []
     for repeat, fold, parts, variant in _divide(task, ordered):
         train, val, test = (np.sort(order[part]) for part in parts)
@@ -67,7 +71,10 @@ def check(samples: list[Sample]) -> None:
 def _divide(task: Task, ordered: list[Sample]) -> Iterator[tuple[int, int, tuple[np.ndarray, ...], str]]:
     protocol = task.protocol
     if isinstance(protocol, Fixed) and protocol.published:
-        yield 0, 0, _published(task, ordered), "published"
+        parts, variant = _published(task, ordered), "published"
+        if protocol.crossing == "remove":
+            parts, variant = _without_crossing(ordered, parts), "clean"
+        yield 0, 0, parts, variant
     elif isinstance(protocol, Fixed):
         folds = _image_folds(task, ordered, CUT_FOLDS, protocol.seed)
         yield 0, 0, (np.concatenate(folds[2:]), folds[1], folds[0]), "cut"
@@ -80,14 +87,27 @@ def _divide(task: Task, ordered: list[Sample]) -> Iterator[tuple[int, int, tuple
 
 
 def _published(task: Task, ordered: list[Sample]) -> tuple[np.ndarray, ...]:
+    """Positions of the parts as published. Where no val part is, a fifth of the training groups is cut for it."""
     split = np.array([sample.split for sample in ordered])
-    parts = tuple(np.flatnonzero(split == part) for part in PARTS)
-    if sum(map(len, parts)) != len(ordered) or not all(map(len, parts)):
+    train, val, test = (np.flatnonzero(split == part) for part in PARTS)
+    if len(train) + len(val) + len(test) != len(ordered) or not len(train) or not len(test):
         counts = dict(sorted(Counter(split.tolist()).items()))
         raise DataError(
-            f"{task.modality}/{task.name}: a published split needs train, val and test alone, found {counts}"
+            f"{task.modality}/{task.name}: a published split needs train, test and perhaps val alone, found {counts}"
         )
-    return parts
+    if not len(val):
+        within = _image_folds(task, [ordered[i] for i in train], CUT_FOLDS, task.protocol.seed)
+        train, val = train[np.sort(np.concatenate(within[1:]))], train[within[0]]
+    return train, val, test
+
+
+def _without_crossing(ordered: list[Sample], parts: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The parts less the groups that also lie in a later one: test stays whole, val loses to test, train to both."""
+    train, val, test = parts
+    tested = {ordered[i].group for i in test}
+    val = np.array([i for i in val if ordered[i].group not in tested], dtype=np.int64)
+    taken = tested | {ordered[i].group for i in val}
+    return np.array([i for i in train if ordered[i].group not in taken], dtype=np.int64), val, test
 
 
 def _image_folds(task: Task, ordered: list[Sample], k: int, seed: int) -> list[np.ndarray]:

@@ -1,7 +1,8 @@
-"""Native files -> verified, decoded once -> an Arrow file (Hugging Face datasets), addressed by content.
+"""Native files -> verified, decoded once, brought to a square -> an Arrow file (Hugging Face datasets), by content.
 
 A store is a folder `<cache>/<address>` of `images.arrow` (columns `id` and `pixels` in a single record batch, so that
-all pixels are one run of bytes) and `store.json`. It is written under a temporary name and renamed: whole or absent.
+all pixels are one run of bytes) and `store.json`. It is made in `.<address>.building`, where a build that was killed
+goes on, and renamed: whole or absent.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import multiprocessing
 import os
 import shutil
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,14 +25,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-import tasks
-from tasks.base import DataError, Sample, Task, digest
+from tasks import files
+from tasks.base import DataError, Sample, Source, digest
 
 FORMAT = 1  # of the folder: bump when a reader of older stores would go wrong
 IMAGES, ABOUT = "images.arrow", "store.json"
+RAW, JOURNAL = "pixels", "journal.jsonl"  # of a build under way: the pixels so far, and one line for each image so far
 PARALLEL_FROM = 200  # images; below, starting processes takes longer than decoding
 CHUNK = 32  # images handed to a process at a time
-ABANDONED = 86_400.0  # seconds without a write after which a killed build's temporary folder is removed
+ABANDONED = 7 * 86_400.0  # seconds without a write after which what a killed build left is removed
 SPARE = 1 << 20  # bytes kept free beyond the pixels: ids, metadata
 
 
@@ -45,14 +46,15 @@ class Store(NamedTuple):
     skipped: tuple[str, ...]  # ids of unreadable images that were left out
 
 
-def address(task: Task, samples: list[Sample], pixels: int) -> str:
-    """Content address (12 hex digits): tasks that share an image family and its images share a store."""
-    files = sorted((sample.id, sample.digest) for sample in samples)
-    return digest(FORMAT, task.images, task.policy, pixels, *(value for file in files for value in file))[:12]
+def address(source: Source, samples: list[Sample], pixels: int) -> str:
+    """Content address (12 hex digits): sources that share an image family and its images share a store."""
+    listed = sorted((sample.id, sample.digest) for sample in samples)
+    policy = files.described(source.policy)
+    return digest(FORMAT, source.images, policy, pixels, *(value for file in listed for value in file))[:12]
 
 
 def build(
-    task: Task,
+    source: Source,
     data: Path,
     samples: list[Sample],
     pixels: int,
@@ -61,14 +63,25 @@ def build(
     workers: int | None = None,
     skip_unreadable: bool = False,
 ) -> Store:
-    """The task's store at that size, decoded first if it is not there. Raises DataError for unreadable images."""
+    """The source's store at that size, decoded first if it is not there. Raises DataError for unreadable images.
+
+    A second process that wants the same store waits for the first and finds it done.
+    """
+    from filelock import FileLock
+
     ordered = sorted(samples, key=lambda sample: sample.id)
-    folder = cache / address(task, ordered, pixels)
+    folder = cache / address(source, ordered, pixels)
     if not folder.exists():
-        _write(task, data, ordered, pixels, folder, workers or _processors(), skip_unreadable)
+        building = cache / f".{folder.name}.building"
+        _prepare(source, ordered, pixels, building)
+        with FileLock(cache / f".{folder.name}.lock"):
+            if not folder.exists():
+                _write(source, data, ordered, pixels, building, workers or _processors(), skip_unreadable)
+                building.rename(folder)
+        (cache / f".{folder.name}.lock").unlink(missing_ok=True)
     store, unreadable = _open(folder)
     if unreadable and not skip_unreadable:
-        raise _refusal(task, unreadable, f" (as noted in {folder}; delete it to try them again)")
+        raise _refusal(source, unreadable, f" (as noted in {folder}; delete it to try them again)")
     return store
 
 
@@ -94,58 +107,88 @@ def _open(folder: Path) -> tuple[Store, dict[str, str]]:
 
 
 def _write(
-    task: Task, data: Path, ordered: list[Sample], pixels: int, folder: Path, workers: int, skip_unreadable: bool
+    source: Source,
+    data: Path,
+    ordered: list[Sample],
+    pixels: int,
+    building: Path,
+    workers: int,
+    skip_unreadable: bool,
 ) -> None:
-    _prepare(task, ordered, pixels, folder)
-    kept: list[str] = []
-    unreadable: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as name:
-        raw, whole = Path(name) / "pixels", Path(name) / "store"
-        with raw.open("wb") as file:
-            for sample, image in zip(ordered, _decoded(task, data, ordered, pixels, workers), strict=True):
-                if isinstance(image, bytes):
-                    file.write(image)
-                    kept.append(sample.id)
-                else:
-                    unreadable[sample.id] = image
-        if unreadable and not (skip_unreadable and kept):
-            raise _refusal(task, unreadable)
-        whole.mkdir()
-        _arrow(whole / IMAGES, kept, raw)
-        about = {
-            "format": FORMAT,
-            "images": task.images,
-            "policy": task.policy,
-            "pixels": pixels,
-            "rows": len(kept),
-            "bytes": (whole / IMAGES).stat().st_size,
-            "skipped": unreadable,
-        }
-        (whole / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Fill the folder of a build, going on after the images that an earlier, killed one has journalled."""
+    building.mkdir(exist_ok=True)
+    raw, journal = building / RAW, building / JOURNAL
+    seen = _journalled(raw, journal, ordered, pixels * pixels * 3)
+    rest = ordered[len(seen) :]
+    with raw.open("ab") as pictures, journal.open("a", encoding="utf-8") as lines:
+        for chunk, images in _decoded(source, data, rest, pixels, workers, done=len(seen)):
+            outcomes = [None if isinstance(image, bytes) else image for image in images]
+            pictures.write(b"".join(image for image in images if isinstance(image, bytes)))
+            pictures.flush()  # before the lines that vouch for it
+            lines.writelines(json.dumps([s.id, o]) + "\n" for s, o in zip(chunk, outcomes, strict=True))
+            lines.flush()
+            seen += zip((sample.id for sample in chunk), outcomes, strict=True)
+    kept = [name for name, error in seen if error is None]
+    unreadable = {name: error for name, error in seen if error is not None}
+    if unreadable and not (skip_unreadable and kept):
+        shutil.rmtree(building)
+        raise _refusal(source, unreadable)
+    _arrow(building / IMAGES, kept, raw)
+    about = {
+        "format": FORMAT,
+        "images": source.images,
+        "policy": files.described(source.policy),
+        "pixels": pixels,
+        "rows": len(kept),
+        "bytes": (building / IMAGES).stat().st_size,
+        "skipped": unreadable,
+    }
+    (building / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    raw.unlink()
+    journal.unlink()
+
+
+def _journalled(raw: Path, journal: Path, ordered: list[Sample], size: int) -> list[tuple[str, str | None]]:
+    """(id, error or None) of the images a killed build has finished; what is not vouched for is cut off both files."""
+    seen: list[tuple[str, str | None]] = []
+    lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() and raw.exists() else []
+    available = raw.stat().st_size if lines else 0
+    written = length = 0  # bytes of both files that are vouched for
+    for line, sample in zip(lines, ordered, strict=False):
         try:
-            whole.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was first, with the same content
-                raise
+            name, error = json.loads(line)
+        except ValueError:
+            break
+        needed = written + size * (error is None)
+        if name != sample.id or not line.endswith(b"\n") or needed > available:
+            break
+        seen.append((name, error))
+        written, length = needed, length + len(line)
+    for path, wanted in ((raw, written), (journal, length)):
+        with path.open("ab") as file:
+            file.truncate(wanted)
+    return seen
 
 
-def _prepare(task: Task, ordered: list[Sample], pixels: int, folder: Path) -> None:
+def _prepare(source: Source, ordered: list[Sample], pixels: int, building: Path) -> None:
     """Refuse what cannot succeed before hours are spent on it: no samples, doubled ids, a full disk."""
     if not ordered:
-        raise DataError(f"{task.modality}/{task.name}: no samples to store")
+        raise DataError(f"{source.modality}/{source.name}: no samples to store")
     for one, following in pairwise(ordered):
         if one.id == following.id:
-            raise DataError(f"{task.modality}/{task.name}: two samples are called {one.id!r}; ids must be unique")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}-*"):
+            raise DataError(f"{source.modality}/{source.name}: two samples are called {one.id!r}; ids must be unique")
+    cache = building.parent
+    cache.mkdir(parents=True, exist_ok=True)
+    for stale in cache.glob(".*.building"):
         written = max((path.stat().st_mtime for path in [stale, *stale.iterdir()]), default=0.0)
-        if time.time() - written > ABANDONED:
+        if stale != building and time.time() - written > ABANDONED:
             shutil.rmtree(stale, ignore_errors=True)
+            stale.with_suffix(".lock").unlink(missing_ok=True)
     needed = 2 * len(ordered) * pixels * pixels * 3 + SPARE  # the pixels as decoded, and once more in the Arrow file
-    free = shutil.disk_usage(folder.parent).free
+    free = shutil.disk_usage(cache).free
     if free < needed:
         raise DataError(
-            f"{folder.parent}: {needed:,} bytes needed to store {len(ordered):,} images at {pixels} pixels, "
+            f"{cache}: {needed:,} bytes needed to store {len(ordered):,} images at {pixels} pixels, "
             f"{free:,} bytes free; free some space or choose another cache folder"
         )
 
@@ -164,33 +207,33 @@ def _arrow(path: Path, ids: list[str], raw: Path) -> None:
             writer.write_batch(batch)
 
 
-def _decoded(task: Task, data: Path, ordered: list[Sample], pixels: int, workers: int) -> Iterator[bytes | str]:
-    """Each sample's pixels, or why it is unreadable, in order; with a progress bar on stderr."""
+Decoded = tuple[list[Sample], list[bytes | str]]  # a chunk of samples, and each one's pixels or why it is unreadable
+
+
+def _decoded(
+    source: Source, data: Path, ordered: list[Sample], pixels: int, workers: int, done: int
+) -> Iterator[Decoded]:
+    """Chunks in order, with a progress bar on stderr that starts from `done`."""
     from tqdm import tqdm
 
     chunks = [ordered[i : i + CHUNK] for i in range(0, len(ordered), CHUNK)]
-    parallel = workers > 1 and len(ordered) >= PARALLEL_FROM and _registered(task)
-    results = _pooled(task, data, chunks, pixels, workers) if parallel else _serial(task, data, chunks, pixels)
-    with tqdm(total=len(ordered), desc=f"{task.name} at {pixels} px", unit=" images", mininterval=0.5) as bar:
-        for images in results:
+    work = partial(_read_chunk, source.read, source.policy, data, pixels)
+    parallel = workers > 1 and len(ordered) >= PARALLEL_FROM
+    results = _pooled(work, chunks, workers) if parallel else map(work, chunks)
+    title = f"{source.name} at {pixels} px"
+    with tqdm(total=done + len(ordered), initial=done, desc=title, unit=" images", mininterval=0.5) as bar:
+        for chunk, images in zip(chunks, results, strict=True):
             bar.update(len(images))
-            yield from images
+            yield chunk, images
 
 
-def _serial(task: Task, data: Path, chunks: list[list[Sample]], pixels: int) -> Iterator[list[bytes | str]]:
-    for chunk in chunks:
-        yield [_read(task, data, pixels, sample) for sample in chunk]
-
-
-def _pooled(
-    task: Task, data: Path, chunks: list[list[Sample]], pixels: int, workers: int
-) -> Iterator[list[bytes | str]]:
-    """Processes are spawned, never forked from one that may hold threads; they find the task through the registry."""
+def _pooled(work: partial, chunks: list[list[Sample]], workers: int) -> Iterator[list[bytes | str]]:
+    """Processes are spawned, never forked from one that may hold threads."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent)
     try:
         with _deaf():  # the processes stay so: on Ctrl-C this one cancels what waits, and they end with their chunk
-            results = pool.map(partial(_read_chunk, task.modality, task.name, data, pixels), chunks)
+            results = pool.map(work, chunks)
         yield from results
     except BrokenProcessPool as error:
         raise RuntimeError(
@@ -224,37 +267,28 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _read_chunk(modality: str, name: str, data: Path, pixels: int, chunk: list[Sample]) -> list[bytes | str]:
-    task = tasks.get(modality, name)
-    return [_read(task, data, pixels, sample) for sample in chunk]
+def _read_chunk(read: Callable, policy: str, data: Path, pixels: int, chunk: list[Sample]) -> list[bytes | str]:
+    return [_read(read, policy, data, pixels, sample) for sample in chunk]
 
 
-def _read(task: Task, data: Path, pixels: int, sample: Sample) -> bytes | str:
+def _read(read: Callable, policy: str, data: Path, pixels: int, sample: Sample) -> bytes | str:
     try:
-        image = task.read(data, sample, pixels)
+        image = read(data, sample, pixels)
     except DataError as error:
         return str(error)
-    if image.dtype != np.uint8 or image.shape != (pixels, pixels, 3):
-        raise TypeError(f"{task.modality}/{task.name}: read gave {image.dtype} {image.shape} for {sample.id!r}")
-    return image.tobytes()
-
-
-def _registered(task: Task) -> bool:
-    return (
-        task.modality in tasks.modalities()
-        and task.name in tasks.names(task.modality)
-        and (tasks.get(task.modality, task.name) is task)
-    )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise TypeError(f"read gave {image.dtype} {image.shape} for {sample.id!r}; uint8 (height, width, 3) is wanted")
+    return files.to_square(image, pixels, policy).tobytes()
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _refusal(task: Task, unreadable: dict[str, str], noted: str = "") -> DataError:
+def _refusal(source: Source, unreadable: dict[str, str], noted: str = "") -> DataError:
     reasons = "\n  ".join(list(unreadable.values())[:10])
     more = f"\n  and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
     return DataError(
-        f"{task.modality}/{task.name}: {len(unreadable)} unreadable images; fetch them again, "
+        f"{source.modality}/{source.name}: {len(unreadable)} unreadable images; fetch them again, "
         f"or leave them out with `--skip-unreadable`{noted}:\n  {reasons}{more}"
     )

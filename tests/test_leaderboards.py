@@ -92,7 +92,7 @@ def add_run(root: Path, made: Recipe, status: str = "finished") -> str:
         for name, value in (("loss", 2 / (1 + step)), ("health/rankme", 10 + step / 10))
     ]
     tables = {"runs": results.table("runs", [row]), "curves": results.table("curves", curves)}
-    results.write(directory, tables, {"encoder.safetensors": weights})
+    results.write(directory, tables, files={"encoder.safetensors": weights})
     return row["weights_sha256"]
 
 
@@ -170,7 +170,7 @@ def add_cell(root: Path, made: Recipe, task: str, *, groups: int = 60, shift: fl
         row | {"metric": name, "value": fold_score(name, label, scores, zeros, zeros), "headline": name == "auroc"}
         for name in ("auroc", "balanced_accuracy")
     ]
-    results.write(results.cell_directory(root, made.modality, cell), tables, cells=metrics)
+    results.write(results.cell_directory(root, made.modality, cell), tables, metrics)
 
 
 def store(root: Path, pretexts=("mae", "ijepa"), seeds=(0, 1), tasks=tuple(TASKS), groups: int = 60) -> Path:

@@ -26,7 +26,7 @@ def test_the_first_rename_wins(tmp_path):
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="missing"):
-        results.write(tmp_path / "a", {"trials": results.table("trials", [trial()])}, {"x": tmp_path / "missing"})
+        results.write(tmp_path / "a", {"trials": results.table("trials", [trial()])}, files={"x": tmp_path / "missing"})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -39,7 +39,7 @@ def test_a_foreign_schema_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "a").mkdir()
     foreign = results.TABLES["trials"].with_metadata({"pretext_bench_schema": "99"})
     pq.write_table(pa.Table.from_pylist([trial()], schema=foreign), tmp_path / "a" / "trials.parquet")
-    with pytest.raises(results.SchemaError, match=r"trials\.parquet: schema version 99, this code reads 1; check out"):
+    with pytest.raises(results.SchemaError, match=r"trials\.parquet: schema version 99, this code reads 2; check out"):
         results.read(tmp_path, "trials")
 
 
@@ -54,7 +54,7 @@ def test_a_cell_is_sealed_with_the_hashes_of_its_siblings(tmp_path):
     fits = results.table("fits", [])
     cell = {name: None for name in results.TABLES["cells"].names if not name.endswith("_sha256")}
     cell |= {"cell": "c", "weights_sha256": "w", "predictions_sha256": "p", "leakage_sha256": "l"}
-    results.write(tmp_path / "c", {"fits": fits}, cells=[cell])
+    results.write(tmp_path / "c", {"fits": fits}, [cell])
     stored = results.read(tmp_path, "cells").iloc[0]
     assert stored.fits_sha256 == results.sha256(tmp_path / "c" / "fits.parquet")
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import tasks
 from tasks import leakage, splits
 from tasks.base import DataError, Fixed, Folds, Sample, digest
-from tasks.histo.breakhis import TASK as BREAKHIS
 from tasks.ultrasound.busi import TASK as BUSI
+
+BREAKHIS = tasks.get("histo", "breakhis_100x")
 
 TWO = replace(BUSI, classes=("no", "yes"))
 
@@ -80,10 +82,43 @@ def test_a_published_split_is_followed():
         assert {samples[i].split for i in part} == {name}
 
 
-def test_a_published_split_needs_its_three_parts():
-    samples = [sample._replace(split="train") for sample in _samples()]
-    with pytest.raises(DataError, match=r"needs train, val and test alone, found \{'train': 79\}"):
+@pytest.mark.parametrize("splits_given", [("train",), ("train", "val"), ("train", "test", "")])
+def test_a_published_split_needs_training_and_test_parts(splits_given):
+    samples = [s._replace(split=splits_given[i % len(splits_given)]) for i, s in enumerate(_samples(30, each=1))]
+    with pytest.raises(DataError, match=r"needs train, test and perhaps val alone, found \{'"):
         splits.assignments(replace(TWO, protocol=Fixed(published=True)), samples)
+
+
+def test_a_published_split_without_val_gets_a_fifth_of_its_training_groups():
+    samples = [s._replace(split="test" if int(s.id[:3]) >= 60 else "train") for s in _samples(80)]
+    (division,) = splits.assignments(replace(TWO, protocol=Fixed(published=True)), samples)
+    train, val, test = ({samples[i].group for i in part} for part in (division.train, division.val, division.test))
+    assert test == {s.group for s in samples if s.split == "test"}
+    assert not train & val
+    assert train | val == {s.group for s in samples if s.split == "train"}
+    assert len(division.val) / len(division.train) == pytest.approx(0.25, abs=0.05)
+    assert division.variant == "published"
+
+
+def test_what_crosses_a_published_split_is_refused_removed_or_kept():
+    samples = [
+        s._replace(split=("train", "train", "train", "val", "test")[i % 5]) for i, s in enumerate(_samples(40, each=3))
+    ]
+    crossing = {s.group for s in samples} - {
+        g for g in {s.group for s in samples} if len({s.split for s in samples if s.group == g}) == 1
+    }
+    assert crossing
+    with pytest.raises(DataError, match="on two sides"):
+        splits.assignments(replace(TWO, protocol=Fixed(published=True)), samples)
+    (kept,) = splits.assignments(replace(TWO, protocol=Fixed(published=True, crossing="keep")), samples)
+    (clean,) = splits.assignments(replace(TWO, protocol=Fixed(published=True, crossing="remove")), samples)
+    assert (kept.variant, clean.variant) == ("published", "clean")
+    assert sum(map(len, kept[2:5])) == len(samples)
+    np.testing.assert_array_equal(clean.test, kept.test)
+    train, val, test = ({samples[i].group for i in part} for part in (clean.train, clean.val, clean.test))
+    assert not train & val
+    assert not (train | val) & test
+    assert set(clean.train.tolist()) == {i for i in kept.train.tolist() if samples[i].group not in val | test}
 
 
 def test_a_group_on_two_sides_is_refused_with_examples():
@@ -116,7 +151,7 @@ def test_a_training_part_without_a_class_is_named_with_counts():
 def test_only_fixed_tasks_have_a_part_for_a_corpus():
     samples = _samples()
     np.testing.assert_array_equal(splits.train_part(TWO, samples), splits.assignments(TWO, samples)[0].train)
-    with pytest.raises(ValueError, match="histo/breakhis is evaluated by folds"):
+    with pytest.raises(ValueError, match="histo/breakhis_100x is evaluated by folds"):
         splits.train_part(BREAKHIS, samples)
 
 
@@ -124,9 +159,12 @@ def test_overlap_finds_exact_copies_and_shared_groups():
     corpus = [Sample(f"c{i}", 0, f"g{i}", digest(i)) for i in range(10)]
     test = [Sample(f"t{i}", 0, f"g{i + 2}", digest(i + 5)) for i in range(10)]
     rows = leakage.overlap(corpus, test)
-    assert rows == [("exact", 5, ("t0", "t1", "t2", "t3", "t4")), ("group", 8, ("t0", "t1", "t2", "t3", "t4"))]
+    examples = ("t0", "t1", "t2", "t3", "t4")
+    assert [row[:3] for row in rows] == [("exact", 5, examples), ("group", 8, examples)]
+    assert {row.between for row in rows} == {"corpus and test"}
     assert leakage.verdict(rows) == "warn"
     assert leakage.overlap(corpus, test, same_groups=False) == rows[:1]
     clean = leakage.overlap(corpus[:2], test)
     assert [(row.kind, row.count, row.examples) for row in clean] == [("exact", 0, ()), ("group", 0, ())]
     assert leakage.verdict(clean) == "pass"
+    assert leakage.verdict([*clean, leakage.Overlap("near", None, ())]) == "unknown"

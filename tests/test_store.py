@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks import store
+from tasks import files, store
 from tasks.base import DataError
 from tasks.ultrasound.busi import TASK as BUSI
 from tasks.ultrasound.phantom_local import TASK as LOCAL
@@ -43,7 +43,8 @@ def test_rows_are_the_images_in_the_order_of_their_ids(data):
     assert not built.pixels.flags.writeable
     assert not built.pixels.flags.owndata
     for row, name in enumerate(built.ids):
-        np.testing.assert_array_equal(built.pixels[row], BUSI.read(data, samples[name], PIXELS))
+        square = files.to_square(BUSI.read(data, samples[name], PIXELS), PIXELS, "pad")
+        np.testing.assert_array_equal(built.pixels[row], square)
 
 
 def test_the_arrow_file_opens_with_hugging_face_datasets(data):
@@ -79,7 +80,7 @@ def test_the_address_follows_content_size_and_policy_but_not_order_or_labels(dat
         store.address(BUSI, BUSI.scan(data), PIXELS),
         store.address(BUSI, samples, PIXELS + 1),
         store.address(BUSI, samples[1:], PIXELS),
-        store.address(replace(BUSI, policy="other"), samples, PIXELS),
+        store.address(replace(BUSI, policy="crop"), samples, PIXELS),
         store.address(replace(BUSI, images="other"), samples, PIXELS),
     }
     assert len(others | {address}) == 6
@@ -108,7 +109,7 @@ def test_unreadable_images_are_all_named_with_the_remedy(data):
     assert str(caught.value).count("benign (") >= 10
     assert "0 bytes" in str(caught.value)
     assert str(caught.value).endswith("and 2 more")
-    assert list((data.parent / "cache").iterdir()) == []
+    assert [path.suffix for path in (data.parent / "cache").iterdir()] == [".lock"]
 
 
 def test_unreadable_images_are_left_out_and_recorded_on_request(data):
@@ -149,24 +150,64 @@ def test_a_spoilt_store_names_the_folder_to_delete(data, spoilt):
     assert len(_build(data).ids) == busi.IMAGES
 
 
-def test_an_interrupted_build_leaves_nothing(data):
+def _interrupting(asked, at):
     def read(data, sample, pixels):
-        if sample.id.endswith("benign (9).png"):
+        asked.append(sample.id)
+        if sample.id.endswith(at):
             raise KeyboardInterrupt
         return BUSI.read(data, sample, pixels)
 
+    return read
+
+
+def test_an_interrupted_build_goes_on_where_it_was(data, monkeypatch):
+    monkeypatch.setattr(store, "CHUNK", 4)
+    whole, cache = _build(data), data.parent / "other"
+    samples, first, second = BUSI.scan(data), [], []
     with pytest.raises(KeyboardInterrupt):
-        store.build(replace(BUSI, read=read), data, BUSI.scan(data), PIXELS, data.parent / "cache")
-    assert list((data.parent / "cache").iterdir()) == []
+        store.build(replace(BUSI, read=_interrupting(first, "malignant (9).png")), data, samples, PIXELS, cache)
+    assert not (cache / whole.address).exists()
+    built = store.build(replace(BUSI, read=_interrupting(second, "never")), data, samples, PIXELS, cache)
+    done = len(first) // 4 * 4 if len(first) % 4 else len(first) - 4
+    assert 0 < done < busi.IMAGES
+    assert second == [sample.id for sample in samples[done:]]
+    assert built.ids == whole.ids
+    np.testing.assert_array_equal(built.pixels, whole.pixels)
+    assert [path.name for path in cache.iterdir()] == [whole.address]
 
 
-def test_what_a_killed_build_left_is_removed_after_a_day(data, monkeypatch):
+@pytest.mark.parametrize("spoilt", ["torn line", "lost pixels", "pixels nobody vouches for", "another image", "no raw"])
+def test_a_spoilt_journal_is_believed_only_as_far_as_it_is_whole(data, monkeypatch, spoilt):
+    monkeypatch.setattr(store, "CHUNK", 4)
+    whole, cache = _build(data), data.parent / "other"
+    samples, again = BUSI.scan(data), []
+    with pytest.raises(KeyboardInterrupt):
+        store.build(replace(BUSI, read=_interrupting([], "malignant (9).png")), data, samples, PIXELS, cache)
+    building = cache / f".{whole.address}.building"
+    raw, journal = building / store.RAW, building / store.JOURNAL
+    if spoilt == "torn line":
+        journal.write_bytes(journal.read_bytes()[:-3])
+    elif spoilt == "lost pixels":
+        raw.write_bytes(raw.read_bytes()[:-1])
+    elif spoilt == "pixels nobody vouches for":
+        raw.write_bytes(raw.read_bytes() + b"\0" * 5000)
+    elif spoilt == "another image":
+        journal.write_text(journal.read_text().replace("benign (3).png", "benign (x).png"))
+    else:
+        raw.unlink()
+    built = store.build(replace(BUSI, read=_interrupting(again, "never")), data, samples, PIXELS, cache)
+    np.testing.assert_array_equal(built.pixels, whole.pixels)
+    assert built.ids == whole.ids
+    assert len(again) < busi.IMAGES or spoilt == "no raw"
+
+
+def test_what_a_killed_build_left_is_removed_after_a_week(data, monkeypatch):
     cache = data.parent / "cache"
-    address = store.address(BUSI, BUSI.scan(data), PIXELS)
-    (cache / f".{address}-killed").mkdir(parents=True)
-    (cache / f".{address}-killed" / "pixels").write_bytes(b"half")
-    _build(data)
-    assert (cache / f".{address}-killed").is_dir()
+    killed = cache / ".0123456789ab.building"
+    killed.mkdir(parents=True)
+    (killed / "pixels").write_bytes(b"half")
+    address = _build(data).address
+    assert killed.is_dir()
     shutil.rmtree(cache / address)
     monkeypatch.setattr(store, "ABANDONED", -1.0)
     _build(data)
@@ -187,7 +228,7 @@ def test_wrong_samples_and_wrong_readers_are_refused(data):
     with pytest.raises(DataError, match="no samples"):
         store.build(BUSI, data, [], PIXELS, data.parent / "cache")
     wrong = replace(BUSI, read=lambda data, sample, pixels: np.zeros((pixels, pixels, 3)))
-    with pytest.raises(TypeError, match="busi: read gave float64"):
+    with pytest.raises(TypeError, match="read gave float64"):
         store.build(wrong, data, samples, PIXELS, data.parent / "cache")
     with pytest.raises(ValueError, match="a bug, not a bad file"):
         store.build(replace(BUSI, read=_broken), data, samples, PIXELS, data.parent / "cache")

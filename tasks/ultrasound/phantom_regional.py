@@ -8,6 +8,8 @@ without.
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
+from functools import partial
+
 from tasks.base import Fixed, Task
 from tasks.phantoms import scenes
 
@@ -24,9 +26,9 @@ TASK = Task(
     metric="auroc",
     version=scenes.VERSION,
     access=scenes.ACCESS,
-    scan=lambda data: FAMILY.samples("regional"),
-    read=lambda data, sample, pixels: FAMILY.read(sample, pixels),
-    policy=scenes.POLICY,
+    scan=partial(FAMILY.scan, latent="regional"),
+    read=FAMILY.read,
+    policy="simulated",
     images=FAMILY.images,
     expected=scenes.EXPECTED,
     synthetic=True,
