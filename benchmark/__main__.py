@@ -26,7 +26,7 @@ app.add_typer(data_commands.app, name="data")
 
 Modality = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
 Track = Annotated[str, typer.Option(help=f"Budget: {', '.join(tracks.TRACKS)}, or <track>-images.")]
-Pretext = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
+Pretext = Annotated[str, typer.Option(help="Comma-separated, name or name:arm; empty: the three of the study.")]
 TaskNames = Annotated[str, typer.Option("--task", help="Comma-separated; empty: those that go with the corpus.")]
 Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
 Gpus = Annotated[int, typer.Option(help="Data-parallel processes (gloo on a machine without GPU).")]
@@ -61,7 +61,7 @@ def _wanted(
     wanted = plan.Wanted(
         modalities=_listed(modality) or tasks.modalities(),
         track=track,
-        pretexts=_listed(pretext) or registry.names("pretexts"),
+        pretexts=_listed(pretext) or registry.default_pretexts(),
         tasks=_listed(task),
         seeds=seeds,
         corpus=corpus,

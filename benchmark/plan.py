@@ -25,7 +25,7 @@ class Wanted:
 
     modalities: tuple[str, ...]
     track: str
-    pretexts: tuple[str, ...]
+    pretexts: tuple[str, ...]  # "name" or "name:arm"
     tasks: tuple[str, ...] = ()  # empty: those that go with the corpus
     seeds: int | None = None  # None: the track's
     corpus: str | None = None  # None: local where real data are found, else phantom; or `kind:location`
@@ -66,7 +66,7 @@ def validate(wanted: Wanted) -> None:
         if name not in known:
             raise tasks.unknown("task", name, tuple(sorted(known)))
     for pretext in wanted.pretexts:
-        registry.declarations("pretexts", pretext)
+        registry.settings(pretext, tracks.get(wanted.track).encoder)
     tracks.get(wanted.track)
     if wanted.corpus and ":" not in wanted.corpus and wanted.corpus not in corpus.NAMES:
         raise tasks.unknown("corpus", wanted.corpus, corpus.NAMES)

@@ -52,6 +52,7 @@ class Optim:
     end_weight_decay: float = 0.05  # at the end of a cosine from weight_decay
     beta2: float = 0.999  # beta1 is 0.9
     clip: float | None = None  # gradient norm per sub-module
+    arm: str = ""  # a named variant of the pretext, such as "official"; "": the one we recommend
 
 
 @dataclass(frozen=True, kw_only=True)

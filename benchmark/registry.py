@@ -7,10 +7,12 @@ planning reads the declarations without paying for torch.
 import importlib
 import pkgutil
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from benchmark.recipe import EncoderSpec, Optim
 from tasks import unknown
 
 FOLDER = Path(__file__).parent
@@ -25,6 +27,23 @@ def names(kind: str) -> tuple[str, ...]:
 def _check(kind: str, name: str) -> None:
     if name not in names(kind):
         raise unknown(kind.removesuffix("s"), name, names(kind))
+
+
+def default_pretexts() -> tuple[str, ...]:
+    """The pretexts that run unless others are asked for: those whose file does not say ON_REQUEST."""
+    return tuple(name for name in names("pretexts") if not getattr(declarations("pretexts", name), "ON_REQUEST", False))
+
+
+def settings(pretext: str, encoder: EncoderSpec) -> Optim:
+    """The settings of "name" or "name:arm" for an encoder. Raises ValueError, with the nearest match, if unknown."""
+    name, _, arm = pretext.partition(":")
+    declared = declarations("pretexts", name)
+    if not arm:
+        return declared.settings(encoder)
+    arms = getattr(declared, "ARMS", {})
+    if arm not in arms:
+        raise unknown(f"arm of {name}", arm, tuple(sorted(arms)))
+    return replace(arms[arm](encoder), arm=arm)
 
 
 @cache

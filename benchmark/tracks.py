@@ -58,23 +58,23 @@ def matched_images(track: Track) -> float:
 
 def flops_per_image(pretext: str, encoder: EncoderSpec) -> float:
     declared = registry.declarations("pretexts", pretext)
-    return declared.flops(declared.settings(encoder), encoder)
+    return declared.flops(registry.settings(pretext, encoder), encoder)
 
 
 def recipe(
     track: str, pretext: str, *, modality: str, corpus: Corpus, policy: str, seed: int, precision: str = "fp32"
 ) -> Recipe:
-    """The recipe of one run. Raises ValueError for an unknown track or pretext."""
-    chosen = get(track)
-    declared = registry.declarations("pretexts", pretext)
+    """The recipe of one run of "name" or "name:arm". Raises ValueError for an unknown track, pretext or arm."""
+    chosen, name = get(track), pretext.partition(":")[0]
+    declared = registry.declarations("pretexts", name)
     encoder = EncoderSpec(**(asdict(chosen.encoder) | {"cls": declared.CLS}))
-    settings = declared.settings(encoder)
+    settings = registry.settings(pretext, encoder)
     matched = matched_images(chosen) * declared.flops(settings, encoder)
     return Recipe(
         modality=modality,
         track=track,
         corpus=corpus,
-        pretext=pretext,
+        pretext=name,
         pretext_version=declared.VERSION,
         settings=asdict(settings),
         encoder=encoder,

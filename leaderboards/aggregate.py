@@ -185,13 +185,15 @@ def _worst(found: set[str]) -> str:
 
 def _lines(runs: pd.DataFrame) -> tuple[Line, ...]:
     """One line per recipe without its seed; names carry the variant where a pretext has several."""
-    variants = runs[runs["run"] != runs["twin"]].groupby("pretext")["variant"].nunique()
+    runs = runs.assign(arm=[json.loads(text)["settings"].get("arm", "") for text in runs["recipe"]])
+    variants = runs[runs["run"] != runs["twin"]].groupby(["pretext", "arm"])["variant"].nunique()
     found = []
     for variant, rows in runs.groupby("variant", sort=False):
         rows, row = rows.sort_values("seed"), rows.iloc[0]
         twin = bool(row["run"] == row["twin"])
-        name = NAMES.get(row["pretext"], row["pretext"])
-        if variants.get(row["pretext"], 1) > 1:
+        arm = row["arm"]
+        name = NAMES.get(row["pretext"], row["pretext"]) + (f" ({arm})" if arm else "")
+        if variants.get((row["pretext"], arm), 1) > 1:
             name += f" ({variant[:6]})"
         found.append(
             Line(
