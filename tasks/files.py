@@ -7,7 +7,7 @@ import functools
 import hashlib
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,23 +37,33 @@ POLICIES = {
 }
 
 
-@functools.cache  # `read` asks for every image; a missing folder raises, and so is never remembered
-def anchor(data: Path, name: str, task: str) -> Path:
-    """A dataset's native top folder: `data` itself, or that name in it, one or two folders further down."""
-    if data.name == name and data.is_dir() and not (data / name).is_dir():
-        return data
-    for pattern in (name, f"*/{name}", f"*/*/{name}"):
-        found = sorted(path for path in data.glob(pattern) if path.is_dir() and not hidden(path, data))
+def find(data: Path, what: str, task: str, match: Callable[[Path], Iterable[Path]]) -> Path:
+    """The one path that `match` gives for `data`, else for a folder in it, else for one a folder further down.
+
+    Raises NoData where there is none, DataError where there are several.
+    """
+    for depth in ("", "*/", "*/*/"):
+        folders = sorted(data.glob(depth)) if depth else [data]
+        found = [path for folder in folders if not hidden(folder, data) for path in match(folder)]
         if len(found) > 1:
             listed = ", ".join(map(str, found))
-            raise DataError(f"{data}: {len(found)} folders named {name!r} ({listed}); keep one, or give it as DATA")
+            raise DataError(f"{data}: {what} is there {len(found)} times ({listed}); keep one, or give it as DATA")
         if found:
-            return (
-                found[0] / name if (found[0] / name).is_dir() else found[0]
-            )  # some archives nest the folder in itself
-    raise NoData(
-        f"no folder {name!r} in {data}, or up to two folders further down; get it with `make data TASK={task}`"
+            return found[0]
+    raise NoData(f"no {what} in {data}, or up to two folders further down; get it with `make data TASK={task}`")
+
+
+@functools.cache  # `read` asks for every image; a missing folder raises, and so is never remembered
+def anchor(data: Path, name: str, task: str) -> Path:
+    """A dataset's native top folder: `data` itself, or that name in it, one or two folders further down.
+
+    Some archives nest the folder in itself: then it is the inner one.
+    """
+    named = [data] if data.name == name and data.is_dir() else []
+    top = find(
+        data, f"folder {name!r}", task, lambda folder: named or [path for path in [folder / name] if path.is_dir()]
     )
+    return top / name if (top / name).is_dir() else top
 
 
 def hidden(path: Path, top: Path) -> bool:

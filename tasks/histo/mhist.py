@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks import files
-from tasks.base import Access, DataError, Fixed, NoData, Sample, Task
+from tasks.base import Access, DataError, Fixed, Sample, Task
 
 TABLE = "annotations.csv"
 IMAGE, LABEL, VOTES, PART = COLUMNS = (
@@ -62,16 +62,13 @@ def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
 
 @functools.cache  # `read` asks for every image; a missing table raises, and so is never remembered
 def _table(data: Path) -> Path:
-    """The table in `data`, or one or two folders further down; one without a name of MHIST is another's."""
-    paths = [path for depth in ("", "*/", "*/*/") for path in sorted(data.glob(depth + TABLE))]
-    found = [path for path in paths if "MHIST_" in path.read_text(encoding="utf-8-sig", errors="replace")]
-    if len(found) > 1:
-        raise DataError(f"{data}: {len(found)} tables of MHIST ({', '.join(map(str, found))}); keep one")
-    if not found:
-        raise NoData(
-            f"no {TABLE!r} of MHIST in {data}, or up to two folders further down; get it with `make data TASK=mhist`"
-        )
-    return found[0]
+    """The table; one without a name of MHIST is another dataset's."""
+
+    def match(folder: Path) -> list[Path]:
+        path = folder / TABLE
+        return [path] if path.is_file() and "MHIST_" in path.read_text("utf-8-sig", errors="replace") else []
+
+    return files.find(data, f"{TABLE!r} of MHIST", "mhist", match)
 
 
 def _rows(table: Path) -> dict[str, tuple[int, str]]:

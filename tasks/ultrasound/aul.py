@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks import files
-from tasks.base import Access, DataError, Download, Fixed, NoData, Sample, Task
+from tasks.base import Access, DataError, Download, Fixed, Sample, Task
 
 CLASSES = ("Normal", "Benign", "Malignant")
 NAME = re.compile(r"[1-9]\d*\.jpe?g", re.IGNORECASE)
@@ -67,20 +67,13 @@ def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
 
 @functools.cache  # `read` asks for every image
 def _top(data: Path) -> Path:
-    """The folder of the three classes, which has no name of its own: `data`, or one or two folders further down."""
-    found = [
-        folder
-        for folder in (data, *sorted(data.glob("*/")), *sorted(data.glob("*/*/")))
-        if folder.name != "__MACOSX" and all((folder / name / "image").is_dir() for name in CLASSES)
-    ]
-    if len(found) > 1:
-        raise DataError(f"{data}: AUL is there {len(found)} times ({', '.join(map(str, found))}); keep one")
-    if not found:
-        raise NoData(
-            f"no folder with {', '.join(f'{name}/image' for name in CLASSES)} in {data}, or up to two folders further "
-            "down; get it with `make data TASK=aul`"
-        )
-    return found[0]
+    """The folder of the three classes, which has no name of its own."""
+    wanted = [f"{name}/image" for name in CLASSES]
+
+    def match(folder: Path) -> list[Path]:
+        return [folder] if folder.name != "__MACOSX" and all((folder / part).is_dir() for part in wanted) else []
+
+    return files.find(data, f"folder with {', '.join(wanted)}", "aul", match)
 
 
 def _check_outlines(folder: Path, images: set[str]) -> None:

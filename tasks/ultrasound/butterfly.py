@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks import files
-from tasks.base import Access, DataError, Fixed, NoData, Sample, Task
+from tasks.base import Access, DataError, Fixed, Sample, Task
 
 CLASSES = ("2ch", "4ch", "bladder", "carotid", "ivc", "lungs", "morisons_pouch", "plax", "thyroid")
 
@@ -50,20 +50,12 @@ def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
 
 @functools.cache  # `read` asks for every image
 def _top(data: Path) -> Path:
-    """The folder of the parts, which has no name of its own: `data`, or one or two folders further down."""
-    found = [
-        folder
-        for folder in (data, *sorted(data.glob("*/")), *sorted(data.glob("*/*/")))
-        if any(path.name in CLASSES for path in folder.glob("training*/*/*/"))
-    ]
-    if len(found) > 1:
-        raise DataError(f"{data}: Butterfly is there {len(found)} times ({', '.join(map(str, found))}); keep one")
-    if not found:
-        raise NoData(
-            f"no folder with training1/<patient>/<class> in {data}, or up to two folders further down; "
-            "how to get it says `make data TASK=butterfly`"
-        )
-    return found[0]
+    """The folder of the parts, which has no name of its own."""
+
+    def match(folder: Path) -> list[Path]:
+        return [folder] if any(path.name in CLASSES for path in folder.glob("training*/*/*/")) else []
+
+    return files.find(data, "folder with training1/<patient>/<class>", "butterfly", match)
 
 
 TASK = Task(

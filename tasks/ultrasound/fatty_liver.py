@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.base import Access, DataError, Download, Fixed, Folds, NoData, Sample, Task
+from tasks import files
+from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
 
 FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
 MD5 = "md5:c87da28a498eae0f0874408c7ac92524"
@@ -56,15 +57,7 @@ def _patients(data: Path) -> dict[int, tuple[int, np.ndarray]]:
 
 @functools.cache  # a missing file raises, and so is never remembered
 def _file(data: Path) -> Path:
-    for pattern in (FILE, f"*/{FILE}", f"*/*/{FILE}"):
-        found = sorted(data.glob(pattern))
-        if len(found) > 1:
-            raise DataError(f"{data}: {len(found)} files named {FILE} ({', '.join(map(str, found))}); keep one")
-        if found:
-            return found[0]
-    raise NoData(
-        f"no file {FILE} in {data}, or up to two folders further down; get it with `make data TASK=fatty_liver`"
-    )
+    return files.find(data, f"file {FILE}", "fatty_liver", lambda folder: folder.glob(FILE))
 
 
 @functools.lru_cache(maxsize=1)  # `read` asks for every frame; one file holds them all

@@ -95,6 +95,6 @@ def test_two_copies_or_no_image_is_an_error(tmp_path):
         path.unlink()
     with pytest.raises(DataError, match=r"no images like 'Benign/image/1\.jpg'"):
         TASK.scan(tmp_path / "one")
-    shutil.copytree(tmp_path / "one" / "aul", tmp_path / "aul")
-    with pytest.raises(DataError, match=r"AUL is there 2 times .*keep one"):
+    shutil.copytree(tmp_path / "one" / "aul", tmp_path / "two" / "aul")
+    with pytest.raises(DataError, match=r"is there 2 times .*keep one"):
         TASK.scan(tmp_path)

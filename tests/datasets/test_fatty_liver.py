@@ -100,7 +100,7 @@ def test_a_file_too_deep_or_twice_is_not_taken(tmp_path):
         TASK.scan(tmp_path)
     for name in "de":
         fatty_liver.save(tmp_path / name / FILE, fatty_liver.records())
-    with pytest.raises(DataError, match=f"2 files named {FILE}.*keep one"):
+    with pytest.raises(DataError, match=f"file {FILE} is there 2 times.*keep one"):
         TASK.scan(tmp_path)
 
 

@@ -60,7 +60,7 @@ def test_another_datasets_table_is_not_ours_and_two_of_ours_are_refused(tmp_path
         TASK.scan(tmp_path)
     mhist.write(tmp_path / "one")
     mhist.write(tmp_path / "two")
-    with pytest.raises(DataError, match=r"2 tables of MHIST .*keep one"):
+    with pytest.raises(DataError, match=r"of MHIST is there 2 times .*keep one"):
         TASK.scan(tmp_path)
     (tmp_path / "two" / "annotations.csv").unlink()
     assert len(TASK.scan(tmp_path)) == mhist.IMAGES
