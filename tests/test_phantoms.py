@@ -7,11 +7,18 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from benchmark import calibrate
 from tasks.base import DataError, Sample
 from tasks.phantoms import scenes
+from tasks.phantoms.knobs import LEVELS, Knobs
 
 SEED = scenes.DEVELOPMENT
+FROZEN = {  # SHA-256 of 16 calibrated images at 64 and 224 pixels; a change that is meant bumps scenes.VERSION
+    "ultrasound": "0b988155f24ac6d3",
+    "histo": "eacb8a3bbc5c73fe",
+}
 
 
 def task(modality, latent):
@@ -30,7 +37,8 @@ def scans(modality):
 
 @pytest.fixture(scope="module")
 def rendered(modality):
-    return [scenes.render(modality, SEED, "test", patient, 0, 64) for patient in range(160)]
+    family = scenes.family(modality, SEED)
+    return [family.render("test", patient, 0, 64) for patient in range(160)]
 
 
 def test_cards(modality):
@@ -74,7 +82,7 @@ def test_labels_are_what_is_rendered(modality, scans):
     for latent, samples in scans.items():
         for sample in samples[::397]:
             split, patient, _ = sample.id.split("/")
-            assert scenes.latents(modality, scenes.REPORTED, split, int(patient[1:]))[latent] == sample.label
+            assert scenes.family(modality).latents(split, int(patient[1:]))[latent] == sample.label
 
 
 def test_deterministic_whatever_the_order(modality, scans):
@@ -90,8 +98,8 @@ def test_deterministic_in_another_process(modality, scans):
     sample = scans["local"][4321]
     program = (
         "import hashlib; from tasks.phantoms import scenes; "
-        f"f = scenes.family({modality!r}); s = f.samples('local')[4321]; "
-        "print(hashlib.sha256(f.read(s, 64).tobytes()).hexdigest())"
+        f"f = scenes.family({modality!r}); s = f.scan(None, 'local')[4321]; "
+        "print(hashlib.sha256(f.read(None, s, 64).tobytes()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
     assert there == hashlib.sha256(task(modality, "local").read(None, sample, 64).tobytes()).hexdigest()
@@ -99,7 +107,7 @@ def test_deterministic_in_another_process(modality, scans):
 
 def test_families_of_two_seeds_differ(modality):
     reported, development = scenes.family(modality), scenes.family(modality, SEED)
-    one, other = reported.samples("local"), development.samples("local")
+    one, other = reported.scan(None, "local"), development.scan(None, "local")
     assert reported.images != development.images
     assert not {s.digest for s in one} & {s.digest for s in other}
     assert [s.label for s in one] != [s.label for s in other]
@@ -111,7 +119,7 @@ def test_renders(modality, scans, pixels):
     assert image.shape == (pixels, pixels, 3)
     assert image.dtype == np.uint8
     assert image.std() > 20
-    shown = scenes.render(modality, SEED, "val", 3, 1, pixels)
+    shown = scenes.family(modality, SEED).render("val", 3, 1, pixels)
     assert all(mask.shape == (pixels, pixels) and mask.dtype == bool for mask in shown.masks.values())
 
 
@@ -141,7 +149,7 @@ def test_oracle_solves_every_task(modality, rendered):
 @pytest.mark.parametrize("address", ["train/p99999/0", "train/p00001/2", "nowhere/p00001/0", "p00001"])
 def test_unknown_address(modality, address):
     with pytest.raises(DataError, match="no phantom image"):
-        scenes.family(modality).read(Sample(address, 0, "", ""), 64)
+        scenes.family(modality).read(None, Sample(address, 0, "", ""), 64)
 
 
 def test_unknown_modality():
@@ -153,5 +161,107 @@ def test_unknown_modality():
 @pytest.mark.parametrize("pixels", [16, 32])
 def test_ultrasound_is_well_defined_when_small(pixels):
     for patient in range(100):
-        shown = scenes.render("ultrasound", SEED, "train", patient, 0, pixels)
+        shown = scenes.family("ultrasound", SEED).render("train", patient, 0, pixels)
         assert np.isfinite(list(scenes.oracle("ultrasound", shown).values())).all()
+
+
+def image(modality, patient, **knobs):
+    family = scenes.family(modality, SEED, Knobs(**knobs))
+    return family.read(None, Sample(f"train/p{patient:05d}/0", 0, "", ""), 64).astype(int)
+
+
+def patches(picture):
+    """Means over the 8 x 8 patches of 8 x 8 pixels."""
+    return picture.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3, 4))
+
+
+def test_pixels_are_frozen(modality):
+    sha, family = hashlib.sha256(), scenes.family(modality, SEED, Knobs())
+    for pixels in (64, 224):
+        for patient in range(8):
+            sha.update(family.render("train", patient, patient % 2, pixels).image.tobytes())
+    assert sha.hexdigest()[:16] == FROZEN[modality], "a pixel of the calibrated phantoms changed: bump scenes.VERSION"
+
+
+@pytest.mark.parametrize("knobs", [{"locality": 3}, {"contrast": 0.5}, {"speckle": 2.0}], ids=str)
+def test_a_knob_makes_another_family_of_the_same_patients(modality, knobs):
+    plain, turned = scenes.family(modality), scenes.family(modality, knobs=Knobs(**knobs))
+    assert turned.images != plain.images
+    for latent in scenes.LATENTS:
+        one, other = plain.scan(None, latent), turned.scan(None, latent)
+        assert [s._replace(digest="") for s in one] == [s._replace(digest="") for s in other]
+        assert not {s.digest for s in one} & {s.digest for s in other}
+
+
+def test_families_of_two_settings_differ(modality):
+    settings = [{}, {"locality": 1}, {"locality": 2}, {"contrast": 0.5}, {"speckle": 0.5}, {"contrast": 0.25}]
+    assert len({scenes.family(modality, knobs=Knobs(**turned)).images for turned in settings}) == len(settings)
+
+
+def test_less_contrast_brings_structures_nearer_to_one_another(modality):
+    for patient in range(4):
+        spread = [patches(image(modality, patient, contrast=contrast)).std() for contrast in (1.5, 1.0, 0.5)]
+        assert spread == sorted(spread, reverse=True)
+
+
+def test_less_speckle_brings_the_image_nearer_to_its_mean(modality):
+    for patient in range(4):
+        clean = image(modality, patient, speckle=0.0)
+        noise = [np.abs(image(modality, patient, speckle=speckle) - clean).mean() for speckle in (0.5, 1.0, 2.0)]
+        assert noise == sorted(noise)
+        assert np.abs(patches(image(modality, patient)) - patches(clean)).mean() < 0.5 * noise[1]
+
+
+def test_texture_is_balanced_and_independent(modality):
+    family = scenes.family(modality, knobs=Knobs(locality=1))
+    for split in ("train", "val", "test"):
+        truth = np.array([list(family.latents(split, p).values()) for p in range(scenes.PATIENTS[split])])
+        assert np.abs(truth.mean(axis=0) - 0.5).max() < 0.02
+        assert np.abs(np.corrcoef(truth.T) - np.eye(4)).max() < 0.06
+
+
+def test_locality_spreads_the_texture_over_ever_more_patches(modality):
+    family, touched = scenes.family(modality, SEED, Knobs(locality=1)), {level: [] for level in LEVELS}
+    for patient in range(24):
+        plain = image(modality, patient)
+        for level, counts in touched.items():
+            turned = image(modality, patient, locality=level)
+            if family.latents("train", patient)["texture"]:
+                carried = patches(np.abs(turned - plain))
+                counts.append((carried > 0.1 * carried.max()).sum() / (patches(plain) > 0).sum())
+            else:
+                np.testing.assert_array_equal(turned, plain)
+    shares = [float(np.mean(counts)) for counts in touched.values()]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.12
+    assert shares[-1] > 0.9
+
+
+def test_locality_tasks_are_on_request_and_share_patients_and_labels(modality):
+    levels = importlib.import_module(f"tasks.{modality}.phantom_locality").TASKS
+    assert [task.name for task in levels] == [f"phantom_locality_{level}" for level in LEVELS]
+    assert all(task.on_request and task.synthetic for task in levels)
+    assert len({task.images for task in levels}) == len(levels)
+    bare = [[s._replace(digest="") for s in task.scan(None)] for task in levels]
+    assert all(samples == bare[0] for samples in bare)
+
+
+@pytest.mark.parametrize("knobs", [{"locality": 6}, {"contrast": -1.0}, {"speckle": -0.1}], ids=str)
+def test_impossible_knobs(knobs):
+    with pytest.raises(ValueError, match=r"known: 1, 2|at least 0"):
+        Knobs(**knobs)
+
+
+def test_calibration_never_looks_at_the_reported_seed():
+    assert scenes.REPORTED not in calibrate.SEEDS
+
+
+def test_supervised_learns_what_is_plain_and_not_what_is_not_there():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (256, 2))
+    pictures = rng.integers(0, 200, (256, 64, 64, 3), dtype=np.uint8)
+    pictures[truth[:, 0] == 1, 8:40, 8:40] += 50
+    model = calibrate.trained("ultrasound", pictures[:192], truth[:192], steps=8)
+    plain, noise = calibrate.logits(model, pictures[192:]).T
+    assert roc_auc_score(truth[192:, 0], plain) > 0.9
+    assert roc_auc_score(truth[192:, 1], noise) < 0.75

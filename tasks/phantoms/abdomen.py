@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.phantoms import bmode
+from tasks.phantoms import bmode, knobs
+from tasks.phantoms.knobs import LEVELS, Knobs
 
 
 class Ellipse(NamedTuple):
@@ -61,6 +62,8 @@ class Abdomen:
     contact: np.ndarray  # (5,) dB, at five beams: the probe never touches evenly, and ribs shade
     muscle: tuple[Ellipse, float]  # psoas or bowel: an organ of any echo, dB
     lung: float  # dB, beyond the diaphragm
+    coarse: tuple[float, float]  # x and z of the disc of coarse texture, where it is, or would be
+    grain: np.ndarray  # of that texture
 
 
 def patient(rng: np.random.Generator, latents: dict[str, int]) -> Abdomen:
@@ -100,6 +103,8 @@ def patient(rng: np.random.Generator, latents: dict[str, int]) -> Abdomen:
         contact=rng.uniform(-4.0, 4.0, 5),
         muscle=(muscle, echo),
         lung=rng.uniform(-18.0, -6.0),
+        coarse=_clear(rng, sector, gallbladder),
+        grain=knobs.grain(rng),
     )
 
 
@@ -109,7 +114,7 @@ def _mass(rng: np.random.Generator, bladder: Ellipse) -> tuple[Ellipse, ...]:
     lobes = []
     for turn, height, size in ((0.0, 0.62, 0.50), (-0.55, 0.80, 0.36), (0.55, 0.80, 0.36), (0.1, 0.25, 0.28)):
         x, z = bladder.at(seat + turn + rng.uniform(-0.15, 0.15), height * rng.uniform(0.9, 1.1))
-        size *= bladder.across * rng.uniform(0.9, 1.2)
+        size *= bladder.across * rng.uniform(0.7, 1.0)
         lobes.append(Ellipse(x, z, size * rng.uniform(1.0, 1.4), size, rng.uniform(0.0, np.pi)))
     return tuple(lobes)
 
@@ -136,6 +141,16 @@ def _vessels(rng: np.random.Generator, organs: tuple[Ellipse, ...]) -> tuple[Ell
     return tuple(found)
 
 
+def _clear(rng: np.random.Generator, sector: bmode.Sector, bladder: Ellipse) -> tuple[float, float]:
+    """A point well within the sector and off the gallbladder, whose fluid would hide a texture."""
+    for depth, angle in rng.uniform((0.15, -0.8), (0.85, 0.8), (40, 2)):
+        reach, turn = sector.radius + depth * sector.depth, angle * sector.half_angle
+        x, z = float(reach * np.sin(turn)), float(sector.top - sector.radius + reach * np.cos(turn))
+        if bladder.radius(x, z) > 1.5:
+            break
+    return x, z
+
+
 def view(rng: np.random.Generator, abdomen: Abdomen) -> Abdomen:
     """The patient as one image sees it: everything shifted a little together, and the gain touched."""
     dx, dz = rng.uniform(-0.035, 0.035, 2)
@@ -154,6 +169,7 @@ def view(rng: np.random.Generator, abdomen: Abdomen) -> Abdomen:
         vessels=tuple(map(move, abdomen.vessels)),
         muscle=(move(abdomen.muscle[0]), abdomen.muscle[1]),
         diaphragm=(x + dx, z + dz, bend),
+        coarse=(abdomen.coarse[0] + dx, abdomen.coarse[1] + dz),
         gain=abdomen.gain + rng.uniform(-1.0, 1.0),
     )
 
@@ -192,10 +208,14 @@ def tissue(a: Abdomen, x: np.ndarray, z: np.ndarray, depth: np.ndarray) -> tuple
     return level, attenuation
 
 
-def image(rng: np.random.Generator, a: Abdomen, pixels: int) -> np.ndarray:
+def image(rng: np.random.Generator, a: Abdomen, pixels: int, turned: Knobs) -> np.ndarray:
     """The B-mode image of a view, uint8 (pixels, pixels, 3)."""
     x, z, depth = bmode.polar_grid(a.sector, pixels)
     level, attenuation = tissue(a, x, z, depth)
+    if a.latents.get("texture"):
+        extent = LEVELS[turned.locality]
+        level += extent.echo * knobs.texture(a.grain, x - a.coarse[0], z - a.coarse[1], extent.radius)
+    level *= turned.contrast
     tgc = np.interp(depth, np.linspace(0.0, a.sector.depth, 4), a.tgc) + depth * 11.0
     contact = np.interp(np.linspace(0.0, 4.0, x.shape[1]), np.arange(5), a.contact)
     level = level + bmode.transmission(attenuation, depth) + tgc[:, None] + contact
@@ -209,8 +229,11 @@ def image(rng: np.random.Generator, a: Abdomen, pixels: int) -> np.ndarray:
             close = near > 0.5
             if not close.any():  # between two samples of a coarse grid, or outside the sector
                 close = near == near.max()
-            points += 10.0 ** ((level[close].mean() + 25.5) / 20.0) * near
-    grey = bmode.log_compress(bmode.compounded(rng, level, points, pixels), a.gain - 3.0)
+            points += 10.0 ** ((level[close].mean() + 25.5 * turned.contrast) / 20.0) * near
+    signal = bmode.compounded(rng, level, points, pixels)
+    if turned.speckle != 1.0:
+        signal = bmode.speckled(signal, level, points, pixels, turned.speckle)
+    grey = bmode.log_compress(signal, a.gain - 3.0)
     return bmode.scan_convert(grey, a.sector, pixels)
 
 

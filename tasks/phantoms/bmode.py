@@ -65,14 +65,19 @@ def transmission(attenuation: np.ndarray, depth: np.ndarray) -> np.ndarray:
     return -np.cumsum(attenuation, axis=0) * (depth[1] - depth[0])
 
 
+def _spread(pixels: int) -> tuple[float, float]:
+    """Standard deviations of the point-spread function in samples of the polar grid."""
+    depth_step, beam_step = 1.0 / (1.4 * pixels), 1.0 / (1.1 * pixels)
+    return AXIAL / depth_step, LATERAL / beam_step
+
+
 def envelope(rng: np.random.Generator, level: np.ndarray, points: np.ndarray, pixels: int) -> np.ndarray:
     """Envelope of the echo: complex scatterers of the given level (dB) through the point-spread function.
 
     `points` (depth, beam) is the amplitude of specular point reflectors, already as wide as the point-spread function.
     """
     amplitude = 10.0 ** (level / 20.0)
-    depth_step, beam_step = 1.0 / (1.4 * pixels), 1.0 / (1.1 * pixels)
-    sigma = (AXIAL / depth_step, LATERAL / beam_step)
+    sigma = _spread(pixels)
     parts = rng.standard_normal((2, *level.shape), dtype=np.float32) * amplitude.astype(np.float32)
     # Filtering white noise of unit variance with a Gaussian of this width leaves a variance of 1 / (4 pi s1 s2).
     scale = np.sqrt(4.0 * np.pi * max(sigma[0], 0.3) * max(sigma[1], 0.3) / 2.0)
@@ -83,6 +88,13 @@ def envelope(rng: np.random.Generator, level: np.ndarray, points: np.ndarray, pi
 def compounded(rng: np.random.Generator, level: np.ndarray, points: np.ndarray, pixels: int) -> np.ndarray:
     """Mean of two looks with independent speckle: spatial compounding, as scanners do by default."""
     return (envelope(rng, level, points, pixels) + envelope(rng, level, points, pixels)) / 2.0
+
+
+def speckled(signal: np.ndarray, level: np.ndarray, points: np.ndarray, pixels: int, factor: float) -> np.ndarray:
+    """The signal with its departure (dB) from the mean of all speckle multiplied by `factor`: 0 leaves no speckle."""
+    power = ndimage.gaussian_filter(10.0 ** (level / 10.0), np.array(_spread(pixels)) / np.sqrt(2.0), truncate=3.0)
+    mean = np.sqrt(np.pi / 4.0 * power) + points
+    return mean * (np.maximum(signal, 1e-4) / mean) ** factor
 
 
 def log_compress(signal: np.ndarray, gain: float) -> np.ndarray:

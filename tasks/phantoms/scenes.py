@@ -7,23 +7,26 @@ counter-based generator (Salmon et al., SC 2011): no order, process or global st
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tasks.base import Access, DataError, Sample, digest
 from tasks.phantoms import abdomen, tissue
+from tasks.phantoms.knobs import Knobs
 
 REPORTED, DEVELOPMENT = 2026, 7  # family seeds: what is published, and what calibration may look at
-VERSION = 1  # bump with any change to a pixel or a label
+VERSION = 2  # bump with any change to a pixel or a label
 LATENTS = ("local", "regional", "global")
+TEXTURE = "texture"  # the fourth latent of a family whose locality knob is turned
 MODALITIES = ("ultrasound", "histo")
 PATIENTS = {"train": 2000, "val": 200, "test": 500}
 IMAGES = 2  # of each patient
 EXPECTED = IMAGES * sum(PATIENTS.values())
-POLICY = "simulated at the stored size"
 ACCESS = Access(
     home="generated on this machine",
     licence="Apache-2.0 (simulated)",
@@ -42,44 +45,68 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """One modality's images under one seed."""
+    """One modality's images under one seed and one setting of the knobs."""
 
     modality: str
     seed: int
+    knobs: Knobs
 
     @property
     def images(self) -> str:
         """Name and version: the address of the store that the modality's tasks share."""
         seed = "" if self.seed == REPORTED else f"-seed{self.seed}"
-        return f"phantom-{self.modality}{seed}/{VERSION}"
+        return f"phantom-{self.modality}{seed}{self.knobs.name}/{VERSION}"
 
-    def samples(self, latent: str) -> list[Sample]:
-        """All samples, with that latent as the label: renders nothing."""
-        which, found = LATENTS.index(latent), []
-        for split, patients in PATIENTS.items():
-            labels = _combinations(self.modality, self.seed, split, patients) >> which & 1
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The binary latents, in the order of their bits."""
+        return (*LATENTS, TEXTURE) if self.knobs.locality else LATENTS
+
+    def scan(self, data: Path, latent: str) -> list[Sample]:
+        """All samples, with that latent as the label: renders nothing, and reads nothing under data."""
+        which, found = self.names.index(latent), []
+        for split in PATIENTS:
+            labels = _combinations(self.modality, self.seed, split) >> which & 1
             for patient, label in enumerate(labels.tolist()):
                 for image in range(IMAGES):
                     address = f"{split}/p{patient:05d}/{image}"
-                    sha = digest(f"phantom-{self.modality}", VERSION, self.seed, address)
+                    sha = digest(f"phantom-{self.modality}{self.knobs.name}", VERSION, self.seed, address)
                     found.append(Sample(address, label, f"{split}-p{patient:05d}", sha, split))
         return found
 
-    def read(self, sample: Sample, pixels: int) -> np.ndarray:
+    def read(self, data: Path, sample: Sample, pixels: int) -> np.ndarray:
         """The sample's image, uint8 (pixels, pixels, 3). Raises DataError for an id that is not of this family."""
-        split, patient, image = _parse(sample.id)
-        return _draw(self.modality, self.seed, split, patient, image, pixels)[0]
+        return self._draw(*_parse(sample.id), pixels)[0]
+
+    def latents(self, split: str, patient: int) -> dict[str, int]:
+        bits = int(_combinations(self.modality, self.seed, split)[patient])
+        return {name: bits >> i & 1 for i, name in enumerate(self.names)}
+
+    def render(self, split: str, patient: int, image: int, pixels: int) -> Rendered:
+        """One image with its ground truth."""
+        shown, masks = self._draw(split, patient, image, pixels, masks=True)
+        return Rendered(shown, self.latents(split, patient), masks)
+
+    def _draw(
+        self, split: str, patient: int, image: int, pixels: int, masks: bool = False
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        truth = self.latents(split, patient)
+        address = (self.modality, self.seed, split, patient)
+        one, other = ("patient", *address), ("image", *address, image)
+        place, develop = (*other, "view"), (*other, "noise")
+        if self.modality == "ultrasound":
+            seen = abdomen.view(_generator(*place), abdomen.patient(_generator(*one), truth))
+            shown = abdomen.masks(seen, pixels) if masks else {}
+            return abdomen.image(_generator(*develop), seen, pixels, self.knobs), shown
+        field = tissue.view(_generator(*place), tissue.patient(_generator(*one), truth))
+        shown = tissue.masks(_generator(*develop), field, pixels) if masks else {}
+        return tissue.image(_generator(*develop), field, pixels, self.knobs), shown
 
 
-def family(modality: str, seed: int = REPORTED) -> Family:
+def family(modality: str, seed: int = REPORTED, knobs: Knobs = Knobs()) -> Family:
     if modality not in MODALITIES:
         raise ValueError(f"unknown phantom modality {modality!r}; known: {', '.join(MODALITIES)}")
-    return Family(modality, seed)
-
-
-def render(modality: str, seed: int, split: str, patient: int, image: int, pixels: int) -> Rendered:
-    """One image with its ground truth."""
-    return Rendered(*_draw(modality, seed, split, patient, image, pixels, masks=True))
+    return Family(modality, seed, knobs)
 
 
 def oracle(modality: str, rendered: Rendered) -> dict[str, float]:
@@ -105,30 +132,13 @@ def _generator(*address: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
-def _combinations(modality: str, seed: int, split: str, patients: int) -> np.ndarray:
-    """Bits of the latents of the first patients of a split, (patients,): each eight in a row hold all eight in an order
-    of their own, so that labels are balanced and uncorrelated by construction.
+@functools.cache
+def _combinations(modality: str, seed: int, split: str) -> np.ndarray:
+    """Bits of the latents of a split's patients, (patients,): each eight in a row hold all eight of the first three in
+    an order of their own, and each sixteen all sixteen, so that labels are balanced and uncorrelated by construction.
     """
-    rng = _generator("latents", modality, seed, split)
-    blocks = rng.permuted(np.tile(np.arange(8), (-(-PATIENTS[split] // 8), 1)), axis=1)
-    return blocks.ravel()[:patients]
-
-
-def latents(modality: str, seed: int, split: str, patient: int) -> dict[str, int]:
-    bits = int(_combinations(modality, seed, split, patient + 1)[patient])
-    return {name: bits >> i & 1 for i, name in enumerate(LATENTS)}
-
-
-def _draw(
-    modality: str, seed: int, split: str, patient: int, image: int, pixels: int, masks: bool = False
-) -> tuple[np.ndarray, dict[str, int], dict[str, np.ndarray]]:
-    truth = latents(modality, seed, split, patient)
-    one, other = ("patient", modality, seed, split, patient), ("image", modality, seed, split, patient, image)
-    place, develop = (*other, "view"), (*other, "noise")
-    if modality == "ultrasound":
-        seen = abdomen.view(_generator(*place), abdomen.patient(_generator(*one), truth))
-        shown = abdomen.masks(seen, pixels) if masks else {}
-        return abdomen.image(_generator(*develop), seen, pixels), truth, shown
-    field = tissue.view(_generator(*place), tissue.patient(_generator(*one), truth))
-    shown = tissue.masks(_generator(*develop), field, pixels) if masks else {}
-    return tissue.image(_generator(*develop), field, pixels), truth, shown
+    blocks = -(-PATIENTS[split] // 8)
+    bits = _generator("latents", modality, seed, split).permuted(np.tile(np.arange(8), (blocks, 1)), axis=1)
+    first = _generator("latents", modality, seed, split, TEXTURE).integers(0, 2, (-(-blocks // 2), 8))
+    texture = np.take_along_axis(np.stack([first, 1 - first], axis=1).reshape(-1, 8)[:blocks], bits, axis=1)
+    return (bits | texture << 3).ravel()[: PATIENTS[split]]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tasks.phantoms import he
+from tasks.phantoms import he, knobs
+from tasks.phantoms.knobs import LEVELS, Knobs
 
 NUCLEUS, LYMPHOCYTE, ATYPICAL = 0.024, 0.0185, 0.055  # radii: about 3, 2.4 and 7 pixels across at 64
 NUCLEI = 13  # of one gland or nest, whatever its architecture
@@ -36,6 +37,8 @@ class Field:
     fibroblasts: int
     fibre: float  # direction of the stroma
     eosin: float  # of cytoplasm, relative to the stroma
+    coarse: int  # the gland on whose rim the disc of coarse texture lies, or would lie
+    grain: np.ndarray  # of that texture
 
 
 def patient(rng: np.random.Generator, latents: dict[str, int]) -> Field:
@@ -58,6 +61,8 @@ def patient(rng: np.random.Generator, latents: dict[str, int]) -> Field:
         fibroblasts=int(rng.integers(14, 30)),
         fibre=rng.uniform(0.0, np.pi),
         eosin=rng.uniform(0.75, 1.05),
+        coarse=int(rng.choice(central)),
+        grain=knobs.grain(rng),
     )
 
 
@@ -122,15 +127,21 @@ def _epithelium(rng: np.random.Generator, field: Field) -> np.ndarray:
     return np.concatenate([place, rng.uniform(0.0, np.pi, (glands, NUCLEI, 1))], axis=-1)
 
 
+def _squares(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Squared distances of points (n, 2) to others (m, 2), (n, m)."""
+    across, down = (np.subtract.outer(points[:, axis], others[:, axis]) for axis in (0, 1))
+    return across * across + down * down
+
+
 def _spaced(candidates: np.ndarray, wanted: int, gap: float) -> np.ndarray:
     """The first `wanted` candidates that keep their distance from one another, (<= wanted, 2)."""
-    kept = np.empty((0, 2))
-    for point in candidates:
-        if len(kept) == wanted:
-            break
-        if not len(kept) or ((kept - point) ** 2).sum(axis=1).min() > gap**2:
-            kept = np.vstack([kept, point])
-    return kept
+    near = _squares(candidates, candidates) <= gap**2
+    free, kept = np.ones(len(candidates), bool), []
+    for place in range(len(candidates)):
+        if free[place] and len(kept) < wanted:
+            kept.append(place)
+            free &= ~near[place]
+    return candidates[kept]
 
 
 def _foci(rng: np.random.Generator) -> np.ndarray:
@@ -144,9 +155,8 @@ def _foci(rng: np.random.Generator) -> np.ndarray:
 
 def _stroma(field: Field, places: np.ndarray) -> np.ndarray:
     """Those of the places that lie in the stroma, in order."""
-    nearest = np.hypot(*(places[:, None, :] - field.glands[None, :, :2]).transpose(2, 0, 1)) / field.glands[:, 2]
-    clear = nearest.min(axis=1) > 1.05
-    clear &= np.hypot(*(places[:, None, :] - field.fat[field.solid]).transpose(2, 0, 1)).min(axis=1) > 0.08
+    clear = (_squares(places, field.glands[:, :2]) > (1.05 * field.glands[:, 2]) ** 2).all(axis=1)
+    clear &= (_squares(places, field.fat[field.solid]) > 0.08**2).all(axis=1)
     return places[clear]
 
 
@@ -211,7 +221,7 @@ def _distance(x: np.ndarray, y: np.ndarray, centres: np.ndarray, radii: np.ndarr
     return np.sqrt(np.min(across[:, None, :] + down[:, :, None], axis=0))
 
 
-def image(rng: np.random.Generator, field: Field, pixels: int) -> np.ndarray:
+def image(rng: np.random.Generator, field: Field, pixels: int, turned: Knobs) -> np.ndarray:
     """The photograph of a view, uint8 (pixels, pixels, 3)."""
     haematoxylin = he.blobs(cells(rng, field), pixels)
     x, y = _grid(pixels)
@@ -223,9 +233,17 @@ def image(rng: np.random.Generator, field: Field, pixels: int) -> np.ndarray:
     cytoplasm = ((gland < 1.0) | (nest < 1.0)) & ~empty
     eosin = 1.0 + 0.16 * he.fibres(rng, field.fibre, pixels)
     eosin = np.where(cytoplasm, field.eosin, eosin)
+    if field.latents.get("texture"):
+        extent = LEVELS[turned.locality]
+        gland_x, gland_y, radius, turn = field.glands[field.coarse]
+        right, down = x - gland_x - 0.75 * radius * np.cos(turn), y - gland_y - 0.75 * radius * np.sin(turn)
+        eosin *= np.exp(extent.eosin * knobs.texture(field.grain, right, down, extent.radius))
     eosin = np.where(empty, 0.04, eosin) * (1.0 - 0.5 * np.minimum(haematoxylin, 1.0))
     basophilia = np.where(cytoplasm, 0.14, np.where(empty, 0.0, 0.05))
-    return he.photograph(rng, np.maximum(haematoxylin, basophilia), eosin, field.stain)
+    stain = field.stain._replace(
+        vectors=field.stain.vectors * turned.contrast, noise=field.stain.noise * turned.speckle
+    )
+    return he.photograph(rng, np.maximum(haematoxylin, basophilia), eosin, stain)
 
 
 def masks(rng: np.random.Generator, field: Field, pixels: int) -> dict[str, np.ndarray]:
