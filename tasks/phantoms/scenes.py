@@ -66,7 +66,7 @@ class Family:
         """All samples, with that latent as the label: renders nothing, and reads nothing under data."""
         which, found = self.names.index(latent), []
         for split in PATIENTS:
-            labels = _combinations(self.modality, self.seed, split) >> which & 1
+            labels = self._combinations(split) >> which & 1
             for patient, label in enumerate(labels.tolist()):
                 for image in range(IMAGES):
                     address = f"{split}/p{patient:05d}/{image}"
@@ -78,8 +78,11 @@ class Family:
         """The sample's image, uint8 (pixels, pixels, 3). Raises DataError for an id that is not of this family."""
         return self._draw(*_parse(sample.id), pixels)[0]
 
+    def _combinations(self, split: str) -> np.ndarray:
+        return _combinations(self.modality, self.seed, split, PATIENTS[split])
+
     def latents(self, split: str, patient: int) -> dict[str, int]:
-        bits = int(_combinations(self.modality, self.seed, split)[patient])
+        bits = int(self._combinations(split)[patient])
         return {name: bits >> i & 1 for i, name in enumerate(self.names)}
 
     def render(self, split: str, patient: int, image: int, pixels: int) -> Rendered:
@@ -133,12 +136,12 @@ def _generator(*address: object) -> np.random.Generator:
 
 
 @functools.cache
-def _combinations(modality: str, seed: int, split: str) -> np.ndarray:
+def _combinations(modality: str, seed: int, split: str, patients: int) -> np.ndarray:
     """Bits of the latents of a split's patients, (patients,): each eight in a row hold all eight of the first three in
     an order of their own, and each sixteen all sixteen, so that labels are balanced and uncorrelated by construction.
     """
-    blocks = -(-PATIENTS[split] // 8)
+    blocks = -(-patients // 8)
     bits = _generator("latents", modality, seed, split).permuted(np.tile(np.arange(8), (blocks, 1)), axis=1)
     first = _generator("latents", modality, seed, split, TEXTURE).integers(0, 2, (-(-blocks // 2), 8))
     texture = np.take_along_axis(np.stack([first, 1 - first], axis=1).reshape(-1, 8)[:blocks], bits, axis=1)
-    return (bits | texture << 3).ravel()[: PATIENTS[split]]
+    return (bits | texture << 3).ravel()[:patients]
