@@ -15,6 +15,9 @@ CORPUS ?=
 POLICY ?=
 PRECISION ?=
 THREADS ?=
+MICRO ?=
+COMPILE ?=
+MINUTES ?= 8.5
 SKIP_UNREADABLE ?=
 RESULTS ?= results/local
 
@@ -22,12 +25,13 @@ SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --ta
 	--data "$(DATA)" --results "$(RESULTS)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORPUS),--corpus $(CORPUS)) \
 	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
 
-.PHONY: bench plan test check site verify data doctor setup clean
+.PHONY: bench plan test check site verify data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
 bench: $(READY)
 	@PRETEXT_BENCH_COMMAND='make bench $(MAKEOVERRIDES)' $(PY) -m benchmark run $(SELECT) \
-		$(if $(THREADS),--threads $(THREADS)) $(if $(SKIP_UNREADABLE),--skip-unreadable)
+		$(if $(THREADS),--threads $(THREADS)) $(if $(SKIP_UNREADABLE),--skip-unreadable) \
+		$(if $(MICRO),--micro $(MICRO)) $(if $(COMPILE),--compile)
 
 plan: $(READY)
 	@$(PY) -m benchmark plan $(SELECT)
@@ -50,6 +54,17 @@ data: $(READY)
 
 doctor: $(READY)
 	@$(PY) -m benchmark doctor --data "$(DATA)"
+
+calibrate: $(READY)
+	@$(PY) -m benchmark.calibrate $(if $(MODALITY),--modality $(MODALITY))
+
+benchmark-speed: $(READY)
+	@$(PY) -m benchmark.speed compare
+	@$(PY) -m benchmark.speed memory
+
+# A machine without network brings its own torch: make gpu PY=python3 READY=
+gpu: $(READY)
+	@$(PY) -m benchmark.gpu --minutes $(MINUTES) --data "$(DATA)" --results "$(RESULTS)"
 
 setup: $(READY)
 

@@ -42,6 +42,8 @@ Boards = Annotated[Path, typer.Option(help="Where pages are written.")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16; default: bf16 where a GPU is visible.")]
 Threads = Annotated[int | None, typer.Option(help="Torch threads per process.")]
 Skip = Annotated[bool, typer.Option(help="Leave unreadable images out, and record it.")]
+Micro = Annotated[int | None, typer.Option(min=1, help="Images at once of a larger batch (MAE, I-JEPA): less memory.")]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the training step.")]
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -104,6 +106,8 @@ def run(
     threads: Threads = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints.")] = 120.0,
     skip_unreadable: Skip = False,
+    micro: Micro = None,
+    compiled: Compile = False,
 ) -> None:
     """Compute what is missing, then write and print the leaderboard."""
     wanted = _wanted(modality, track, pretext, task, seeds, corpus, policy, precision)
@@ -115,6 +119,8 @@ def run(
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
         skip_unreadable=skip_unreadable,
+        micro=micro,
+        compiled=compiled,
     )
     studies = _studies(wanted, data, cache)
     _refuse_full_disk(wanted, studies, runtime)
@@ -188,6 +194,12 @@ def plan_(
         f"about {cost.flops:.2g} training FLOPs, {cost.seconds / 60:.0f} minutes ({cost.basis}), "
         f"{cost.memory / 1e9:.1f} GB of memory, {cost.disk / 1e9:.2f} GB of disk"
     )
+
+
+@app.command("tracks")
+def tracks_() -> None:
+    """Print what every track is: encoder, budget, and the batch, steps and images of each pretext."""
+    typer.echo("\n".join(tracks.table()))
 
 
 @app.command()

@@ -1,15 +1,20 @@
 """The ViT that every pretext trains and every probe reads.
 
-timm's `VisionTransformer` with cls token, fixed 2-D sine-cosine positions, no registers, LayerNorm eps 1e-6. The image
-enters as RGB in [0, 1]; the corpus' mean and deviation are buffers of the encoder, so its weights are self-contained.
+timm's `VisionTransformer`, LayerNorm eps 1e-6, in one of two trunks. "common": cls token, fixed 2-D sine-cosine
+positions, no LayerScale; MAE's own trunk, and without cls I-JEPA's. "rope": DINOv3's own (arXiv 2508.10104, 3.2): axial
+rotary positions on the queries and keys of patches in every block, LayerScale 1e-5. The image enters as RGB in [0, 1];
+the corpus' mean and deviation are buffers of the encoder, so its weights are self-contained.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from timm.layers import Attention, RotaryEmbeddingDinoV3, apply_rot_embed_cat
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -37,19 +42,46 @@ def sincos(grid: int, width: int, span: int | None = None) -> Tensor:
     return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], dim=1).float()
 
 
+def rotary(grid: int, head: int, prefix: int) -> Tensor:
+    """DINOv3's axial rotations, (prefix + grid², 2·head) fp32: [sines, cosines], of which each is [y, x, y, x].
+
+    Patch centres span (-1, 1) on each axis whatever the grid, so crops of all sizes share one range; the periods are
+    100^(4i/head), i < head/4. The first `prefix` rows, of cls token and registers, rotate nothing.
+    """
+    table = RotaryEmbeddingDinoV3(head, temperature=100.0).get_embed([grid, grid])
+    still = torch.cat([torch.zeros(prefix, head), torch.ones(prefix, head)], dim=1)
+    return torch.cat([still, table])
+
+
 def gather(tokens: Tensor, index: Tensor) -> Tensor:
     """tokens (B, N, D) at index (B, K) -> (B, K, D)."""
-    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+    rows = index + tokens.shape[1] * torch.arange(len(index), device=index.device)[:, None]
+    return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, index.shape)
+
+
+def attend(attention: Attention, x: Tensor, sizes: list[tuple[int, int]], rotations: list[Tensor | None]) -> Tensor:
+    """Self-attention within each of several batches of (B, T) tokens that lie one after the other in x (M, D).
+
+    The linear layers see all of x at once. rotations: of each batch, (T, 2·head) or (B, T, 2·head), see `rotary`."""
+    out = []
+    parts = attention.qkv(x).split([batch * tokens for batch, tokens in sizes])
+    for part, (batch, tokens), rotation in zip(parts, sizes, rotations, strict=True):
+        qkv = part.view(batch, tokens, 3, attention.num_heads, attention.head_dim)
+        q, k, v = qkv.unbind(2)
+        if rotation is not None:
+            qk, v = qkv.split([2, 1], dim=2)
+            q, k = apply_rot_embed_cat(qk, rotation[..., None, None, :], half=True).unbind(2)
+            v = v.squeeze(2)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(len(part), -1))
+    return attention.proj(torch.cat(out) if len(out) > 1 else out[0])
 
 
 class Encoder(nn.Module):
     def __init__(self, spec: EncoderSpec, seed: int):
-        """The same spec (but for `cls`) and seed give the same weights for every pretext.
-
-        Raises ValueError if the image side is not a multiple of the patch side."""
+        """The same spec (but for `cls`) and seed give the same weights for every pretext."""
         super().__init__()
-        if spec.pixels % spec.patch:
-            raise ValueError(f"{spec.pixels} pixels are not a multiple of the patch side {spec.patch}")
+        rope = spec.trunk == "rope"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.vit = VisionTransformer(
@@ -62,17 +94,28 @@ class Encoder(nn.Module):
                 global_pool="",
                 pos_embed="none",
                 dynamic_img_size=True,
-                weight_init="jax",
+                reg_tokens=spec.registers,
+                init_values=1e-5 if rope else None,
+                weight_init="" if rope else "jax",  # "": every Linear from a normal of deviation 0.02
             )
+            if rope:
+                nn.init.normal_(self.vit.cls_token, std=0.02)
+            if spec.registers:
+                nn.init.normal_(self.vit.reg_token, std=0.02)
         self.vit.cls_token.requires_grad_(spec.cls)  # an unused trained parameter would stall the gradient exchange
         self.spec = spec
         self.register_buffer("mean", torch.full((3,), 0.5))
         self.register_buffer("std", torch.full((3,), 0.25))
         self._positions: dict[tuple[int, torch.device], Tensor] = {}
 
+    @torch.inference_mode(False)
     def positions(self, grid: int, device: torch.device) -> Tensor:
+        """`sincos` or, on the rope trunk, `rotary` of a grid of that many patches per side."""
         if (grid, device) not in self._positions:
-            self._positions[grid, device] = sincos(grid, self.spec.width, self.spec.grid).to(device)
+            spec = self.spec
+            rope = spec.trunk == "rope"
+            table = rotary(grid, spec.width // spec.heads, spec.prefix) if rope else sincos(grid, spec.width, spec.grid)
+            self._positions[grid, device] = table.to(device)
         return self._positions[grid, device]
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -82,6 +125,39 @@ class Encoder(nn.Module):
         """Images (B, 3, S, S) in [0, 1] -> patch embeddings without positions (B, N, D)."""
         return self.vit.patch_embed(self.normalise(images)).flatten(1, 2)
 
+    def sequence(
+        self, images: Tensor, keep: Tensor | None = None, hidden: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What enters the blocks: tokens (B, T, D) (cls, registers, patches) and their rotations; see `forward`."""
+        x = self.embed(images)
+        if hidden is not None:
+            x = torch.where(hidden[..., None], mask_token.to(x.dtype), x)
+        table = self.positions(images.shape[-1] // self.spec.patch, x.device)
+        rotation = table if self.spec.trunk == "rope" else None
+        if rotation is None:
+            x = x + table.to(x.dtype)
+        if keep is not None:
+            x = gather(x, keep)
+        if keep is not None and rotation is not None:
+            still = torch.arange(self.spec.prefix, device=keep.device).expand(len(keep), -1)
+            rotation = table[torch.cat([still, keep + self.spec.prefix], dim=1)]
+        prefix = [self.vit.cls_token] * self.spec.cls + [self.vit.reg_token] * bool(self.spec.registers)
+        if prefix:
+            x = torch.cat([*(token.to(x.dtype).expand(len(x), -1, -1) for token in prefix), x], dim=1)
+        return x, rotation
+
+    def run(self, sequences: Sequence[tuple[Tensor, Tensor | None]]) -> list[Tokens]:
+        """Blocks and final norm over sequences of several lengths: one pass through the linear layers."""
+        sizes = [x.shape[:2] for x, _ in sequences]
+        rotations = [rotation for _, rotation in sequences]
+        x = torch.cat([x.flatten(0, 1) for x, _ in sequences]) if len(sizes) > 1 else sequences[0][0].flatten(0, 1)
+        for block in self.vit.blocks:
+            x = x + block.ls1(attend(block.attn, block.norm1(x), sizes, rotations))
+            x = x + block.ls2(block.mlp(block.norm2(x)))
+        parts = self.vit.norm(x).split([batch * tokens for batch, tokens in sizes])
+        whole = [part.unflatten(0, size) for part, size in zip(parts, sizes, strict=True)]
+        return [Tokens(x[:, 0] if self.spec.cls else None, x[:, self.spec.prefix :]) for x in whole]
+
     def forward(
         self, images: Tensor, keep: Tensor | None = None, hidden: Tensor | None = None, mask_token: Tensor | None = None
     ) -> Tokens:
@@ -90,16 +166,7 @@ class Encoder(nn.Module):
         keep: (B, K) patches that enter the blocks, positions included (MAE, I-JEPA). hidden: (B, N) bool, patches whose
         embedding is replaced by mask_token (D,) before positions are added (iBOT).
         """
-        x = self.embed(images)
-        if hidden is not None:
-            x = torch.where(hidden[..., None], mask_token.to(x.dtype), x)
-        x = x + self.positions(images.shape[-1] // self.spec.patch, x.device).to(x.dtype)
-        if keep is not None:
-            x = gather(x, keep)
-        if self.spec.cls:
-            x = torch.cat([self.vit.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
-        x = self.vit.norm(self.vit.blocks(x))
-        return Tokens(x[:, 0], x[:, 1:]) if self.spec.cls else Tokens(None, x)
+        return self.run([self.sequence(images, keep, hidden, mask_token)])[0]
 
 
 def save(encoder: Encoder, path: Path) -> str:

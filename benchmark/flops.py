@@ -1,5 +1,5 @@
-"""Forward FLOPs of the parts every pretext is made of: 2 per multiply-accumulate; softmax, norms, GELU and the
-optimiser are not counted. Equal to torch's `FlopCounterMode` with math attention (tests hold that). A training step
+"""Forward FLOPs of the parts every pretext is made of: 2 per multiply-accumulate; softmax, norms, GELU, rotations and
+the optimiser are not counted. Equal to torch's `FlopCounterMode` with math attention (tests hold that). A training step
 counts every trained part three times (forward, and twice that for backward) and a teacher once. No torch."""
 
 from benchmark.recipe import EncoderSpec
@@ -19,7 +19,8 @@ def patch_embed(patches: int, encoder: EncoderSpec) -> float:
 
 
 def encode(encoder: EncoderSpec, patches: int | None = None, tokens: float | None = None) -> float:
-    """The encoder on an image of `patches` patches (default: the full grid), of which `tokens` enter the blocks."""
+    """The encoder on an image of `patches` patches (default: the full grid). tokens: what enters the blocks, cls and
+    registers included (default: all)."""
     patches = encoder.grid**2 if patches is None else patches
-    tokens = patches + encoder.cls if tokens is None else tokens
+    tokens = patches + encoder.prefix if tokens is None else tokens
     return patch_embed(patches, encoder) + blocks(tokens, encoder.width, encoder.depth)

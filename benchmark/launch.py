@@ -11,16 +11,18 @@ from pathlib import Path
 from benchmark.recipe import Recipe, Runtime, canonical, from_json
 
 
-def pretrain(recipe: Recipe, runtime: Runtime, label: str, synthetic: bool, spec: str, policy: str) -> None:
+def pretrain(
+    recipe: Recipe, runtime: Runtime, label: str, synthetic: bool, spec: str, policy: str, watched: tuple[str, ...]
+) -> None:
     """Pretrain one recipe in `runtime.processes` processes of this machine. Raises RuntimeError if they fail.
 
-    spec and policy are those that `corpus.resolve` made the recipe's corpus from.
+    spec and policy are those that `corpus.resolve` made the recipe's corpus from; watched: tasks of the online probe.
     """
     paths = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(runtime).items()}
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
         text = {"recipe": canonical(recipe), "runtime": paths, "label": label, "synthetic": synthetic}
-        text |= {"spec": spec, "policy": policy}
+        text |= {"spec": spec, "policy": policy, "watched": watched}
         job.write_text(json.dumps(text))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
         command += [str(runtime.processes), "-m", "benchmark.launch", str(job)]
@@ -31,8 +33,10 @@ def pretrain(recipe: Recipe, runtime: Runtime, label: str, synthetic: bool, spec
 
 def worker(job: Path) -> None:
     """One process of `pretrain`."""
-    from benchmark import corpus, data
+    from benchmark import corpus, data, health
     from benchmark import pretrain as training
+    from tasks import store
+    from tasks.collect import collect
 
     raw = json.loads(job.read_text())
     recipe = from_json(raw["recipe"])
@@ -44,7 +48,15 @@ def worker(job: Path) -> None:
             f"the corpus under {runtime.data} changed: {pinned.corpus.digest}, not {recipe.corpus.digest}"
         )
     images = data.open_images(pinned.members, recipe, runtime)
-    training.pretrain(recipe, runtime, images, raw["label"], raw["synthetic"])
+    tasks = [corpus.get(recipe.modality, name, raw["policy"]) for name in raw["watched"]]
+    found = [(task, collect(task, runtime.data, runtime.cache)) for task in tasks]
+    built = store.build(
+        *(found[0][0], runtime.data, found[0][1], recipe.stored_pixels, runtime.cache / "stores"),
+        skip_unreadable=runtime.skip_unreadable,
+    )
+    kept = [(task, [sample for sample in samples if sample.id not in built.skipped]) for task, samples in found]
+    watch = health.watch(kept, built, recipe)
+    training.pretrain(recipe, runtime, images, raw["label"], raw["synthetic"], watch)
 
 
 if __name__ == "__main__":

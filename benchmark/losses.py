@@ -24,12 +24,6 @@ def normalise_patches(patches: Tensor, floor: float = 1e-6) -> Tensor:
     return (patches - mean) / (variance + floor).sqrt()
 
 
-def masked_mse(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean over hidden patches of the mean squared error. predicted, target: (B, N, P); mask: (B, N), 1 is hidden."""
-    error = (predicted - target).square().mean(dim=-1)
-    return (error * mask).sum() / mask.sum()
-
-
 def _world(distributed: bool) -> int:
     return dist.get_world_size() if distributed and dist.is_initialized() else 1
 
@@ -69,8 +63,9 @@ def dino(student: Tensor, teacher: Tensor, views: int = 2, temperature: float = 
     student: (S, B, K) logits, the first `views` rows being the global crops; teacher: (views, B, K) probabilities. A
     global crop is never compared with itself.
     """
-    log = F.log_softmax(student.to(teacher.dtype) / temperature, dim=-1)
-    pairs = -torch.einsum("sbk,tbk->st", log, teacher) / student.shape[1]
+    with torch.autocast(student.device.type, enabled=False):
+        log = F.log_softmax(student.to(teacher.dtype) / temperature, dim=-1)
+        pairs = -torch.einsum("sbk,tbk->st", log, teacher) / student.shape[1]
     same = torch.eye(*pairs.shape, device=pairs.device, dtype=torch.bool)
     return pairs.masked_fill(same, 0.0).sum() / (pairs.numel() - views)
 
@@ -106,5 +101,6 @@ def koleo(x: Tensor, distributed: bool = True) -> Tensor:
 
 def gram(student: Tensor, teacher: Tensor) -> Tensor:
     """Gram anchoring (DINOv3, eq. 2): mean squared difference of the token similarities of each image. (B, N, D) ×2."""
-    student, teacher = F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1)
-    return (student @ student.transpose(1, 2) - teacher @ teacher.transpose(1, 2)).square().mean()
+    with torch.autocast(student.device.type, enabled=False):
+        student, teacher = F.normalize(student.float(), dim=-1), F.normalize(teacher.float(), dim=-1)
+        return (student @ student.transpose(1, 2) - teacher @ teacher.transpose(1, 2)).square().mean()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.mask_sizes import block_sides, within
+from benchmark.mask_sizes import block_sides, published_blocks, within
 
 
 class RandomMask(NamedTuple):
@@ -66,6 +66,22 @@ def multiblock(
     targets = inside[image, chosen, :-1].int().argsort(dim=-1, descending=True, stable=True)[..., : rows * columns]
     ranked = torch.where(eligible[image, chosen], order, torch.full_like(order, 2.0)).argsort(dim=1, stable=True)
     return BlockMask(ranked[:, :context].sort(dim=1).values, targets)
+
+
+def published_multiblock(
+    sizes: np.ndarray, corners: np.ndarray, *, grid: int, min_keep: int, **blocks: tuple[float, float] | int
+) -> BlockMask:
+    """I-JEPA's multi-block masks as its code draws them (see `mask_sizes.published_blocks`, which takes the same).
+
+    Every context is cut to the smallest of the batch and keeps the first tokens, row by row: the lower rows are seldom
+    seen, the last row and column never, and the task gets harder with the batch.
+    """
+    context, targets = published_blocks(sizes, corners, grid=grid, min_keep=min_keep, **blocks)
+    seen, hidden = context.sum(axis=1).min(), targets[0, 0].sum()
+    first = np.argsort(~context, axis=-1, kind="stable")[:, :seen]
+    return BlockMask(
+        torch.from_numpy(first), torch.from_numpy(np.argsort(~targets, axis=-1, kind="stable")[..., :hidden])
+    )
 
 
 def blockwise(grid: int, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Which runs and cells are wanted, which are missing, and what they cost. Pure but for scanning folders; no torch."""
 
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import tasks
-from benchmark import corpus, machine, registry, results, tracks
+from benchmark import corpus, machine, mask_sizes, registry, results, tracks
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
 from tasks import files
 from tasks.base import NoData, Sample, Task, identity
@@ -221,8 +222,39 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime)
 
 
 def memory(recipe: Recipe) -> float:
-    """Bytes at the peak of a run, from the saved activations of about 17·D values per token and block."""
-    trained = tracks.image_flops(recipe) / 3
-    values = 17 * trained / (24 * recipe.encoder.width)
+    """Bytes: the highest resident size of a run on the CPU, within a fifth (`python -m benchmark.speed memory`).
+
+    The libraries; 16 bytes per trained parameter (weight, gradient, AdamW's two moments) and 4 per teacher's; and what
+    backward needs: about 17·width values per token and block, and the rows of the heads. For a pretext that is not
+    known here, a guess from its FLOPs. On a GPU the libraries do not count.
+    """
+    e, s = recipe.encoder, recipe.settings
+    patches, pixels = e.grid**2, 3 * e.patch**2
+    trunk = 12 * e.depth * e.width**2 + pixels * e.width
+    if recipe.pretext == "mae":
+        hidden = patches - int(patches * (1 - s["mask_ratio"]))
+        blocks = (patches - hidden + 1) * e.width * e.depth + (patches + 1) * s["decoder_width"] * s["decoder_depth"]
+        trained, frozen = trunk + 12 * s["decoder_depth"] * s["decoder_width"] ** 2, 0
+        rows = 3 * hidden * pixels  # prediction, target, error
+    elif recipe.pretext == "ijepa":
+        hidden = mask_sizes.mean_target_tokens(e.grid, tuple(s["target_scale"]), tuple(s["target_aspect"]))
+        context = s["context_tokens"] or patches / 3  # None: the smallest of each batch
+        asked = s["targets"] * (context + hidden)
+        blocks = context * e.width * e.depth + asked * s["predictor_width"] * s["predictor_depth"]
+        trained, frozen = trunk + 12 * s["predictor_depth"] * s["predictor_width"] ** 2, trunk
+        rows = 3 * s["targets"] * hidden * e.width
+    elif recipe.pretext == "dinov3":
+        declared = registry.declarations("pretexts", "dinov3")
+        declaration = declared.Settings(**s)
+        crops, local = declared.GLOBALS, (s["local_pixels"] // e.patch) ** 2
+        patches = declared.global_grid(declaration, e) ** 2
+        blocks = (crops * (patches + 1) + s["local_crops"] * (local + 1)) * e.width * e.depth
+        layers = (e.width, s["head_width"], s["head_width"], s["bottleneck"], s["prototypes"])
+        trained = frozen = trunk + (1 + bool(s["ibot_weight"])) * sum(a * b for a, b in pairwise(layers))
+        heads = crops + s["local_crops"] + declared.hidden_per_image(declaration, e)
+        rows = heads * (5 * s["head_width"] + 3 * s["bottleneck"] + 4 * s["prototypes"])
+    else:
+        blocks, rows = tracks.image_flops(recipe) / 3 / (24 * e.width), 0
+        trained, frozen = 1.5 * trunk, trunk
     width = 2 if recipe.precision == "bf16" else 4
-    return LIBRARIES_BYTES + recipe.settings["batch"] * values * width
+    return LIBRARIES_BYTES + 16 * trained + 4 * frozen + s["batch"] * (17 * blocks + rows) * width

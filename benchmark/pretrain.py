@@ -4,6 +4,8 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -13,17 +15,21 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark import checkpoint, health, machine, registry, results, schedules, tracks
+from benchmark import checkpoint, health, machine, plan, registry, results, schedules, tracks
 from benchmark import encoder as encoders
 from benchmark.data import Batches, Images
-from benchmark.pretexts._base import Pretext
+from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import Recipe, Runtime, canonical, key, twin
 
-LOG_POINTS = 60  # rows of a curve
+LOG_POINTS = 60  # of a curve, at most
 
 
 class Diverged(Exception):
-    """A loss that is not finite. The message names the step, the samples and the last good checkpoint."""
+    """A loss that is not finite. The message names the step, the samples, the terms and the last good checkpoint."""
+
+    def __init__(self, message: str, curves: list[dict[str, object]]):
+        super().__init__(message)
+        self.curves = curves  # up to there
 
 
 class Trained(NamedTuple):
@@ -45,6 +51,16 @@ def build(recipe: Recipe, images: Images) -> Pretext:
     return module.Model(module.Settings(**recipe.settings), encoder, recipe.modality, seed=recipe.seed + 10_000)
 
 
+def compile_parts(model: Pretext) -> None:
+    """torch.compile, in place, of what takes the time: encoders, and the nets behind them. The objective around them
+    knows the progress of training, and would be compiled anew at every step."""
+    for module in model.modules():
+        if isinstance(module, encoders.Encoder):
+            module.run = torch.compile(module.run)
+        elif isinstance(module, nn.Sequential):
+            module.compile()
+
+
 def parameter_groups(model: Pretext) -> list[dict[str, object]]:
     """One group per trained parameter; weight decay on everything but biases and one-dimensional parameters."""
     return [
@@ -64,18 +80,48 @@ def set_schedules(
     return {"lr": lr, "weight decay": decay}
 
 
-def clip(model: Pretext, limit: float | None) -> dict[str, Tensor]:
-    """Gradient norm of every sub-module, each clipped on its own where a limit is given."""
+def clip(model: Pretext, limit: float | None, resting: tuple[str, ...] | None) -> dict[str, Tensor]:
+    """Clip the gradient of every sub-module on its own where a limit is given. Returns the norms before that of all
+    but the resting ones, or nothing if resting is None."""
     norms = {}
-    for name, module in model.named_children():
-        trained = [p for p in module.parameters() if p.grad is not None]
+    for name, module in model.named_children() if limit is not None or resting is not None else ():
+        trained = [p for p in module.parameters() if p.requires_grad]
         if trained:
-            norms[f"gradient norm {name}"] = nn.utils.clip_grad_norm_(trained, math.inf if limit is None else limit)
+            norm = nn.utils.clip_grad_norm_(trained, math.inf if limit is None else limit)
+            if resting is not None and name not in resting:
+                norms[f"gradient norm {name}"] = norm
     return norms
 
 
-def train(recipe: Recipe, runtime: Runtime, images: Images, label: str = "") -> Trained:
-    """Run the recipe to its end, from its last checkpoint if there is one. Raises Diverged."""
+def backward(accelerator: Accelerator, model: nn.Module, views: dict, progress: float, micro: int | None) -> Step:
+    """Forward and backward of this process's batch, `micro` images at a time (None: all at once)."""
+    size = len(next(iter(views.values())))
+    if micro is None or micro >= size:
+        step = model(views, progress)
+        accelerator.backward(step.loss)
+        return step._replace(loss=step.loss.detach())
+    steps, shares = [], []
+    for start in range(0, size, micro):
+        piece = {name: value[start : start + micro] for name, value in views.items()}
+        last = start + micro >= size
+        with nullcontext() if last else accelerator.no_sync(model):
+            step = model(piece, progress)
+            shares.append(min(micro, size - start) / size)
+            accelerator.backward(step.loss * shares[-1])
+        steps.append(step._replace(loss=step.loss.detach()))
+    parts = {
+        name: sum(share * step.parts[name] for share, step in zip(shares, steps, strict=True))
+        for name in steps[0].parts
+    }
+    loss = sum(share * step.loss for share, step in zip(shares, steps, strict=True))
+    return Step(loss, parts, torch.cat([step.pooled for step in steps]))
+
+
+def train(
+    recipe: Recipe, runtime: Runtime, images: Images, label: str = "", watch: health.Watch | None = None
+) -> Trained:
+    """Run the recipe to its end, from its last checkpoint if there is one. Raises Diverged, and MemoryError with what
+    would fit. watch: where the online probe looks; it changes no other number."""
     gpu = torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=not gpu,
@@ -94,12 +140,21 @@ def train(recipe: Recipe, runtime: Runtime, images: Images, label: str = "") -> 
     if last := checkpoint.latest(folder):
         state = checkpoint.load(last, model, optimiser)
         start, seconds, curves = state["step"], state["seconds"], state["curves"]
+    if runtime.compiled:
+        compile_parts(model)
     wrapped, prepared = accelerator.prepare(model, optimiser) if total else (model, optimiser)
     batches = Batches(images, recipe, accelerator.device, accelerator.process_index, accelerator.num_processes)
-    every = max(1, total // LOG_POINTS)
-    unread: list[tuple[int, list[str], Tensor]] = []
+    micro = runtime.micro
+    if micro is not None and micro < batches.size and not model.separable:
+        raise ValueError(
+            f"{recipe.pretext} cannot be cut into micro-batches of {micro}: its loss compares the images of a batch; "
+            "leave MICRO out, or spread the batch over more processes"
+        )
+    memory = Memory(recipe, accelerator.device, min(micro or batches.size, batches.size), model.separable)
+    every = max(1, math.ceil(total / LOG_POINTS))
+    unread: list[tuple[int, list[str], dict[str, Tensor]]] = []
     began = saved = time.perf_counter()
-    waited = 0.0
+    waited = judging = 0.0
     bar = tqdm(
         total=total * settings.batch,
         initial=start * settings.batch,
@@ -109,44 +164,60 @@ def train(recipe: Recipe, runtime: Runtime, images: Images, label: str = "") -> 
         disable=not (total and accelerator.is_main_process),
         dynamic_ncols=True,
     )
+
+    def log(done: int, row: dict[str, float]) -> None:
+        curves.extend({"step": done, "progress": done / total, "name": k, "value": v} for k, v in row.items())
+
+    watching = watch is not None and total > 0 and accelerator.is_main_process
+    if watching and start == 0:
+        log(0, health.look(model.encoder, watch))
     model.train()
     for step in range(start, total):
-        progress = (step + 0.5) / total
+        progress, done = (step + 0.5) / total, step + 1
+        logged = done % every == 0 or done == total
+        resting = model.resting(progress) if logged else None
         rates = set_schedules(optimiser, model, settings, progress)
         asked = time.perf_counter()
-        pixels, draws, ids = batches(step)
-        views = model.views(pixels, draws)
-        waited += time.perf_counter() - asked
-        out = wrapped(views, progress)
-        unread.append((step, ids, out.loss.detach()))
-        accelerator.backward(out.loss)
-        norms = clip(model, settings.clip)
-        prepared.step()
+        with memory.explained(step):
+            pixels, draws, ids = batches(step)
+            views = model.views(pixels, draws)
+            waited += time.perf_counter() - asked
+            out = backward(accelerator, wrapped, views, progress, micro)
+            norms = clip(model, settings.clip, resting)
+            prepared.step()
+        unread.append((step, ids, {**out.parts, "loss": out.loss}))
         prepared.zero_grad()
         model.after_step(progress)
         bar.update(settings.batch)
 
-        done = step + 1
-        now = time.perf_counter()
-        due = now - saved > runtime.checkpoint_seconds
-        if done % every == 0 or done == total or due:
-            refuse_non_finite(unread, last)
+        if logged:
+            refuse_non_finite(accelerator, unread, curves, done / total, last)
             unread.clear()
-        if done % every == 0 or done == total:
-            figures = health.figures(out.pooled)
-            parts = {name: float(value) for name, value in {**out.parts, **norms}.items()}
-            elapsed = seconds + now - began
-            rate = {
+            asked = time.perf_counter()
+            measured = {**out.parts, **norms, **health.weights(model, resting)}
+            values = torch.stack([value.detach().double().to(accelerator.device) for value in measured.values()])
+            parts = dict(zip(measured, accelerator.reduce(values, "mean").tolist(), strict=True))
+            row = {**parts, **health.below_trivial(parts), **rates, **health.figures(out.pooled)}
+            if watching and done * (health.LOOKS - 1) // total > max(0, done - every) * (health.LOOKS - 1) // total:
+                row |= health.look(model.encoder, watch)
+            now = time.perf_counter()
+            judging += now - asked
+            row |= {
                 "images per second": (done - start) * settings.batch / (now - began),
                 "data share": waited / (now - began),
+                "health share": judging / (now - began),
+                "seconds": seconds + now - began,
             }
-            row = {**parts, **rates, **figures, **rate, "seconds": elapsed}
-            curves += [{"step": done, "progress": done / total, "name": k, "value": v} for k, v in row.items()]
+            log(done, row)
             bar.set_postfix(loss=f"{parts['loss']:.3f}", refresh=False)
-            if done == total:
-                for sentence in health.alarms(figures, parts, progress):
-                    bar.write(f"{label}: {sentence}")
-        if due and accelerator.is_main_process:
+            rung = {point["name"] for point in curves}
+            for sentence in health.alarms(curves, settings.warmup):
+                if health.ALARM + sentence not in rung:
+                    log(done, {health.ALARM + sentence: 1.0})
+                    if accelerator.is_main_process:
+                        bar.write(f"{label}: {sentence}")
+        now = time.perf_counter()
+        if accelerator.is_main_process and now - saved > runtime.checkpoint_seconds and all_finite(unread):
             state = {"seconds": seconds + now - began, "curves": curves}
             checkpoint.save(folder, done, model, optimiser, state)
             last, saved = folder / f"step-{done:08d}", now
@@ -157,18 +228,87 @@ def train(recipe: Recipe, runtime: Runtime, images: Images, label: str = "") -> 
     return Trained(model, curves, seconds, total * settings.batch, peak, name)
 
 
-def refuse_non_finite(unread: list[tuple[int, list[str], Tensor]], last: Path | None) -> None:
-    """Raises Diverged at the first loss that is not finite. Read together, not to stall the device at each step."""
-    finite = torch.isfinite(torch.stack([loss for _, _, loss in unread])).tolist()
-    for (step, ids, loss), good in zip(unread, finite, strict=True):
-        if not good:
+def all_finite(unread: list[tuple[int, list[str], dict[str, Tensor]]]) -> bool:
+    return not unread or bool(torch.isfinite(torch.stack([parts["loss"] for _, _, parts in unread])).all())
+
+
+def refuse_non_finite(
+    accelerator: Accelerator,
+    unread: list[tuple[int, list[str], dict[str, Tensor]]],
+    curves: list[dict[str, object]],
+    progress: float,
+    last: Path | None,
+) -> None:
+    """Raises Diverged, in all processes, at the first loss that is not finite. Read together, not to stall the device
+    at each step."""
+    losses = accelerator.reduce(torch.stack([parts["loss"] for _, _, parts in unread]).float(), "mean").tolist()
+    for (step, ids, parts), loss in zip(unread, losses, strict=True):
+        if not math.isfinite(loss):
+            terms = ", ".join(name for name, value in parts.items() if not math.isfinite(value))
+            name = f"{health.ALARM}the loss is not finite; lower the learning rate, and look at: {terms or 'the data'}"
+            row = {"step": step, "progress": progress, "name": name, "value": 1.0}
             raise Diverged(
-                f"loss {float(loss)} at step {step}; samples {', '.join(ids[:8])}{' …' if len(ids) > 8 else ''}; "
-                f"last good checkpoint: {last or 'none'}"
+                f"loss {loss} at step {step}; samples {', '.join(ids[:8])}{' …' if len(ids) > 8 else ''}; "
+                f"terms that are not finite: {terms or 'none here'}; last good checkpoint: {last or 'none'}",
+                [*curves, row],
             )
 
 
-def pretrain(recipe: Recipe, runtime: Runtime, images: Images, label: str = "", synthetic: bool = False) -> None:
+class Memory:
+    """Turns running out of memory into a sentence that says what would fit."""
+
+    def __init__(self, recipe: Recipe, device: torch.device, images: int, separable: bool):
+        """images: of one forward pass of this process."""
+        self.recipe, self.device, self.images, self.separable = recipe, device, images, separable
+        fixed, peak = plan.LIBRARIES_BYTES, plan.memory(recipe)
+        self.fixed = torch.cuda.memory_allocated() if device.type == "cuda" else fixed
+        self.each = (peak - fixed) / recipe.settings["batch"]  # bytes per image: the formula's, then measured
+        self.measured = False
+
+    @contextmanager
+    def explained(self, step: int) -> Iterator[None]:
+        """Raises MemoryError in place of what torch raises."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+                raise MemoryError(self.sentence(step)) from error
+            raise
+        if not self.measured:
+            peak = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else machine.peak_memory()
+            self.each, self.measured = max(peak - self.fixed, 1) / self.images, True
+
+    def sentence(self, step: int) -> str:
+        fits = max(0, min(int((capacity(self.device) - self.fixed) / self.each), self.images // 2))
+        basis = "measured in earlier steps" if self.measured else "estimated"
+        said = f"out of memory at step {step} with {self.images} images at once; about {fits} would fit ({basis}). "
+        if not fits:
+            return said + "Use a smaller TRACK or a device with more memory"
+        if self.separable:
+            return said + f"MICRO={fits} computes the same step {fits} images at a time"
+        batch = self.recipe.settings["batch"]
+        processes = next(n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= fits)
+        return said + (
+            f"The loss of {self.recipe.pretext} compares the images of a batch, so micro-batches would change it; "
+            f"use GPUS={processes}, PRECISION=bf16 or a smaller TRACK"
+        )
+
+
+def capacity(device: torch.device) -> int:
+    """Bytes that this process may hold: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def pretrain(
+    recipe: Recipe,
+    runtime: Runtime,
+    images: Images,
+    label: str = "",
+    synthetic: bool = False,
+    watch: health.Watch | None = None,
+) -> None:
     """Train a recipe and store its run: row, curves and encoder. A diverged run is stored too, and says so."""
     target = results.run_directory(runtime.results, recipe.modality, key(recipe))
     if target.exists():
@@ -176,10 +316,10 @@ def pretrain(recipe: Recipe, runtime: Runtime, images: Images, label: str = "", 
     staging = runtime.cache / "checkpoints" / f"{key(recipe)}.encoder.safetensors"
     staging.parent.mkdir(parents=True, exist_ok=True)
     try:
-        trained, status = train(recipe, runtime, images, label), "finished"
+        trained, status = train(recipe, runtime, images, label, watch), "finished"
     except Diverged as error:
         print(f"{label}: diverged: {error}")
-        trained, status = Trained(None, [], 0.0, 0, machine.peak_memory(), machine.cpu()), "diverged"
+        trained, status = Trained(None, error.curves, 0.0, 0, machine.peak_memory(), machine.cpu()), "diverged"
     if int(os.environ.get("RANK", "0")):
         return
     sha = encoders.save(trained.model.encoder, staging) if trained.model is not None else ""

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-ENGINE = 1  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
+ENGINE = 2  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-    """A plain ViT (timm's `VisionTransformer`): the trunk that every pretext trains and every probe reads."""
+    """A plain ViT (timm's `VisionTransformer`): the trunk that every pretext trains and every probe reads.
+
+    Raises ValueError for a size that cannot be built."""
 
     width: int  # token dimension D
     depth: int  # blocks
@@ -22,11 +24,48 @@ class EncoderSpec:
     patch: int  # patch side, pixels
     pixels: int  # image side, pixels
     cls: bool = True  # whether the cls token enters the blocks (I-JEPA leaves it out; its weights exist either way)
+    trunk: str = "common"  # positions: "common", fixed sine-cosine; "rope", rotary with LayerScale (DINOv3's own)
+    registers: int = 0  # tokens beside cls that no readout sees
+
+    def __post_init__(self) -> None:
+        if self.trunk not in ("common", "rope"):
+            raise ValueError(f'unknown trunk "{self.trunk}": common or rope')
+        if min(self.width, self.depth, self.heads, self.patch, self.pixels) < 1 or self.registers < 0:
+            raise ValueError(f"sizes are positive whole numbers, got {self}")
+        if self.pixels % self.patch:
+            raise ValueError(f"{self.pixels} pixels are not a multiple of the patch side {self.patch}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if self.width % 4:
+            raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, got {self.width}")
+        if self.trunk == "rope" and self.width // self.heads % 4:
+            raise ValueError(f"rotary positions need heads of a multiple of 4, got {self.width // self.heads}")
+
+    @staticmethod
+    def named(size: str, *, patch: int, pixels: int, **options: Any) -> EncoderSpec:
+        """One of the usual sizes. Raises ValueError for another."""
+        sizes = {
+            "nano": (64, 2, 2),
+            "micro": (128, 4, 2),
+            "tiny": (192, 12, 3),
+            "small": (384, 12, 6),
+            "base": (768, 12, 12),
+            "large": (1024, 24, 16),
+        }
+        if size not in sizes:
+            raise ValueError(f'unknown size "{size}": {", ".join(sizes)}')
+        width, depth, heads = sizes[size]
+        return EncoderSpec(width=width, depth=depth, heads=heads, patch=patch, pixels=pixels, **options)
 
     @property
     def grid(self) -> int:
         """Patches per side."""
         return self.pixels // self.patch
+
+    @property
+    def prefix(self) -> int:
+        """Tokens in front of the patches: cls and registers."""
+        return self.cls + self.registers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +123,8 @@ class Runtime:
     threads: int | None = None  # torch threads per process; None: torch's default
     checkpoint_seconds: float = 120.0  # between checkpoints
     skip_unreadable: bool = False
+    micro: int | None = None  # images of a process at once, of a larger batch; None: all
+    compiled: bool = False  # torch.compile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
     results/local/<modality>/runs/<run>/      runs.parquet curves.parquet encoder.safetensors
     results/local/<modality>/cells/<cell>/    cells.parquet predictions.parquet fits.parquet leakage.parquet
     results/local/<modality>/baselines/<id>/  baselines.parquet predictions.parquet fits.parquet
+    results/local/<modality>/trials/<trial>/  trials.parquet
     results/local/<modality>/passports/<task>-<data>/       leakage.parquet
     results/published/<modality>/<track>/<run>-<weights>/   the same tables, packed by `promote`
 
@@ -70,7 +71,20 @@ TABLES: dict[str, pa.Schema] = {
         created=S,  # UTC, ISO 8601
     ),
     "curves": _schema(run=S, step=I, progress=F, name=S, value=F),
-    "trials": _schema(pretext=S, settings=S, budget_flops=F, task=S, score=F),
+    "trials": _schema(
+        modality=S,
+        track=S,
+        pretext=S,  # "twin": the untrained encoder
+        pretext_version=I,
+        engine=I,
+        settings=S,  # JSON
+        seed=I,
+        budget_flops=F,
+        images_seen=I,
+        seconds=F,
+        task=S,
+        score=F,  # AUROC of the linear probe on development test patients
+    ),
     "fits": _schema(cell=S, repeat=I, fold=I, settings=S, metric=S, score=F, selected=B),
     "predictions": _schema(
         cell=S,

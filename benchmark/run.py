@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from benchmark import baselines, data, encoder, features, launch, passports, plan, pretrain, registry, results
+from benchmark import baselines, data, encoder, features, health, launch, passports, plan, pretrain, registry, results
 from benchmark.plan import Job, Study, TaskData, Wanted
 from benchmark.probing import Fitting, fit, observed
 from benchmark.recipe import Cell, Runtime, key, twin
 from tasks import leakage, splits, store
-from tasks.base import Sample
+from tasks.base import Folds, Sample
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,28 @@ def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, s
             if study.modality not in images:
                 images[study.modality] = data.open_images(study.pinned.members, recipe, runtime)
             synthetic = any(m.source.synthetic for m in study.pinned.members)
+            shown = watched(study)
             if runtime.processes > 1 and kind == "run":
-                launch.pretrain(recipe, runtime, label, synthetic, study.spec, wanted.policy)
+                names = tuple(found.task.name for found in shown)
+                launch.pretrain(recipe, runtime, label, synthetic, study.spec, wanted.policy, names)
             else:
                 one = replace(runtime, processes=1)
-                pretrain.pretrain(recipe, one, images[study.modality], label, synthetic)
+                look = health.watch([(f.task, f.samples) for f in shown], stored(shown[0], runtime, pixels), recipe)
+                pretrain.pretrain(recipe, one, images[study.modality], label, synthetic, look)
         directory = results.run_directory(runtime.results, recipe.modality, key(recipe))
         if not (directory / "encoder.safetensors").exists():
             diverged.append(label)
             continue
         evaluate(study, job, runtime, pixels)
     return Outcome(total, present, tuple(diverged))
+
+
+def watched(study: Study) -> list[TaskData]:
+    """What the online probe looks at: the first task with a fixed split, else the first, and those that share its
+    images."""
+    found = sorted(study.tasks.values(), key=lambda found: (isinstance(found.task.protocol, Folds), found.task.name))
+    images = [(one.task.images, [sample.id for sample in one.samples]) for one in found]
+    return [one for one, same in zip(found, images, strict=True) if same == images[0]]
 
 
 def stored(found: TaskData, runtime: Runtime, pixels: int) -> store.Store:

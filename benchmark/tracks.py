@@ -65,9 +65,10 @@ def recipe(
     track: str, pretext: str, *, modality: str, corpus: Corpus, policy: str, seed: int, precision: str = "fp32"
 ) -> Recipe:
     """The recipe of one run of "name" or "name:arm". Raises ValueError for an unknown track, pretext or arm."""
-    chosen, name = get(track), pretext.partition(":")[0]
+    chosen, (name, _, arm) = get(track), pretext.partition(":")
     declared = registry.declarations("pretexts", name)
-    encoder = EncoderSpec(**(asdict(chosen.encoder) | {"cls": declared.CLS}))
+    trunk = getattr(declared, "TRUNKS", {}).get(arm, {})
+    encoder = EncoderSpec(**(asdict(chosen.encoder) | {"cls": declared.CLS} | trunk))
     settings = registry.settings(pretext, encoder)
     matched = matched_images(chosen) * declared.flops(settings, encoder)
     return Recipe(
@@ -100,3 +101,23 @@ def steps(recipe: Recipe) -> int:
     if count == 0:
         raise ValueError(f"budget of {recipe.budget:.3g} FLOPs pays for no step of {recipe.pretext}; raise the budget")
     return count
+
+
+def table() -> list[str]:
+    """Markdown lines: every track, and the batch, optimiser steps and images of each default pretext on it."""
+    pretexts = registry.default_pretexts()
+    lines = [
+        f"| track | encoder | pixels | training FLOPs | seeds | {' | '.join(f'{name}: batch' for name in pretexts)} "
+        f"| {' | '.join(f'{name}: steps, images' for name in pretexts)} |",
+        "|---" * (5 + 2 * len(pretexts)) + "|",
+    ]
+    corpus = Corpus(name="any", members=(), digest="", images=0)
+    for name in names():
+        track, e = get(name), get(name).encoder
+        made = [recipe(name, p, modality="histo", corpus=corpus, policy="", seed=0) for p in pretexts]
+        batches = [f"{r.settings['batch']:,}" for r in made]
+        told = [f"{steps(r):,}, {steps(r) * r.settings['batch']:,}" for r in made]
+        budget = " / ".join(dict.fromkeys(f"{r.budget:.2g}" for r in made))
+        size = f"{e.width} × {e.depth}, {e.heads} heads, patch {e.patch}"
+        lines.append(f"| {' | '.join([f'`{name}`', size, str(e.pixels), budget, str(track.seeds), *batches, *told])} |")
+    return lines

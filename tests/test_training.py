@@ -1,6 +1,7 @@
 """The loop: resume equals uninterrupted, golden micro-runs, two processes equal one, divergence is refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import checkpoint, health, pretrain, registry, results, tracks
+from benchmark import checkpoint, pretrain, registry, results, tracks
 from benchmark.data import Images
 from benchmark.recipe import Recipe, Runtime, key
 from tests.test_pretexts import images, recipe  # noqa: F401
@@ -143,21 +144,46 @@ def test_a_wrong_world_size_is_refused(images, tmp_path):  # noqa: F811
         pretrain.train(short("mae"), runtime(tmp_path, processes=2), images)
 
 
-def test_health_alarms_fire_on_a_constant_encoder_and_stay_silent_on_a_healthy_one():
-    dead = health.figures(torch.ones(16, 8))
-    assert any("collapse" in sentence for sentence in health.alarms(dead, {"loss": 0.1}, 0.5))
-    well = health.figures(torch.randn(16, 8, generator=torch.Generator().manual_seed(0)))
-    assert health.alarms(well, {"loss": 0.5, "trivial loss": 1.0}, 0.5) == []
-    assert well["rankme"] > 5
-    stuck = health.alarms(well, {"loss": 1.0, "trivial loss": 1.0, "teacher entropy / ln K": 0.999}, 0.5)
-    assert len(stuck) == 2
-    assert health.alarms(dead, {"loss": 0.1}, 0.1) == []
+@pytest.mark.parametrize("name", [name for name in NAMES if registry.load("pretexts", name).Model.separable])
+def test_micro_batches_add_up_to_the_whole(name, images, tmp_path):  # noqa: F811
+    """Three images at a time of eight: the last piece is smaller."""
+    whole = pretrain.train(short(name), runtime(tmp_path / "whole"), images)
+    pieces = pretrain.train(short(name), runtime(tmp_path / "pieces", micro=3), images)
+    assert losses(pieces) == pytest.approx(losses(whole), rel=1e-5)
+    assert len(pieces.curves) == len(whole.curves)
 
 
-def test_rankme_counts_dimensions():
-    x = torch.zeros(64, 16)
-    x[torch.arange(64), torch.arange(64) % 4] = 1.0
-    assert health.figures(x)["rankme"] == pytest.approx(4.0, rel=1e-3)
+@pytest.mark.parametrize("name", [name for name in NAMES if not registry.load("pretexts", name).Model.separable])
+def test_micro_batches_are_refused_where_images_are_compared(name, images, tmp_path):  # noqa: F811
+    with pytest.raises(ValueError, match=f"{name} cannot be cut into micro-batches of 3: .* leave MICRO out"):
+        pretrain.train(short(name), runtime(tmp_path, micro=3), images)
+
+
+@pytest.mark.parametrize("name", ["mae", "dinov3"])
+def test_out_of_memory_says_what_would_fit(name, images, tmp_path, monkeypatch):  # noqa: F811
+    module = registry.load("pretexts", name)
+    forward = module.Model.forward
+
+    def greedy(self, views, progress):
+        if progress > 0.5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 EiB")
+        return forward(self, views, progress)
+
+    monkeypatch.setattr(module.Model, "forward", greedy)
+    remedy = r"MICRO=\d+ computes the same step" if name == "mae" else r"micro-batches would change it; use GPUS=\d"
+    with pytest.raises(MemoryError, match=rf"step 3 with 8 images at once; about \d+ would fit \(measured .* {remedy}"):
+        pretrain.train(short(name), runtime(tmp_path), images)
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_step_has_the_loss_of_a_plain_one_and_is_not_compiled_anew(images, tmp_path):  # noqa: F811
+    plain = losses(pretrain.train(short("dinov3"), runtime(tmp_path / "plain"), images))
+    torch._dynamo.utils.counters.clear()
+    compiled = pretrain.train(short("dinov3"), runtime(tmp_path / "compiled", compiled=True), images)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    pretrain.train(short("dinov3", 12), runtime(tmp_path / "longer", compiled=True), images)
+    assert losses(compiled) == pytest.approx(plain, rel=1e-4)
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2 * graphs
 
 
 def test_skipped_and_taken_images_keep_their_order():

@@ -21,7 +21,9 @@ class Step(NamedTuple):
 
 class Pretext(nn.Module, ABC):
     """One nn.Module that owns student, teacher, heads and loss. `forward` is the objective: data-parallel wrapping
-    synchronises only that."""
+    synchronises only that. A teacher that follows a student, if there is one, is called `teacher` and it `student`."""
+
+    separable = False  # the loss is a mean over images, so micro-batches add up to the gradient of the whole batch
 
     @property
     @abstractmethod
@@ -42,6 +44,10 @@ class Pretext(nn.Module, ABC):
     def lr_scale(self, name: str, progress: float) -> float:
         """Multiplier of the learning rate of the parameter of that name."""
         return 1.0
+
+    def resting(self, progress: float) -> tuple[str, ...]:
+        """Sub-modules that get no gradient or stay as they are at that share of training, on purpose."""
+        return ()
 
 
 def frozen_copy(student: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:

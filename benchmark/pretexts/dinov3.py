@@ -2,14 +2,22 @@
 
 DINO (arXiv 2104.14294) on cls tokens of two global and several local crops, iBOT (arXiv 2111.07832) on hidden patches
 of half the global crops, KoLeo (arXiv 1806.03198) on the cls tokens; targets by Sinkhorn-Knopp over the global batch.
-Where we differ: KoLeo and Sinkhorn-Knopp always span all processes, so that two processes equal one; the common
-trunk (fixed positions, no registers, no LayerScale) instead of RoPE; no layer-wise learning-rate decay; heads,
-prototypes and momentum are scaled to the encoder's size; prototypes start at length one, not 0.32; the modality's
-label-safe photometric policy instead of colour distortion, and no solarisation. Gram anchoring is a late arm, off by
-default (weight 0).
+Where we differ in every arm: KoLeo and Sinkhorn-Knopp always span all processes, so that two processes equal one; no
+drop-path; bilinear crops; no weight decay and no clipping of the mask token. Where the recommended settings also
+differ: the common trunk (fixed positions, no LayerScale) instead of RoPE; no layer-wise learning-rate decay; heads,
+prototypes and momentum are scaled to the encoder's size; Xavier heads, prototypes that start at length one instead of
+0.32; the modality's label-safe photometric policy instead of ImageNet's. Arms:
+
+official  the ViT-L ImageNet-1k recipe of the authors' repository at our batch, by its square-root rule, with the blur
+          probabilities that the released models were trained with. Encoders narrower than 192 keep the recommended
+          heads: the full ones would cost a hundred times the encoder.
+native    the recommended settings on the authors' trunk, rotary positions and LayerScale; official has it too.
+dino      DINO and KoLeo without iBOT: the purely joint-embedding term.
+gram      Gram anchoring over the last fifth, at full weight from its start, to a snapshot of the teacher's encoder of
+          that moment, which sees the same crops (no double resolution) and is never replaced.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark import flops as count
 from benchmark.mask_sizes import ibot_counts
@@ -19,12 +27,15 @@ VERSION = 1
 CLS = True
 NATIVE = "cls+patches"
 GLOBALS = 2
+INVERTED_BLUR = (0.0, 0.9, 0.5)  # the authors' code blurs with probability 1 - p; p is (1.0, 0.1, 0.5), as in DINO
+SOLARISE = (0.0, 0.2, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Optim):
     local_crops: int
     local_pixels: int  # side of a local crop
+    global_pixels: int | None = None  # side of a global crop; None: the encoder's
     global_scale: tuple[float, float] = (0.32, 1.0)
     local_scale: tuple[float, float] = (0.05, 0.32)
     prototypes: int
@@ -37,8 +48,13 @@ class Settings(Optim):
     dino_weight: float = 1.0
     ibot_weight: float = 1.0
     koleo_weight: float = 0.1
-    gram_weight: float = 0.0  # against the teacher's tokens of the same crops
+    gram_weight: float = 0.0  # against a snapshot of the teacher taken at gram_start
     gram_start: float = 0.8  # share of training after which the Gram term counts
+    layer_decay: float = 1.0  # of the learning rate, per block from the last towards the image
+    patch_embed_rate: float = 1.0  # further multiplier of the patch embedding's learning rate
+    head_spread: float | None = None  # deviation of the heads' first weights; None: Xavier, prototypes of length one
+    imagenet_blur: tuple[float, float, float] | None = None  # ImageNet's colour policy with these probabilities on
+    # global crop 1, global crop 2 and local crops; None: the modality's photometric policy
 
 
 def settings(encoder: EncoderSpec) -> Settings:
@@ -69,23 +85,57 @@ def settings(encoder: EncoderSpec) -> Settings:
     )
 
 
+def official(encoder: EncoderSpec) -> Settings:
+    """The authors' ViT-L recipe for ImageNet-1k (batch 2048), scaled to our batch."""
+    ours = settings(encoder)
+    return replace(
+        ours,
+        lr=4e-3 * (ours.batch / 1024) ** 0.5,
+        local_crops=8,
+        local_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 7)),
+        prototypes=ours.prototypes if encoder.width < 192 else 65536,
+        momentum=0.992,
+        layer_decay=0.9,
+        patch_embed_rate=0.2,
+        head_spread=0.02,
+        imagenet_blur=INVERTED_BLUR,
+    )
+
+
+ARMS = {
+    "official": official,
+    "dino": lambda encoder: replace(settings(encoder), ibot_weight=0.0),
+    "gram": lambda encoder: replace(settings(encoder), gram_weight=1.0),
+    "native": settings,
+}
+TRUNKS = {"official": {"trunk": "rope"}, "native": {"trunk": "rope"}}  # arm -> what its encoder has instead
+
+
+def global_grid(s: Settings, e: EncoderSpec) -> int:
+    """Patches per side of a global crop."""
+    return (s.global_pixels or e.pixels) // e.patch
+
+
 def hidden_per_image(s: Settings, e: EncoderSpec) -> float:
     """Mean number of hidden patches per image over its two global crops: the ladder of ratios at this batch."""
-    return sum(ibot_counts(GLOBALS * s.batch, e.grid**2)) / s.batch if s.ibot_weight else 0.0
+    return sum(ibot_counts(GLOBALS * s.batch, global_grid(s, e) ** 2)) / s.batch if s.ibot_weight else 0.0
 
 
 def flops(s: Settings, e: EncoderSpec) -> float:
-    """Training FLOPs per image: student three times, teacher once."""
-    hidden = hidden_per_image(s, e)
+    """Training FLOPs per image: student three times, teacher once; the Gram term's share of training is averaged."""
+    hidden, tokens = hidden_per_image(s, e), global_grid(s, e) ** 2
     head = (
         count.linear(1, e.width, s.head_width)
         + count.linear(1, s.head_width, s.head_width)
         + count.linear(1, s.head_width, s.bottleneck)
         + count.linear(1, s.bottleneck, s.prototypes)
     )
-    whole = GLOBALS * count.encode(e)
+    whole = GLOBALS * count.encode(e, patches=tokens)
     local = s.local_crops * count.encode(e, patches=(s.local_pixels // e.patch) ** 2)
-    return 3 * (whole + local + head * (GLOBALS + s.local_crops + hidden)) + whole + head * (GLOBALS + hidden)
+    student = whole + local + head * (GLOBALS + s.local_crops + hidden)
+    similarities = GLOBALS * count.linear(tokens, e.width, tokens)
+    gram = (1 - s.gram_start) * (3 * similarities + similarities + whole) if s.gram_weight else 0.0
+    return 3 * student + whole + head * (GLOBALS + hidden) + gram
 
 
 import numpy as np
@@ -114,8 +164,12 @@ class Head(nn.Module):
         )
         self.last_layer = nn.Linear(settings.bottleneck, settings.prototypes, bias=False)
         initialise(self.mlp, seed)
-        spread = settings.bottleneck**-0.5  # prototypes of length one, as DINO's weight-normed layer has
-        nn.init.normal_(self.last_layer.weight, std=spread, generator=torch.Generator().manual_seed(seed))
+        spread = settings.head_spread or settings.bottleneck**-0.5  # prototypes of length one, as DINO's weight norm
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(self.last_layer.weight, std=spread, generator=generator)
+        if settings.head_spread:
+            for layer in self.mlp[::2]:
+                nn.init.normal_(layer.weight, std=spread, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last_layer(F.normalize(self.mlp(x), dim=-1, eps=1e-6))
@@ -127,54 +181,73 @@ class Model(Pretext):
         self.settings, self.modality, self.spec = settings, modality, encoder.spec
         width = encoder.spec.width
         self.student = encoder
-        self.dino_head, self.ibot_head = Head(settings, width, seed), Head(settings, width, seed + 1)
-        self.mask_token = nn.Parameter(torch.zeros(width))
+        self.dino_head = Head(settings, width, seed)
+        self.ibot_head = Head(settings, width, seed + 1) if settings.ibot_weight else None
+        self.mask_token = nn.Parameter(torch.zeros(width)) if settings.ibot_weight else None
         self.teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
         self.teacher_dino_head = frozen_copy(self.dino_head, lambda: Head(settings, width, seed=0))
-        self.teacher_ibot_head = frozen_copy(self.ibot_head, lambda: Head(settings, width, seed=0))
+        if settings.ibot_weight:
+            self.teacher_ibot_head = frozen_copy(self.ibot_head, lambda: Head(settings, width, seed=0))
+        if settings.gram_weight:
+            self.gram_teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
 
     @property
     def encoder(self) -> Encoder:
         return self.teacher
 
     def lr_scale(self, name: str, progress: float) -> float:
-        return 0.0 if "last_layer" in name and progress < self.settings.freeze_last_layer else 1.0
+        """Prototypes frozen at first. The encoder's rate decays with the layers above: none for the final norm, all
+        and one more for the embeddings."""
+        s, depth, parts = self.settings, self.spec.depth, name.split(".")
+        if "last_layer" in parts and progress < s.freeze_last_layer:
+            return 0.0
+        if "blocks" in parts:
+            return s.layer_decay ** (depth - int(parts[parts.index("blocks") + 1]))
+        if "patch_embed" in parts:
+            return s.layer_decay ** (depth + 1) * s.patch_embed_rate
+        return s.layer_decay ** (depth + 1) if parts[-1] in ("cls_token", "reg_token", "mask_token") else 1.0
 
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor | int]:
+    def resting(self, progress: float) -> tuple[str, ...]:
+        return ("gram_teacher",) if self.settings.gram_weight and progress >= self.settings.gram_start else ()
+
+    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+        s, images = self.settings, augment.to_float(images)
+        views = {
+            "globals": torch.cat([self.crop(images, draws, f"global {i}", i) for i in range(GLOBALS)]),
+            "locals": torch.cat([self.crop(images, draws, f"local {i}", GLOBALS) for i in range(s.local_crops)]),
+        }
+        return views | {"hidden": self.hidden(draws)} if s.ibot_weight else views
+
+    def crop(self, images: Tensor, draws: Draws, purpose: str, kind: int) -> Tensor:
+        """One crop of every image (B, 3, S, S); kind: 0 and 1 for the global crops, 2 for a local one."""
         s = self.settings
-        images = augment.to_float(images)
-        whole = [
-            augment.view(
-                images, draws, f"global {i}", modality=self.modality, scale=s.global_scale, pixels=self.spec.pixels
-            )
-            for i in range(GLOBALS)
-        ]
-        local = [
-            augment.view(
-                images, draws, f"local {i}", modality=self.modality, scale=s.local_scale, pixels=s.local_pixels
-            )
-            for i in range(s.local_crops)
-        ]
-        return {"globals": torch.cat(whole), "locals": torch.cat(local), "hidden": self.hidden(draws)}
+        scale, pixels = s.local_scale, s.local_pixels
+        if kind < GLOBALS:
+            scale, pixels = s.global_scale, s.global_pixels or self.spec.pixels
+        if s.imagenet_blur is None:
+            return augment.view(images, draws, purpose, modality=self.modality, scale=scale, pixels=pixels)
+        flips = augment.orientations(draws, purpose, "ultrasound")  # left-right, and nothing else
+        boxed = augment.crop(images, augment.boxes(draws, purpose, scale), flips, pixels)
+        return augment.imagenet(boxed, draws, purpose, blur=s.imagenet_blur[kind], solarise=SOLARISE[kind])
 
     def hidden(self, draws: Draws) -> Tensor:
         """(2·B, N) bool: patches hidden from the student. Which crops are masked, and how much, is dealt over the
         global batch; where, is drawn per sample."""
-        tokens, crops = self.spec.grid**2, GLOBALS * draws.total
-        counts = ibot_counts(crops, tokens) if self.settings.ibot_weight else []
+        grid, crops = global_grid(self.settings, self.spec), GLOBALS * draws.total
+        counts = ibot_counts(crops, grid**2)
         dealt = np.zeros(crops, dtype=int)
         dealt[np.argsort(draws.batch_uniform("dinov3/ladder", crops), kind="stable")[: len(counts)]] = counts
         dealt = dealt.reshape(GLOBALS, draws.total)[:, draws.start : draws.start + len(draws)]
         rows = [
-            masks.blockwise(self.spec.grid, int(dealt[view, i]), rng)
+            masks.blockwise(grid, int(dealt[view, i]), rng)
             for view in range(GLOBALS)
             for i, rng in enumerate(draws.generators(f"dinov3/mask {view}"))
         ]
         return torch.from_numpy(np.stack(rows)).to(draws.device)
 
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
-        s, hidden = self.settings, views["hidden"]
-        crops = len(hidden)
+        s, hidden = self.settings, views.get("hidden")
+        crops = len(views["globals"])
         images = crops // GLOBALS
         temperature = schedules.linear(
             progress, start=s.teacher_temperature[0], end=s.teacher_temperature[1], until=0.3
@@ -185,17 +258,22 @@ class Model(Pretext):
             logits = self.teacher_dino_head(seen.cls)
             targets = losses.sinkhorn_knopp(logits, temperature).reshape(GLOBALS, images, -1)
 
-        whole = self.student(views["globals"], hidden=hidden, mask_token=self.mask_token)
-        local = self.student(views["locals"])
+        student_views = (
+            self.student.sequence(views["globals"], hidden=hidden, mask_token=self.mask_token),
+            self.student.sequence(views["locals"]),
+        )
+        whole, local = self.student.run(student_views)
         student = self.dino_head(torch.cat([whole.cls, local.cls])).reshape(-1, images, s.prototypes)
         dino = losses.dino(student, targets, GLOBALS, s.student_temperature)
         koleo = torch.stack([losses.koleo(cls) for cls in whole.cls.chunk(GLOBALS)]).sum()
         loss = s.dino_weight * dino + s.koleo_weight * koleo
         entropy = -(targets * targets.clamp(min=1e-12).log()).sum(-1).mean()
+        uniform = torch.full_like(dino, np.log(s.prototypes)).detach()  # cross-entropy of a student that knows nothing
         parts = {
             "dino": dino.detach(),
+            "trivial dino": uniform,
             "koleo": koleo.detach(),
-            "teacher entropy / ln K": entropy / np.log(s.prototypes),
+            "teacher entropy / ln K": entropy / uniform,
         }
 
         if s.ibot_weight:
@@ -205,16 +283,22 @@ class Model(Pretext):
             guesses = self.ibot_head(whole.patches[hidden])
             ibot = losses.ibot(guesses, answers, weights, crops, s.student_temperature)
             loss = loss + s.ibot_weight * ibot
-            parts["ibot"] = ibot.detach()
+            parts |= {"ibot": ibot.detach(), "trivial ibot": uniform * weights.sum() / crops}
         if s.gram_weight and progress >= s.gram_start:
-            gram = losses.gram(whole.patches, seen.patches)
+            with torch.no_grad():
+                anchor = self.gram_teacher(views["globals"]).patches
+            gram = losses.gram(whole.patches, anchor)
             loss = loss + s.gram_weight * gram
             parts["gram"] = gram.detach()
         parts["loss"] = loss.detach()
         return Step(loss, parts, seen.patches.float().mean(dim=1)[:images])
 
     def after_step(self, progress: float) -> None:
-        momentum = schedules.cosine(progress, start=self.settings.momentum, end=1.0)
+        s = self.settings
+        momentum = schedules.cosine(progress, start=s.momentum, end=1.0)
         follow(self.teacher, self.student, momentum)
         follow(self.teacher_dino_head, self.dino_head, momentum)
-        follow(self.teacher_ibot_head, self.ibot_head, momentum)
+        if s.ibot_weight:
+            follow(self.teacher_ibot_head, self.ibot_head, momentum)
+        if s.gram_weight and progress < s.gram_start:
+            follow(self.gram_teacher, self.teacher, 0.0)

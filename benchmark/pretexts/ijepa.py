@@ -5,12 +5,19 @@ target blocks are predicted, one block at a time, from the context tokens. No cl
 Where we differ: fixed masks (`masks.multiblock`: inclusive positions, independent scale and aspect, a context of
 constant size, so that the task does not depend on the batch per process); momentum and predictor are scaled to the
 encoder's size and the number of steps; the modality's photometric policy and flips are applied, as to all pretexts.
+The arm `official` keeps the authors' masks with their quirks, crops without flips or photometric change, predictor,
+initial deviations and schedules. What differs still: contexts are cut to the smallest of the global batch, not of
+each process, so that one process equals two; the batch is 256 (64 for the smallest encoder) instead of 2048, which
+would leave few steps and smaller contexts than theirs; min_keep is scaled on grids under 14 x 14; predictors of
+encoders narrower than 192 keep ViT-Ti's proportions (twice the width, half the depth); the encoder's initial weights
+and the corpus' normalisation are those of all pretexts; schedules are read in the middle of a step; no decay on the
+mask token.
 """
 
 from dataclasses import dataclass
 
 from benchmark import flops as count
-from benchmark.mask_sizes import check_context, mean_target_tokens
+from benchmark.mask_sizes import REDRAWS, check_context, check_min_keep, mean_published_context, mean_target_tokens
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 1
@@ -20,7 +27,9 @@ NATIVE = "patches"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Optim):
-    context_tokens: int  # constant size of the context
+    official: bool = False  # the authors' masks, initialisation and crops without flips or photometric change
+    context_tokens: float  # constant size of the context; with official masks, what is expected of the batch's smallest
+    min_keep: int = 0  # tokens that every block of official masks exceeds
     targets: int = 4  # target blocks per image
     target_scale: tuple[float, float] = (0.15, 0.2)  # share of the grid
     target_aspect: tuple[float, float] = (0.75, 1.5)
@@ -63,9 +72,34 @@ def settings(encoder: EncoderSpec) -> Settings:
     )
 
 
+def official(encoder: EncoderSpec) -> Settings:
+    """The authors' settings, but for the batch: "for smaller batches first keep the other values" (their advice)."""
+    batch, min_keep = 64 if encoder.width < 192 else 256, min(10, 10 * encoder.grid**2 // 14**2)
+    return Settings(
+        official=True,
+        batch=batch,
+        lr=1e-3,
+        start_lr=2e-4,
+        end_lr=1e-6,
+        warmup=40 / 300,
+        weight_decay=0.04,
+        end_weight_decay=0.4,
+        context_tokens=mean_published_context(encoder.grid, batch, min_keep),
+        min_keep=min_keep,
+        predictor_width=min(384, 2 * encoder.width),
+        predictor_depth=encoder.depth // 2,
+        predictor_heads=encoder.heads,
+        momentum=0.996,
+    )
+
+
+ARMS = {"official": official}
+
+
 def flops(s: Settings, e: EncoderSpec) -> float:
-    """Training FLOPs per image; the size of target blocks is drawn per batch, its mean is counted."""
-    hidden = mean_target_tokens(e.grid, tuple(s.target_scale), tuple(s.target_aspect))
+    """Training FLOPs per image. The size of target blocks is drawn per batch and its mean counted, as is that of
+    official contexts: what a run realises is this expectation, not a count of its tokens."""
+    hidden = mean_target_tokens(e.grid, tuple(s.target_scale), tuple(s.target_aspect), published=s.official)
     predict = (
         count.linear(s.context_tokens, e.width, s.predictor_width)
         + s.targets * count.blocks(s.context_tokens + hidden, s.predictor_width, s.predictor_depth)
@@ -86,69 +120,101 @@ from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initial
 ATTEMPTS = 16  # at a mask that leaves enough context, before the targets are laid on one another
 
 
-class Model(Pretext):
-    def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
+class Predictor(nn.Module):
+    """Predicts blocks of tokens apart from one another: I-JEPA's predictor."""
+
+    def __init__(self, grid: int, inputs: int, outputs: int, width: int, depth: int, heads: int, seed: int):
         super().__init__()
-        self.settings, self.modality, self.spec = settings, modality, encoder.spec
-        check_context(self.spec.grid, settings.context_tokens, settings.target_scale, settings.context_scale)
-        self.student = encoder
-        self.teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
-        width = settings.predictor_width
-        self.predictor_embed = nn.Linear(encoder.spec.width, width)
-        self.predictor = transformer(width, settings.predictor_depth, settings.predictor_heads)
-        self.predict = nn.Linear(width, encoder.spec.width)
+        self.embed = nn.Linear(inputs, width)
+        self.blocks = transformer(width, depth, heads)
+        self.head = nn.Linear(width, outputs)
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.register_buffer("predictor_positions", sincos(encoder.spec.grid, width), persistent=False)
-        for module in (self.predictor_embed, self.predictor, self.predict):
+        self.register_buffer("positions", sincos(grid, width), persistent=False)
+        for module in (self.embed, self.blocks, self.head):
             initialise(module, seed)
         nn.init.normal_(self.mask_token, std=0.02, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, context: Tensor, where: Tensor, targets: Tensor) -> Tensor:
+        """Context tokens (B, C, inputs) at `where` (B, C) -> predictions (B·T, M, outputs) of blocks (B, T, M), the
+        blocks of an image after one another; no block attends to another."""
+        blocks, size = targets.shape[1:]
+        seen = self.embed(context) + self.positions[where]
+        seen = seen.repeat_interleave(blocks, dim=0)
+        asked = self.mask_token.to(seen.dtype) + self.positions[targets.flatten(0, 1)].to(seen.dtype)
+        return self.head(self.blocks(torch.cat([seen, asked], dim=1))[:, -size:])
+
+
+class Model(Pretext):
+    separable = True
+
+    def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
+        super().__init__()
+        s, self.modality, self.spec = settings, modality, encoder.spec
+        self.settings, width, grid = s, encoder.spec.width, encoder.spec.grid
+        if s.official:
+            check_min_keep(grid, s.min_keep, s.target_scale, s.target_aspect, s.context_scale)
+        else:
+            check_context(grid, s.context_tokens, s.target_scale, s.context_scale)
+        self.student = encoder
+        self.teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
+        shape = s.predictor_width, s.predictor_depth, s.predictor_heads
+        self.predictor = Predictor(grid, width, width, *shape, seed=seed)
+        if s.official:
+            generator = torch.Generator().manual_seed(seed)
+            for layer in self.predictor.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=0.02, generator=generator)
 
     @property
     def encoder(self) -> Encoder:
         return self.teacher
 
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+    def mask(self, draws: Draws) -> masks.BlockMask:
+        """Official masks are drawn for the global batch on every rank, since they depend on its smallest context."""
         s, grid = self.settings, self.spec.grid
-        image = augment.view(
-            augment.to_float(images), draws, "ijepa", modality=self.modality, scale=s.crop, pixels=self.spec.pixels
+        blocks = {"target_scale": s.target_scale, "target_aspect": s.target_aspect, "context_scale": s.context_scale}
+        sizes = draws.batch_uniform("ijepa/sizes", 3)
+        if not s.official:
+            positions = draws.uniform("ijepa/positions", ATTEMPTS, s.targets + 1, 2)
+            order = draws.uniform("ijepa/order", grid**2)
+            return masks.multiblock(sizes, positions, order, grid=grid, context=s.context_tokens, **blocks)
+        attempts = s.targets + REDRAWS * (s.targets + 1)
+        corners = draws.batch_uniform("ijepa/corners", draws.total, attempts, 2)
+        every = masks.published_multiblock(
+            sizes[:2], corners, grid=grid, min_keep=s.min_keep, targets=s.targets, **blocks
         )
-        mask = masks.multiblock(
-            draws.batch_uniform("ijepa/sizes", 3),
-            draws.uniform("ijepa/positions", ATTEMPTS, s.targets + 1, 2),
-            draws.uniform("ijepa/order", grid**2),
-            grid=grid,
-            context=s.context_tokens,
-            target_scale=s.target_scale,
-            target_aspect=s.target_aspect,
-            context_scale=s.context_scale,
-        )
+        return masks.BlockMask(*(part[draws.start :][: len(draws)].to(draws.device) for part in every))
+
+    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+        s, pixels = self.settings, self.spec.pixels
+        images = augment.to_float(images)
+        if s.official:
+            upright = torch.eye(2, device=images.device).expand(len(images), 2, 2)
+            image = augment.crop(images, augment.boxes(draws, "ijepa", s.crop), upright, pixels)
+        else:
+            image = augment.view(images, draws, "ijepa", modality=self.modality, scale=s.crop, pixels=pixels)
+        mask = self.mask(draws)
         return {"images": image, "context": mask.context, "targets": mask.targets}
 
-    def predicted(self, context: Tensor, where: Tensor, targets: Tensor) -> Tensor:
-        """Context tokens (B, C, D) at `where` (B, C) -> predictions (B·T, M, D) of target blocks (B, T, M), one
-        block at a time: a block never attends to another."""
-        blocks, size = targets.shape[1:]
-        positions = self.predictor_positions
-        seen = self.predictor_embed(context) + positions[where]
-        seen = seen.repeat_interleave(blocks, dim=0)
-        asked = self.mask_token.to(seen.dtype) + positions[targets.flatten(0, 1)].to(seen.dtype)
-        return self.predict(self.predictor(torch.cat([seen, asked], dim=1))[:, -size:])
+    @torch.no_grad()
+    def targets(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's features of whole images, (B, N, D), and the same layer-normed: what is predicted."""
+        full = self.teacher(images).patches.float()
+        return full, F.layer_norm(full, full.shape[-1:])
 
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
-        targets = views["targets"]
-        with torch.no_grad():
-            full = self.teacher(views["images"]).patches
-            normed = F.layer_norm(full.float(), full.shape[-1:])
-            target = gather(normed, targets.flatten(1)).reshape(-1, targets.shape[2], full.shape[-1])
+        blocks = views["targets"]
+        full, normed = self.targets(views["images"])
+        target = gather(normed, blocks.flatten(1)).reshape(-1, blocks.shape[2], full.shape[-1])
         context = self.student(views["images"], keep=views["context"]).patches
-        predicted = self.predicted(context, views["context"], targets).float()
+        predicted = self.predictor(context, views["context"], blocks).float()
         loss = F.smooth_l1_loss(predicted, target)
         parts = {
             "loss": loss.detach(),
             "trivial loss": F.smooth_l1_loss(torch.zeros_like(target), target),
             "target deviation between images": normed.mean(dim=1).std(dim=0).mean(),
         }
-        return Step(loss, parts, full.float().mean(dim=1))
+        return Step(loss, parts, full.mean(dim=1))
 
     def after_step(self, progress: float) -> None:
         follow(self.teacher, self.student, schedules.linear(progress, start=self.settings.momentum, end=1.0))

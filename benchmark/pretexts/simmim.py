@@ -1,0 +1,99 @@
+"""SimMIM: regress the raw pixels of hidden patches with one linear layer (Xie et al., arXiv 2111.09886; section 3).
+
+All tokens go through the encoder. Where a random 60 % of coarse square units lie, the patch embeddings are replaced by
+a mask token; a linear layer predicts the normalised pixels of the hidden patches, and the loss is their mean absolute
+error. Against MAE: mask tokens in the encoder, no decoder, absolute errors of pixels that are not normalised per patch.
+Where we differ: the common trunk (fixed positions, no LayerScale) instead of relative position biases, no drop-path;
+the photometric policy of the modality is added to the crop and flip; gradients are clipped per sub-module; mask units,
+32 pixels of 224 there, keep their share of the side, a seventh, as nearly as they can tile the grid.
+"""
+
+import math
+from dataclasses import dataclass
+
+from benchmark import flops as count
+from benchmark.recipe import EncoderSpec, Optim
+
+VERSION = 1
+CLS = True  # the cls token enters the blocks
+NATIVE = "patches"  # the loss sees patch tokens alone; the authors only fine-tune
+ON_REQUEST = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Optim):
+    mask_ratio: float = 0.6
+    unit: int  # patches per side of a mask unit
+    crop: tuple[float, float] = (0.67, 1.0)  # area share of the random resized crop
+
+
+def settings(encoder: EncoderSpec) -> Settings:
+    """The authors' 100-epoch recipe (4.1), 2e-4 · batch / 512; the smallest encoders get our MAE's rate, untuned."""
+    divisors = [unit for unit in range(1, encoder.grid + 1) if encoder.grid % unit == 0]
+    unit = min(divisors, key=lambda unit: abs(unit - encoder.grid / 7))
+    if encoder.width < 192:
+        return Settings(batch=64, lr=1e-3, clip=5.0, unit=unit)
+    return Settings(batch=256, lr=1e-4, end_lr=5e-6, clip=5.0, unit=unit)
+
+
+def hidden_tokens(s: Settings, e: EncoderSpec) -> int:
+    """Hidden patches of every image. Raises ValueError unless mask units tile the grid."""
+    if e.grid % s.unit:
+        raise ValueError(f"mask units of {s.unit} x {s.unit} patches do not tile a grid of {e.grid} x {e.grid}")
+    return math.ceil((e.grid // s.unit) ** 2 * s.mask_ratio) * s.unit**2
+
+
+def flops(s: Settings, e: EncoderSpec) -> float:
+    """Training FLOPs per image."""
+    return 3 * (count.encode(e) + count.linear(hidden_tokens(s, e), e.width, 3 * e.patch**2))
+
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark import augment, losses
+from benchmark.draws import Draws
+from benchmark.encoder import Encoder
+from benchmark.pretexts._base import Pretext, Step, initialise
+
+
+def hidden_units(noise: Tensor, hidden: int, unit: int) -> Tensor:
+    """Noise (B, U, U) over mask units -> (B, N) bool with `hidden` true: the units of lowest noise, unit² patches each
+    (section 3.2)."""
+    batch, side, _ = noise.shape
+    chosen = noise.flatten(1).argsort(dim=1, stable=True)[:, : hidden // unit**2]
+    mask = torch.zeros(batch, side**2, dtype=torch.bool, device=noise.device).scatter_(1, chosen, True)
+    return mask.reshape(noise.shape).repeat_interleave(unit, dim=1).repeat_interleave(unit, dim=2).flatten(1)
+
+
+class Model(Pretext):
+    def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
+        super().__init__()
+        self.settings, self.modality, self.spec = settings, modality, encoder.spec
+        self.student = encoder
+        self.predict = nn.Linear(encoder.spec.width, 3 * encoder.spec.patch**2)
+        self.mask_token = nn.Parameter(torch.zeros(encoder.spec.width))
+        initialise(self.predict, seed)
+        nn.init.normal_(self.mask_token, std=0.02, generator=torch.Generator().manual_seed(seed))
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.student
+
+    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
+        s, spec = self.settings, self.spec
+        image = augment.view(
+            augment.to_float(images), draws, "simmim", modality=self.modality, scale=s.crop, pixels=spec.pixels
+        )
+        side = spec.grid // s.unit
+        noise = draws.uniform("simmim/mask", side, side)
+        return {"images": image, "hidden": hidden_units(noise, hidden_tokens(s, spec), s.unit)}
+
+    def forward(self, views: dict[str, Tensor], progress: float) -> Step:
+        hidden = views["hidden"]
+        tokens = self.student(views["images"], hidden=hidden, mask_token=self.mask_token).patches
+        target = losses.patchify(self.student.normalise(views["images"]), self.spec.patch)[hidden]
+        loss = F.l1_loss(self.predict(tokens[hidden]).float(), target)
+        parts = {"loss": loss.detach(), "trivial loss": target.abs().mean()}
+        return Step(loss, parts, tokens.mean(dim=1).detach())

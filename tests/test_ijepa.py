@@ -1,0 +1,440 @@
+"""I-JEPA, both arms, against timm, lightly, values measured on the authors' code, and closed forms."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark import augment, draws, mask_sizes, masks, pretrain, registry, schedules, tracks
+from benchmark.encoder import Encoder, gather, sincos
+from benchmark.pretexts import ijepa
+from benchmark.pretexts._base import Pretext, follow
+from benchmark.recipe import EncoderSpec
+from tests import test_training as training
+from tests.test_numerics import det
+from tests.test_pretexts import images, recipe  # noqa: F401
+
+ARMS = ["ijepa", "ijepa:official"]
+SPEC = EncoderSpec(width=48, depth=2, heads=2, patch=4, pixels=56, cls=False)
+TINY, SMALL, BASE = (replace(spec, cls=False) for spec in (tracks.TINY, tracks.SMALL, tracks.BASE))
+BOUNDS = ((0.15, 0.2), (0.75, 1.5))
+DEVIATION = {1: 13.8, 8: 8.3, 16: 7.7, 32: 7.6, 64: 7.2, 128: 7.3}  # of the smallest context over batches, at 14 x 14
+PUBLISHED = {"target_scale": (0.15, 0.2), "target_aspect": (0.75, 1.5), "context_scale": (0.85, 1.0)}
+
+
+def build(name: str, spec: EncoderSpec = SPEC) -> ijepa.Model:
+    return ijepa.Model(registry.settings(name, spec), Encoder(spec, seed=0), "histo", seed=1)
+
+
+def drawn(start: int = 0, size: int = 8, total: int = 8) -> draws.Draws:
+    keys = draws.text_keys([f"s{i}" for i in range(start, start + size)])
+    return draws.Draws(keys, draws.text_keys(["step"]), start, total)
+
+
+def noise(size: int = 8) -> torch.Tensor:
+    return torch.randint(0, 256, (size, 56, 56, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def rest(where: torch.Tensor) -> torch.Tensor:
+    """The patches (B, 196 - K) that are not at `where` (B, K)."""
+    outside = torch.ones(len(where), 196).scatter_(1, where, 0).argsort(dim=1, descending=True, stable=True)
+    return outside[:, : 196 - where.shape[1]]
+
+
+def inverted(pixels: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, 56, 56) with the patches at `where` (B, K) inverted."""
+    chosen = torch.zeros(len(pixels), 14 * 14).scatter_(1, where, 1).reshape(-1, 1, 14, 14)
+    return torch.where(chosen.repeat_interleave(4, 2).repeat_interleave(4, 3).bool(), 1 - pixels, pixels)
+
+
+def corners(rng: np.random.Generator, batch: int, targets: int = 4) -> np.ndarray:
+    return rng.random((batch, targets + mask_sizes.REDRAWS * (targets + 1), 2))
+
+
+# Masks
+
+
+@pytest.mark.parametrize(("seed", "sides"), enumerate([(6, 6), (7, 5), (7, 5), (5, 6), (6, 5), (7, 5)]))
+def test_official_target_sizes_of_the_first_batches(seed, sides):
+    draw = torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
+    assert mask_sizes.published_sides(14, draw, (0.15, 0.2), (0.75, 1.5)) == sides
+
+
+def test_official_target_sizes_are_as_frequent_as_measured():
+    found = [mask_sizes.published_sides(14, (i + 0.5) / 10000, (0.15, 0.2), (0.75, 1.5)) for i in range(10000)]
+    measured = {(5, 6): 0.265, (6, 5): 0.126, (6, 6): 0.218, (7, 5): 0.364, (8, 5): 0.026}
+    assert set(found) == set(measured)
+    for sides, share in measured.items():
+        assert found.count(sides) / 10000 == pytest.approx(share, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("grid", "min_keep", "scale", "overlap"),
+    [(14, 10, (0.15, 0.2), False), (8, 4, (0.15, 0.2), False), (8, 8, (0.2, 0.35), True), (28, 10, (0.15, 0.2), False)],
+)
+def test_official_masks_equal_lightlys_from_the_same_draws(grid, min_keep, scale, overlap, monkeypatch):
+    """Exactly; large targets on a small grid make contexts be drawn again and overlap targets."""
+    collate = pytest.importorskip("lightly.data.ijepa_collate")
+    rng, batch, overlapped = np.random.default_rng(grid), 40, False
+
+    class Replayed(collate.IJEPAMaskCollator):
+        def _sample_block_mask(self, size, acceptable_regions=None):
+            image, block = divmod(self.calls, 4)
+            if acceptable_regions is None:
+                self.calls, queue = self.calls + 1, given[image, block]
+            else:
+                queue = given[image - 1, 4:]
+            self.queue = iter(queue.ravel().tolist())
+            return super()._sample_block_mask(size, acceptable_regions)
+
+    bounds = PUBLISHED | {"target_scale": scale}
+    reference = Replayed(grid, 1, bounds["context_scale"], scale, bounds["target_aspect"], 1, 4, min_keep)
+    monkeypatch.setattr(torch, "randint", lambda low, high, size: torch.tensor([int(next(reference.queue) * high)]))
+    for seed in range(6):
+        given, reference.calls = corners(rng, batch), 0
+        _, contexts, targets = reference([torch.zeros(1)] * batch)
+        generator = torch.Generator().manual_seed(seed)
+        sizes = np.array([torch.rand(1, generator=generator).item() for _ in range(2)])
+        mask = masks.published_multiblock(sizes, given, grid=grid, min_keep=min_keep, **bounds)
+        assert torch.equal(mask.context, contexts[0])
+        assert torch.equal(mask.targets, torch.stack(targets, dim=1))
+        both = [set(c.tolist()) & set(t.flatten().tolist()) for c, t in zip(*mask, strict=True)]
+        overlapped |= any(both)
+    assert overlapped == overlap
+
+
+def test_official_masks_are_disjoint_sorted_cut_at_the_end_and_never_reach_the_last_row_and_column():
+    rng, rows, columns = np.random.default_rng(0), np.zeros(14), np.zeros(14)
+    for _ in range(20):
+        sizes, given = rng.random(2), corners(rng, 128)
+        whole, blocks = mask_sizes.published_blocks(sizes, given, grid=14, min_keep=10)
+        context, targets = masks.published_multiblock(sizes, given, grid=14, min_keep=10)
+        assert not (whole & blocks.any(axis=1)).any()
+        assert (whole.sum(axis=1) > 10).all()
+        assert context.shape[1] == whole.sum(axis=1).min()
+        assert 30 <= targets.shape[2] <= 40
+        assert (context.diff(dim=1) > 0).all()
+        assert (targets.diff(dim=2) > 0).all()
+        for image in (0, 77):
+            assert context[image].tolist() == np.flatnonzero(whole[image])[: context.shape[1]].tolist()
+        seen = whole.reshape(-1, 14, 14).mean(axis=0)
+        rows, columns = rows + seen.mean(axis=1) / 20, columns + seen.mean(axis=0) / 20
+        assert not blocks.reshape(-1, 14, 14)[:, -1].any()
+        assert not blocks.reshape(-1, 14, 14)[:, :, -1].any()
+    measured = [0.746, 0.601, 0.482, 0.387, 0.311, 0.270, 0.250, 0.267, 0.313, 0.389, 0.484, 0.604, 0.752, 0.0]
+    assert rows == pytest.approx(measured, abs=0.04)
+    assert columns[-1] == rows[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("grid", "batch", "min_keep", "context", "target"),
+    [
+        (14, 1, 10, 82.0, 33.4),
+        (14, 8, 10, 64.0, 33.4),
+        (14, 32, 10, 56.5, 33.4),
+        (14, 64, 10, 54.5, 33.4),
+        (14, 128, 10, 51.2, 33.4),
+        (16, 32, 10, 77.6, 44.2),
+        (28, 16, 10, 271.8, 136.8),
+        (8, 1, 4, 21.7, 10.5),
+        (12, 16, 10, 41.4, 24.4),
+        (6, 16, 2, 6.4, 5.4),
+    ],
+)
+def test_official_sizes_are_those_measured_on_the_authors_collator(grid, batch, min_keep, context, target):
+    """Measured means scatter too: the deviation over batches is about half the square root of the grid's tokens."""
+    found = mask_sizes.mean_published_context(grid, batch, min_keep)
+    assert found == pytest.approx(context, abs=3 * (2 / 100) ** 0.5 * DEVIATION[batch] * grid / 14)
+    assert mask_sizes.mean_target_tokens(grid, *BOUNDS, published=True) == pytest.approx(target, rel=0.01)
+
+
+def test_an_infeasible_min_keep_is_refused_with_its_remedy_and_the_arm_scales_it():
+    stuck = replace(registry.settings("ijepa:official", SPEC), min_keep=10)
+    coarse = replace(SPEC, patch=7)
+    remedy = r"min_keep of 10 on a 8 x 8 grid: target blocks can have 9 tokens .* set min_keep below 9"
+    with pytest.raises(ValueError, match=remedy):
+        ijepa.Model(stuck, Encoder(coarse, seed=0), "histo", seed=1)
+    with pytest.raises(ValueError, match=remedy):
+        mask_sizes.mean_published_context(8, 16, 10)
+    for grid, min_keep in ((4, 0), (8, 3), (14, 10), (28, 10)):
+        spec = replace(SPEC, patch=8, pixels=8 * grid)
+        assert registry.settings("ijepa:official", spec).min_keep == min_keep
+        mask_sizes.check_min_keep(grid, min_keep, **PUBLISHED)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_masks_of_two_processes_are_those_of_one(name):
+    model = build(name)
+    whole, halves = model.mask(drawn()), [model.mask(drawn(start, 4)) for start in (0, 4)]
+    for part, *pieces in zip(whole, *halves, strict=True):
+        assert torch.equal(part, torch.cat(pieces))
+
+
+def assert_halves_equal_the_whole(model: Pretext, pixels: torch.Tensor, progress: float) -> None:
+    """The mean of two processes' gradients, each with half of the batch, is the gradient of one with all of it."""
+    found = []
+    for size in (8, 4):
+        model.zero_grad()
+        for start in range(0, 8, size):
+            seen = model.views(pixels[start : start + size], drawn(start, size))
+            (model(seen, progress).loss * size / 8).backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad})
+    for name, whole in found[0].items():
+        assert torch.allclose(found[1][name], whole, rtol=1e-4, atol=1e-5), name
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_two_halves_of_a_batch_equal_the_whole(name):
+    assert_halves_equal_the_whole(build(name), noise(), 0.5)
+
+
+def test_official_views_are_crops_without_flips_or_photometric_change():
+    model, pixels = build("ijepa:official"), noise()
+    box = augment.boxes(drawn(), "ijepa", (0.3, 1.0))
+    expected = augment.crop(augment.to_float(pixels), box, torch.eye(2).expand(8, 2, 2), 56)
+    assert torch.equal(model.views(pixels, drawn())["images"], expected)
+    top_left = torch.zeros(8, 56, 56, 3, dtype=torch.uint8)
+    top_left[:, :28, :28] = 255
+    seen = model.views(top_left, drawn())["images"].mean(dim=1)
+    assert (seen[:, :, :28].sum((1, 2)) >= seen[:, :, 28:].sum((1, 2))).all()
+    assert (seen[:, :28].sum((1, 2)) >= seen[:, 28:].sum((1, 2))).all()
+
+
+# Who sees what
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_context_features_see_the_context_only_and_the_loss_sees_the_targets(name):
+    model = build(name)
+    seen = model.views(noise(), drawn())
+    before = model.student(seen["images"], keep=seen["context"]).patches
+    after = model.student(inverted(seen["images"], rest(seen["context"])), keep=seen["context"]).patches
+    assert torch.equal(before, after)
+    assert not torch.equal(before, model.student(1 - seen["images"], keep=seen["context"]).patches)
+    changed = seen | {"images": inverted(seen["images"], seen["targets"][:, 0])}
+    assert model(changed, 0.5).loss != model(seen, 0.5).loss
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_blocks_are_predicted_apart_and_images_too(name):
+    model = build(name)
+    seen = model.views(noise(), drawn())
+    context = model.student(seen["images"], keep=seen["context"]).patches
+    before = model.predictor(context, seen["context"], seen["targets"])
+    other = seen["targets"].clone()
+    other[:, 1] = other[:, 1].flip(1)
+    after = model.predictor(context, seen["context"], other)
+    rows = torch.arange(len(before)) % 4 != 1
+    assert torch.equal(before[rows], after[rows])
+    assert not torch.equal(before[~rows], after[~rows])
+    swapped = [part[[1, 0, *range(2, 8)]] for part in (context, seen["context"], seen["targets"])]
+    expected = before.unflatten(0, (8, 4))[[1, 0, *range(2, 8)]].flatten(0, 1)
+    assert torch.allclose(model.predictor(*swapped), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_the_target_encoder_sees_the_whole_image_and_is_not_trained(name):
+    model = build(name)
+    seen = model.views(noise(), drawn())
+    model(seen, 0.5).loss.backward()
+    assert all(not p.requires_grad and p.grad is None for p in model.teacher.parameters())
+    assert not any(group["name"].startswith("teacher") for group in pretrain.parameter_groups(model))
+    block = seen["targets"][:, 0]
+    before, after = (
+        gather(model.targets(pixels)[1], block) for pixels in (seen["images"], inverted(seen["images"], rest(block)))
+    )
+    assert (before - after).abs().amax(dim=(1, 2)).min() > 1e-2
+    normed = model.targets(seen["images"])[1]
+    assert normed.mean(dim=-1).abs().max() < 1e-5
+    assert normed.var(dim=-1, unbiased=False).sub(1).abs().max() < 1e-3
+
+
+# Loss, moving average, schedules
+
+
+def test_toy_loss_and_the_level_of_zero_predictions():
+    features = F.layer_norm(det((2, 9, 8), 0.37, 0.1), (8,))
+    blocks = torch.tensor([[[0, 1, 3, 4], [4, 5, 7, 8]], [[1, 2, 4, 5], [3, 4, 6, 7]]])
+    rows = gather(features, blocks.flatten(1)).reshape(2, 2, 4, 8).transpose(0, 1).reshape(4, 4, 8)
+    assert F.mse_loss(det((4, 4, 8), 0.23, 0.4), rows).item() == pytest.approx(1.6839026860, abs=1e-9)
+    assert F.smooth_l1_loss(det((4, 4, 8), 0.23, 0.4), rows).item() == pytest.approx(0.6637137073, abs=1e-9)
+    gaussian = F.layer_norm(torch.randn(500, 384, generator=torch.Generator().manual_seed(0)), (384,))
+    assert F.smooth_l1_loss(torch.zeros_like(gaussian), gaussian).item() == pytest.approx(0.4248, abs=2e-3)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(lambda i: 0.0, 0.0392876265), (lambda i: i / 10, 0.0217899576)])
+def test_moving_average_closed_forms(step, expected):
+    teacher, student = torch.nn.Linear(1, 1).double(), torch.nn.Linear(1, 1).double()
+    for module, value in ((teacher, 0.0), (student, 1.0)):
+        for parameter in module.parameters():
+            torch.nn.init.constant_(parameter, value)
+    for i in range(10):
+        follow(teacher, student, schedules.linear(step(i), start=0.996, end=1.0))
+    assert teacher.weight.item() == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_teacher_moves_once_per_step_and_stays_where_nothing_is_learnt(images, tmp_path, monkeypatch):  # noqa: F811
+    made = training.short("ijepa:official", steps=4)
+    still = replace(made, settings=made.settings | {"lr": 0.0, "start_lr": 0.0, "end_lr": 0.0})
+    moved, follows = [], ijepa.follow
+    monkeypatch.setattr(ijepa, "follow", lambda *given: (moved.append(given[2]), follows(*given)))
+    trained = pretrain.train(still, training.runtime(tmp_path), images)
+    assert moved == pytest.approx([0.996 + 0.004 * (i + 0.5) / 4 for i in range(4)])
+    start = pretrain.build(still, images).teacher.state_dict()
+    assert all(torch.equal(value, start[key]) for key, value in trained.model.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("step", "lr", "decay"),
+    [
+        (1, 2.002e-4, 0.040000001),
+        (2000, 6e-4, 0.043933432),
+        (3999, 9.998e-4, 0.055554152),
+        (4000, 1e-3, 0.055561818),
+        (4001, 9.999999964e-4, None),
+        (17000, 5.005e-4, 0.257424104),
+        (29999, 1.000003646e-6, None),
+        (30000, 1e-6, 0.4),
+    ],
+)
+def test_official_schedules(step, lr, decay):
+    s, optimiser = registry.settings("ijepa:official", SMALL), torch.optim.AdamW([torch.zeros(1)])
+    optimiser.param_groups[0] |= {"name": "x", "decays": True}
+    model = torch.nn.Module()
+    model.lr_scale = lambda name, progress: 1.0
+    found = pretrain.set_schedules(optimiser, model, s, step / 30000)
+    assert found["lr"] == pytest.approx(lr, rel=2e-9)
+    if decay is not None:
+        assert found["weight decay"] == pytest.approx(decay, abs=1e-9)
+
+
+@pytest.mark.parametrize(("step", "momentum"), [(0, 0.996), (1, 0.9960001333), (15000, 0.998), (30000, 1.0)])
+def test_official_momentum(step, momentum):
+    start = registry.settings("ijepa:official", SMALL).momentum
+    assert schedules.linear(step / 30000, start=start, end=1.0) == pytest.approx(momentum, abs=1e-10)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_decay_spares_biases_and_vectors_and_groups_are_a_partition(name):
+    model = build(name)
+    groups = pretrain.parameter_groups(model)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert sorted(trained) == sorted(group["name"] for group in groups)
+    assert not any("position" in n or "cls_token" in n for n in trained)
+    for group in groups:
+        vector = group["params"][0].ndim == 1
+        assert group["decays"] != vector
+        assert not (group["name"].endswith("bias") and group["decays"])
+
+
+# Parity
+
+
+def reference_encoder(ours: Encoder, **options: object) -> torch.nn.Module:
+    theirs = timm.create_model("vit_small_patch16_224", class_token=False, global_pool="", num_classes=0, **options)
+    weights = {name: value for name, value in ours.vit.state_dict().items() if name != "cls_token"}
+    theirs.load_state_dict(weights | {"pos_embed": sincos(ours.spec.grid, ours.spec.width)[None]})
+    return theirs
+
+
+def reference_predictor(ours: ijepa.Predictor, spec: EncoderSpec, heads: int) -> torch.nn.Module:
+    """lightly's predictor with our weights and its own positions."""
+    lightly = pytest.importorskip("lightly.models.modules.ijepa_timm")
+    depth, width = len(ours.blocks) - 1, ours.mask_token.shape[0]
+    theirs = lightly.IJEPAPredictorTIMM(spec.grid**2, depth, spec.width, width, heads)
+    renamed = {"embed": "predictor_embed", "head": "predictor_proj", f"blocks.{depth}": "decoder.norm"}
+    weights = {"decoder.mask_token": ours.mask_token[None, None], "decoder.pos_embed": theirs.decoder.pos_embed}
+    for name, value in ours.state_dict().items():
+        if name != "mask_token":
+            stem, _, leaf = name.rpartition(".")
+            weights[f"{renamed.get(stem, f'decoder.{stem}')}.{leaf}"] = value
+    theirs.load_state_dict(weights)
+    return theirs
+
+
+def test_encoder_and_predictor_at_full_size_equal_timm_and_lightly():
+    model = build("ijepa:official", SMALL)
+    assert sum(p.numel() for p in model.predictor.parameters()) == 10_943_616
+    assert sum(p.numel() for p in model.student.parameters() if p.requires_grad) + 196 * 384 == 21_664_896
+    assert all(b.mlp.fc2.weight.std().item() == pytest.approx(0.02, rel=0.01) for b in model.predictor.blocks[:-1])
+    pixels = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    mask = model.mask(drawn(0, 2, 2))
+    with torch.no_grad():
+        ours, theirs = model.student(pixels).patches, reference_encoder(model.student)(model.student.normalise(pixels))
+        assert (ours - theirs).abs().max() < 1e-5
+        context = model.student(pixels, keep=mask.context).patches
+        predicted = model.predictor(context, mask.context, mask.targets)
+        reference = reference_predictor(model.predictor, SMALL, heads=6)
+        expected = reference(context.clone(), mask.context, list(mask.targets.unbind(1)))
+        assert (predicted.unflatten(0, (2, 4)).transpose(0, 1).flatten(0, 1) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_loss_and_gradients_equal_a_step_of_timm_and_lightly(name):
+    model = build(name)
+    seen = model.views(noise(), drawn())
+    model(seen, 0.5).loss.backward()
+    encoder = reference_encoder(model.student, img_size=56, patch_size=4, embed_dim=48, depth=2, num_heads=2)
+    s = model.settings
+    predictor = reference_predictor(model.predictor, SPEC, s.predictor_heads)
+    pixels, blocks = model.student.normalise(seen["images"]), list(seen["targets"].unbind(1))
+    with torch.no_grad():
+        full = F.layer_norm(encoder(pixels), (48,))
+        target = torch.cat([gather(full, block) for block in blocks])
+    tokens = encoder.patch_embed(pixels) + encoder.pos_embed
+    context = encoder.norm(encoder.blocks(gather(tokens, seen["context"])))
+    loss = F.smooth_l1_loss(predictor(context, seen["context"], blocks), target)
+    loss.backward()
+    assert model(seen, 0.5).loss.item() == pytest.approx(loss.item(), abs=1e-6)
+    pairs = [
+        (model.student.vit.patch_embed.proj, encoder.patch_embed.proj),
+        (model.student.vit.blocks[0].mlp.fc1, encoder.blocks[0].mlp.fc1),
+        (model.predictor.embed, predictor.predictor_embed),
+        (model.predictor.head, predictor.predictor_proj),
+    ]
+    for ours, theirs in pairs:
+        assert torch.allclose(ours.weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-6)
+
+
+# FLOPs
+
+
+@pytest.mark.parametrize(
+    ("spec", "context", "giga"),
+    [(TINY, 82, 36.4), (SMALL, 82, 51.4), (BASE, 82, 109.4), (TINY, 51, 26.7), (SMALL, 51, 38.6), (BASE, 51, 84.5)],
+)
+def test_official_flops_equal_the_published_shapes(spec, context, giga):
+    s = replace(registry.settings("ijepa:official", spec), context_tokens=context)
+    assert ijepa.flops(s, spec) / 1e9 == pytest.approx(giga, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_forward_flops_equal_the_counter(name, monkeypatch):
+    model = build(name)
+    seen = model.views(noise(), drawn())
+    with (
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        model(seen, 0.5)
+    monkeypatch.setattr(ijepa, "mean_target_tokens", lambda *given, **named: seen["targets"].shape[2])
+    total = ijepa.flops(replace(model.settings, context_tokens=seen["context"].shape[1]), SPEC)
+    teacher = ijepa.count.encode(SPEC)
+    assert counter.get_total_flops() == 8 * (teacher + (total - teacher) / 3)
+
+
+def test_official_masks_cost_on_average_what_flops_count(monkeypatch):
+    s = registry.settings("ijepa:official", SMALL)
+    expected, rng, costs = ijepa.flops(s, SMALL), np.random.default_rng(7), []
+    for _ in range(60):
+        sizes = rng.random(2)
+        mask = masks.published_multiblock(sizes, corners(rng, s.batch), grid=14, min_keep=10, **PUBLISHED)
+        monkeypatch.setattr(ijepa, "mean_target_tokens", lambda *given, m=mask, **named: m.targets.shape[2])
+        costs.append(ijepa.flops(replace(s, context_tokens=mask.context.shape[1]), SMALL))
+    error = np.std(costs) * (1 / 60 + 1 / 100) ** 0.5
+    assert error < 0.02 * expected
+    assert np.mean(costs) == pytest.approx(expected, abs=3 * error)

@@ -1,0 +1,411 @@
+"""MAE against its paper, timm and lightly: masks, target, loss, background, arms, and what one gradient step sees."""
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from timm import create_model
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark import augment, draws, flops, losses, masks, registry, schedules, tracks
+from benchmark.encoder import Encoder, gather, sincos
+from benchmark.pretexts import mae
+from benchmark.recipe import EncoderSpec
+from tests.test_numerics import det
+
+ROOT = Path(__file__).parent.parent
+SPEC = EncoderSpec(width=64, depth=2, heads=2, patch=8, pixels=32)
+
+
+@pytest.fixture(scope="module")
+def lightly() -> object:
+    return pytest.importorskip("lightly.models.utils")
+
+
+def model(modality: str = "histo", arm: str = "", **changes: object) -> mae.Model:
+    settings = asdict(registry.settings(f"mae:{arm}" if arm else "mae", SPEC)) | changes
+    return mae.Model(mae.Settings(**settings), Encoder(SPEC, seed=1), modality, seed=2)
+
+
+def drawn(count: int) -> draws.Draws:
+    return draws.Draws(draws.text_keys([str(i) for i in range(count)]), draws.text_keys(["step"]), 0, count)
+
+
+def views(count: int = 6, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "images": torch.rand(count, 3, 32, 32, generator=generator),
+        "noise": torch.rand(count, 16, generator=generator),
+    }
+
+
+def hidden_pixels(seen: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(B, 1, S, S) bool."""
+    mask = masks.random_tokens(seen["noise"], 0.75)
+    flat = torch.zeros(seen["noise"].shape, dtype=torch.bool).scatter_(1, mask.hide, True)
+    return flat.reshape(-1, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+def gradients(of: mae.Model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    names, parameters = zip(*((n, p) for n, p in of.named_parameters() if p.requires_grad), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+# Masks
+
+
+@pytest.mark.parametrize(("tokens", "ratio"), [(16, 0.75), (196, 0.9), (50, 0.6)])
+def test_kept_and_hidden_are_a_partition_and_restoring_undoes_the_shuffle(tokens, ratio):
+    mask = masks.random_tokens(torch.rand(5, tokens), ratio)
+    assert mask.hide.shape[1] == tokens - int(tokens * (1 - ratio))
+    both = torch.cat([mask.keep, mask.hide], dim=1)
+    values = torch.rand(5, tokens, 3)
+    assert torch.equal(both.sort(dim=1).values, torch.arange(tokens).expand(5, -1))
+    assert torch.equal(gather(gather(values, both), mask.restore), values)
+
+
+def test_mask_rows_match_the_authors():
+    mask = masks.random_tokens(det((2, 16), 0.9, 0.2), 0.75)
+    rows = torch.ones(2, 16, dtype=int).scatter_(1, mask.keep, 0)
+    assert ["".join(map(str, row)) for row in rows.tolist()] == ["1111100111100111", "1100111110011111"]
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.6, 0.75, 0.8, 0.9])
+def test_lightly_keeps_as_many(ratio, lightly):
+    keep, hide = lightly.random_token_mask((3, 197), mask_ratio=ratio)
+    ours = masks.random_tokens(torch.rand(3, 196), ratio)
+    assert keep.shape[1] == ours.keep.shape[1] + 1  # lightly counts cls among the kept
+    assert hide.shape == ours.hide.shape
+
+
+# Target and loss
+
+
+def test_patches_can_be_put_back_exactly():
+    x = det((2, 3, 32, 32), 0.37, 0.1)
+    patches = losses.patchify(x, 8)
+    assert patches[0, 1, 5].item() == pytest.approx(0.79836662, abs=1e-8)
+    columns = patches.unflatten(2, (64, 3)).permute(0, 3, 2, 1).flatten(1, 2)
+    assert torch.equal(torch.nn.functional.fold(columns, 32, 8, stride=8), x)
+
+
+def test_patches_and_targets_are_lightlys(lightly):
+    x = det((2, 3, 32, 32), 0.37, 0.1)
+    patches = losses.patchify(x, 8)
+    assert torch.equal(patches, lightly.patchify(x, 8))
+    assert torch.equal(lightly.unpatchify(patches, 8), x)
+    assert torch.equal(losses.normalise_patches(patches), lightly.normalize_mean_var(patches))
+
+
+@pytest.mark.parametrize("floor", [1e-6, 1.2e-3])
+def test_predicting_zero_costs_the_trivial_level(floor):
+    patches = losses.patchify(det((2, 3, 32, 32), 0.37, 0.1), 8)
+    target = losses.normalise_patches(patches, floor)
+    variance = patches.var(dim=-1)
+    trivial = (191 / 192 * variance / (variance + floor)).mean().item()
+    assert target.square().mean().item() == pytest.approx(trivial, rel=1e-12)
+
+
+def test_an_affine_change_of_grey_levels_leaves_the_target_as_it_is():
+    patches = losses.patchify(det((2, 3, 32, 32), 0.37, 0.1), 8)
+    before, after = (losses.normalise_patches(x) for x in (patches, 1.7 * patches + 0.3))
+    assert torch.allclose(before, after, atol=1e-5)
+
+
+def test_a_constant_patch_is_silent_and_has_finite_gradients():
+    patches = torch.full((1, 2, 192), 0.4, requires_grad=True)
+    target = losses.normalise_patches(patches)
+    target.square().sum().backward()
+    assert target.abs().max() < 1e-3
+    assert torch.isfinite(patches.grad).all()
+
+
+# What the model sees
+
+
+def test_latents_see_visible_pixels_and_no_hidden_ones():
+    seen, made = views(), model()
+    hidden = hidden_pixels(seen)
+    keep = masks.random_tokens(seen["noise"], 0.75).keep
+    latents = made.student(seen["images"], keep=keep)
+    for where, same in ((hidden, True), (~hidden, False)):
+        changed = torch.where(where, 1 - seen["images"], seen["images"])
+        for before, after in zip(latents, made.student(changed, keep=keep), strict=True):
+            assert torch.equal(before, after) == same
+        assert made(seen | {"images": changed}, 0.5).loss != made(seen, 0.5).loss
+
+
+def test_every_parameter_gets_a_gradient_the_mask_token_too():
+    made = model()
+    found = gradients(made, made(views(), 0.5).loss)
+    assert "mask_token" in found
+    assert "student.vit.cls_token" in found
+    for name, gradient in found.items():
+        if not name.endswith("qkv.bias"):  # a shift of all keys changes no attention
+            assert gradient.abs().max() > 1e-7, name
+
+
+def test_the_order_of_kept_tokens_changes_neither_feature_nor_loss():
+    seen, made = views(), model()
+    mask = masks.random_tokens(seen["noise"], 0.75)
+    other = seen["noise"].clone()
+    other.scatter_(1, mask.keep, seen["noise"].gather(1, mask.keep.flip(1)))
+    before, after = made(seen, 0.5), made(seen | {"noise": other}, 0.5)
+    assert masks.random_tokens(other, 0.75).keep.tolist() == mask.keep.flip(1).tolist()
+    assert torch.allclose(before.pooled, after.pooled, atol=1e-5)
+    assert after.loss.item() == pytest.approx(before.loss.item(), rel=1e-5)
+
+
+def test_eight_images_can_be_overfitted():
+    made, seen = model(), views(8)
+    seen["images"] = seen["images"][:, :, :8, :8].repeat_interleave(4, 2).repeat_interleave(4, 3)
+    optimiser = torch.optim.AdamW(made.parameters(), lr=2e-3, betas=(0.9, 0.95))
+    for _ in range(200):
+        loss = made(seen, 0.5).loss
+        if loss < 0.1:
+            return
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    pytest.fail(f"loss {loss.item():.3f} after 200 steps")
+
+
+def test_two_half_batches_accumulate_to_the_whole():
+    made, seen = model("ultrasound"), views(8)
+    seen["background"] = torch.zeros(8, 16, dtype=torch.bool)
+    seen["background"][4:, :11] = True
+    whole = made(seen, 0.5).loss
+    halves = [made({key: value[part] for key, value in seen.items()}, 0.5).loss for part in (slice(4), slice(4, 8))]
+    assert torch.stack(halves).mean().item() == pytest.approx(whole.item(), rel=1e-6)
+    expected, found = gradients(made, whole), gradients(made, torch.stack(halves).mean())
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-4, atol=1e-7) for name in expected)
+
+
+# Parity
+
+
+def trunk(encoder: Encoder, **options: object) -> torch.nn.Module:
+    """timm's vit_base_patch16_224, made small, with our weights and our position table, loaded strictly."""
+    spec = encoder.spec
+    sizes = {"embed_dim": spec.width, "depth": spec.depth, "num_heads": spec.heads}
+    vit = create_model(
+        "vit_base_patch16_224", num_classes=0, img_size=spec.pixels, patch_size=spec.patch, **sizes, **options
+    )
+    table = torch.cat([torch.zeros(1, spec.width), sincos(spec.grid, spec.width)])[None]
+    vit.load_state_dict(encoder.vit.state_dict() | {"pos_embed": table}, strict=True)
+    return vit.eval()
+
+
+def test_position_goldens():
+    table = sincos(14, 192)
+    assert table[1, [96, 97, 144]].tolist() == [0.0, 0.0, 1.0]
+    last = [0.420167, -0.965009, 0.907447]
+    assert table[195, [0, 1, 48, 96, 97, 144]].tolist() == pytest.approx(last * 2, abs=1e-6)
+
+
+def test_positions_are_lightlys(lightly):
+    table = sincos(14, 192)
+    reference = torch.from_numpy(lightly.get_2d_sine_cosine_positional_embedding(192, 14, cls_token=False)).float()
+    assert torch.allclose(table, reference, atol=1e-6)
+
+
+def test_the_encoder_is_timms():
+    encoder, seen = Encoder(SPEC, seed=0), views()
+    vit, x = trunk(encoder), encoder.normalise(seen["images"])
+    keep = masks.random_tokens(seen["noise"], 0.75).keep
+    with torch.no_grad():
+        ours, whole = encoder(seen["images"], keep=keep), encoder(seen["images"])
+        tokens = gather(vit.patch_embed(x) + vit.pos_embed[:, 1:], keep)
+        cls = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1)
+        theirs = vit.norm(vit.blocks(torch.cat([cls, tokens], dim=1)))
+        everything = vit.forward_features(x)
+    assert torch.equal(torch.cat([ours.cls[:, None], ours.patches], dim=1), theirs)
+    assert torch.equal(torch.cat([whole.cls[:, None], whole.patches], dim=1), everything)
+
+
+def test_encoder_decoder_and_loss_are_lightlys(lightly):
+    modules = pytest.importorskip("lightly.models.modules")
+    made, seen = model(variance_floor=1e-6), views()
+    s, mask = made.settings, masks.random_tokens(seen["noise"], 0.75)
+    x = made.student.normalise(seen["images"])
+    skip = {"weight_initialization": "skip", "pos_embed_initialization": "skip"}
+    encoder = modules.MaskedVisionTransformerTIMM(trunk(made.student), **skip)
+    decoder = modules.MaskedVisionTransformerDecoderTIMM(16, s.decoder_width, s.decoder_depth, s.decoder_heads)
+    ours = made.decoder.state_dict()
+    renamed = {f"norm.{k[2:]}" if k.startswith(f"{s.decoder_depth}.") else f"blocks.{k}": v for k, v in ours.items()}
+    own = {"mask_token": made.mask_token[None, None], "pos_embed": made.decoder_positions[None]}
+    assert torch.allclose(decoder.pos_embed, own["pos_embed"], atol=1e-6)
+    decoder.load_state_dict(renamed | own, strict=True)
+    keep = torch.cat([torch.zeros(len(x), 1, dtype=int), mask.keep + 1], dim=1)  # lightly counts cls as token 0
+    with torch.no_grad():
+        latents = encoder.encode(x, idx_keep=keep)
+        filled = decoder.mask_token.repeat(len(x), 17, 1)
+        filled = lightly.set_at_index(filled, keep, made.decoder_embed(latents))
+        decoded = lightly.get_at_index(decoder(filled), mask.hide + 1)
+        theirs = made.predict(decoded)
+        target = lightly.normalize_mean_var(lightly.get_at_index(lightly.patchify(x, 8), mask.hide))
+        tokens = made.student(seen["images"], keep=mask.keep)
+        assert torch.equal(torch.cat([tokens.cls[:, None], tokens.patches], dim=1), latents)
+        assert torch.allclose(made.decode(*tokens, mask), theirs, atol=1e-6)
+        loss = torch.nn.functional.mse_loss(theirs, target)
+        assert made(seen, 0.5).loss.item() == pytest.approx(loss.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("arm", ["", "official"])
+def test_flop_formula_equals_the_counter(arm):
+    made, seen = model(arm=arm), views(2)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
+        loss = made(seen, 0.5).loss
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
+        loss.backward()
+    formula, pixels = 2 * mae.flops(made.settings, SPEC), 2 * flops.patch_embed(16, SPEC)
+    assert 3 * forward.get_total_flops() == formula
+    assert forward.get_total_flops() + backward.get_total_flops() == formula - pixels  # images need no gradient
+
+
+# The arm of the authors
+
+
+def test_the_official_arm_is_the_papers_recipe():
+    for encoder in (tracks.TINY, tracks.SMALL, tracks.BASE):
+        s = registry.settings("mae:official", encoder)
+        assert (s.decoder_width, s.decoder_depth, s.decoder_heads) == (512, 8, 16)
+        assert s.lr * 4096 / s.batch == pytest.approx(2.4e-3)
+        assert (s.mask_ratio, s.variance_floor, s.background, s.crop) == (0.75, 1e-6, None, (0.2, 1.0))
+        assert (s.beta2, s.weight_decay, s.end_weight_decay, s.clip, s.end_lr) == (0.95, 0.05, 0.05, None, 0.0)
+        assert s.arm == "official"
+    micro = registry.settings("mae:official", tracks.MICRO)
+    assert (micro.decoder_width, micro.decoder_depth, micro.decoder_heads) == (96, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "share"),
+    [(0, 0.0), (0.5, 0.0125), (20, 0.5), (40, 1.0), (230, 2.0485281374 / 2.4), (420, 0.5), (799.5, 2.563089e-6 / 2.4)],
+)
+def test_its_learning_rate_follows_the_authors_schedule(epoch, share):
+    s = registry.settings("mae:official", tracks.BASE)
+    lr = schedules.warmup_cosine(epoch / 800, peak=s.lr, warmup=s.warmup, start=s.start_lr, end=s.end_lr)
+    assert lr == pytest.approx(share * s.lr, rel=1e-5, abs=1e-12)
+
+
+@pytest.mark.parametrize(("encoder", "gflops"), [(tracks.TINY, 34.0), (tracks.SMALL, 39.0), (tracks.BASE, 58.7)])
+def test_its_cost_is_the_published_formulas(encoder, gflops):
+    found = mae.flops(registry.settings("mae:official", encoder), encoder) / 1e9
+    unseen = 3 * 2 * 50 * 512 * 768 / 1e9  # we do not predict the 49 visible patches and cls
+    assert found + unseen == pytest.approx(gflops, abs=0.05)
+
+
+def test_its_vit_b_has_the_authors_parameters():
+    made = mae.Model(registry.settings("mae:official", tracks.BASE), Encoder(tracks.BASE, seed=0), "histo", seed=0)
+    trained = sum(p.numel() for p in made.parameters() if p.requires_grad)
+    assert trained == 111_655_680
+    assert trained + 197 * (768 + 512) == 111_907_840  # the authors store both position tables as parameters
+
+
+def test_its_views_are_crops_and_left_right_flips_alone():
+    grey = torch.full((64, 32, 32, 3), 100, dtype=torch.uint8)
+    ramp = torch.arange(32, dtype=torch.uint8)
+    across, down = (line.expand(64, 32, 32)[..., None].repeat(1, 1, 1, 3) * 8 for line in (ramp, ramp[:, None]))
+    for modality in ("histo", "ultrasound"):
+        seen = model(modality, "official")
+        assert torch.allclose(seen.views(grey, drawn(64))["images"], torch.tensor(100 / 255), atol=1e-6)
+        sideways = seen.views(across, drawn(64))["images"].diff(dim=3).mean(dim=(1, 2, 3)) > 0
+        assert 16 < sideways.sum() < 48
+        assert (seen.views(down, drawn(64))["images"].diff(dim=2).mean(dim=(1, 2, 3)) > 0).all()
+        assert model(modality).views(grey, drawn(64))["images"].std() > 0.01
+
+
+# Background
+
+
+def sectors(count: int, height: int) -> torch.Tensor:
+    """Stored uint8 scans: noise above, background of grey levels up to 8 from row `height` down."""
+    generator = torch.Generator().manual_seed(0)
+    scans = torch.randint(40, 256, (count, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    scans[:, height:] = torch.randint(0, 9, (count, 32 - height, 32, 3), generator=generator, dtype=torch.uint8)
+    return scans
+
+
+def test_background_is_what_has_no_pixel_above_the_threshold(monkeypatch):
+    monkeypatch.setattr(augment, "boxes", lambda *_: torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4))
+    scans = sectors(4, 16)
+    scans[0, 31, 31] = 9
+    seen = model("ultrasound").views(scans, drawn(4))
+    boxes = torch.ones(4, 4, 4, dtype=torch.bool)
+    boxes[:, :2] = False
+    found = seen["background"].reshape(4, 4, 4)
+    assert torch.equal(found[1:], boxes[1:])
+    assert int(found[0].sum()) == 7
+    assert seen["images"][:, :, 24:].max() > 8.5 / 255  # judged before gain makes it brighter
+
+
+def test_background_carries_no_loss_on_ultrasound_and_counts_elsewhere():
+    scans = sectors(4, 16)
+    assert "background" not in model("histo").views(scans, drawn(4))
+    assert "background" not in model("ultrasound", "official").views(scans, drawn(4))
+    made, seen = model("ultrasound"), views()
+    mask = masks.random_tokens(seen["noise"], 0.75)
+    background = torch.zeros(6, 16, dtype=torch.bool)
+    background[0] = True
+    background[1].scatter_(0, mask.hide[1, :5], True)
+    target = losses.normalise_patches(losses.patchify(made.student.normalise(seen["images"]), 8), 1.2e-3)
+    error = (made.decode(*made.student(seen["images"], keep=mask.keep), mask) - gather(target, mask.hide)).square()
+    hidden = 6 * 12  # patches, silent ones included
+    counted = torch.cat([error[1, 5:], *error[2:]]).sum() / (hidden * 192)
+    assert len(error[1, 5:]) == 7
+    step = made(seen | {"background": background}, 0.5)
+    assert step.loss.item() == pytest.approx(counted.item(), rel=1e-6)
+    assert step.loss.item() != pytest.approx(made(seen, 0.5).loss.item(), rel=1e-4)
+    trivial = torch.cat([gather(target, mask.hide)[1, 5:], *gather(target, mask.hide)[2:]]).square().sum() / (
+        hidden * 192
+    )
+    assert step.parts["trivial loss"].item() == pytest.approx(trivial.item(), rel=1e-6)
+
+
+def test_a_batch_of_background_alone_has_no_loss_and_zero_gradients():
+    made, seen = model("ultrasound"), views()
+    loss = made(seen | {"background": torch.ones(6, 16, dtype=torch.bool)}, 0.5).loss
+    assert loss.item() == 0.0
+    assert not any(gradient.any() for gradient in gradients(made, loss).values())
+
+
+def test_two_processes_that_count_different_numbers_of_patches_equal_one(tmp_path):
+    made, seen = model("ultrasound"), views(8)
+    seen["background"] = torch.zeros(8, 16, dtype=torch.bool)
+    seen["background"][0] = True
+    seen["background"][4:, :11] = True
+    torch.save((made, seen), tmp_path / "both.pt")
+    (tmp_path / "worker.py").write_text(WORKER)
+    command = [sys.executable, str(tmp_path / "worker.py"), str(tmp_path)]
+    workers = [subprocess.Popen([*command, str(rank)], cwd=ROOT) for rank in range(2)]
+    assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+    loss, found = made(seen, 0.5).loss, torch.load(tmp_path / "found.pt")
+    assert found["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for name, gradient in gradients(made, loss).items():
+        assert torch.allclose(found["gradients"][name], gradient, rtol=1e-4, atol=1e-6), name
+
+
+WORKER = """
+import sys
+sys.path.insert(0, ".")
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+folder, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+model, seen = torch.load(f"{folder}/both.pt", weights_only=False)
+wrapped = DistributedDataParallel(model)
+step = wrapped({key: value[4 * rank : 4 * rank + 4] for key, value in seen.items()}, 0.5)
+step.loss.backward()
+loss = step.loss.detach() / 2
+dist.all_reduce(loss)
+if rank == 0:
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    torch.save({"loss": float(loss), "gradients": gradients}, f"{folder}/found.pt")
+dist.destroy_process_group()
+"""
