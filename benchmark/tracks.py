@@ -26,7 +26,7 @@ BASE = EncoderSpec(width=768, depth=12, heads=12, patch=16, pixels=224)
 TRACKS: dict[str, Track] = {
     "smoke": Track(encoder=NANO, stored_pixels=32, budget=3e10, seeds=1, purpose="seconds: does everything run"),
     "demo": Track(
-        encoder=MICRO, stored_pixels=64, budget=3e12, seeds=1, purpose="all of it under 10 minutes on 2 cores"
+        encoder=MICRO, stored_pixels=64, budget=2e12, seeds=1, purpose="all of it under 10 minutes on 2 cores"
     ),
     "laptop": Track(
         encoder=MICRO, stored_pixels=64, budget=6e12, seeds=5, purpose="meant for under an hour on 2 cores"

@@ -45,8 +45,11 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
         name, _, value = change.partition("=")
         if name not in recipe.settings:
             raise tasks.unknown(f"setting of {recipe.pretext}", name, tuple(recipe.settings))
-        given[name] = json.loads(value)
-        given[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
+        try:
+            read = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{change}: not JSON ({error}); write name=value, as lr=2e-3 or crop=[0.5,1.0]") from error
+        given[name] = tuple(read) if isinstance(read, list) else read
     return replace(recipe, settings=asdict(declared.Settings(**(recipe.settings | given))))
 
 
@@ -107,6 +110,10 @@ def difference(pretext: str, track: str, settings: dict[str, object]) -> str:
     return ", ".join(found) or "as recommended"
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def main(
     pretext: Annotated[str, typer.Argument(help="name or name:arm; none: print what is stored.")] = "",
     change: Annotated[list[str] | None, typer.Option(help="name=value of a setting, JSON; repeatable.")] = None,
@@ -139,6 +146,6 @@ def main(
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        app()
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error

@@ -61,7 +61,7 @@ def test_the_recommended_settings_stand():
     shared = {"weight_decay": 0.04, "end_weight_decay": 0.4, "end_lr": 1e-6, "clip": 3.0, "warmup": 0.1, "beta2": 0.999}
     shared |= {"ibot_weight": 1.0, "koleo_weight": 0.1, "gram_weight": 0.0, "freeze_last_layer": 0.01}
     shared |= {"layer_decay": 1.0, "patch_embed_rate": 1.0, "head_spread": None, "imagenet_blur": None, "arm": ""}
-    small = {"batch": 32, "lr": 1e-3, "local_crops": 4, "local_pixels": 32, "prototypes": 256, "momentum": 0.98}
+    small = {"batch": 32, "lr": 1e-3, "local_crops": 4, "local_pixels": 24, "prototypes": 256, "momentum": 0.98}
     large = {"batch": 256, "lr": 2e-3, "local_crops": 8, "local_pixels": 96, "prototypes": 8192, "momentum": 0.996}
     assert shared.items() | small.items() <= asdict(micro).items()
     assert shared.items() | large.items() <= asdict(base).items()
@@ -360,8 +360,8 @@ def test_one_pass_of_all_crops_equals_a_pass_per_crop(images):  # noqa: F811
 # Crops and colours
 
 
-@pytest.mark.parametrize(("arm", "count", "side"), [("", 4, 16), ("official", 8, 16)])
-def test_crops_have_their_number_size_and_scale(arm, count, side, images, colours, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize(("arm", "whole", "count", "side"), [("", 24, 4, 16), ("official", 32, 8, 16)])
+def test_crops_have_their_number_size_and_scale(arm, whole, count, side, images, colours, monkeypatch):  # noqa: F811
     boxes, seen_boxes = augment.boxes, {}
 
     def spy(draws, purpose, scale):
@@ -370,7 +370,7 @@ def test_crops_have_their_number_size_and_scale(arm, count, side, images, colour
 
     monkeypatch.setattr(augment, "boxes", spy)
     _, seen = build(images, arm)
-    assert seen["globals"].shape == (16, 3, 32, 32)
+    assert seen["globals"].shape == (16, 3, whole, whole)
     assert seen["locals"].shape == (count * 8, 3, side, side)
     assert set(seen_boxes) == {f"global {i}" for i in range(2)} | {f"local {i}" for i in range(count)}
     area = {name: (box[:, 2] * box[:, 3]) for name, box in seen_boxes.items()}
@@ -436,7 +436,7 @@ def test_mask_counts_of_a_batch_of_64(deep):
 def test_hidden_pixels_reach_the_teacher_alone(images):  # noqa: F811
     model, seen = build(images)
     shake(model)
-    wide = seen["hidden"].reshape(16, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    wide = seen["hidden"].reshape(16, 1, 3, 3).repeat_interleave(8, 2).repeat_interleave(8, 3)
     changed = seen | {"globals": torch.where(wide, 1 - seen["globals"], seen["globals"])}
     masked = seen["hidden"].any(dim=1)
     difference = (model.teacher(changed["globals"]).cls - model.teacher(seen["globals"]).cls).abs().amax(dim=1)

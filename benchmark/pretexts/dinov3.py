@@ -23,7 +23,7 @@ from benchmark import flops as count
 from benchmark.mask_sizes import ibot_counts
 from benchmark.recipe import EncoderSpec, Optim
 
-VERSION = 1
+VERSION = 2
 CLS = True
 NATIVE = "cls+patches"
 GLOBALS = 2
@@ -65,11 +65,13 @@ def settings(encoder: EncoderSpec) -> Settings:
             batch=32,
             lr=1e-3,
             local_crops=4,
-            local_pixels=encoder.pixels // 2,
+            local_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 8)),
+            global_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 4)),
             prototypes=256,
             head_width=128,
             bottleneck=64,
             momentum=0.98,
+            teacher_temperature=(0.02, 0.04),
             **common,
         )
     return Settings(
@@ -93,6 +95,8 @@ def official(encoder: EncoderSpec) -> Settings:
         lr=4e-3 * (ours.batch / 1024) ** 0.5,
         local_crops=8,
         local_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 7)),
+        global_pixels=None,
+        teacher_temperature=(0.04, 0.07),
         prototypes=ours.prototypes if encoder.width < 192 else 65536,
         momentum=0.992,
         layer_decay=0.9,

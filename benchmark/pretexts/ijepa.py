@@ -20,7 +20,7 @@ from benchmark import flops as count
 from benchmark.mask_sizes import REDRAWS, check_context, check_min_keep, mean_published_context, mean_target_tokens
 from benchmark.recipe import EncoderSpec, Optim
 
-VERSION = 1
+VERSION = 2
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
 
@@ -46,7 +46,7 @@ def settings(encoder: EncoderSpec) -> Settings:
     context = round(encoder.grid**2 * (0.375 if encoder.width < 192 else 0.25))
     if encoder.width < 192:
         return Settings(
-            batch=64,
+            batch=32,
             lr=5e-4,
             crop=(0.6, 1.0),
             weight_decay=0.04,
@@ -55,7 +55,7 @@ def settings(encoder: EncoderSpec) -> Settings:
             predictor_width=64,
             predictor_depth=2,
             predictor_heads=2,
-            momentum=0.996,
+            momentum=0.99,
         )
     return Settings(
         batch=256,

@@ -4,9 +4,10 @@ A random three quarters of the patches are dropped before the encoder; a light d
 token at every hidden place, and predicts each hidden patch normalised by its own mean and variance.
 Where we differ: the variance floor is 1.2e-3 instead of 1e-6, so that the quantisation noise of a black ultrasound
 background does not become a full-weight target, and patches of that background count with an error of 0; decoder and
-learning rate are scaled to the encoder's size; only hidden positions go through the prediction layer; the photometric
-policy of the modality is added to the crop and flip. The arm "official" undoes these but for the prediction layer; it
-still differs in the initialisation of the common trunk, bilinear instead of bicubic crops, and a smaller batch.
+learning rate are scaled to the encoder's size, and encoders narrower than 192 hide one half; only hidden positions go
+through the prediction layer; the photometric policy of the modality is added to the crop and flip. The arm "official"
+undoes these but for the prediction layer; it still differs in the initialisation of the common trunk, bilinear instead
+of bicubic crops, and a smaller batch.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from benchmark import flops as count
 from benchmark.recipe import EncoderSpec, Optim
 
-VERSION = 2
+VERSION = 3
 CLS = True  # the cls token enters the blocks
 NATIVE = "cls"  # readout of the authors' linear probe
 
@@ -35,7 +36,9 @@ class Settings(Optim):
 def settings(encoder: EncoderSpec) -> Settings:
     """The recommended settings for an encoder: the paper's scaling rule, or what trials found for the smallest size."""
     if encoder.width < 192:
-        return Settings(batch=64, lr=1e-3, beta2=0.95, decoder_width=64, decoder_depth=2, decoder_heads=2)
+        return Settings(
+            batch=64, lr=1e-3, beta2=0.95, mask_ratio=0.5, decoder_width=64, decoder_depth=2, decoder_heads=2
+        )
     width, depth = (192, 4) if encoder.width < 384 else (384, 4) if encoder.width < 768 else (512, 8)
     return Settings(
         batch=256, lr=1.5e-4, beta2=0.95, decoder_width=width, decoder_depth=depth, decoder_heads=width // 32

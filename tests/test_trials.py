@@ -1,0 +1,64 @@
+"""Tuning trials: development phantoms alone, changes by name, a table that says what differed."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmark import results, tracks, trials
+from benchmark.recipe import Corpus
+from tasks.phantoms import scenes
+
+CORPUS = Corpus(name="development", members=(), digest="0" * 12, images=48)
+
+
+def recipe(pretext="mae"):
+    return tracks.recipe("smoke", pretext, modality="histo", corpus=CORPUS, policy="simulated", seed=trials.SEED)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(scenes, "PATIENTS", {"train": 24, "val": 16, "test": 24})
+
+
+def test_only_development_images_are_looked_at(small):
+    for modality in scenes.MODALITIES:
+        reported = {s.digest for s in scenes.family(modality).scan(None, "local")}
+        for task, samples in trials.development(modality):
+            assert not reported & {sample.digest for sample in samples}
+            assert task.images != scenes.family(modality).images
+            assert task.synthetic
+
+
+def test_reported_seeds_are_refused():
+    done = CliRunner().invoke(trials.app, ["mae", "--seed", "0"])
+    assert done.exit_code == 2
+    assert "1000" in done.output
+
+
+def test_changes_are_of_known_settings_and_nothing_else_moves():
+    changed = trials.changed(recipe(), ["lr=2e-3", "crop=[0.5, 1.0]", "clip=null"])
+    assert changed.settings == recipe().settings | {"lr": 2e-3, "crop": (0.5, 1.0), "clip": None}
+    with pytest.raises(ValueError, match=r"unknown setting of mae 'rl'.*lr"):
+        trials.changed(recipe(), ["rl=1"])
+    with pytest.raises(ValueError, match="lr=fast: not JSON"):
+        trials.changed(recipe(), ["lr=fast"])
+
+
+def test_a_trial_is_stored_once_and_told_in_a_table(small, tmp_path):
+    arguments = ["--modality", "histo", "--track", "smoke", "--root", str(tmp_path / "r"), "--cache", str(tmp_path)]
+    ran = CliRunner().invoke(trials.app, ["mae", "--change", "lr=2e-3", *arguments])
+    assert ran.exit_code == 0, ran.output
+    assert CliRunner().invoke(trials.app, ["mae", "--twin", *arguments]).exit_code == 0
+    rows = results.read(tmp_path / "r", "trials")
+    assert sorted(rows.pretext.unique()) == ["mae", "twin"]
+    assert rows.groupby("pretext").size().tolist() == [3, 3]
+    assert np.isfinite(rows.score).all()
+    assert json.loads(rows[rows.pretext == "mae"].settings.iloc[0])["lr"] == 2e-3
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.parquet")}
+    CliRunner().invoke(trials.app, ["mae", "--change", "lr=2e-3", *arguments])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.parquet")} == files
+    table = trials.table(tmp_path / "r")
+    assert sum("| mae | lr 0.002 |" in line for line in table) == 1
+    assert sum("| twin | – |" in line for line in table) == 1
