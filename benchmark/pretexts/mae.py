@@ -6,7 +6,8 @@ Where we differ: the variance floor is 1.2e-3 instead of 1e-6, so that the quant
 background does not become a full-weight target, and patches of that background count with an error of 0; decoder and
 learning rate are scaled to the encoder's size; only hidden positions go through the prediction layer; the photometric
 policy of the modality is added to the crop and flip. The arm "official" undoes these but for the prediction layer; it
-still differs in the initialisation of the common trunk, bilinear instead of bicubic crops, and a smaller batch.
+still differs in the initialisation of the common trunk, bilinear instead of bicubic crops, a smaller batch, and no
+weight decay of the mask token.
 """
 
 from collections.abc import Callable
