@@ -87,7 +87,8 @@ def published_multiblock(
 def blockwise(grid: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """BEiT's block masking (arXiv 2106.08254, algorithm 1) completed at random to exactly `count` hidden tokens.
 
-    Blocks of at least 4 tokens, aspect log-uniform in [0.3, 1/0.3], at most 10 attempts each. Returns (grid²,) bool.
+    Blocks of at least 4 tokens, aspect log-uniform in [0.3, 1/0.3], at most 10 attempts each. Unlike in the authors'
+    code a block may span the grid, and the last 3 tokens or fewer are never a block. Returns (grid²,) bool.
     """
     mask = np.zeros((grid, grid), dtype=bool)
     while (left := count - int(mask.sum())) >= 4:

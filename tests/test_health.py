@@ -105,6 +105,16 @@ def test_a_teacher_that_is_the_student(images, tmp_path, monkeypatch):
     assert max(values(trained, "teacher distance")) == 0.0
 
 
+def test_a_teacher_that_knows_positions_alone(images, tmp_path, monkeypatch):
+    def blind(model, _):
+        model.teacher.vit.patch_embed.proj.weight.mul_(1e-3)
+
+    after_every_step(monkeypatch, "ijepa", blind)
+    trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
+    assert any("the position alone predicts them" in sentence for sentence in rung(trained))
+    assert values(trained, "between-image share of target variance")[0] > 0.5
+
+
 def test_a_teacher_that_is_not_finite_ends_the_run_and_its_curve_says_why(images, tmp_path, monkeypatch):
     def poison(model, progress):
         if progress > 0.5:

@@ -4,39 +4,30 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import augment, draws, mask_sizes, masks, pretrain, registry, schedules, tracks
-from benchmark.encoder import Encoder, gather, sincos
+from benchmark import augment, mask_sizes, masks, pretrain, registry, tracks
+from benchmark.draws import Draws, text_keys
+from benchmark.encoder import Encoder, gather
 from benchmark.pretexts import ijepa
-from benchmark.pretexts._base import Pretext, follow
+from benchmark.pretexts._base import Pretext
 from benchmark.recipe import EncoderSpec
 from tests import test_training as training
-from tests.test_numerics import det
+from tests.parity import drawn, noise
+from tests.parity.ijepa import PUBLISHED, SPEC, replayed, size_draws
 from tests.test_pretexts import images, recipe  # noqa: F401
 
 ARMS = ["ijepa", "ijepa:official"]
-SPEC = EncoderSpec(width=48, depth=2, heads=2, patch=4, pixels=56, cls=False)
 TINY, SMALL, BASE = (replace(spec, cls=False) for spec in (tracks.TINY, tracks.SMALL, tracks.BASE))
 BOUNDS = ((0.15, 0.2), (0.75, 1.5))
 DEVIATION = {1: 13.8, 8: 8.3, 16: 7.7, 32: 7.6, 64: 7.2, 128: 7.3}  # of the smallest context over batches, at 14 x 14
-PUBLISHED = {"target_scale": (0.15, 0.2), "target_aspect": (0.75, 1.5), "context_scale": (0.85, 1.0)}
 
 
 def build(name: str, spec: EncoderSpec = SPEC) -> ijepa.Model:
     return ijepa.Model(registry.settings(name, spec), Encoder(spec, seed=0), "histo", seed=1)
-
-
-def drawn(start: int = 0, size: int = 8, total: int = 8) -> draws.Draws:
-    keys = draws.text_keys([f"s{i}" for i in range(start, start + size)])
-    return draws.Draws(keys, draws.text_keys(["step"]), start, total)
-
-
-def noise(size: int = 8) -> torch.Tensor:
-    return torch.randint(0, 256, (size, 56, 56, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def rest(where: torch.Tensor) -> torch.Tensor:
@@ -58,12 +49,6 @@ def corners(rng: np.random.Generator, batch: int, targets: int = 4) -> np.ndarra
 # Masks
 
 
-@pytest.mark.parametrize(("seed", "sides"), enumerate([(6, 6), (7, 5), (7, 5), (5, 6), (6, 5), (7, 5)]))
-def test_official_target_sizes_of_the_first_batches(seed, sides):
-    draw = torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
-    assert mask_sizes.published_sides(14, draw, (0.15, 0.2), (0.75, 1.5)) == sides
-
-
 def test_official_target_sizes_are_as_frequent_as_measured():
     found = [mask_sizes.published_sides(14, (i + 0.5) / 10000, (0.15, 0.2), (0.75, 1.5)) for i in range(10000)]
     measured = {(5, 6): 0.265, (6, 5): 0.126, (6, 6): 0.218, (7, 5): 0.364, (8, 5): 0.026}
@@ -76,32 +61,16 @@ def test_official_target_sizes_are_as_frequent_as_measured():
     ("grid", "min_keep", "scale", "overlap"),
     [(14, 10, (0.15, 0.2), False), (8, 4, (0.15, 0.2), False), (8, 8, (0.2, 0.35), True), (28, 10, (0.15, 0.2), False)],
 )
-def test_official_masks_equal_lightlys_from_the_same_draws(grid, min_keep, scale, overlap, monkeypatch):
+def test_official_masks_equal_lightlys_from_the_same_draws(grid, min_keep, scale, overlap):
     """Exactly; large targets on a small grid make contexts be drawn again and overlap targets."""
-    collate = pytest.importorskip("lightly.data.ijepa_collate")
-    rng, batch, overlapped = np.random.default_rng(grid), 40, False
-
-    class Replayed(collate.IJEPAMaskCollator):
-        def _sample_block_mask(self, size, acceptable_regions=None):
-            image, block = divmod(self.calls, 4)
-            if acceptable_regions is None:
-                self.calls, queue = self.calls + 1, given[image, block]
-            else:
-                queue = given[image - 1, 4:]
-            self.queue = iter(queue.ravel().tolist())
-            return super()._sample_block_mask(size, acceptable_regions)
-
-    bounds = PUBLISHED | {"target_scale": scale}
-    reference = Replayed(grid, 1, bounds["context_scale"], scale, bounds["target_aspect"], 1, 4, min_keep)
-    monkeypatch.setattr(torch, "randint", lambda low, high, size: torch.tensor([int(next(reference.queue) * high)]))
+    pytest.importorskip("lightly")
+    rng, overlapped, bounds = np.random.default_rng(grid), False, PUBLISHED | {"target_scale": scale}
     for seed in range(6):
-        given, reference.calls = corners(rng, batch), 0
-        _, contexts, targets = reference([torch.zeros(1)] * batch)
-        generator = torch.Generator().manual_seed(seed)
-        sizes = np.array([torch.rand(1, generator=generator).item() for _ in range(2)])
-        mask = masks.published_multiblock(sizes, given, grid=grid, min_keep=min_keep, **bounds)
-        assert torch.equal(mask.context, contexts[0])
-        assert torch.equal(mask.targets, torch.stack(targets, dim=1))
+        given = corners(rng, 40)
+        mask = masks.published_multiblock(size_draws(seed), given, grid=grid, min_keep=min_keep, **bounds)
+        context, targets = replayed(given, seed, grid, min_keep, **bounds)
+        assert torch.equal(mask.context, context)
+        assert torch.equal(mask.targets, targets)
         both = [set(c.tolist()) & set(t.flatten().tolist()) for c, t in zip(*mask, strict=True)]
         overlapped |= any(both)
     assert overlapped == overlap
@@ -152,6 +121,27 @@ def test_official_sizes_are_those_measured_on_the_authors_collator(grid, batch, 
     assert mask_sizes.mean_target_tokens(grid, *BOUNDS, published=True) == pytest.approx(target, rel=0.01)
 
 
+def test_recommended_masks_reach_every_place_alike_and_keep_their_sizes():
+    reached, asked = torch.zeros(196), torch.zeros(196)
+    for step in range(40):
+        step_draws = Draws(text_keys([f"{step} {i}" for i in range(100)]), text_keys([f"{step}"]), 0, 100)
+        positions = step_draws.uniform("positions", ijepa.ATTEMPTS, 5, 2)
+        order, sizes = step_draws.uniform("order", 196), step_draws.batch_uniform("sizes", 3)
+        context, targets = masks.multiblock(sizes, positions, order, grid=14, context=49)
+        seen = torch.zeros(100, 196).scatter_(1, context, 1)
+        hidden = torch.zeros(100, 196).scatter_(1, targets.flatten(1), 1)
+        assert not (seen * hidden).any()
+        assert (seen.sum(1) == 49).all()
+        rows, columns = mask_sizes.block_sides(14, *map(mask_sizes.within, sizes[:2], BOUNDS))
+        assert targets.shape[1:] == (4, rows * columns)
+        assert 24 <= rows * columns <= 42  # 15 to 20 % of 196, sides rounded
+        reached, asked = reached + seen.sum(0), asked + hidden.sum(0)
+    for places in (reached.reshape(14, 14), asked.reshape(14, 14)):
+        assert places.min() > 0
+        for lines in (places.sum(0), places.sum(1)):
+            assert torch.allclose(lines, lines.flip(0), rtol=0.12)
+
+
 def test_an_infeasible_min_keep_is_refused_with_its_remedy_and_the_arm_scales_it():
     stuck = replace(registry.settings("ijepa:official", SPEC), min_keep=10)
     coarse = replace(SPEC, patch=7)
@@ -189,11 +179,11 @@ def assert_halves_equal_the_whole(model: Pretext, pixels: torch.Tensor, progress
 
 @pytest.mark.parametrize("name", ARMS)
 def test_two_halves_of_a_batch_equal_the_whole(name):
-    assert_halves_equal_the_whole(build(name), noise(), 0.5)
+    assert_halves_equal_the_whole(build(name), noise(8, 56), 0.5)
 
 
 def test_official_views_are_crops_without_flips_or_photometric_change():
-    model, pixels = build("ijepa:official"), noise()
+    model, pixels = build("ijepa:official"), noise(8, 56)
     box = augment.boxes(drawn(), "ijepa", (0.3, 1.0))
     expected = augment.crop(augment.to_float(pixels), box, torch.eye(2).expand(8, 2, 2), 56)
     assert torch.equal(model.views(pixels, drawn())["images"], expected)
@@ -210,7 +200,7 @@ def test_official_views_are_crops_without_flips_or_photometric_change():
 @pytest.mark.parametrize("name", ARMS)
 def test_context_features_see_the_context_only_and_the_loss_sees_the_targets(name):
     model = build(name)
-    seen = model.views(noise(), drawn())
+    seen = model.views(noise(8, 56), drawn())
     before = model.student(seen["images"], keep=seen["context"]).patches
     after = model.student(inverted(seen["images"], rest(seen["context"])), keep=seen["context"]).patches
     assert torch.equal(before, after)
@@ -222,7 +212,7 @@ def test_context_features_see_the_context_only_and_the_loss_sees_the_targets(nam
 @pytest.mark.parametrize("name", ARMS)
 def test_blocks_are_predicted_apart_and_images_too(name):
     model = build(name)
-    seen = model.views(noise(), drawn())
+    seen = model.views(noise(8, 56), drawn())
     context = model.student(seen["images"], keep=seen["context"]).patches
     before = model.predictor(context, seen["context"], seen["targets"])
     other = seen["targets"].clone()
@@ -239,7 +229,7 @@ def test_blocks_are_predicted_apart_and_images_too(name):
 @pytest.mark.parametrize("name", ARMS)
 def test_the_target_encoder_sees_the_whole_image_and_is_not_trained(name):
     model = build(name)
-    seen = model.views(noise(), drawn())
+    seen = model.views(noise(8, 56), drawn())
     model(seen, 0.5).loss.backward()
     assert all(not p.requires_grad and p.grad is None for p in model.teacher.parameters())
     assert not any(group["name"].startswith("teacher") for group in pretrain.parameter_groups(model))
@@ -256,25 +246,22 @@ def test_the_target_encoder_sees_the_whole_image_and_is_not_trained(name):
 # Loss, moving average, schedules
 
 
-def test_toy_loss_and_the_level_of_zero_predictions():
-    features = F.layer_norm(det((2, 9, 8), 0.37, 0.1), (8,))
-    blocks = torch.tensor([[[0, 1, 3, 4], [4, 5, 7, 8]], [[1, 2, 4, 5], [3, 4, 6, 7]]])
-    rows = gather(features, blocks.flatten(1)).reshape(2, 2, 4, 8).transpose(0, 1).reshape(4, 4, 8)
-    assert F.mse_loss(det((4, 4, 8), 0.23, 0.4), rows).item() == pytest.approx(1.6839026860, abs=1e-9)
-    assert F.smooth_l1_loss(det((4, 4, 8), 0.23, 0.4), rows).item() == pytest.approx(0.6637137073, abs=1e-9)
+def test_the_official_predictor_starts_from_deviations_of_a_fiftieth_in_every_block():
+    weights = [layer.weight for layer in build("ijepa:official").predictor.modules() if isinstance(layer, nn.Linear)]
+    assert len(weights) == 2 + 4 * 1
+    assert [weight.std().item() for weight in weights] == pytest.approx([0.02] * len(weights), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_probes_read_the_target_encoder(name):
+    model = build(name)
+    assert model.encoder is model.teacher
+    assert model.encoder is not model.student
+
+
+def test_a_zero_prediction_of_gaussian_features_costs_the_trivial_level():
     gaussian = F.layer_norm(torch.randn(500, 384, generator=torch.Generator().manual_seed(0)), (384,))
     assert F.smooth_l1_loss(torch.zeros_like(gaussian), gaussian).item() == pytest.approx(0.4248, abs=2e-3)
-
-
-@pytest.mark.parametrize(("step", "expected"), [(lambda i: 0.0, 0.0392876265), (lambda i: i / 10, 0.0217899576)])
-def test_moving_average_closed_forms(step, expected):
-    teacher, student = torch.nn.Linear(1, 1).double(), torch.nn.Linear(1, 1).double()
-    for module, value in ((teacher, 0.0), (student, 1.0)):
-        for parameter in module.parameters():
-            torch.nn.init.constant_(parameter, value)
-    for i in range(10):
-        follow(teacher, student, schedules.linear(step(i), start=0.996, end=1.0))
-    assert teacher.weight.item() == pytest.approx(expected, abs=1e-10)
 
 
 def test_the_teacher_moves_once_per_step_and_stays_where_nothing_is_learnt(images, tmp_path, monkeypatch):  # noqa: F811
@@ -286,36 +273,6 @@ def test_the_teacher_moves_once_per_step_and_stays_where_nothing_is_learnt(image
     assert moved == pytest.approx([0.996 + 0.004 * (i + 0.5) / 4 for i in range(4)])
     start = pretrain.build(still, images).teacher.state_dict()
     assert all(torch.equal(value, start[key]) for key, value in trained.model.teacher.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("step", "lr", "decay"),
-    [
-        (1, 2.002e-4, 0.040000001),
-        (2000, 6e-4, 0.043933432),
-        (3999, 9.998e-4, 0.055554152),
-        (4000, 1e-3, 0.055561818),
-        (4001, 9.999999964e-4, None),
-        (17000, 5.005e-4, 0.257424104),
-        (29999, 1.000003646e-6, None),
-        (30000, 1e-6, 0.4),
-    ],
-)
-def test_official_schedules(step, lr, decay):
-    s, optimiser = registry.settings("ijepa:official", SMALL), torch.optim.AdamW([torch.zeros(1)])
-    optimiser.param_groups[0] |= {"name": "x", "decays": True}
-    model = torch.nn.Module()
-    model.lr_scale = lambda name, progress: 1.0
-    found = pretrain.set_schedules(optimiser, model, s, step / 30000)
-    assert found["lr"] == pytest.approx(lr, rel=2e-9)
-    if decay is not None:
-        assert found["weight decay"] == pytest.approx(decay, abs=1e-9)
-
-
-@pytest.mark.parametrize(("step", "momentum"), [(0, 0.996), (1, 0.9960001333), (15000, 0.998), (30000, 1.0)])
-def test_official_momentum(step, momentum):
-    start = registry.settings("ijepa:official", SMALL).momentum
-    assert schedules.linear(step / 30000, start=start, end=1.0) == pytest.approx(momentum, abs=1e-10)
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -331,75 +288,6 @@ def test_decay_spares_biases_and_vectors_and_groups_are_a_partition(name):
         assert not (group["name"].endswith("bias") and group["decays"])
 
 
-# Parity
-
-
-def reference_encoder(ours: Encoder, **options: object) -> torch.nn.Module:
-    theirs = timm.create_model("vit_small_patch16_224", class_token=False, global_pool="", num_classes=0, **options)
-    weights = {name: value for name, value in ours.vit.state_dict().items() if name != "cls_token"}
-    theirs.load_state_dict(weights | {"pos_embed": sincos(ours.spec.grid, ours.spec.width)[None]})
-    return theirs
-
-
-def reference_predictor(ours: ijepa.Predictor, spec: EncoderSpec, heads: int) -> torch.nn.Module:
-    """lightly's predictor with our weights and its own positions."""
-    lightly = pytest.importorskip("lightly.models.modules.ijepa_timm")
-    depth, width = len(ours.blocks) - 1, ours.mask_token.shape[0]
-    theirs = lightly.IJEPAPredictorTIMM(spec.grid**2, depth, spec.width, width, heads)
-    renamed = {"embed": "predictor_embed", "head": "predictor_proj", f"blocks.{depth}": "decoder.norm"}
-    weights = {"decoder.mask_token": ours.mask_token[None, None], "decoder.pos_embed": theirs.decoder.pos_embed}
-    for name, value in ours.state_dict().items():
-        if name != "mask_token":
-            stem, _, leaf = name.rpartition(".")
-            weights[f"{renamed.get(stem, f'decoder.{stem}')}.{leaf}"] = value
-    theirs.load_state_dict(weights)
-    return theirs
-
-
-def test_encoder_and_predictor_at_full_size_equal_timm_and_lightly():
-    model = build("ijepa:official", SMALL)
-    assert sum(p.numel() for p in model.predictor.parameters()) == 10_943_616
-    assert sum(p.numel() for p in model.student.parameters() if p.requires_grad) + 196 * 384 == 21_664_896
-    assert all(b.mlp.fc2.weight.std().item() == pytest.approx(0.02, rel=0.01) for b in model.predictor.blocks[:-1])
-    pixels = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    mask = model.mask(drawn(0, 2, 2))
-    with torch.no_grad():
-        ours, theirs = model.student(pixels).patches, reference_encoder(model.student)(model.student.normalise(pixels))
-        assert (ours - theirs).abs().max() < 1e-5
-        context = model.student(pixels, keep=mask.context).patches
-        predicted = model.predictor(context, mask.context, mask.targets)
-        reference = reference_predictor(model.predictor, SMALL, heads=6)
-        expected = reference(context.clone(), mask.context, list(mask.targets.unbind(1)))
-        assert (predicted.unflatten(0, (2, 4)).transpose(0, 1).flatten(0, 1) - expected).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("name", ARMS)
-def test_loss_and_gradients_equal_a_step_of_timm_and_lightly(name):
-    model = build(name)
-    seen = model.views(noise(), drawn())
-    model(seen, 0.5).loss.backward()
-    encoder = reference_encoder(model.student, img_size=56, patch_size=4, embed_dim=48, depth=2, num_heads=2)
-    s = model.settings
-    predictor = reference_predictor(model.predictor, SPEC, s.predictor_heads)
-    pixels, blocks = model.student.normalise(seen["images"]), list(seen["targets"].unbind(1))
-    with torch.no_grad():
-        full = F.layer_norm(encoder(pixels), (48,))
-        target = torch.cat([gather(full, block) for block in blocks])
-    tokens = encoder.patch_embed(pixels) + encoder.pos_embed
-    context = encoder.norm(encoder.blocks(gather(tokens, seen["context"])))
-    loss = F.smooth_l1_loss(predictor(context, seen["context"], blocks), target)
-    loss.backward()
-    assert model(seen, 0.5).loss.item() == pytest.approx(loss.item(), abs=1e-6)
-    pairs = [
-        (model.student.vit.patch_embed.proj, encoder.patch_embed.proj),
-        (model.student.vit.blocks[0].mlp.fc1, encoder.blocks[0].mlp.fc1),
-        (model.predictor.embed, predictor.predictor_embed),
-        (model.predictor.head, predictor.predictor_proj),
-    ]
-    for ours, theirs in pairs:
-        assert torch.allclose(ours.weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-6)
-
-
 # FLOPs
 
 
@@ -413,18 +301,25 @@ def test_official_flops_equal_the_published_shapes(spec, context, giga):
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_forward_flops_equal_the_counter(name, monkeypatch):
+def test_flops_equal_the_counter(name, monkeypatch):
     model = build(name)
-    seen = model.views(noise(), drawn())
+    seen = model.views(noise(8, 56), drawn())
     with (
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,
     ):
-        model(seen, 0.5)
+        loss = model(seen, 0.5).loss
+    with (
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        FlopCounterMode(display=False) as backward,
+    ):
+        loss.backward()
     monkeypatch.setattr(ijepa, "mean_target_tokens", lambda *given, **named: seen["targets"].shape[2])
     total = ijepa.flops(replace(model.settings, context_tokens=seen["context"].shape[1]), SPEC)
     teacher = ijepa.count.encode(SPEC)
     assert counter.get_total_flops() == 8 * (teacher + (total - teacher) / 3)
+    pixels = ijepa.count.patch_embed(196, SPEC)  # need no gradient
+    assert counter.get_total_flops() + backward.get_total_flops() == 8 * (total - pixels)
 
 
 def test_official_masks_cost_on_average_what_flops_count(monkeypatch):

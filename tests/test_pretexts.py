@@ -19,12 +19,17 @@ def recipe(pretext: str, **changes: object) -> Recipe:
     return replace(made, settings=made.settings | {"batch": 8}, **changes)
 
 
-@pytest.fixture(scope="module")
-def images() -> Images:
+def mosaics() -> Images:
+    """96 images of 32 pixels: random squares of 4."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8)
     pixels = coarse.repeat(4, axis=1).repeat(4, axis=2)
     return Images([f"noise/{i}" for i in range(96)], [pixels], np.stack([np.zeros(96, int), np.arange(96)], axis=1), ())
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return mosaics()
 
 
 def views(pretext: str, images: Images, step: int = 0):
@@ -87,6 +92,18 @@ def test_views_do_not_depend_on_the_number_of_processes(name, images):
         pieces = [part[key].reshape(crops, 4, *value.shape[1:]) for part in parts]
         joined = torch.cat(pieces, dim=1).reshape(value.shape)
         assert torch.allclose(joined.float(), value.float(), atol=1e-6), key
+
+
+@pytest.mark.parametrize("progress", [0.1, 0.9])
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_is_finite_and_near_fp32(name, progress, images):
+    model, seen = views(name, images)
+    full = model(seen, progress)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(seen, progress)
+    half.loss.backward()
+    assert half.loss.item() == pytest.approx(full.loss.item(), rel=0.02)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_epochs_are_permutations():

@@ -14,7 +14,9 @@ from benchmark.encoder import Encoder, gather
 from benchmark.pretexts import salt
 from tests import test_ijepa as ijepa
 from tests import test_training as training
-from tests.test_ijepa import SPEC, drawn, inverted, noise, rest
+from tests.parity import drawn, noise
+from tests.parity.ijepa import SPEC
+from tests.test_ijepa import inverted, rest
 from tests.test_pretexts import images  # noqa: F401
 
 STAGES = [0.1, 0.9]
@@ -27,7 +29,7 @@ def model() -> salt.Model:
 
 @pytest.fixture
 def seen(model) -> dict[str, torch.Tensor]:
-    return model.views(noise(), drawn())
+    return model.views(noise(8, 56), drawn())
 
 
 def trained(run, images: Images, folder, **changes) -> pretrain.Trained:  # noqa: F811
@@ -168,4 +170,4 @@ def test_both_stages_learn_eight_images():
 
 @pytest.mark.parametrize("progress", STAGES)
 def test_two_halves_of_a_batch_equal_the_whole(progress, model, seen):
-    ijepa.assert_halves_equal_the_whole(model, noise(), progress)
+    ijepa.assert_halves_equal_the_whole(model, noise(8, 56), progress)

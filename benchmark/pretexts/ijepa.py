@@ -209,10 +209,11 @@ class Model(Pretext):
         context = self.student(views["images"], keep=views["context"]).patches
         predicted = self.predictor(context, views["context"], blocks).float()
         loss = F.smooth_l1_loss(predicted, target)
+        between, total = (normed.var(dim=axes, correction=0).mean() for axes in (0, (0, 1)))
         parts = {
             "loss": loss.detach(),
             "trivial loss": F.smooth_l1_loss(torch.zeros_like(target), target),
-            "target deviation between images": normed.mean(dim=1).std(dim=0).mean(),
+            "between-image share of target variance": between / total,
         }
         return Step(loss, parts, full.mean(dim=1))
 

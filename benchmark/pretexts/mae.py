@@ -7,7 +7,7 @@ background does not become a full-weight target, and patches of that background 
 learning rate are scaled to the encoder's size, and encoders narrower than 192 hide one half; only hidden positions go
 through the prediction layer; the photometric policy of the modality is added to the crop and flip. The arm "official"
 undoes these but for the prediction layer; it still differs in the initialisation of the common trunk, bilinear instead
-of bicubic crops, and a smaller batch.
+of bicubic crops, a smaller batch, and no weight decay of the mask token.
 """
 
 from collections.abc import Callable

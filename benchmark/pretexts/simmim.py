@@ -68,6 +68,8 @@ def hidden_units(noise: Tensor, hidden: int, unit: int) -> Tensor:
 
 
 class Model(Pretext):
+    separable = True
+
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
         super().__init__()
         self.settings, self.modality, self.spec = settings, modality, encoder.spec
