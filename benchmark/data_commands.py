@@ -27,29 +27,31 @@ app = typer.Typer(
 Names = Annotated[str, typer.Argument(metavar="[TASK,...]", help="Comma-separated; empty: all but the simulated ones.")]
 Name = Annotated[str, typer.Argument(metavar="TASK,...", help="Comma-separated names of tasks or of their files.")]
 Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
+Cache = Annotated[Path, typer.Option(help="Image stores, hashes, what was verified; may be deleted.")]
+CACHE = Path(".cache")
 
 
 @app.command("list")
 def list_() -> None:
     """One line for each task."""
-    rows = [("TASK", "IMAGES", "CLASSES", "GROUP", "LICENCE", "OBTAINED", "")]
+    rows = [("TASK", "IMAGES", "CLASSES", "LICENCE", "OBTAINED", "", "GROUP")]
     for task in _all():
         obtained = "simulated" if task.synthetic else "download" if task.access.downloads else "by hand"
         images = f"{task.expected:,}" if task.expected else "?"
-        kind, licence = (_brief(text) for text in (task.group_kind, task.access.licence))
         asked = "on request" if task.on_request else ""
-        rows.append((_full(task), images, str(len(task.classes)), kind, licence, obtained, asked))
+        licence = _brief(task.access.licence)
+        rows.append((_full(task), images, str(len(task.classes)), licence, obtained, asked, task.group_kind))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 @app.command()
-def status(task: Names = "", data: Data = Path("data")) -> None:
-    """Found, partial, missing or broken; bytes, images, groups and licence."""
+def status(task: Names = "", data: Data = Path("data"), cache: Cache = CACHE) -> None:
+    """Found, partial, missing or broken; bytes, images, groups, licence, and when these files were last verified."""
     _folder(data)
     for wanted in _chosen(task) if task else _real():
-        typer.echo(_line(inspect.status(wanted, data)))
+        typer.echo(_line(inspect.status(wanted, data), cache))
 
 
 @app.command()
@@ -57,10 +59,11 @@ def verify(
     task: Names = "",
     data: Data = Path("data"),
     workers: Annotated[int, typer.Option(min=1, help="Images decoded at the same time.")] = machine.processors(),
+    cache: Cache = CACHE,
 ) -> None:
     """Count, compare checksums and decode every image. Exit code 1 if something is broken."""
     _folder(data)
-    checked = [_verified(wanted, data, workers) for wanted in (_chosen(task) if task else _real())]
+    checked = [_verified(wanted, data, workers, cache) for wanted in (_chosen(task) if task else _real())]
     raise typer.Exit(code=1 if any(checked) else 0)
 
 
@@ -69,7 +72,7 @@ def passport(
     task: Names = "",
     data: Data = Path("data"),
     results: Annotated[Path, typer.Option(help="Where it is stored, as Parquet.")] = Path("results/local"),
-    cache: Annotated[Path, typer.Option(help="Image stores and hashes; may be deleted.")] = Path(".cache"),
+    cache: Cache = CACHE,
     turned: Annotated[
         bool, typer.Option(help="Also look for turned, mirrored and zoomed copies: minutes per thousand images.")
     ] = False,
@@ -86,7 +89,8 @@ def passport(
             continue
         rows = passports.of(wanted, samples, runtime, rotated=turned)
         groups = len({sample.group for sample in samples})
-        typer.echo(f"{_full(wanted)}: {leakage.verdict(rows)}; {len(samples):,} images, {groups:,} groups")
+        counted = f"{len(samples):,} images, {groups:,} groups ({wanted.group_kind})"
+        typer.echo(f"{_full(wanted)}: {leakage.verdict(rows)}; {counted}")
         if wanted.near:
             typer.echo(f"  {_joined(samples)}")
         for row in rows:
@@ -96,7 +100,7 @@ def passport(
 
 
 @app.command()
-def fetch(task: Name, data: Data = Path("data")) -> None:
+def fetch(task: Name, data: Data = Path("data"), cache: Cache = CACHE) -> None:
     """Download what may be downloaded; else say how it is obtained, and check what was put there."""
     from tasks.fetch import fetch as download
 
@@ -108,10 +112,10 @@ def fetch(task: Name, data: Data = Path("data")) -> None:
         if wanted.access.downloads or wanted.synthetic:
             found = inspect.status(wanted, data)
             broken |= found.state == "broken"
-            typer.echo(_line(found))
+            typer.echo(_line(found, cache))
         else:
             typer.echo(_steps(wanted))
-            broken |= _verified(wanted, data, machine.processors())
+            broken |= _verified(wanted, data, machine.processors(), cache)
     raise typer.Exit(code=1 if broken else 0)
 
 
@@ -161,7 +165,7 @@ def add(
         licence=licence,
     )
     typer.echo(f"described in {written}; to forget it, delete that file")
-    typer.echo(_line(inspect.status(tasks.get(modality, name), Path("data"))))
+    typer.echo(_line(inspect.status(tasks.get(modality, name), Path("data")), CACHE))
 
 
 @app.command("croissant")
@@ -249,7 +253,7 @@ def _steps(task: Task) -> str:
     return "\n".join(lines)
 
 
-def _line(found: inspect.Status) -> str:
+def _line(found: inspect.Status, cache: Path) -> str:
     """One line: state, name, what is there, and what to do about what is not."""
     task = found.task
     start = f"{found.state:<8} {_full(task)}: "
@@ -258,6 +262,9 @@ def _line(found: inspect.Status) -> str:
     whole = f" of {task.expected:,}" if task.expected and found.images != task.expected else ""
     told = [f"{found.images:,}{whole} images, {found.groups:,} groups ({task.group_kind})"] if found.images else []
     told += [_size(found.bytes)] if found.bytes is not None else []
+    if found.state != "broken" and not task.synthetic:
+        day = inspect.verified(found, cache)
+        told += [f"verified {day}" if day else "not verified"]
     told += [f"licence: {_brief(task.access.licence)}"]
     told += [found.reason] if found.reason else []
     return start + "; ".join(told)
@@ -271,9 +278,12 @@ def _size(count: int) -> str:
     return f"{count:.3g} GB"
 
 
-def _verified(task: Task, data: Path, workers: int) -> bool:
-    """Print what `inspect.verify` finds; True if something is broken."""
+def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
+    """Print what `inspect.verify` finds, and note it if nothing is broken; True if something is."""
     found = inspect.verify(task, data, workers=workers)
+    here = bool(found.status.images)
+    if here and not found.broken:
+        inspect.remember(found.status, cache)
     split = max((len(count.split) for count in found.status.counts), default=0)
     label = max((len(name) for name in task.classes), default=0)
     for count in found.status.counts:
@@ -286,7 +296,7 @@ def _verified(task: Task, data: Path, workers: int) -> bool:
             else "  <- fewer"
         )
         typer.echo(f"  {count.split:<{split}} {count.name:<{label}} expected {expected}  found {count.found:>7,}{mark}")
-    for checksum in found.checksums:
+    for checksum in (checksum for checksum in found.checksums if here or checksum.found):
         state = "wrong: " + ", ".join(checksum.found) if checksum.wrong else "right" if checksum.found else "not here"
         typer.echo(
             f"  checksum {checksum.file}: {state}" + (f", expected {checksum.expected}" if checksum.wrong else "")
@@ -301,7 +311,7 @@ def _verified(task: Task, data: Path, workers: int) -> bool:
     for together, note in ((False, ""), (True, " (one group)")):
         copies = [" = ".join(copy.ids) for copy in found.contradictions if copy.together == together]
         _problems(f"one image, two labels{note}", copies)
-    typer.echo(_line(replace(found.status, state="broken") if found.broken else found.status))
+    typer.echo(_line(replace(found.status, state="broken") if found.broken else found.status, cache))
     return found.broken
 
 

@@ -1,6 +1,7 @@
 """What of a dataset is on this machine, and whether it is whole: found, partial, missing or broken.
 
 `status` scans; `verify` also compares checksums and decodes every image. Both return values and print nothing.
+`remember` notes in the cache that these very images were verified, so that a later `status` can say so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,7 +22,7 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 from tasks import added, splits
-from tasks.base import DataError, NoData, Sample, Task
+from tasks.base import DataError, NoData, Sample, Task, identity
 from tasks.files import IMAGE_SUFFIXES
 
 CHUNK = 64  # images handed to a thread at a time
@@ -72,6 +74,7 @@ class Status:
     images: int = 0
     groups: int = 0  # as scanned: where Task.near says so, near-duplicates are joined later
     bytes: int | None = None  # of the files that hold the images; None where they are not files under data
+    data: str = ""  # `base.identity` of the samples; "" where there are none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +141,26 @@ def _scanned(task: Task, data: Path) -> tuple[Status, list[Sample]]:
         images=len(samples),
         groups=len({sample.group for sample in samples}),
         bytes=sum(path.stat().st_size for path in places) if places else None,
+        data=identity(task, samples),
     )
     return found, samples
+
+
+def remember(found: Status, cache: Path) -> None:
+    """Note today as the day on which these samples were verified and found whole, or partial and sound."""
+    note = _note(found, cache)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"{datetime.now(UTC).date().isoformat()}\n", encoding="utf-8")
+
+
+def verified(found: Status, cache: Path) -> str:
+    """The day (year-month-day, UTC) on which these very samples were last verified; "" if they never were."""
+    note = _note(found, cache)
+    return note.read_text(encoding="utf-8").strip() if note.is_file() else ""
+
+
+def _note(found: Status, cache: Path) -> Path:
+    return cache / "verified" / f"{found.task.modality}-{found.task.name}-{found.data}"
 
 
 def _judged(task: Task, samples: list[Sample], counts: tuple[Count, ...]) -> tuple[State, str]:
@@ -169,10 +190,15 @@ def _counts(task: Task, samples: list[Sample]) -> tuple[Count, ...]:
     there = {split for split, _ in found}
     parts = dict.fromkeys([*task.counts, *(part for part in (*splits.PARTS, "") if part in there)])
     return tuple(
-        Count(part, name, task.counts.get(part, {}).get(name, 0) if task.counts else None, found[part, name])
-        for part in parts
-        for name in task.classes
+        Count(part, name, _stated(task, part, name), found[part, name]) for part in parts for name in task.classes
     )
+
+
+def _stated(task: Task, part: str, name: str) -> int | None:
+    """Images of a class in a part by the card; none where it states other parts; None where it does not say."""
+    if task.counts.get(part):
+        return task.counts[part].get(name, 0)
+    return 0 if task.counts and part not in task.counts else None
 
 
 def located(task: Task, data: Path, samples: list[Sample]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import typer
 from PIL import Image
 
+import tasks
 from benchmark import data_commands
 from tasks import inspect
 from tasks.base import DataError, Download, Sample
@@ -91,6 +93,8 @@ def test_counts_stand_side_by_side_for_every_split_and_class(data):
     published = replace(WHOLE, counts={"train": busi.COUNTS})  # a card of another split than the samples'
     counts = inspect.status(published, data).counts
     assert [(c.split, c.expected, c.found) for c in counts if c.name == "benign"] == [("train", 14, 0), ("", 0, 14)]
+    unstated = replace(WHOLE, counts={"": {}})  # a part of which the card states no counts by class
+    assert {count.expected for count in inspect.status(unstated, data).counts} == {None}
 
 
 def test_every_image_is_decoded_and_measured(data):
@@ -191,18 +195,52 @@ def test_images_are_read_by_threads_and_containers_one_after_the_other(data):
 
 def test_verify_exits_with_1_only_for_what_is_broken(data, capsys):
     with pytest.raises(typer.Exit) as end:
-        data_commands.verify("busi", data, 1)
+        data_commands.verify("busi", data, 1, data / "cache")
     assert end.value.exit_code == 0
     said = capsys.readouterr().out
     assert f"partial  ultrasound/busi: {busi.IMAGES} of 780 images, {busi.GROUPS} groups" in said
     assert "stored   RGB 37, RGBA 2" in said
     image(data, "benign (6)").write_bytes(b"")
     with pytest.raises(typer.Exit) as end:
-        data_commands.verify("busi", data, 1)
+        data_commands.verify("busi", data, 1, data / "cache")
     assert end.value.exit_code == 1
     said = capsys.readouterr().out
     assert "unreadable: " in said
     assert "broken   ultrasound/busi" in said
+
+
+def test_status_says_when_these_very_images_were_verified(data, capsys):
+    def said() -> str:
+        data_commands.status("busi", data, data / "cache")
+        return capsys.readouterr().out
+
+    assert "; not verified; licence" in said()
+    with pytest.raises(typer.Exit):
+        data_commands.verify("busi", data, 1, data / "cache")
+    assert re.search(r"; verified 20\d\d-\d\d-\d\d; licence", capsys.readouterr().out)
+    assert re.search(r"; verified 20\d\d-\d\d-\d\d; licence", said())
+    Image.new("RGB", (30, 30)).save(image(data, "benign (6)"))  # another image under an old name
+    assert "; not verified; licence" in said()
+    image(data, "benign (6)").write_bytes(b"")
+    with pytest.raises(typer.Exit):
+        data_commands.verify("busi", data, 1, data / "cache")
+    capsys.readouterr()
+    assert "; not verified; licence" in said()
+
+
+def test_of_a_missing_dataset_no_checksums_are_listed(tmp_path, capsys):
+    data_commands._verified(tasks.get("histo", "pcam"), tmp_path, 1, tmp_path / "cache")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("missing  histo/pcam")
+
+
+def test_a_passport_is_told_with_the_kind_of_group_and_the_groups_of_two_labels(data, capsys):
+    data_commands.passport("busi", data, data / "results", data / "cache")
+    said = capsys.readouterr().out
+    assert f"ultrasound/busi: pass; {busi.IMAGES} images, {busi.GROUPS} groups ({BUSI.group_kind})" in said
+    assert f"{len(busi.NEAR)} groups of more than one image, 1 of them with two labels" in said
+    assert "benign (3).png = Dataset_BUSI_with_GT/malignant/malignant (3).png" in said
+    assert re.search("train and test +near +0$", said, re.MULTILINE)
 
 
 def test_status_is_of_real_datasets_unless_named(data, capsys):
@@ -217,7 +255,7 @@ def test_status_is_of_real_datasets_unless_named(data, capsys):
 
 def test_fetch_of_a_gated_dataset_gives_numbered_steps_and_ends_with_the_status(data, capsys):
     with pytest.raises(typer.Exit) as end:
-        data_commands.fetch("busi", data)
+        data_commands.fetch("busi", data, data / "cache")
     assert end.value.exit_code == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.strip()[:2] for line in lines[1:4]] == ["1.", "2.", "3."]
@@ -249,8 +287,10 @@ def test_a_list_has_one_line_for_each_task(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(data_commands._all()) + 1
     (line,) = (line for line in lines if line.startswith("ultrasound/busi "))
-    assert line.endswith("  by hand")
+    assert "  by hand  " in line
     assert " 780 " in line
+    for line, task in zip(lines[1:], data_commands._all(), strict=True):
+        assert line.endswith(f"  {task.group_kind}")  # uncut: what stands for a patient is said wherever groups are
 
 
 @pytest.mark.parametrize("command", [data_commands.status, data_commands.verify])

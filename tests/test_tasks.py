@@ -53,7 +53,8 @@ def test_a_task_is_called_like_its_file_and_folder(modality, name):
     if task.synthetic:
         assert "simulated" in task.group_kind
     if task.counts:
-        assert sum(sum(classes.values()) for classes in task.counts.values()) == task.expected
+        whole = sum(sum(classes.values()) for classes in task.counts.values())
+        assert whole == task.expected if all(task.counts.values()) else whole < task.expected
         assert {name for classes in task.counts.values() for name in classes} == set(task.classes)
     for checksum in (*task.access.checksums.values(), *(d.checksum for d in task.access.downloads if d.checksum)):
         kind, _, value = checksum.partition(":")

@@ -54,7 +54,7 @@ TASK = Task(
     title="BUSI breast lesions",
     question="Does this breast ultrasound image show a benign lesion, a malignant lesion, or no lesion?",
     classes=CLASSES,
-    group_kind="near-duplicate cluster",
+    group_kind="near-duplicate cluster (no patient ids exist)",
     protocol=Fixed(published=False, seed=0),
     near=True,
     metric="auroc",

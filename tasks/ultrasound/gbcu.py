@@ -85,7 +85,7 @@ TASK = Task(
     title="GBCU gallbladder cancer",
     question="Does this abdominal ultrasound image show a normal gallbladder, a benign lesion, or a malignant one?",
     classes=CLASSES,
-    group_kind="near-duplicate cluster of images (no patient ids are released)",
+    group_kind="near-duplicate cluster (no patient ids are released)",
     protocol=Fixed(published=True, crossing="remove"),
     metric="macro_f1",
     version=1,

@@ -80,7 +80,7 @@ TASK = Task(
     title="TN5000 thyroid nodules",
     question="Is the thyroid nodule in this ultrasound image benign or malignant?",
     classes=CLASSES,
-    group_kind="near-duplicate cluster of images (no patient ids are released)",
+    group_kind="near-duplicate cluster (no patient ids are released)",
     protocol=Fixed(published=True, crossing="remove"),
     metric="auroc",
     version=1,
