@@ -93,14 +93,19 @@ def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object
 def table(root: Path) -> list[str]:
     """Markdown lines, a row a trial: what differs from the pretext's recommended settings, and its AUROCs."""
     latents = [f"phantom_{latent}" for latent in scenes.LATENTS]
-    lines = [f"| modality | pretext | settings | seed | images | {' | '.join(scenes.LATENTS)} |", "|---" * 8 + "|"]
+    lines = [
+        f"| modality | pretext | settings | FLOPs | images | seed | {' | '.join(scenes.LATENTS)} |",
+        "|---" * 9 + "|",
+    ]
     stored = results.read(root, "trials")
-    for keys, rows in stored.groupby(["modality", "pretext", "track", "settings", "seed", "images_seen"]):
-        modality, pretext, track, settings, seed, images = keys
+    for keys, rows in stored.groupby(
+        ["modality", "pretext", "track", "settings", "budget_flops", "images_seen", "seed"]
+    ):
+        modality, pretext, track, settings, budget, images, seed = keys
         score = rows.set_index("task").score
         told = "–" if pretext == "twin" else difference(pretext, track, json.loads(settings))
         cells = " | ".join(f"{score[name]:.3f}" for name in latents)
-        lines.append(f"| {modality} | {pretext} | {told} | {seed} | {images:,} | {cells} |")
+        lines.append(f"| {modality} | {pretext} | {told} | {budget:.2g} | {images:,} | {seed} | {cells} |")
     return lines
 
 
