@@ -144,17 +144,21 @@ def _type(name: str) -> str:
 
 def _distribution(task: Task, text: str) -> list[dict[str, object]]:
     downloads = task.access.downloads
-    objects = [_object(task, download) for download in downloads] or [
-        {
-            "@type": "cr:FileObject",
-            "@id": PAGE,
-            "name": PAGE,
-            "description": "By hand. " + " ".join(f"{n}. {step}." for n, step in enumerate(task.access.steps, 1)),
-            "contentUrl": _address(task.access.home),
-            "encodingFormat": "text/html",
-            "sha256": NO_CHECKSUM,
-        }
-    ]
+    objects = [_object(task, download) for download in downloads]
+    page = _address(task.access.home)
+    if not downloads and page:
+        steps = " ".join(f"{n}. {step}." for n, step in enumerate(task.access.steps, 1))
+        objects = [
+            {
+                "@type": "cr:FileObject",
+                "@id": PAGE,
+                "name": PAGE,
+                "description": f"By hand. {steps}",
+                "contentUrl": page,
+                "encodingFormat": "text/html",
+                "sha256": NO_CHECKSUM,
+            }
+        ]
     archives = [_id(download) for download in downloads if download.unpack]
     if downloads and not archives:
         return objects
@@ -163,11 +167,11 @@ def _distribution(task: Task, text: str) -> list[dict[str, object]]:
         "@type": "cr:FileSet",
         "@id": FILES,
         "name": FILES,
-        "containedIn": [{"@id": name} for name in archives or [PAGE]],
+        "containedIn": [{"@id": name} for name in archives or [held["@id"] for held in objects]],
         "encodingFormat": sorted({TYPES[suffix] for suffix in suffixes}) or ["application/octet-stream"],
         "includes": [f"**/*.{suffix}" for suffix in suffixes] or ["**/*"],
     }
-    return [*objects, images]
+    return [*objects, {key: value for key, value in images.items() if value}]  # in no file, where no page holds it
 
 
 def _id(download: Download) -> str:
