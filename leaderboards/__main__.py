@@ -74,5 +74,17 @@ def show(
     typer.echo("\n\n".join(compact(board) for board in _boards(results, modality, track)))
 
 
+@app.command()
+def simulate(
+    simulations: Annotated[int, typer.Option(min=2, help="Of ten tasks; docs/statistics.md says of what else.")] = 250,
+    seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
+):
+    """Measure how often the rules of a board are wrong on equal methods; print the tables of docs/statistics.md."""
+    from leaderboards.simulate import report
+
+    for line in report(simulations, seed):
+        typer.echo(line)
+
+
 if __name__ == "__main__":
     app()

@@ -69,7 +69,7 @@ def _board(runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, absent:
         }
         return {seed: store.predictions(row["directory"], row["cell"], row["protocol"]) for seed, row in found.items()}
 
-    sections = contrasts.sections(lines, columns, asked, load)
+    sections, comparison = contrasts.sections(lines, columns, asked, load)
     sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in sections)
     first, pooled = runs.iloc[0], contrasts.pooled(columns)
     trained = runs[runs["run"] != runs["twin"]]
@@ -97,6 +97,7 @@ def _board(runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, absent:
         pooled=tuple(column.title for column in pooled),
         ranked=any(row.letters for row in sections[0].rows),
         sections=sections,
+        comparison=comparison,
         baselines=_baselines(columns, plain),
         costs=tuple(_cost(line, runs) for line in lines if not line.twin),
         curves=tuple(curve for line in lines if not line.twin for curve in _curves(line, runs)),
