@@ -86,6 +86,22 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A claim of the study, on the phantoms or on the real tasks of a board."""
+
+    name: str
+    says: str
+    about: str  # "phantoms" or "real data"
+    tasks: tuple[str, ...]  # titles
+    pairs: tuple[str, ...]  # "DINOv3 − I-JEPA"
+    slope: bool  # the estimates are slopes over locality
+    estimates: tuple[Estimate, ...]  # one per pair, chance-corrected; none where untestable
+    subject: str  # "this pretext", "these checkpoints", ...
+    verdict: str
+    why: str  # untestable
+
+
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """What needs no encoder, with the linear probe, in the headline metric of each task."""
 
@@ -149,6 +165,7 @@ class Board:
     ranked: bool  # every pooled task has enough groups to order rows
     sections: tuple[Section, ...]  # the headline first
     comparison: Comparison
+    claims: tuple[Judged, ...]
     baselines: tuple[Baseline, ...]  # beside the headline section
     costs: tuple[Cost, ...]
     curves: tuple[Curve, ...]

@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.metrics import chance
 from benchmark.results import SchemaError
 from leaderboards.board import Column, Comparison, Contrast, Entry, Row, Section
-from leaderboards.comparisons import AHEAD, BEHIND, SAME, compare, difference, mean_difference
+from leaderboards.comparisons import AHEAD, BEHIND, SAME, Numbers, compare, difference, mean_difference
 from leaderboards.ranking import best, letters, rank_intervals
 from leaderboards.statistics import (
     RANKED_GROUPS,
@@ -58,9 +58,9 @@ def pooled(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 def sections(
     lines: Sequence[Line], columns: Sequence[Column], asked: Sequence[tuple[str, str]], load: Load
-) -> tuple[tuple[Section, ...], Comparison]:
+) -> tuple[tuple[Section, ...], Comparison, Numbers]:
     """One section per (probe, readout) of `asked`, in its order, last the headline again with one score per group; and
-    the comparison of the headline's rows."""
+    the comparison of the headline's rows with their numbers."""
     loaded = {
         (line.variant, column, question): found
         for question in asked
@@ -81,10 +81,25 @@ def sections(
                     numbers[line.variant, column] = resample(tuple(found), scored, column.metric, draws[column])
         headline = question == HEADLINE and not by_group
         if headline:
-            comparison = _comparison(lines, columns, numbers)
+            comparison, shown = _comparison(lines, columns, numbers), numbers
         rows = _rows(lines, columns, numbers, comparison.pretexts if headline else ())
         built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows))
-    return tuple(built), comparison
+    return tuple(built), comparison, shown
+
+
+def under(lines: Sequence[Line], columns: Sequence[Column], load: Callable[[Line, Column], dict[int, Predictions]]):
+    """The metric of every line on every column under a condition, as far as `load` finds predictions."""
+    loaded = {
+        (line.variant, column): found
+        for column in columns
+        for line, found in zip(lines, _paired(column, [load(line, column) for line in lines]), strict=True)
+        if found
+    }
+    draws = _shared_draws({column: one for (_, column), found in loaded.items() for one in found.values()})
+    return {
+        (variant, column): resample(tuple(found), list(found.values()), column.metric, draws[column])
+        for (variant, column), found in loaded.items()
+    }
 
 
 def _comparison(lines: Sequence[Line], columns: Sequence[Column], numbers: dict) -> Comparison:

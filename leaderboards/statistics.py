@@ -219,9 +219,32 @@ def _rarest(test: Predictions) -> int:
     return min(len(np.unique(test.group[test.label == label])) for label in np.unique(test.label))
 
 
+def combination(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
+    """Sum of factor × part over the seeds that all have. Raises ValueError when they have none in common."""
+    seeds = tuple(sorted(set.intersection(*(set(part.seeds) for part in parts))))
+    if not seeds:
+        raise ValueError("no pretraining seed in common")
+    values, drawn, moved = 0.0, 0.0, {}
+    for factor, part in zip(factors, parts, strict=True):
+        at = [part.seeds.index(seed) for seed in seeds]
+        values, drawn = values + factor * part.values[at], drawn + factor * part.draws[at]
+        for draws, change in part.moved.items():
+            moved[draws] = moved.get(draws, 0.0) + factor * change[at]
+    return Resampled(
+        seeds=seeds,
+        values=values,
+        draws=drawn,
+        moved=moved,
+        lost=np.any([part.lost for part in parts], axis=0),
+        groups=min(part.groups for part in parts),
+        headroom=sum(part.headroom for part in parts),
+        bounded=False,
+    )
+
+
 def minus(a: Resampled, b: Resampled) -> Resampled:
     """Paired difference over the seeds that both have. Raises ValueError when they have none in common."""
-    return replace(_combine([a, b], np.array([1.0, -1.0])), headroom=(a.headroom + b.headroom) / 2)
+    return replace(combination([a, b], [1.0, -1.0]), headroom=(a.headroom + b.headroom) / 2)
 
 
 def mean(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
@@ -231,7 +254,7 @@ def mean(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
     separate groups on, tasks are the unit that is left out and drawn, in place of their groups: between tasks, the
     variance of their groups is included.
     """
-    fixed = _combine(parts, np.array(factors) / len(parts))
+    fixed = combination(parts, np.array(factors) / len(parts))
     count = len(parts)
     if count < RANDOM_TASKS or len(fixed.moved) < count:
         return fixed
@@ -364,28 +387,6 @@ def p_value(difference: Estimate) -> float:
     if difference.error == 0:
         return float(difference.value == 0)
     return float(2 * stats.t.sf(abs(difference.value) / difference.error, difference.freedom))
-
-
-def _combine(parts: Sequence[Resampled], factors: np.ndarray) -> Resampled:
-    seeds = tuple(sorted(set.intersection(*(set(part.seeds) for part in parts))))
-    if not seeds:
-        raise ValueError("no pretraining seed in common")
-    values, drawn, moved = 0.0, 0.0, {}
-    for factor, part in zip(factors, parts, strict=True):
-        at = [part.seeds.index(seed) for seed in seeds]
-        values, drawn = values + factor * part.values[at], drawn + factor * part.draws[at]
-        for draws, change in part.moved.items():
-            moved[draws] = moved.get(draws, 0.0) + factor * change[at]
-    return Resampled(
-        seeds=seeds,
-        values=values,
-        draws=drawn,
-        moved=moved,
-        lost=np.any([part.lost for part in parts], axis=0),
-        groups=min(part.groups for part in parts),
-        headroom=sum(part.headroom for part in parts),
-        bounded=False,
-    )
 
 
 def _by_group(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:

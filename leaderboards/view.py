@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from markupsafe import Markup
 
 from leaderboards import figures
-from leaderboards.board import HEALTH, LOSS, SYNTHETIC, Board, Column, Difference, Entry, Row, Section
+from leaderboards.board import HEALTH, LOSS, SYNTHETIC, Board, Column, Difference, Entry, Judged, Row, Section
+from leaderboards.claims import CONTRADICTED, HOLDS
 from leaderboards.comparisons import AHEAD, BEHIND, SAME
 from leaderboards.statistics import (
     ABOVE,
@@ -25,6 +26,7 @@ METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "accuracy
 PROBES = {"linear": "linear probe", "knn": "kNN probe", "attentive": "attentive probe", "fewshot": "few-shot probe"}
 READOUTS = {"patches": "mean of patch tokens", "native": "the method's own readout"}
 TONES = {ABOVE: "above", BELOW: "below", NOT_SHOWN: "same"}
+CLAIMS = {HOLDS: "above", CONTRADICTED: "below"}
 DIFFERENCES = {AHEAD: "above", BEHIND: "below", SAME: "same"}
 MANY = 1000  # times the groups, or seeds: more is no plan
 
@@ -95,6 +97,7 @@ def view(board: Board) -> View:
         how=_how(board),
         missing=board.missing,
         further=(
+            *_claims(board),
             *_contrasts(board),
             *(_gains(board, section) for section in board.sections[1:]),
             _tasks(board),
@@ -293,6 +296,44 @@ def _contrasts(board: Board) -> tuple[Table, ...]:
             rows=tuple(rows),
         ),
     )
+
+
+def _claims(board: Board) -> tuple[Table, ...]:
+    """The study's claims, worded for what was run here."""
+    if not board.claims:
+        return ()
+    budgets = " or ".join(flops(budget) for budget in board.budgets)
+    return (
+        Table(
+            title="The study's claims",
+            caption=f"Judged on this board alone: {board.modality}, corpus {board.corpus}, {budgets} training FLOPs "
+            "per encoder, linear probe on the mean of patch tokens, chance-corrected differences with 95 % intervals. "
+            "Not adjusted for the number of claims.",
+            heads=tuple(Text(lines=(head,)) for head in ("Claim", "On", "Verdict", "Found")),
+            rows=tuple(
+                Line(
+                    head=Text(lines=(one.says,)),
+                    cells=(
+                        Text(lines=(one.about, *((", ".join(one.tasks),) if one.tasks else ()))),
+                        Text(lines=(one.verdict,), tone=CLAIMS.get(one.verdict, "")),
+                        Text(lines=claim_found(one)),
+                    ),
+                )
+                for one in board.claims
+            ),
+        ),
+    )
+
+
+def claim_found(one: Judged) -> tuple[str, ...]:
+    """What a verdict rests on: differences or slopes, or why there is none."""
+    if one.why:
+        return (one.why,)
+    what = " per unit of locality" if one.slope else ""
+    lines = [
+        f"{pair}: {interval(each, signed=True)}{what}" for pair, each in zip(one.pairs, one.estimates, strict=True)
+    ]
+    return (*lines, f"about {one.subject}")
 
 
 def _difference(one: Difference | None) -> Text:
