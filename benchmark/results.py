@@ -4,6 +4,7 @@
     results/local/<modality>/cells/<cell>/    cells.parquet predictions.parquet fits.parquet leakage.parquet
     results/local/<modality>/baselines/<id>/  baselines.parquet predictions.parquet fits.parquet
     results/local/<modality>/trials/<trial>/  trials.parquet
+    results/local/<modality>/locality/<id>/   locality.parquet
     results/local/<modality>/passports/<task>-<data>/       leakage.parquet
     results/published/<modality>/<track>/<run>-<weights>/   the same tables, packed by `promote`
 
@@ -168,7 +169,21 @@ TABLES: dict[str, pa.Schema] = {
         examples=S,  # JSON: the first of them
     ),
     "dense": _schema(cell=S, sample=S, label=I, intersection=F, predicted=F, actual=F),
-    "locality": _schema(task=S, task_version=I, value=F, low=F, high=F),
+    "locality": _schema(
+        modality=S,
+        task=S,
+        task_version=I,
+        data=S,  # identity of the task's samples
+        version=I,  # of the measurement
+        value=F,  # (local - 1/2) / (full - 1/2); null where it is omitted because full is under .70
+        low=F,  # 95 % interval over groups
+        high=F,
+        local=F,  # AUROC with a field of an eighth of the side
+        full=F,  # AUROC with the full field
+        groups=I,
+        samples=I,
+        created=S,
+    ),
     "maps": _schema(run=S, task=S, sample=S, kind=S, score=S, value=F),
     "ratings": _schema(pack=S, reader=S, item=S, question=S, answer=F),
 }

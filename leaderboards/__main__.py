@@ -74,5 +74,32 @@ def show(
     typer.echo("\n\n".join(compact(board) for board in _boards(results, modality, track)))
 
 
+@app.command()
+def claims(
+    results: Results = LOCAL,
+    modality: Annotated[str | None, typer.Option(help="Only this modality.")] = None,
+    track: Annotated[str | None, typer.Option(help="Only this track.")] = None,
+):
+    """Judge the study's claims on every board of the store."""
+    from leaderboards.view import claim_found
+
+    for board in _boards(results, modality, track):
+        typer.echo(board.title)
+        for one in board.claims:
+            typer.echo(f"  {one.about}: {one.says}: {one.verdict} ({'; '.join(claim_found(one))})")
+
+
+@app.command()
+def simulate(
+    simulations: Annotated[int, typer.Option(min=2, help="Of ten tasks; docs/statistics.md says of what else.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
+):
+    """Measure how often the rules of a board are wrong on equal methods; print the tables of docs/statistics.md."""
+    from leaderboards.simulate import report
+
+    for line in report(simulations, seed):
+        typer.echo(line)
+
+
 if __name__ == "__main__":
     app()

@@ -14,8 +14,9 @@ import pandas as pd
 from benchmark import results as schema
 from benchmark.recipe import Recipe, key
 from benchmark.recipe import twin as twin_of
-from leaderboards import contrasts, store
+from leaderboards import claims, contrasts, store
 from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Row
+from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
 from leaderboards.statistics import Predictions, draw, estimate, resample
 
@@ -47,7 +48,8 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
     for names, here in runs.groupby(BOARD, sort=True):
         cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
         plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]
-        found.append(_board(here, cells, plain, (absent or {}).get(str(names[0]), {})))
+        measured = loaded.locality[loaded.locality["modality"] == names[0]]
+        found.append(_board(here, cells, plain, measured, (absent or {}).get(str(names[0]), {})))
     clashes = Counter(board.slug for board in found)
     return [
         replace(board, slug=f"{board.slug}-{_slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board
@@ -55,7 +57,9 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
     ]
 
 
-def _board(runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, absent: Mapping[str, str]) -> Board:
+def _board(
+    runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, measured: pd.DataFrame, absent: Mapping[str, str]
+) -> Board:
     runs, cells, footnotes = _newest(runs, cells)
     columns, lines = _columns(cells), _lines(runs)
     asked = sorted(set(zip(cells["probe"], cells["readout"], strict=True)) | {HEADLINE}, key=_section_order)
@@ -69,7 +73,24 @@ def _board(runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, absent:
         }
         return {seed: store.predictions(row["directory"], row["cell"], row["protocol"]) for seed, row in found.items()}
 
-    sections = contrasts.sections(lines, columns, asked, load)
+    def corrupted(corruption: str, strength: int) -> Numbers:
+        def found(line: Line, column: Column) -> dict[int, Predictions]:
+            rows = {seed: index.get((run, column.task, column.data, *HEADLINE)) for seed, run in line.runs.items()}
+            seen = {
+                seed: store.corrupted(row["directory"], row["cell"], row["protocol"], corruption, strength)
+                for seed, row in sorted(rows.items())
+                if row is not None
+            }
+            return {seed: one for seed, one in seen.items() if one is not None}
+
+        return contrasts.under(lines, columns, found)
+
+    sections, comparison, numbers = contrasts.sections(lines, columns, asked, load)
+    variants: dict[str, list[str]] = {}
+    for line in lines:
+        if not line.twin:
+            variants.setdefault(line.name.partition(" (")[0], []).append(line.variant)
+    judged = claims.judge(claims.load(), variants, columns, numbers, corrupted, _localities(columns, measured))
     sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in sections)
     first, pooled = runs.iloc[0], contrasts.pooled(columns)
     trained = runs[runs["run"] != runs["twin"]]
@@ -97,6 +118,8 @@ def _board(runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, absent:
         pooled=tuple(column.title for column in pooled),
         ranked=any(row.letters for row in sections[0].rows),
         sections=sections,
+        comparison=comparison,
+        claims=judged,
         baselines=_baselines(columns, plain),
         costs=tuple(_cost(line, runs) for line in lines if not line.twin),
         curves=tuple(curve for line in lines if not line.twin for curve in _curves(line, runs)),
@@ -122,6 +145,13 @@ def _baselines(columns: tuple[Column, ...], plain: pd.DataFrame) -> tuple[Baseli
         if any(scores):
             found.append(Baseline(name=title, scores=tuple(scores)))
     return tuple(found)
+
+
+def _localities(columns: tuple[Column, ...], measured: pd.DataFrame) -> dict[str, float | None]:
+    """Measured locality of each task's images, by the newest measurement; None where it was omitted."""
+    rows = measured.sort_values(["version", "created"], kind="stable").itertuples()
+    found = {(row.task, row.data): None if pd.isna(row.value) else float(row.value) for row in rows}
+    return {c.task: found[c.task, c.data] for c in columns if (c.task, c.data) in found}
 
 
 def _newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from leaderboards.power import Needed
+from leaderboards.ranking import Classical
 from leaderboards.statistics import Estimate
 
 SYNTHETIC = "SYNTHETIC: simulated phantoms, not clinical evidence"
@@ -47,9 +49,56 @@ class Row:
     variant: str  # hash of the recipe without its seed
     seeds: tuple[int, ...]
     letters: str  # tie group of a ranked row, or ""
+    ranks: tuple[int, int] | None  # lowest and highest place among the ranked rows
+    best: float | None  # share of bootstrap draws in which a ranked row has the highest mean
     mean: Entry  # chance-corrected mean gain over `Board.pooled`; a reason where there is none
     entries: tuple[Entry, ...]  # one per column
     note: str  # "1 of 5 seeds diverged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A paired difference within a family."""
+
+    estimate: Estimate
+    p: float | None  # adjusted by Holm; None where there is no verdict
+    verdict: str
+    needed: Needed | None  # to separate the two; None unless they are not shown to differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """The first of two rows minus the second, with the linear probe on the mean of patch tokens."""
+
+    first: str
+    second: str
+    variants: tuple[str, str]
+    mean: Difference | None  # chance-corrected, over `Board.pooled`; None where a task or a common seed is missing
+    entries: tuple[Difference | None, ...]  # one per column
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    pretexts: tuple[Contrast, ...]  # pretext minus pretext
+    twins: tuple[Contrast, ...]  # pretext minus twin
+    detectable: tuple[float | None, ...]  # per column: smallest difference of two pretexts shown with a power of 80 %
+    classical: Classical | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A claim of the study, on the phantoms or on the real tasks of a board."""
+
+    name: str
+    says: str
+    about: str  # "phantoms" or "real data"
+    tasks: tuple[str, ...]  # titles
+    pairs: tuple[str, ...]  # "DINOv3 − I-JEPA"
+    slope: bool  # the estimates are slopes over locality
+    estimates: tuple[Estimate, ...]  # one per pair, chance-corrected; none where untestable
+    subject: str  # "this pretext", "these checkpoints", ...
+    verdict: str
+    why: str  # untestable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +164,8 @@ class Board:
     pooled: tuple[str, ...]  # titles of the tasks behind the mean gain
     ranked: bool  # every pooled task has enough groups to order rows
     sections: tuple[Section, ...]  # the headline first
+    comparison: Comparison
+    claims: tuple[Judged, ...]
     baselines: tuple[Baseline, ...]  # beside the headline section
     costs: tuple[Cost, ...]
     curves: tuple[Curve, ...]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain
 
 import numpy as np
 
 from benchmark.metrics import chance
 from benchmark.results import SchemaError
-from leaderboards.board import Column, Entry, Row, Section
+from leaderboards.board import Column, Comparison, Contrast, Entry, Row, Section
+from leaderboards.comparisons import AHEAD, BEHIND, SAME, Numbers, compare, difference, mean_difference
+from leaderboards.ranking import best, letters, rank_intervals
 from leaderboards.statistics import (
-    LEVEL,
     RANKED_GROUPS,
     Draws,
     Predictions,
@@ -20,11 +21,6 @@ from leaderboards.statistics import (
     averaged,
     draw,
     estimate,
-    holm,
-    letters,
-    mean,
-    minus,
-    p_value,
     paired,
     resample,
     verdict,
@@ -62,8 +58,9 @@ def pooled(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 def sections(
     lines: Sequence[Line], columns: Sequence[Column], asked: Sequence[tuple[str, str]], load: Load
-) -> tuple[Section, ...]:
-    """One section per (probe, readout) of `asked`, in its order; last the headline again with one score per group."""
+) -> tuple[tuple[Section, ...], Comparison, Numbers]:
+    """One section per (probe, readout) of `asked`, in its order, last the headline again with one score per group; and
+    the comparison of the headline's rows with their numbers."""
     loaded = {
         (line.variant, column, question): found
         for question in asked
@@ -82,9 +79,33 @@ def sections(
                 scored = [averaged(one) for one in found.values()] if by_group else list(found.values())
                 if found:
                     numbers[line.variant, column] = resample(tuple(found), scored, column.metric, draws[column])
-        rows = _rows(lines, columns, numbers, headline=question == HEADLINE and not by_group)
+        headline = question == HEADLINE and not by_group
+        if headline:
+            comparison, shown = _comparison(lines, columns, numbers), numbers
+        rows = _rows(lines, columns, numbers, comparison.pretexts if headline else ())
         built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows))
-    return tuple(built)
+    return tuple(built), comparison, shown
+
+
+def under(lines: Sequence[Line], columns: Sequence[Column], load: Callable[[Line, Column], dict[int, Predictions]]):
+    """The metric of every line on every column under a condition, as far as `load` finds predictions."""
+    loaded = {
+        (line.variant, column): found
+        for column in columns
+        for line, found in zip(lines, _paired(column, [load(line, column) for line in lines]), strict=True)
+        if found
+    }
+    draws = _shared_draws({column: one for (_, column), found in loaded.items() for one in found.values()})
+    return {
+        (variant, column): resample(tuple(found), list(found.values()), column.metric, draws[column])
+        for (variant, column), found in loaded.items()
+    }
+
+
+def _comparison(lines: Sequence[Line], columns: Sequence[Column], numbers: dict) -> Comparison:
+    names = {line.variant: f"untrained {line.name}" if line.twin else line.name for line in lines}
+    twins = {line.variant: line.twin_variant for line in lines if not line.twin and line.twin_variant in names}
+    return compare(names, twins, columns, pooled(columns), numbers)
 
 
 def _paired(column: Column, loaded: list[dict[int, Predictions]]) -> list[dict[int, Predictions]]:
@@ -111,26 +132,38 @@ def _shared_draws(tests: dict[Column, Predictions]) -> dict[Column, Draws]:
 
 
 def _rows(
-    lines: Sequence[Line], columns: Sequence[Column], numbers: dict[tuple[str, Column], Resampled], headline: bool
+    lines: Sequence[Line],
+    columns: Sequence[Column],
+    numbers: dict[tuple[str, Column], Resampled],
+    contrasts: Sequence[Contrast],
 ) -> tuple[Row, ...]:
+    """Rows by mean gain, twins last; with places where the contrasts between them are given."""
     gains = {
-        (line.variant, column): minus(numbers[line.variant, column], numbers[line.twin_variant, column])
+        (line.variant, column): found
         for line in lines
         for column in columns
-        if not line.twin and _comparable(numbers, line, column)
+        if not line.twin and (found := difference(numbers, (line.variant, line.twin_variant), column)) is not None
     }
-    means = {line.variant: found for line in lines if (found := _mean_gain(line, pooled(columns), gains)) is not None}
-    tied = _letters(means) if headline else {}
+    means = {
+        line.variant: found
+        for line in lines
+        if not line.twin
+        and (found := mean_difference(numbers, (line.variant, line.twin_variant), pooled(columns))) is not None
+    }
+    places = _places(means, contrasts) if contrasts else {}
     rows = []
     for line in lines:
         entries = tuple(_entry(line, column, numbers, gains) for column in columns)
+        place = places.get(line.variant)
         rows.append(
             Row(
                 name=line.name,
                 twin=line.twin,
                 variant=line.variant,
                 seeds=tuple(sorted(line.runs)),
-                letters=tied.get(line.variant, ""),
+                letters=place.letters if place else "",
+                ranks=place.ranks if place else None,
+                best=place.best if place else None,
                 mean=_mean_entry(line, columns, means, gains),
                 entries=entries,
                 note=f"{len(line.diverged)} of {len(line.runs)} seeds diverged" if line.diverged else "",
@@ -142,21 +175,6 @@ def _rows(
 
 def _value(row: Row) -> float:
     return row.mean.gain.value if row.mean.gain is not None else 0.0
-
-
-def _comparable(numbers: dict[tuple[str, Column], Resampled], line: Line, column: Column) -> bool:
-    """Whether the run and its twin have a seed in common on this task."""
-    run, twin = numbers.get((line.variant, column)), numbers.get((line.twin_variant, column))
-    return run is not None and twin is not None and bool(set(run.seeds) & set(twin.seeds))
-
-
-def _mean_gain(line: Line, columns: Sequence[Column], gains: dict[tuple[str, Column], Resampled]) -> Resampled | None:
-    """Mean over tasks of gain / (1 - chance); None where a task or a common seed is missing."""
-    parts = [gains.get((line.variant, column)) for column in columns]
-    found = [part for part in parts if part is not None]
-    if not found or len(found) < len(parts) or not set.intersection(*(set(part.seeds) for part in found)):
-        return None
-    return mean(found, [1 / (1 - chance(column.metric, len(column.classes))) for column in columns])
 
 
 def _mean_entry(
@@ -197,17 +215,43 @@ def _entry(
     return Entry(score=estimate(number), gain=gained, verdict=verdict(gained), note=", ".join(notes))
 
 
-def _letters(means: dict[str, Resampled]) -> dict[str, str]:
-    """Tie groups: two rows share a letter unless their paired difference, Holm-adjusted over all pairs, is shown."""
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a row stands among the ranked."""
+
+    letters: str
+    ranks: tuple[int, int]
+    best: float
+
+
+def _places(means: dict[str, Resampled], contrasts: Sequence[Contrast]) -> dict[str, Place]:
+    """Places of the rows with a mean gain, where all have enough groups to be ranked.
+
+    Two rows share a letter, and neither is ahead, unless their difference over the tasks is shown after Holm.
+    """
     order = sorted(means, key=lambda variant: -means[variant].values.mean())
-    if len(order) < 2 or min(means[variant].groups for variant in order) < RANKED_GROUPS:
+    found = {one.variants: one.mean for one in contrasts if set(one.variants) <= set(order)}
+    open_ = [one for one in found.values() if one is None or one.verdict not in (AHEAD, BEHIND, SAME)]
+    if (
+        len(order) < 2
+        or open_
+        or not _common_seeds(means)
+        or min(means[variant].groups for variant in order) < RANKED_GROUPS
+    ):
         return {}
-    pairs = list(combinations(range(len(order)), 2))
-    p_values = [_difference(means[order[a]], means[order[b]]) for a, b in pairs]
-    different = [pair for pair, p in zip(pairs, holm(p_values), strict=True) if p < 1 - LEVEL]
-    return dict(zip(order, letters(len(order), different), strict=True))
+    pairs = [
+        tuple(order.index(variant) for variant in (variants if one.verdict == AHEAD else variants[::-1]))
+        for variants, one in found.items()
+        if one.verdict != SAME
+    ]
+    tied = letters(len(order), pairs)
+    ranks = rank_intervals(len(order), pairs)
+    shares = best([means[variant] for variant in order])
+    return {
+        variant: Place(letters=tied[place], ranks=ranks[place], best=shares[place])
+        for place, variant in enumerate(order)
+    }
 
 
-def _difference(a: Resampled, b: Resampled) -> float:
-    """p of the paired difference; 1 where no seed is shared."""
-    return p_value(estimate(minus(a, b))) if set(a.seeds) & set(b.seeds) else 1.0
+def _common_seeds(means: dict[str, Resampled]) -> bool:
+    return bool(set.intersection(*(set(number.seeds) for number in means.values())))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from leaderboards.board import Curve
+from leaderboards.ranking import Classical
 from leaderboards.statistics import Estimate
 
 WIDTH, HEIGHT = 320, 150  # of a curve's chart, user units
@@ -48,6 +49,42 @@ def chart(title: str, curves: Sequence[Curve], names: Sequence[str]) -> Markup:
     ).format(LEFT, TOP, HEIGHT - BOTTOM, WIDTH - RIGHT, LEFT - 5, TOP + 8, ticks[1], ticks[0], HEIGHT - 6)
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
         WIDTH, HEIGHT, title, axis, Markup("").join(lines)
+    )
+
+
+def critical_difference(found: Classical) -> Markup:
+    """Mean ranks on a line, 1 at the left; a bar joins methods not shown to differ, another has Nemenyi's length."""
+    count = len(found.names)
+    height = 44 + 16 * count + 8 * len(found.cliques)
+
+    def x(rank: float) -> float:
+        return round(20 + (WIDTH - 40) * (rank - 1) / max(count - 1, 1), 1)
+
+    drawn = [
+        Markup('<path class="axis" d="M{} 30H{}"/><path class="axis" d="M{} 12H{}"/>').format(
+            x(1), x(count), x(1), min(x(1 + found.critical), WIDTH - 2)
+        )
+    ]
+    drawn += [
+        Markup('<text x="{}" y="26" class="tick">{}</text>').format(x(rank) - 3, rank) for rank in range(1, count + 1)
+    ]
+    for place, (first, last) in enumerate(found.cliques):
+        y = 38 + 8 * place
+        drawn.append(
+            Markup('<line class="c0" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
+                x(found.ranks[first]) - 3, y, x(found.ranks[last]) + 3, y
+            )
+        )
+    for place, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True)):
+        y = 44 + 8 * len(found.cliques) + 16 * place
+        end = " end" if x(rank) > WIDTH / 2 else ""
+        drawn.append(
+            Markup(
+                '<path class="axis" d="M{0} 30V{1}"/><text x="{2}" y="{3}" class="tick{4}">{5} {6:.2f}</text>'
+            ).format(x(rank), y, x(rank) + (-4 if end else 4), y + 4, end, name, rank)
+        )
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="critical difference">{}</svg>').format(
+        WIDTH, height, Markup("").join(drawn)
     )
 
 

@@ -1,31 +1,37 @@
-"""Intervals for what a board says: a paired group bootstrap, crossed with pretraining seeds.
+"""Intervals for what a board says: groups left out in turn, crossed with pretraining seeds.
 
-Groups (patients, slides, ...) are resampled, never images: images of one patient are not independent, and an image
-bootstrap calls a quarter to a half of equal pairs different. All methods of a task see the same draws, so differences
+Groups (patients, slides, ...) are the unit, never images: images of one patient are not independent, and an image
+bootstrap calls a quarter to a half of equal pairs different. All methods of a task see the same weights, so differences
 are paired. Everything here works on `Resampled` values, which can be subtracted and averaged before `estimate`.
+What each rule was measured to do is in docs/statistics.md.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from benchmark.metrics import fold_resampled, fold_score
+from tasks.base import digest
 
 DRAWS = 2000
+BLOCKS = 400  # groups are left out and drawn one by one up to this many, else in about this many blocks
 INTERVAL_GROUPS = 20  # fewer groups: the value only
 RANKED_GROUPS = 50  # fewer groups: an interval, but no place in the order
+HEADROOM = 1.5  # groups of the rarest class × (1 - value): with less, no verdict
+RANDOM_TASKS = 10  # fewer tasks: they are fixed and named, and a mean over them is about them alone
 PRETEXT_SEEDS = 5  # fewer pretraining seeds: the wording is about checkpoints, not about the pretext
 LEVEL = 0.95
 MIXED = -1  # stratum of groups whose samples differ in label
+REST = ()  # stratum of groups whose own stratum would be too small
 
 ABOVE, NOT_SHOWN, BELOW = "above twin", "not shown above twin", "below twin"
-TOO_FEW, UNDEFINED = "too few groups", "undefined"
+TOO_FEW, CEILING, UNDEFINED = "too few groups", "too close to the ceiling", "undefined"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +48,38 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """Bootstrap weights shared by everything that is compared on the same groups."""
+    """Weights of groups, shared by everything that is compared on the same groups. Equal where the key is."""
 
-    groups: np.ndarray  # (G,) names, sorted
-    weights: np.ndarray  # (B, G) how often each group was drawn
-    strata: int  # number of strata the groups were drawn within
+    key: str  # digest of the groups, their strata and the seed
+    groups: np.ndarray = field(compare=False)  # (G,) names, sorted
+    drawn: np.ndarray = field(compare=False)  # (R, B) how often a bootstrap draw holds each block
+    weights: np.ndarray = field(compare=False)  # (B, G) the same by group
+    left: np.ndarray = field(compare=False)  # (R, G) a block left out, the rest of its stratum weighted up
+    stratum: np.ndarray = field(compare=False)  # (R,) of the block
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resampled:
-    """A number per pretraining seed, and the same number under every draw of groups."""
+    """A number per pretraining seed, under every bootstrap draw, and with every group left out."""
 
     seeds: tuple[int, ...]  # S
     values: np.ndarray  # (S,)
     draws: np.ndarray  # (S, B)
+    moved: Mapping[Draws, np.ndarray]  # (S, R): value without a block, less the value
     lost: np.ndarray  # (B,) draws in which a fold lost a class
     groups: int  # in the (smallest) test set behind the number
-    strata: int
+    headroom: float  # groups of the rarest class × (1 - value), summed over tasks, of two methods the mean
+    bounded: bool  # a metric in 0..1, not a difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variance:
+    """Where the uncertainty of a mean over seeds comes from, for one seed and the groups at hand."""
+
+    groups: float  # of the groups, shared by all seeds
+    crossed: float  # of the groups, each seed's own
+    seeds: float  # of the seeds, on infinitely many groups
+    freedom: float  # degrees of freedom of `groups`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +87,12 @@ class Estimate:
     value: float  # mean over seeds, on the whole test set
     low: float | None  # 95 % interval; None under 20 groups
     high: float | None
+    error: float  # standard error; nan where it cannot be known
+    freedom: float  # degrees of freedom of the error
     draws_undefined: int  # of `draws`: some fold lost a class, and was averaged without it
     draws: int
     groups: int
+    headroom: float  # of `Resampled`
     seeds: int
 
 
@@ -91,10 +115,11 @@ def gain(
 
 
 def draw(tests: Sequence[Predictions], draws: int = DRAWS, seed: int = 0) -> Draws:
-    """Bootstrap weights over the groups of one test set, or of several that share groups.
+    """Weights over the groups of one test set, or of several that share groups.
 
-    Within strata of the group's label in each test set (a group of mixed labels counts as a label of its own), n groups
-    are drawn from n with replacement. Where several test sets make a stratum smaller than 5, it joins a common rest.
+    Strata are the group's label in each test set (a group of mixed labels counts as a label of its own): n groups are
+    drawn from n with replacement, or one of n left out; blocks of groups, where there are many. Strata of one group,
+    and under 5 where there are several test sets, are joined to a common rest.
     """
     labels: dict[str, list[int | None]] = {}
     for place, test in enumerate(tests):
@@ -103,18 +128,40 @@ def draw(tests: Sequence[Predictions], draws: int = DRAWS, seed: int = 0) -> Dra
             row = labels.setdefault(name, [None] * len(tests))
             row[place] = int(found[0]) if len(found) == 1 else MIXED
     groups = sorted(labels)
-    keys = [tuple(labels[name]) for name in groups]
-    if len(tests) > 1:
-        sizes = Counter(keys)
-        keys = [key if sizes[key] >= 5 else () for key in keys]
+    strata = _strata([tuple(labels[name]) for name in groups], smallest=5 if len(tests) > 1 else 2)
     rng = np.random.default_rng(seed)
-    weights = np.zeros((draws, len(groups)))
-    strata = sorted(set(keys), key=repr)
-    codes = np.array([strata.index(key) for key in keys])
-    for code in range(len(strata)):
-        members = np.flatnonzero(codes == code)
-        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=draws)
-    return Draws(groups=np.array(groups), weights=weights, strata=len(strata))
+    weights, left, drawn, stratum = np.zeros((draws, len(groups))), [], [], []
+    for code, members in enumerate(strata):
+        size = len(members)
+        count = size if len(groups) <= BLOCKS else min(size, max(2, round(BLOCKS * size / len(groups))))
+        counts = rng.multinomial(count, np.full(count, 1 / count), size=draws)
+        for place, block in enumerate(np.array_split(rng.permutation(members), count)):
+            weights[:, block] = counts[:, place, None]
+            row = np.ones(len(groups))
+            row[members] = size / max(size - len(block), 1)
+            row[block] = 0
+            left.append(row)
+            drawn.append(counts[:, place])
+            stratum.append(code)
+    return Draws(
+        key=digest(draws, seed, *groups, *(members.tolist() for members in strata)),
+        groups=np.array(groups),
+        weights=weights,
+        left=np.stack(left),
+        drawn=np.stack(drawn),
+        stratum=np.array(stratum),
+    )
+
+
+def _strata(keys: list[tuple], smallest: int) -> list[np.ndarray]:
+    """Places of each stratum, none under `smallest` unless there is nothing to join it to."""
+    sizes = Counter(keys)
+    keys = [key if sizes[key] >= smallest else REST for key in keys]
+    sizes = Counter(keys)
+    if 0 < sizes[REST] < smallest and len(sizes) > 1:
+        joined = min((size, repr(key), key) for key, size in sizes.items() if key != REST)[2]
+        keys = [REST if key == joined else key for key in keys]
+    return [np.array([place for place, one in enumerate(keys) if one == key]) for key in sorted(set(keys), key=repr)]
 
 
 def paired(one: Predictions, other: Predictions) -> Predictions:
@@ -144,74 +191,187 @@ def averaged(predictions: Predictions) -> Predictions:
 
 
 def resample(seeds: Sequence[int], predictions: Sequence[Predictions], metric: str, draws: Draws) -> Resampled:
-    """The metric of each seed's predictions, on the whole test set and under every draw; they must be paired."""
-    first, values, rows, lost = predictions[0], [], [], np.zeros(len(draws.weights), dtype=bool)
+    """The metric of each seed's predictions, whole, drawn and with groups left out; they must be paired."""
+    first, values, rows, count = predictions[0], [], [], len(draws.weights)
+    lost = np.zeros(count, dtype=bool)
     groups = np.searchsorted(draws.groups, first.group)
+    weights = np.concatenate([draws.weights, draws.left])
     for one in predictions:
         values.append(fold_score(metric, one.label, one.scores, one.repeat, one.fold))
-        drawn, flags = fold_resampled(metric, one.label, one.scores, groups, one.repeat, one.fold, draws.weights)
+        drawn, flags = fold_resampled(metric, one.label, one.scores, groups, one.repeat, one.fold, weights)
         rows.append(drawn)
-        lost |= flags
-    size = len(np.unique(first.group))
-    strata = min(draws.strata, size - 1)
+        lost |= flags[:count]
+    values, rows = np.array(values), np.stack(rows)
     return Resampled(
-        seeds=tuple(seeds), values=np.array(values), draws=np.stack(rows), lost=lost, groups=size, strata=strata
+        seeds=tuple(seeds),
+        values=values,
+        draws=rows[:, :count],
+        moved={draws: rows[:, count:] - values[:, None]},
+        lost=lost,
+        groups=len(np.unique(first.group)),
+        headroom=_rarest(first) * (1 - float(values.mean())),
+        bounded=True,
+    )
+
+
+def _rarest(test: Predictions) -> int:
+    """Groups that hold an image of the class which the fewest groups hold."""
+    return min(len(np.unique(test.group[test.label == label])) for label in np.unique(test.label))
+
+
+def combination(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
+    """Sum of factor × part over the seeds that all have. Raises ValueError when they have none in common."""
+    seeds = tuple(sorted(set.intersection(*(set(part.seeds) for part in parts))))
+    if not seeds:
+        raise ValueError("no pretraining seed in common")
+    values, drawn, moved = 0.0, 0.0, {}
+    for factor, part in zip(factors, parts, strict=True):
+        at = [part.seeds.index(seed) for seed in seeds]
+        values, drawn = values + factor * part.values[at], drawn + factor * part.draws[at]
+        for draws, change in part.moved.items():
+            moved[draws] = moved.get(draws, 0.0) + factor * change[at]
+    return Resampled(
+        seeds=seeds,
+        values=values,
+        draws=drawn,
+        moved=moved,
+        lost=np.any([part.lost for part in parts], axis=0),
+        groups=min(part.groups for part in parts),
+        headroom=sum(part.headroom for part in parts),
+        bounded=False,
     )
 
 
 def minus(a: Resampled, b: Resampled) -> Resampled:
     """Paired difference over the seeds that both have. Raises ValueError when they have none in common."""
-    return _combine([a, b], np.array([1.0, -1.0]))
+    return replace(combination([a, b], [1.0, -1.0]), headroom=(a.headroom + b.headroom) / 2)
 
 
 def mean(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
-    """Mean of factor × part over the seeds that all have: tasks are fixed and named, so they are not resampled."""
-    return _combine(parts, np.array(factors) / len(parts))
+    """Mean of factor × part over the seeds that all have.
+
+    Under ten tasks, or where two tasks share groups, tasks are fixed: the mean is about them. From ten tasks of
+    separate groups on, tasks are the unit that is left out and drawn, in place of their groups: between tasks, the
+    variance of their groups is included.
+    """
+    fixed = combination(parts, np.array(factors) / len(parts))
+    count = len(parts)
+    if count < RANDOM_TASKS or len(fixed.moved) < count:
+        return fixed
+    rows = [[part.seeds.index(seed) for seed in fixed.seeds] for part in parts]
+    values = np.stack([f * part.values[at] for f, part, at in zip(factors, parts, rows, strict=True)], axis=1)
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=fixed.draws.shape[1])
+    tasks = Draws(
+        key=digest("tasks", *(draws.key for draws in fixed.moved)),
+        groups=np.arange(count).astype(str),
+        weights=weights,
+        left=(1 - np.eye(count)) * count / (count - 1),
+        drawn=weights.T,
+        stratum=np.zeros(count, dtype=int),
+    )
+    return replace(
+        fixed,
+        draws=values @ weights.T / count,
+        moved={tasks: values @ tasks.left.T / count - fixed.values[:, None]},
+    )
+
+
+def variance(number: Resampled) -> Variance:
+    """Components of variance, from the groups left out and the spread between seeds.
+
+    C, the covariance of the seeds' values over groups, is the stratified jackknife's: sum over strata of n blocks of
+    (n-1)/n times the sum of products of deviations. Its mean off the diagonal is what the groups do to all seeds
+    alike, its diagonal less that what they do to each seed alone. Seeds on these groups spread by the latter and by
+    their own variance. Degrees of freedom: Satterthwaite's over strata.
+
+    An AUROC compares groups of one label with groups of the other, and the jackknife counts the variance of that
+    interaction twice. It shows in the bootstrap draws, as what the sum of the groups' own effects leaves unexplained,
+    and is taken out once; it is never more than half.
+    """
+    count = len(number.seeds)
+    covariances, freedoms = [], []
+    explained = np.zeros_like(number.draws)
+    for draws, moved in number.moved.items():
+        for code in np.unique(draws.stratum):
+            rows = np.flatnonzero(draws.stratum == code)
+            blocks = len(rows)
+            if blocks < 2:
+                return Variance(groups=np.nan, crossed=np.nan, seeds=np.nan, freedom=np.nan)
+            effect = moved[:, rows].mean(1, keepdims=True) - moved[:, rows]
+            covariances.append((blocks - 1) / blocks * effect @ effect.T)
+            freedoms.append(blocks - 1)
+            explained += (blocks - 1) / blocks * effect @ draws.drawn[rows]
+    covariance = np.sum(covariances, axis=0)
+    unexplained = (number.draws - explained)[:, ~number.lost]
+    total = np.trace(covariance)
+    twice = unexplained.var(axis=1, ddof=1).sum() if unexplained.shape[1] > 1 else 0.0
+    scale = 1 - min(twice / total, 0.5) if total > 0 else 1.0
+    shared = [scale * _common(one) for one in covariances]
+    squares = sum(one**2 / freedom for one, freedom in zip(shared, freedoms, strict=True))
+    groups = max(sum(shared), 0.0) if np.isfinite(covariance).all() else np.nan
+    crossed = max(scale * total / count - groups, 0.0) if count > 1 else 0.0
+    between = number.values.var(ddof=1) if count > 1 else 0.0
+    return Variance(
+        groups=groups,
+        crossed=crossed,
+        seeds=max(between - crossed, 0.0),
+        freedom=groups**2 / squares if squares > 0 else np.inf,
+    )
+
+
+def _common(covariance: np.ndarray) -> float:
+    """Mean off the diagonal, or the only value."""
+    count = len(covariance)
+    if count == 1:
+        return float(covariance[0, 0])
+    return float((covariance.sum() - np.trace(covariance)) / (count * (count - 1)))
 
 
 def estimate(number: Resampled) -> Estimate:
-    """Mean over seeds with a 95 % interval in which groups and seeds are crossed.
+    """Mean over S seeds with a 95 % interval of Student's t in which groups and seeds are crossed.
 
-    Groups: percentile bootstrap of the mean over seeds, with tails set to Φ(-√(G/(G-K)) t) for t the 97.5 % point of
-    Student's t with G-K degrees of freedom (G groups in K strata): the expanded percentile interval, which undoes the
-    narrowness of the bootstrap in small samples (Hesterberg 2015, The American Statistician 69(4), section 5.3).
-    Seeds: t(S-1) s/√S, with s the standard deviation between S seeds on the same test set; nothing for one seed, whose
-    interval is therefore about that checkpoint alone (several sources of variance: Bouthillier et al. 2021,
-    arXiv:2103.03098).
-    Both: value - √((value-L)² + h²) and value + √((U-value)² + h²), for group limits L, U and seed half-width h (MOVER:
-    Zou and Donner 2008, Statistics in Medicine 27). In normal terms the variance is that of the group bootstrap plus
-    (t/z)² s²/S. The interaction of seed and group enters both parts, so the interval is conservative, as the
-    independent resampling of two crossed factors is (McCullagh 2000, Bernoulli 6(2); Owen 2007, AoAS 1(2)).
+    The squared error is the variance of the groups shared by all seeds, plus s²/S, with s the standard deviation
+    between seeds on these groups. This is the method of Obuchowski and Rockette (1995, Communications in Statistics
+    24(2)) for several readers of the same cases, with pretraining seeds as readers, and Hillis' (2007, Statistics in
+    Medicine 26(3)) degrees of freedom, here with those of the groups: error⁴ / (groups² / freedom + (s²/S)² / (S-1)).
+    One seed has no second part, so its interval is about that checkpoint alone.
+    A metric itself, in 0..1, gets its interval on the logit scale, and none at 0 or 1.
     """
-    value, seeds = float(number.values.mean()), len(number.seeds)
-    drawn = number.draws.mean(0)
-    drawn, low, high = drawn[np.isfinite(drawn)], None, None
-    if number.groups >= INTERVAL_GROUPS and np.isfinite(value) and len(drawn):
-        freedom = number.groups - number.strata
-        tail = stats.norm.cdf(-np.sqrt(number.groups / freedom) * stats.t.ppf((1 + LEVEL) / 2, freedom))
-        lower, upper = np.quantile(drawn, [tail, 1 - tail])
-        half = 0.0
-        if seeds > 1:
-            half = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * number.values.std(ddof=1) / np.sqrt(seeds)
-        low = float(value - np.hypot(max(value - lower, 0), half))
-        high = float(value + np.hypot(max(upper - value, 0), half))
+    value, seeds, parts = float(number.values.mean()), len(number.seeds), variance(number)
+    spread = float(number.values.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    error = float(np.sqrt(parts.groups + spread))
+    squares = (parts.groups**2 / parts.freedom if parts.groups > 0 else 0.0) + spread**2 / max(seeds - 1, 1)
+    freedom = float(error**4 / squares) if squares > 0 else np.inf
+    low = high = None
+    if number.groups >= INTERVAL_GROUPS and np.isfinite(value) and np.isfinite(error):
+        half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
+        if not number.bounded:
+            low, high = float(value - half), float(value + half)
+        elif 0 < value < 1:
+            half /= value * (1 - value)
+            low, high = (float(special.expit(special.logit(value) + sign * half)) for sign in (-1, 1))
     return Estimate(
         value=value,
         low=low,
         high=high,
+        error=error,
+        freedom=freedom,
         draws_undefined=int(number.lost.sum()),
         draws=len(number.lost),
         groups=number.groups,
+        headroom=number.headroom,
         seeds=seeds,
     )
 
 
 def verdict(gained: Estimate) -> str:
-    """What the interval of a gain says. Under 20 groups: nothing."""
+    """What the interval of a gain says. Under 20 groups, or where hardly a group is in error: nothing."""
     if not np.isfinite(gained.value):
         return UNDEFINED
     if gained.low is None or gained.high is None:
         return TOO_FEW
+    if gained.headroom < HEADROOM:
+        return CEILING
     return ABOVE if gained.low > 0 else BELOW if gained.high < 0 else NOT_SHOWN
 
 
@@ -221,51 +381,12 @@ def subject(seeds: int) -> str:
 
 
 def p_value(difference: Estimate) -> float:
-    """Two-sided p of no difference, from the width of its own interval taken as normal; 1 without an interval."""
-    if difference.low is None or difference.high is None:
+    """Two-sided p of no difference, of the same Student's t as the interval; 1 where there is no verdict."""
+    if verdict(difference) in (UNDEFINED, TOO_FEW, CEILING):
         return 1.0
-    error = (difference.high - difference.low) / (2 * stats.norm.ppf((1 + LEVEL) / 2))
-    return float(2 * stats.norm.sf(abs(difference.value) / error)) if error > 0 else float(difference.value == 0)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for a family of this size (Holm 1979), in the given order."""
-    order, adjusted, running = np.argsort(p_values, kind="stable"), [0.0] * len(p_values), 0.0
-    for place, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
-
-
-def letters(size: int, different: Sequence[tuple[int, int]]) -> list[str]:
-    """Compact letters for items 0..size-1, best first: two items share a letter unless they are shown to differ.
-
-    Insert and absorb (Piepho 2004, Journal of Computational and Graphical Statistics 13(2)).
-    """
-    sets = [frozenset(range(size))]
-    for a, b in different:
-        split = []
-        for members in sets:
-            split += [members - {a}, members - {b}] if {a, b} <= members else [members]
-        sets = [one for one in dict.fromkeys(split) if not any(one < other for other in split)]
-    sets = sorted(sets, key=sorted)
-    return [" ".join(chr(65 + place) for place, members in enumerate(sets) if item in members) for item in range(size)]
-
-
-def _combine(parts: Sequence[Resampled], factors: np.ndarray) -> Resampled:
-    seeds = tuple(sorted(set.intersection(*(set(part.seeds) for part in parts))))
-    if not seeds:
-        raise ValueError("no pretraining seed in common")
-    rows = [[part.seeds.index(seed) for seed in seeds] for part in parts]
-    few = min(parts, key=lambda part: part.groups)
-    return Resampled(
-        seeds=seeds,
-        values=sum(f * part.values[at] for f, part, at in zip(factors, parts, rows, strict=True)),
-        draws=sum(f * part.draws[at] for f, part, at in zip(factors, parts, rows, strict=True)),
-        lost=np.any([part.lost for part in parts], axis=0),
-        groups=few.groups,
-        strata=few.strata,
-    )
+    if difference.error == 0:
+        return float(difference.value == 0)
+    return float(2 * stats.t.sf(abs(difference.value) / difference.error, difference.freedom))
 
 
 def _by_group(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:

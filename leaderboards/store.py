@@ -20,11 +20,12 @@ class Store:
     runs: pd.DataFrame  # columns of the table, and `directory`
     cells: pd.DataFrame  # columns of the table, and `directory`
     baselines: pd.DataFrame  # columns of the table, and `directory`
+    locality: pd.DataFrame  # columns of the table, and `directory`
 
 
 def load(root: Path) -> Store:
-    """All runs, cells and baselines under root. Raises SchemaError naming a file that cannot be read."""
-    return Store(runs=rows(root, "runs"), cells=rows(root, "cells"), baselines=rows(root, "baselines"))
+    """All runs, cells, baselines and localities under root. Raises SchemaError naming a file that cannot be read."""
+    return Store(**{name: rows(root, name) for name in ("runs", "cells", "baselines", "locality")})
 
 
 def rows(root: Path, name: str) -> pd.DataFrame:
@@ -50,6 +51,19 @@ def predictions(directory: str, cell: str, protocol: str) -> Predictions:
     """Test predictions of a cell. Raises SchemaError where the file is missing or holds none."""
     path = Path(directory) / "predictions.parquet"
     return of_cell(results.read_file(path), cell, protocol, path)
+
+
+def corrupted(directory: str, cell: str, protocol: str, corruption: str, strength: int) -> Predictions | None:
+    """Predictions of a cell on corrupted test images; None where there are none."""
+    path = Path(directory) / "predictions.parquet"
+    table = results.read_file(path)
+    table = table.filter(pc.and_(pc.equal(table["corruption"], corruption), pc.equal(table["strength"], strength)))
+    if not len(table):
+        return None
+    clean = table.set_column(
+        table.schema.get_field_index("corruption"), "corruption", pa.array([""] * len(table), pa.string())
+    )
+    return of_cell(clean, cell, protocol, path)
 
 
 def of_cell(table: pa.Table, cell: str, protocol: str, path: Path) -> Predictions:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
 from leaderboards import figures
-from leaderboards.board import HEALTH, LOSS, SYNTHETIC, Board, Column, Entry, Row, Section
+from leaderboards.board import HEALTH, LOSS, SYNTHETIC, Board, Column, Difference, Entry, Judged, Row, Section
+from leaderboards.claims import CONTRADICTED, HOLDS
+from leaderboards.comparisons import AHEAD, BEHIND, SAME
 from leaderboards.statistics import (
     ABOVE,
     BELOW,
@@ -23,6 +26,9 @@ METRICS = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "accuracy
 PROBES = {"linear": "linear probe", "knn": "kNN probe", "attentive": "attentive probe", "fewshot": "few-shot probe"}
 READOUTS = {"patches": "mean of patch tokens", "native": "the method's own readout"}
 TONES = {ABOVE: "above", BELOW: "below", NOT_SHOWN: "same"}
+CLAIMS = {HOLDS: "above", CONTRADICTED: "below"}
+DIFFERENCES = {AHEAD: "above", BEHIND: "below", SAME: "same"}
+MANY = 1000  # times the groups, or seeds: more is no plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +96,32 @@ def view(board: Board) -> View:
         headline=_gains(board, board.sections[0]),
         how=_how(board),
         missing=board.missing,
-        further=(*(_gains(board, section) for section in board.sections[1:]), _tasks(board), _costs(board)),
-        figures=_figures(board, names),
+        further=(
+            *_claims(board),
+            *_contrasts(board),
+            *(_gains(board, section) for section in board.sections[1:]),
+            _tasks(board),
+            _costs(board),
+        ),
+        figures=(*_ranks(board), *_figures(board, names)),
         legend=tuple((figures.stroke(place), name) for place, name in enumerate(names)) if board.curves else (),
         footnotes=(*_undefined(board), *_leakage(board), *board.footnotes),
         provenance=board.provenance,
     )
+
+
+def _ranks(board: Board) -> tuple[Figure, ...]:
+    """The classical view, where it could show anything."""
+    found = board.comparison.classical
+    if found is None or not found.able:
+        return ()
+    ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+    tested = "" if math.isnan(found.friedman) else f"; Friedman p {found.friedman:.3f}"
+    title = (
+        f"Mean ranks over {found.tasks} tasks: {ranks}{tested}; the upper bar is Nemenyi's critical difference, "
+        f"{found.critical:.2f}; lower bars join what Wilcoxon's test does not tell apart after Holm"
+    )
+    return (Figure(title=title, svg=figures.critical_difference(found)),)
 
 
 def _figures(board: Board, names: list[str]) -> tuple[Figure, ...]:
@@ -216,7 +242,11 @@ def _seeds(row: Row) -> str:
 
 
 def _tie(row: Row) -> str:
-    return f"tie group {row.letters}" if row.letters else ""
+    if row.ranks is None:
+        return ""
+    low, high = row.ranks
+    place = f"place {low}" if low == high else f"place {low} to {high}"
+    return f"tie group {row.letters}, {place}, best in {row.best:.0%} of draws"
 
 
 def _head(column: Column) -> Text:
@@ -233,6 +263,97 @@ def _few(column: Column) -> str:
 def plural(noun: str, count: int) -> str:
     word, space, aside = noun.partition(" (")
     return noun if count == 1 or word.endswith("s") else f"{word}s{space}{aside}"
+
+
+def _contrasts(board: Board) -> tuple[Table, ...]:
+    """Every row against every other and against its twin."""
+    found = board.comparison
+    if not found.twins:
+        return ()
+    heads = (Text(lines=("Difference",)), Text(lines=("Over the tasks", "chance-corrected", *_over(board))))
+    rows = [
+        Line(
+            head=Text(lines=(f"{one.first} − {one.second}",)),
+            cells=tuple(_difference(each) for each in (one.mean, *one.entries)),
+        )
+        for one in (*found.pretexts, *found.twins)
+    ]
+    if any(size is not None for size in found.detectable):
+        sizes = [Text(lines=("–" if size is None else number(size),)) for size in found.detectable]
+        rows.append(
+            Line(
+                head=Text(lines=("Smallest difference", "shown in 80 % of repetitions")),
+                cells=(Text(lines=("",)), *sizes),
+            )
+        )
+    return (
+        Table(
+            title="Differences: linear probe, mean of patch tokens",
+            caption="Paired differences with their 95 % interval, and p after Holm. Four families: pretexts with each "
+            "other and with their twins, on all tasks and over the tasks. What would separate a pair takes the "
+            "observed difference for the true one.",
+            heads=(*heads, *(_head(column) for column in board.columns)),
+            rows=tuple(rows),
+        ),
+    )
+
+
+def _claims(board: Board) -> tuple[Table, ...]:
+    """The study's claims, worded for what was run here."""
+    if not board.claims:
+        return ()
+    budgets = " or ".join(flops(budget) for budget in board.budgets)
+    return (
+        Table(
+            title="The study's claims",
+            caption=f"Judged on this board alone: {board.modality}, corpus {board.corpus}, {budgets} training FLOPs "
+            "per encoder, linear probe on the mean of patch tokens, chance-corrected differences with 95 % intervals. "
+            "Not adjusted for the number of claims.",
+            heads=tuple(Text(lines=(head,)) for head in ("Claim", "On", "Verdict", "Found")),
+            rows=tuple(
+                Line(
+                    head=Text(lines=(one.says,)),
+                    cells=(
+                        Text(lines=(one.about, *((", ".join(one.tasks),) if one.tasks else ()))),
+                        Text(lines=(one.verdict,), tone=CLAIMS.get(one.verdict, "")),
+                        Text(lines=claim_found(one)),
+                    ),
+                )
+                for one in board.claims
+            ),
+        ),
+    )
+
+
+def claim_found(one: Judged) -> tuple[str, ...]:
+    """What a verdict rests on: differences or slopes, or why there is none."""
+    if one.why:
+        return (one.why,)
+    what = " per unit of locality" if one.slope else ""
+    lines = [
+        f"{pair}: {interval(each, signed=True)}{what}" for pair, each in zip(one.pairs, one.estimates, strict=True)
+    ]
+    return (*lines, f"about {one.subject}")
+
+
+def _difference(one: Difference | None) -> Text:
+    if one is None:
+        return Text(lines=("–", "not both measured"), tone="missing")
+    chance = "" if one.p is None else "p under .001" if one.p < 0.001 else f"p {one.p:.3f}"
+    lines = (interval(one.estimate, signed=True), one.verdict, chance, *_needed(one))
+    return Text(lines=tuple(filter(None, lines)), tone=DIFFERENCES.get(one.verdict, ""))
+
+
+def _needed(one: Difference) -> tuple[str, ...]:
+    """What would separate the two, in groups and in seeds."""
+    if one.needed is None:
+        return ()
+    ways = []
+    if one.needed.groups < MANY:
+        ways.append(f"{math.ceil(one.needed.groups * one.estimate.groups):,} groups")
+    if one.needed.seeds < MANY:
+        ways.append(f"{math.ceil(one.needed.seeds):,} seeds")
+    return (f"would take {' or '.join(ways)}" if ways else "neither groups nor seeds alone would separate them",)
 
 
 def _texts(board: Board, row: Row, extent: float) -> tuple[Text, ...]:
@@ -271,10 +392,12 @@ def _how(board: Board) -> tuple[str, ...]:
     said = [
         "Above twin: the whole interval of the gain lies above zero. Not shown above twin: it covers zero, which is "
         "no evidence of equality. Below twin: it lies below zero. These verdicts are not adjusted for their number.",
-        "Intervals resample groups (never single images), stratified by label and paired between methods, and cross "
-        "them with pretraining seeds where there are several.",
+        "Intervals leave out groups (never single images) in turn, within strata of their label and paired between "
+        "methods, and cross them with pretraining seeds where there are several: docs/statistics.md.",
         f"Under {INTERVAL_GROUPS} groups only the value is shown; from {INTERVAL_GROUPS} an interval; from "
         f"{RANKED_GROUPS} rows are ordered.",
+        "Too close to the ceiling: so few groups are in error that equal methods would not come out different at the "
+        "stated rate; there is no verdict.",
     ]
     if board.pooled:
         said.append(
@@ -282,8 +405,8 @@ def _how(board: Board) -> tuple[str, ...]:
         )
     if board.ranked:
         said.append(
-            "Rows with a letter in common are not shown to differ (paired differences of the mean gain, Holm). "
-            "Rows are ordered by mean gain; there are no bare ranks."
+            "Rows with a letter in common are not shown to differ (paired differences over the tasks, Holm); a row's "
+            "place lies between its limits. Rows are ordered by mean gain; there are no bare ranks."
         )
     else:
         said.append("Rows are ordered by mean gain for reading only: too few groups, tasks or rows to tell them apart.")

@@ -295,7 +295,7 @@ def test_markdown_of_a_known_board(complete):
     shape = re.sub(r"\d\.\d{3}", "#", row)
     gained = r"+# \[+#, +#\]<br>above twin"
     assert shape == (
-        "| **MAE**<br>2 seeds<br>tie group A<br>9.8e12 FLOPs, 1.7 min "
+        "| **MAE**<br>2 seeds<br>tie group A, place 1, best in 100% of draws<br>9.8e12 FLOPs, 1.7 min "
         rf"| {gained} | {gained}<br>AUROC # \[#, #\] | {gained}<br>AUROC # \[#, #\] |"
     )
 

@@ -1,0 +1,222 @@
+"""Locality of a task's signal, measured: `python -m benchmark.locality`. To be stored before pretext results are read.
+
+A small supervised network reads windows of an image and averages their logits (a bag of patches, as BagNet: Brendel and
+Bethge, ICLR 2019). Once its windows have an eighth of the side, so that nothing larger can be seen; once the window is
+the whole image. Number and shapes of the weights, the training and the folds are the same. Locality is the
+chance-corrected AUROC of the first over that of the second: about 1 where a few patches decide, 0 where only their
+arrangement does. It is omitted where the second is under 0.70, as there is then nothing to divide by. Grouped five-fold
+cross-validation over the images of a task (at most 4,000, whole groups), AUROC averaged over folds; the interval is of
+2,000 bootstrap draws of groups and does not hold the chance of another training.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor, nn
+
+import tasks
+from benchmark import results
+from benchmark.metrics import fold_resampled, fold_score
+from tasks import store
+from tasks.base import DataError, Sample, Task, digest, identity
+from tasks.collect import collect
+
+VERSION = 1
+PIXELS, SHARE = 64, 8  # side of the images; the small field is a SHARE-th of it
+WIDTH, HEADS, BLOCKS = 64, 2, 2
+FOLDS, IMAGES, DRAWS = 5, 4000, 2000
+STEPS, BATCH, RATE, DECAY, WARMUP = 600, 64, 1.5e-3, 0.05, 0.1
+LEAST = 0.70  # AUROC of the full field
+
+
+class Bag(nn.Module):
+    """Logits of windows of `field` pixels, averaged over those that tile the image."""
+
+    def __init__(self, field: int, outputs: int, seed: int):
+        super().__init__()
+        self.field = field
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layers = []
+            for into, out in ((3, WIDTH // 4), (WIDTH // 4, WIDTH // 2), (WIDTH // 2, WIDTH)):
+                layers += [nn.Conv2d(into, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            self.stem = nn.Sequential(*layers)
+            block = nn.TransformerEncoderLayer(
+                WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            self.blocks = nn.TransformerEncoder(block, BLOCKS, enable_nested_tensor=False)
+            self.places = nn.Parameter(0.02 * torch.randn(PIXELS // SHARE, PIXELS // SHARE, WIDTH))
+            self.head = nn.Linear(WIDTH, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S), standardised -> logits (B, outputs). A token stands for 8 x 8 pixels of its window."""
+        batch, field = len(images), self.field
+        windows = images.unfold(2, field, field).unfold(3, field, field)  # (B, 3, n, n, f, f)
+        windows = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, field, field)
+        tokens = self.stem(windows).permute(0, 2, 3, 1)  # (B n n, f / 8, f / 8, WIDTH)
+        tokens = (tokens + self.places[: tokens.shape[1], : tokens.shape[2]]).flatten(1, 2)
+        return self.head(self.blocks(tokens).mean(dim=1)).reshape(batch, -1, self.head.out_features).mean(dim=1)
+
+
+class Measured(NamedTuple):
+    """What is stored of a task."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    local: float
+    full: float
+    groups: int
+    samples: int
+
+
+def measure(images: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, steps: int = STEPS) -> Measured:
+    """Locality of uint8 images (N, 64, 64, 3) with labels (N,) in 0..classes-1 and groups (N,)."""
+    fold = np.zeros(len(labels), dtype=int)
+    divided = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    scores = {field: np.zeros((len(labels), classes)) for field in (PIXELS // SHARE, PIXELS)}
+    for number, (train, test) in enumerate(divided.split(labels, labels, groups)):
+        fold[test] = number
+        for field, found in scores.items():
+            found[test] = predicted(field, images[train], labels[train], images[test], classes, steps)
+    repeat, codes = np.zeros(len(labels), dtype=int), np.unique(groups, return_inverse=True)[1]
+    weights = _weights(labels, codes)
+    small, whole = (fold_score("auroc", labels, one, repeat, fold) for one in scores.values())
+    drawn = [fold_resampled("auroc", labels, one, codes, repeat, fold, weights)[0] for one in scores.values()]
+    value = low = high = None
+    if whole >= LEAST:
+        value = (small - 0.5) / (whole - 0.5)
+        ratios = (drawn[0] - 0.5) / (drawn[1] - 0.5)
+        low, high = np.nanquantile(ratios, [0.025, 0.975]).tolist()
+    return Measured(value, low, high, small, whole, len(np.unique(groups)), len(labels))
+
+
+def _weights(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Bootstrap counts (DRAWS, G) of groups 0..G-1, within strata of their lowest label."""
+    stratum = np.full(groups.max() + 1, labels.max())
+    np.minimum.at(stratum, groups, labels)
+    rng, weights = np.random.default_rng(0), np.zeros((DRAWS, len(stratum)))
+    for label in np.unique(stratum):
+        members = np.flatnonzero(stratum == label)
+        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=DRAWS)
+    return weights
+
+
+def predicted(
+    field: int, images: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int, steps: int
+) -> np.ndarray:
+    """Logits (test images, classes) of a bag of that field, trained on the others. Nothing is chosen on any data."""
+    model, truth = Bag(field, classes, seed=0), torch.from_numpy(labels)
+    mean, std = images.mean((0, 1, 2)) / 255, images.std((0, 1, 2)) / 255 + 1e-6
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
+    pace = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / (WARMUP * steps), (1 + math.cos(math.pi * step / steps)) / 2)
+    )
+
+    def standardised(some: np.ndarray) -> Tensor:
+        return torch.from_numpy(((some / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
+
+    for _ in range(steps):
+        index = torch.randint(len(images), (BATCH,), generator=generator)
+        batch = standardised(images[index.numpy()])
+        batch = batch.flip(-1) if torch.rand(1, generator=generator) < 0.5 else batch
+        loss = F.cross_entropy(model(batch), truth[index])
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        pace.step()
+    model.eval()
+    with torch.inference_mode():
+        chunks = [model(standardised(test[i : i + 256])) for i in range(0, len(test), 256)]
+    return torch.cat(chunks).numpy()
+
+
+def some(samples: list[Sample]) -> list[Sample]:
+    """Whole groups of labelled images, at most 4,000 images, in an order drawn once."""
+    by_group: dict[str, list[Sample]] = {}
+    for sample in sorted(samples):
+        if sample.label >= 0:
+            by_group.setdefault(sample.group, []).append(sample)
+    names = sorted(by_group)
+    kept: list[Sample] = []
+    for place in np.random.default_rng(0).permutation(len(names)):
+        group = by_group[names[place]]
+        kept += group if len(kept) + len(group) <= IMAGES else []
+    return kept
+
+
+def directory(root: Path, task: Task, data: str) -> Path:
+    return root / task.modality / "locality" / digest("locality", VERSION, task.modality, task.name, data)[:12]
+
+
+def store_task(task: Task, data: Path, cache: Path, root: Path, steps: int = STEPS) -> Measured | None:
+    """Measure a task and store its row; None where it is stored already. Raises DataError, NoData among them."""
+    samples = collect(task, data, cache)
+    folder = directory(root, task, identity(task, samples))
+    if folder.exists():
+        return None
+    chosen = some(samples)
+    built = store.build(task, data, samples, PIXELS, cache / "stores")
+    row = {name: place for place, name in enumerate(built.ids)}
+    found = measure(
+        built.pixels[[row[sample.id] for sample in chosen]],
+        np.array([sample.label for sample in chosen]),
+        np.array([sample.group for sample in chosen]),
+        len(task.classes),
+        steps,
+    )
+    about = {
+        "modality": task.modality,
+        "task": task.name,
+        "task_version": task.version,
+        "data": identity(task, samples),
+        "version": VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    results.write(folder, {"locality": results.table("locality", [about | found._asdict()])})
+    return found
+
+
+def main(
+    modality: Annotated[str, typer.Option(help="Only this modality.")] = "",
+    task: Annotated[
+        str, typer.Option(help="Only this task; empty: all whose data are here, but those on request.")
+    ] = "",
+    data: Annotated[Path, typer.Option(help="Folder of the datasets.")] = Path("data"),
+    cache: Annotated[Path, typer.Option(help="Folder of decoded images.")] = Path(".cache"),
+    root: Annotated[Path, typer.Option("--results", help="Folder of finished work.")] = Path("results/local"),
+) -> None:
+    """Measure and store the locality of every task."""
+    for one in (modality,) if modality else tasks.modalities():
+        for name in (task,) if task else tasks.names(one):
+            asked = tasks.get(one, name)
+            if asked.on_request and not task:
+                continue
+            try:
+                found = store_task(asked, data, cache, root)
+            except DataError as error:
+                typer.echo(f"{one}/{name}: {error}")
+                continue
+            typer.echo(f"{one}/{name}: {'stored already' if found is None else said(found)}")
+
+
+def said(found: Measured) -> str:
+    reached = f"AUROC {found.local:.3f} with an eighth of the side, {found.full:.3f} with all of it"
+    if found.value is None:
+        return f"omitted: {reached}, under {LEAST}"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]: {reached}; {found.groups} groups"
+
+
+if __name__ == "__main__":
+    typer.run(main)
