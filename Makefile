@@ -47,7 +47,7 @@ site: $(READY)
 	@$(PY) -m leaderboards build --results "$(RESULTS)"
 
 verify: $(READY)
-	@$(PY) -m leaderboards verify --results "$(RESULTS)"
+	@$(PY) -m leaderboards verify --results "$(RESULTS)" --results results/published
 
 data: $(READY)
 	@$(PY) -m benchmark data $(if $(TASK),fetch "$(TASK)",status) --data "$(DATA)"

@@ -8,7 +8,7 @@ import typer
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Results = Annotated[Path, typer.Option(help="Folder of finished work.")]
-LOCAL = Path("results/local")
+LOCAL, PUBLISHED = Path("results/local"), Path("results/published")
 
 
 def _boards(results: Path, modality: str | None = None, track: str | None = None) -> list:
@@ -49,17 +49,25 @@ def build(results: Results = LOCAL, out: Annotated[Path, typer.Option(help="Fold
 
 
 @app.command()
-def verify(results: Results = LOCAL):
+def verify(
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Folder of finished work; default: local, published.")
+    ] = None,
+):
     """Recompute every stored number; name every difference and exit with 1 if there is one."""
     from leaderboards.render import EmptyStore
     from leaderboards.verify import verify as check
 
+    failed, files = False, 0
+    for root in results or (LOCAL, PUBLISHED):
+        report = check(root)
+        files += report.files + len(report.problems)
+        failed |= bool(report.problems)
+        typer.echo(report if report.files or report.problems else f"{root}: nothing stored")
     with _one_line():
-        report = check(results)
-        if not report.files and not report.problems:
-            raise EmptyStore(f"{results}: nothing stored yet; `make bench` runs the embedded phantoms in minutes")
-    typer.echo(report)
-    raise typer.Exit(1 if report.problems else 0)
+        if not files:
+            raise EmptyStore("nothing stored yet; `make bench` runs the embedded phantoms in minutes")
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
