@@ -278,10 +278,10 @@ def baseline_directory(root: Path, modality: str, baseline: str) -> Path:
     return root / modality / "baselines" / baseline
 
 
-def read_file(path: Path) -> pa.Table:
-    """One stored table, checked against the schema of its name. Raises SchemaError."""
+def read_file(path: Path, cell: str | None = None) -> pa.Table:
+    """One stored table, or its rows of one cell, checked against the schema of its name. Raises SchemaError."""
     try:
-        rows = pq.read_table(path)
+        rows = pq.read_table(path, filters=None if cell is None else [("cell", "==", cell)])
     except (OSError, pa.ArrowInvalid) as error:
         raise SchemaError(
             f"{path}: not a readable Parquet file ({error}); delete its directory and run again"

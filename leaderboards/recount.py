@@ -218,7 +218,7 @@ def _metrics(path: Path, cell: str, rows: list[dict], table: pa.Table) -> tuple[
 
 def _interval(metric: str, value: float, groups: int, seen: Predictions) -> Iterator[tuple[str, object, object]]:
     """The interval as a board draws it, and its fast form with every group once, which must be the metric itself."""
-    draws = _draws(seen)
+    draws = shared_draws(seen)
     place = np.searchsorted(draws.groups, seen.group)
     once = np.ones((1, len(draws.groups)))
     fast, _ = fold_resampled(metric, seen.label, seen.scores, place, seen.repeat, seen.fold, once)
@@ -234,7 +234,7 @@ def _interval(metric: str, value: float, groups: int, seen: Predictions) -> Iter
 _shared: dict[bytes, Draws] = {}  # by test set: all cells of a task share their draws
 
 
-def _draws(seen: Predictions) -> Draws:
+def shared_draws(seen: Predictions) -> Draws:
     name = hashlib.sha256("\0".join(seen.group).encode() + seen.label.tobytes()).digest()
     if name not in _shared:
         if len(_shared) >= SHARED:

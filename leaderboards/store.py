@@ -49,7 +49,7 @@ def recipe(text: str, source: object) -> Recipe:
 def predictions(directory: str, cell: str, protocol: str) -> Predictions:
     """Test predictions of a cell. Raises SchemaError where the file is missing or holds none."""
     path = Path(directory) / "predictions.parquet"
-    return of_cell(results.read_file(path), cell, protocol, path)
+    return of_cell(results.read_file(path, cell), cell, protocol, path)
 
 
 def of_cell(table: pa.Table, cell: str, protocol: str, path: Path) -> Predictions:
