@@ -251,7 +251,7 @@ def regression(
     with tempfile.TemporaryDirectory() as folder:
         runtime = Runtime(data=Path(folder) / "none", results=Path(folder) / "results", cache=cache)
         failed += _told(again.regression(published, runtime, typer.echo))
-    if results.files(published, "cells") and importlib.util.find_spec("leaderboards.claims"):
+    if any(published.rglob("cells.parquet")) and importlib.util.find_spec("leaderboards.claims"):
         claims = [sys.executable, "-m", "leaderboards", "claims", "--results", str(published)]
         failed += subprocess.run(claims, check=False).returncode != 0
     typer.echo("regression: " + (f"{failed} differences" if failed else "no number moved"))
@@ -273,6 +273,22 @@ def reproduce(
         runtime = Runtime(data=data, results=Path(folder), cache=cache, threads=threads)
         moved = _told(again.reproduce(run, published, runtime, typer.echo))
     raise typer.Exit(code=1 if moved else 0)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Id of a stored run, or its beginning.")],
+    results: Results = Path("results/local"),
+    out: Annotated[Path | None, typer.Option(help="Folder; default: export/<run>.")] = None,
+) -> None:
+    """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card."""
+    from benchmark import again, export
+    from benchmark import results as store
+
+    row = again.find(run, results)
+    weights = store.run_directory(results, row["modality"], row["run"]) / "encoder.safetensors"
+    written = export.export(row, store.read(results, "cells"), weights, out or Path("export") / row["run"])
+    typer.echo(f'{written}: timm.create_model("local-dir:{written}", pretrained=True)')
 
 
 def _told(comparison) -> int:
