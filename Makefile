@@ -25,7 +25,7 @@ SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --ta
 	--data "$(DATA)" --results "$(RESULTS)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORPUS),--corpus $(CORPUS)) \
 	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
 
-.PHONY: bench plan test check site verify data doctor calibrate benchmark-speed gpu setup clean
+.PHONY: bench plan test check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
 bench: $(READY)
@@ -47,7 +47,18 @@ site: $(READY)
 	@$(PY) -m leaderboards build --results "$(RESULTS)"
 
 verify: $(READY)
-	@$(PY) -m leaderboards verify --results "$(RESULTS)"
+	@$(PY) -m leaderboards verify --results "$(RESULTS)" --results results/published
+
+# verify, the golden micro-runs, and the smoke track trained again: which number moved
+regression: $(READY)
+	@$(PY) -m benchmark regression --results "$(RESULTS)"
+
+# verified runs of TRACK, packed into results/published
+promote: $(READY)
+	@$(PY) -m leaderboards promote --results "$(RESULTS)" --track "$(TRACK)" $(if $(MODALITY),--modality "$(MODALITY)")
+
+export: $(READY)
+	@$(PY) -m leaderboards export --results "$(RESULTS)"
 
 data: $(READY)
 	@$(PY) -m benchmark data $(if $(TASK),fetch "$(TASK)",status) --data "$(DATA)"

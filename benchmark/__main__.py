@@ -1,7 +1,11 @@
 """The command line: parses, calls, prints. No logic."""
 
+import importlib.util
+import json
 import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +41,7 @@ CorpusName = Annotated[
 ]
 Policy = Annotated[str, typer.Option(help="How real images are squared: pad, crop or sector; default: the dataset's.")]
 Results = Annotated[Path, typer.Option(help="Store of finished work.")]
+Published = Annotated[Path, typer.Option(help="Store of published runs.")]
 Cache = Annotated[Path, typer.Option(help="Image stores, features, checkpoints; may be deleted.")]
 Boards = Annotated[Path, typer.Option(help="Where pages are written.")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16; default: bf16 where a GPU is visible.")]
@@ -210,6 +215,89 @@ def doctor(data: Data = Path("data"), cache: Cache = Path(".cache")) -> None:
         failed |= check.state == "fail"
         typer.echo(f"{check.state:<5} {check.name}: {check.found}" + (f" -> {check.remedy}" if check.remedy else ""))
     raise typer.Exit(code=1 if failed else 0)
+
+
+@app.command()
+def regression(
+    results: Results = Path("results/local"),
+    published: Published = Path("results/published"),
+    cache: Cache = Path(".cache"),
+    record: Annotated[bool, typer.Option("--record", help="Write this machine's golden losses down anew.")] = False,
+) -> None:
+    """Verify both stores, run the goldens, retrain the smoke track: say which number moved. Exit code 1 if one did."""
+    from benchmark import goldens
+
+    if record:
+        found = {name: goldens.golden(name, goldens.losses(name)) for name in registry.names("pretexts")}
+        goldens.FILE.write_text(json.dumps(found, indent=1) + "\n")
+        typer.echo(f"{goldens.FILE.name}: losses of {', '.join(found)} written down")
+        return
+    from benchmark import again
+    from leaderboards.published import lost
+    from leaderboards.verify import verify
+
+    failed = 0
+    for root in (results, published):
+        report = verify(root)
+        failed += len(report.problems)
+        typer.echo(report if report.files or report.problems else f"{root}: nothing stored, nothing to verify")
+    gone = lost(published)
+    failed += len(gone)
+    for line in gone:
+        typer.echo(line)
+    moved = [one for name in registry.names("pretexts") for one in goldens.compare(name, goldens.losses(name))]
+    failed += len(moved)
+    typer.echo("\n".join([*map(str, moved), f"goldens: {len(moved)} losses moved"]))
+    with tempfile.TemporaryDirectory() as folder:
+        runtime = Runtime(data=Path(folder) / "none", results=Path(folder) / "results", cache=cache)
+        failed += _told(again.regression(published, runtime, typer.echo))
+    if any(published.rglob("cells.parquet")) and importlib.util.find_spec("leaderboards.claims"):
+        claims = [sys.executable, "-m", "leaderboards", "claims", "--results", str(published)]
+        failed += subprocess.run(claims, check=False).returncode != 0
+    typer.echo("regression: " + (f"{failed} differences" if failed else "no number moved"))
+    raise typer.Exit(code=1 if failed else 0)
+
+
+@app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="Id of a stored run, or its beginning.")],
+    published: Published = Path("results/published"),
+    data: Data = Path("data"),
+    cache: Cache = Path(".cache"),
+    threads: Threads = None,
+) -> None:
+    """Run a published run and its twin again from the stored recipe, and compare. Exit code 1 if a number moved."""
+    from benchmark import again
+
+    with tempfile.TemporaryDirectory() as folder:
+        runtime = Runtime(data=data, results=Path(folder), cache=cache, threads=threads)
+        moved = _told(again.reproduce(run, published, runtime, typer.echo))
+    raise typer.Exit(code=1 if moved else 0)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Id of a stored run, or its beginning.")],
+    results: Results = Path("results/local"),
+    out: Annotated[Path | None, typer.Option(help="Folder; default: export/<run>.")] = None,
+) -> None:
+    """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card."""
+    from benchmark import again, export
+    from benchmark import results as store
+
+    row = again.find(run, results)
+    weights = store.run_directory(results, row["modality"], row["run"]) / "encoder.safetensors"
+    written = export.export(row, store.read(results, "cells"), weights, out or Path("export") / row["run"])
+    typer.echo(f'{written}: timm.create_model("local-dir:{written}", pretrained=True)')
+
+
+def _told(comparison) -> int:
+    """Print a comparison; the number of moved numbers."""
+    for line in (*comparison.notes, *map(str, comparison.moved)):
+        typer.echo(line)
+    if comparison.compared:
+        typer.echo(f"{comparison.compared} numbers computed again, {len(comparison.moved)} moved")
+    return len(comparison.moved)
 
 
 def main() -> None:

@@ -9,12 +9,14 @@
     results/published/<modality>/<track>/<run>-<weights>/   the same tables, packed by `promote`
 
 Write-once: a directory is written under a temporary name and renamed; existence is completion, the first rename wins.
-Readers never write. No torch.
+Every directory holds a seal, `seal.json`: the SHA-256 of each file, and of each column's content. Readers never write.
+No torch.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -26,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 2
+SEAL = "seal.json"
 
 
 class SchemaError(Exception):
@@ -228,6 +231,7 @@ def write(
             seals = {f"{name}_sha256": sha256(part / f"{name}.parquet") for name in tables}
             content = table(sealed, [{**row, **seals} for row in rows])
             pq.write_table(content, part / f"{sealed}.parquet", compression="zstd")
+        seal(part)
         os.rename(part, directory)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
@@ -235,6 +239,46 @@ def write(
             return False
         raise
     return True
+
+
+def seal(directory: Path) -> None:
+    """Write the seal of a directory that is about to be renamed."""
+    found = {path.name: {"sha256": sha256(path), "columns": _contents(path)} for path in sorted(directory.iterdir())}
+    (directory / SEAL).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def broken_seals(directory: Path) -> list[tuple[str, str, str, str]]:
+    """(file, what, sealed, found) of everything that is not as sealed: the columns of a table that changed, a file that
+    changed, a table that is missing. Raises SchemaError where there is no readable seal."""
+    try:
+        sealed = {str(name): dict(entry) for name, entry in json.loads((directory / SEAL).read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise SchemaError(
+            f"{directory / SEAL}: no readable seal ({error}); delete the directory and run again"
+        ) from error
+    wrong = []
+    for name, entry in sealed.items():
+        path = directory / name
+        if not path.exists():
+            wrong += [(name, "file", "sealed", "missing")] * name.endswith(".parquet")
+            continue
+        if (found := sha256(path)) == entry["sha256"]:
+            continue
+        columns = _contents(path)
+        names = [column for column in entry["columns"] if columns.get(column) != entry["columns"][column]]
+        wrong += [(name, f"column {c}", entry["columns"][c][:12], columns.get(c, "missing")[:12]) for c in names]
+        wrong += [(name, "bytes", entry["sha256"][:12], found[:12])] * (not names)
+    unknown = {path.name for path in directory.iterdir()} - set(sealed) - {SEAL}
+    return wrong + [(name, "file", "not sealed", "there") for name in sorted(unknown)]
+
+
+def _contents(path: Path) -> dict[str, str]:
+    """SHA-256 of each column's content, however it is encoded; nothing for what is not a readable table."""
+    try:
+        rows = pq.read_table(path) if path.suffix == ".parquet" else pa.table({})
+    except (OSError, pa.ArrowInvalid):
+        return {}
+    return {name: hashlib.sha256(repr(rows[name].to_pylist()).encode()).hexdigest() for name in rows.column_names}
 
 
 def run_directory(root: Path, modality: str, run: str) -> Path:
@@ -249,10 +293,10 @@ def baseline_directory(root: Path, modality: str, baseline: str) -> Path:
     return root / modality / "baselines" / baseline
 
 
-def read_file(path: Path) -> pa.Table:
-    """One stored table, checked against the schema of its name. Raises SchemaError."""
+def read_file(path: Path, cell: str | None = None) -> pa.Table:
+    """One stored table, or its rows of one cell, checked against the schema of its name. Raises SchemaError."""
     try:
-        rows = pq.read_table(path)
+        rows = pq.read_table(path, filters=None if cell is None else [("cell", "==", cell)])
     except (OSError, pa.ArrowInvalid) as error:
         raise SchemaError(
             f"{path}: not a readable Parquet file ({error}); delete its directory and run again"

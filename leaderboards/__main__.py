@@ -1,4 +1,4 @@
-"""`python -m leaderboards`: pages from the store, the check of every number, a table in the terminal."""
+"""`python -m leaderboards`: pages from the store, the check of every number, tables, and what is published."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,8 @@ import typer
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Results = Annotated[Path, typer.Option(help="Folder of finished work.")]
-LOCAL = Path("results/local")
+Only = Annotated[str | None, typer.Option(help="Only this one.")]
+LOCAL, PUBLISHED = Path("results/local"), Path("results/published")
 
 
 def _boards(results: Path, modality: str | None = None, track: str | None = None) -> list:
@@ -31,9 +32,10 @@ class _one_line:
 
     def __exit__(self, kind, error, trace) -> None:
         from benchmark.results import SchemaError
+        from leaderboards.promote import Refused
         from leaderboards.render import EmptyStore
 
-        if isinstance(error, SchemaError | EmptyStore):
+        if isinstance(error, SchemaError | EmptyStore | Refused | ValueError):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
 
@@ -49,17 +51,25 @@ def build(results: Results = LOCAL, out: Annotated[Path, typer.Option(help="Fold
 
 
 @app.command()
-def verify(results: Results = LOCAL):
+def verify(
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Folder of finished work; default: local, published.")
+    ] = None,
+):
     """Recompute every stored number; name every difference and exit with 1 if there is one."""
     from leaderboards.render import EmptyStore
     from leaderboards.verify import verify as check
 
+    failed, files = False, 0
+    for root in results or (LOCAL, PUBLISHED):
+        report = check(root)
+        files += report.files + len(report.problems)
+        failed |= bool(report.problems)
+        typer.echo(report if report.files or report.problems else f"{root}: nothing stored")
     with _one_line():
-        report = check(results)
-        if not report.files and not report.problems:
-            raise EmptyStore(f"{results}: nothing stored yet; `make bench` runs the embedded phantoms in minutes")
-    typer.echo(report)
-    raise typer.Exit(1 if report.problems else 0)
+        if not files:
+            raise EmptyStore("nothing stored yet; `make bench` runs the embedded phantoms in minutes")
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
@@ -99,6 +109,59 @@ def simulate(
 
     for line in report(simulations, seed):
         typer.echo(line)
+
+
+@app.command()
+def promote(
+    results: Results = LOCAL,
+    published: Annotated[Path, typer.Option(help="Folder of published runs.")] = PUBLISHED,
+    modality: Only = None,
+    track: Only = None,
+    pretext: Only = None,
+    run: Annotated[str | None, typer.Option(help="Only the run with this id.")] = None,
+):
+    """Publish verified runs, with their twins and cells: packed, at most 5 MB each. Nothing published changes."""
+    from leaderboards.promote import promote as publish
+
+    asked = {"modality": modality, "track": track, "pretext": pretext, "run": run}
+    with _one_line():
+        packed = publish(results, published, {name: value for name, value in asked.items() if value})
+    for one in packed:
+        typer.echo(f"{one.directory}: {one.cells} cells, {one.bytes / 1e6:.2f} MB")
+    typer.echo(f"{len(packed)} directories written; commit them" if packed else "all of it is published already")
+
+
+@app.command()
+def export(
+    results: Results = LOCAL,
+    out: Annotated[Path, typer.Option(help="Folder.")] = Path("leaderboards/local/export"),
+    formats: Annotated[str, typer.Option("--format", help="Of csv, parquet, latex.")] = "csv,parquet,latex",
+):
+    """Write every number with its interval as CSV and Parquet, and each board as LaTeX."""
+    from leaderboards.export import export as write
+    from leaderboards.render import stored
+
+    with _one_line():
+        for path in write(results, out, [name.strip() for name in formats.split(",")], stored):
+            typer.echo(path)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A run's id or its beginning, or a pretext: mae, mae:official, mae:twin.")],
+    b: Annotated[str, typer.Argument(help="What it is compared with.")],
+    results: Results = LOCAL,
+    modality: Only = None,
+    track: Only = None,
+    probe: Annotated[str, typer.Option(help="Probe.")] = "linear",
+    readout: Annotated[str, typer.Option(help="patches or native.")] = "patches",
+):
+    """Print the paired difference of two encoders on every task that both were probed on."""
+    from leaderboards import compare as paired
+
+    board = {name: value for name, value in (("modality", modality), ("track", track)) if value}
+    with _one_line():
+        typer.echo(paired.table(paired.compare(results, a, b, probe, readout, **board), a, b))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def recipe(text: str, source: object) -> Recipe:
 def predictions(directory: str, cell: str, protocol: str) -> Predictions:
     """Test predictions of a cell. Raises SchemaError where the file is missing or holds none."""
     path = Path(directory) / "predictions.parquet"
-    return of_cell(results.read_file(path), cell, protocol, path)
+    return of_cell(results.read_file(path, cell), cell, protocol, path)
 
 
 def corrupted(directory: str, cell: str, protocol: str, corruption: str, strength: int) -> Predictions | None:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
+import multiprocessing
+import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
 
 from benchmark import recipe as recipes
 from benchmark import results
-from benchmark.metrics import METRICS, fold_score
+from benchmark.recipe import Recipe
 from leaderboards import store
+from leaderboards.recount import Examined, Problem, examine
 
-TOLERANCE = 1e-12
-HELD = ("runs", "cells", "baselines")  # tables whose rows are gone through
-HASHED = ("predictions", "fits", "leakage")  # siblings whose SHA-256 a cell or baseline holds, as far as it has them
+ALONE = 64  # directories that are not worth starting processes for
 RECIPE_COLUMNS = {  # column of `runs` -> field of the recipe
     "modality": "modality",
     "track": "track",
@@ -32,73 +27,77 @@ RECIPE_COLUMNS = {  # column of `runs` -> field of the recipe
     "budget_flops": "budget",
 }
 CORPUS_COLUMNS = {"corpus": "name", "corpus_digest": "digest", "corpus_images": "images"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    file: Path
-    what: str  # the metric or the column
-    stored: str
-    recomputed: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.what}: stored {self.stored}, recomputed {self.recomputed}"
+RUN_COLUMNS = ("modality", "corpus", "corpus_digest", "track", "pretext", "seed")  # that a cell repeats of its run
+QUESTION = ("task", "task_version", "data", "probe", "probe_version", "settings", "readout")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
+    root: Path
     files: int
     runs: int
     cells: int
     metrics: int
+    intervals: int
+    unsealed: int  # directories written before there were seals
     problems: tuple[Problem, ...]
 
     def __str__(self) -> str:
         found = f"{len(self.problems)} differences" if self.problems else "every number is as stored"
-        head = f"{self.files} files, {self.runs} runs, {self.cells} cells, {self.metrics} metrics recomputed: {found}"
-        return "\n".join([*map(str, self.problems), head])
+        head = (
+            f"{self.root}: {self.files} files, {self.runs} runs, {self.cells} cells, {self.metrics} metrics and "
+            f"{self.intervals} intervals recomputed: {found}"
+        )
+        old = f"{self.root}: {self.unsealed} directories carry no seal: only what can be recomputed was checked in them"
+        return "\n".join([*map(str, self.problems), *([old] if self.unsealed else []), head])
 
 
-def verify(root: Path) -> Report:
-    """Check schemas, hashes, metrics, recipes, weights and twins of everything stored under root."""
-    problems, tables = [], {}
-    for name in results.TABLES:
-        for path in results.files(root, name):
-            try:
-                tables[path] = results.read_file(path) if name in HELD else _checked(path)
-            except results.SchemaError as error:
-                problems.append(Problem(file=path, what="schema", stored=str(error), recomputed="not read"))
-    runs = _rows(tables, "runs")
-    cells = _rows(tables, "cells")
-    problems += [problem for path, row in runs for problem in _run(path, row)]
-    problems += _links(runs, cells)
-    metrics = 0
-    for path, here in groupby(cells + _rows(tables, "baselines"), key=itemgetter(0)):
-        own = [row for _, row in here]
-        problems += [*_siblings(path, own), *_metrics(path, own)]
-        metrics += len(own)
+def verify(root: Path, processes: int | None = None) -> Report:
+    """Check schemas, seals, hashes, metrics, intervals, leakage verdicts, recipes, provenance, weights and twins of
+    everything stored under root, in as many processes as there are processors unless told."""
+    places = sorted({path.parent for name in results.TABLES for path in results.files(root, name)})
+    seen = _examined(places, processes or os.cpu_count() or 1)
+    runs = [row for one in seen for row in one.runs]
+    cells = [row for one in seen for row in one.cells]
+    known = _Recipes()
+    problems = [problem for one in seen for problem in one.problems]
+    problems += [problem for path, row in runs for problem in _run(path, row, known)]
+    problems += _links(runs, cells, known)
     return Report(
-        files=len(tables),
+        root=root,
+        files=sum(one.files for one in seen),
         runs=len(runs),
-        cells=len({(path, row["cell"]) for path, row in cells}),
-        metrics=metrics,
+        cells=len(cells),
+        metrics=sum(one.metrics for one in seen),
+        intervals=sum(one.intervals for one in seen),
+        unsealed=sum(not one.sealed for one in seen if one.files),
         problems=tuple(dict.fromkeys(problems)),
     )
 
 
-def _checked(path: Path) -> None:
-    """Read a table only to check it, so that its rows are not held."""
-    results.read_file(path)
+def _examined(places: list[Path], processes: int) -> list[Examined]:
+    if processes == 1 or len(places) <= ALONE:
+        return [examine(place) for place in places]
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(examine, places, chunksize=16))
 
 
-def _rows(tables: dict[Path, pa.Table | None], name: str) -> list[tuple[Path, dict]]:
-    return [(path, row) for path, table in tables.items() if path.stem == name for row in table.to_pylist()]
+class _Recipes:
+    """Recipes by their text, each parsed once."""
+
+    def __init__(self) -> None:
+        self.parsed: dict[str, Recipe] = {}
+
+    def __call__(self, text: str, source: object) -> Recipe:
+        if text not in self.parsed:
+            self.parsed[text] = store.recipe(text, source)
+        return self.parsed[text]
 
 
-def _run(path: Path, row: dict) -> Iterator[Problem]:
+def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:
     """A run: its id is the hash of its recipe, its columns and its twin follow from it, its weights are those named."""
     try:
-        recipe = store.recipe(row["recipe"], path)
+        recipe = known(row["recipe"], path)
     except results.SchemaError as error:
         yield Problem(file=path, what="recipe", stored=str(error), recomputed="not read")
         return
@@ -108,96 +107,51 @@ def _run(path: Path, row: dict) -> Iterator[Problem]:
     for column, value in expected.items():
         if row[column] != value:
             yield Problem(file=path, what=f"{column} of its recipe", stored=str(row[column]), recomputed=str(value))
+    batch = recipe.settings.get("batch")
+    if row["status"] == "finished" and batch and row["images_seen"] != row["steps"] * batch:
+        found = f"{row['steps']} steps of {batch}"
+        yield Problem(file=path, what="images_seen", stored=str(row["images_seen"]), recomputed=found)
     weights = path.parent / "encoder.safetensors"
-    if weights.exists() and results.sha256(weights) != row["weights_sha256"]:
-        found = results.sha256(weights)
+    if weights.exists() and (found := results.sha256(weights)) != row["weights_sha256"]:
         yield Problem(file=weights, what="weights SHA-256", stored=str(row["weights_sha256"]), recomputed=found)
 
 
-def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]]) -> Iterator[Problem]:
+def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]], known: _Recipes) -> Iterator[Problem]:
     """Every cell has its run, with the same weights; every run its twin; every cell the same cell of the twin."""
     weights: dict[str, set[str]] = {}
-    twins = {row["run"]: row["twin"] for _, row in runs}
-    texts = {row["run"]: row["recipe"] for _, row in runs}
+    rows = {row["run"]: row for _, row in runs}
     for path, row in runs:
         weights.setdefault(row["run"], set()).add(row["weights_sha256"])
-        if row["twin"] not in twins:
+        if row["twin"] not in rows:
             yield Problem(file=path, what=f"twin {row['twin']}", stored="named", recomputed="no such run: `make bench`")
-    question = ("task", "task_version", "data", "probe", "probe_version", "settings", "readout", "metric")
-    asked = {(row["run"], *(row[name] for name in question)) for _, row in cells}
+    asked = {(row["run"], *(row[name] for name in QUESTION)) for _, row in cells}
     for path, row in cells:
-        if row["run"] not in weights:
+        run = rows.get(row["run"])
+        if run is None:
             yield Problem(file=path, what=f"run {row['run']}", stored="named", recomputed="no such run")
             continue
-        if (found := _cell_id(row, texts[row["run"]])) not in (row["cell"], None):
+        if (found := _cell_id(row, run["recipe"], known)) not in (row["cell"], None):
             yield Problem(file=path, what="cell id", stored=row["cell"], recomputed=found)
         if row["weights_sha256"] not in weights[row["run"]]:
             found = " or ".join(sorted(map(str, weights[row["run"]])))
             yield Problem(file=path, what="weights SHA-256", stored=str(row["weights_sha256"]), recomputed=found)
-        if row["twin"] != (twins[row["run"]] == row["run"]):
+        for column in RUN_COLUMNS:
+            if row[column] != run[column]:
+                what = f"{column} of its run"
+                yield Problem(file=path, what=what, stored=str(row[column]), recomputed=str(run[column]))
+        if row["twin"] != (run["twin"] == row["run"]):
             yield Problem(file=path, what="twin", stored=str(row["twin"]), recomputed=str(not row["twin"]))
-        if (twins[row["run"]], *(row[name] for name in question)) not in asked:
+        if (run["twin"], *(row[name] for name in QUESTION)) not in asked:
             what = f"twin's {row['task']}, {row['probe']}, {row['readout']}"
             yield Problem(file=path, what=what, stored="needed", recomputed="no such cell: `make bench`")
 
 
-def _cell_id(row: dict, recipe: str) -> str | None:
+def _cell_id(row: dict, text: str, known: _Recipes) -> str | None:
     """The id that the cell's own columns and its run's recipe give; None where the recipe cannot be read."""
     names = ("task", "task_version", "data", "probe", "probe_version", "readout")
     try:
         settings = json.loads(row["settings"])
-        cell = recipes.Cell(recipe=store.recipe(recipe, ""), settings=settings, **{name: row[name] for name in names})
+        cell = recipes.Cell(recipe=known(text, ""), settings=settings, **{name: row[name] for name in names})
         return recipes.key(cell)
     except (results.SchemaError, ValueError):
         return None
-
-
-def _siblings(path: Path, rows: list[dict]) -> Iterator[Problem]:
-    """The files beside a cell are the very ones it was written with."""
-    for name in HASHED:
-        if f"{name}_sha256" not in rows[0]:
-            continue
-        sibling = path.with_name(f"{name}.parquet")
-        found = results.sha256(sibling) if sibling.exists() else None
-        for stored in {row[f"{name}_sha256"] or None for row in rows} - {found}:
-            yield Problem(file=sibling, what="SHA-256", stored=str(stored), recomputed=str(found))
-
-
-def _metrics(path: Path, rows: list[dict]) -> Iterator[Problem]:
-    """Every metric, and the counts beside it, from the predictions."""
-    source = path.with_name("predictions.parquet")
-    try:
-        table = results.read_file(source)
-    except results.SchemaError as error:
-        yield Problem(file=source, what="predictions", stored=str(error), recomputed="not read")
-        return
-    for cell, count in Counter(row["cell"] for row in rows).items():
-        own = [row for row in rows if row["cell"] == cell]
-        if count != len({row["metric"] for row in own}):
-            yield Problem(file=path, what=f"cell {cell}", stored="a metric twice", recomputed="once")
-        try:
-            seen = store.of_cell(table, cell, own[0]["protocol"], source)
-            counted = {"groups": len(np.unique(seen.group)), "samples": len(np.unique(seen.sample))}
-            for row in own:
-                counted[row["metric"]] = _recomputed(row["metric"], seen)
-        except (results.SchemaError, ValueError) as error:
-            yield Problem(file=source, what=f"cell {cell}", stored=str(error), recomputed="not recomputed")
-            continue
-        for row in own:
-            for name, stored in (("groups", row["groups"]), ("samples", row["samples"]), (row["metric"], row["value"])):
-                if not _same(stored, counted[name]):
-                    yield Problem(file=path, what=name, stored=repr(stored), recomputed=repr(counted[name]))
-
-
-def _recomputed(metric: str, seen: store.Predictions) -> float | str:
-    if metric not in METRICS:
-        return "not a metric of benchmark.metrics"
-    return fold_score(metric, seen.label, seen.scores, seen.repeat, seen.fold)
-
-
-def _same(stored: float | None, found: float | str) -> bool:
-    if isinstance(found, str):
-        return False
-    if stored is None or math.isnan(stored):
-        return math.isnan(found)
-    return abs(stored - found) <= TOLERANCE

@@ -375,7 +375,8 @@ def test_verify_names_a_changed_value(tmp_path):
 
     before = pq.read_table(path).to_pylist()[0]
     rewrite(path, change)
-    (problem,) = verify(root).problems
+    sealed, problem = verify(root).problems
+    assert (sealed.file, sealed.what) == (path, "column value under its seal")
     assert (problem.file, problem.what, problem.recomputed) == (path, "auroc", repr(before["value"]))
     assert problem.stored == repr(before["value"] + 1e-9)
 

@@ -6,30 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import pretrain, registry, tracks
+from benchmark import goldens, pretrain, registry
 from benchmark.data import Batches, Images, positions
-from benchmark.recipe import Corpus, Recipe
+from benchmark.recipe import Recipe
 
 NAMES = registry.names("pretexts")
-CORPUS = Corpus(name="phantom", members=(("noise", 1),), digest="0" * 12, images=96)
 
 
 def recipe(pretext: str, **changes: object) -> Recipe:
-    made = tracks.recipe("smoke", pretext, modality="histo", corpus=CORPUS, policy="none", seed=3)
-    return replace(made, settings=made.settings | {"batch": 8}, **changes)
-
-
-def mosaics() -> Images:
-    """96 images of 32 pixels: random squares of 4."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8)
-    pixels = coarse.repeat(4, axis=1).repeat(4, axis=2)
-    return Images([f"noise/{i}" for i in range(96)], [pixels], np.stack([np.zeros(96, int), np.arange(96)], axis=1), ())
+    return replace(goldens.recipe(pretext), **changes)
 
 
 @pytest.fixture(scope="module")
 def images() -> Images:
-    return mosaics()
+    return goldens.images()
 
 
 def views(pretext: str, images: Images, step: int = 0):

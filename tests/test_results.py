@@ -8,7 +8,8 @@ from benchmark import results
 
 
 def trial(**changes: object) -> dict[str, object]:
-    return {"pretext": "mae", "settings": "{}", "budget_flops": 1.0, "task": "t", "score": 0.5} | changes
+    blank = dict.fromkeys(results.TABLES["trials"].names)
+    return blank | {"pretext": "mae", "settings": "{}", "budget_flops": 1.0, "task": "t", "score": 0.5} | changes
 
 
 def test_round_trip(tmp_path):

@@ -1,0 +1,146 @@
+"""Verified local runs -> the published store: a handful of Parquet files a run, small enough for git.
+
+    results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage (dense maps)
+    results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
+    results/published/<modality>/baselines/<id>/              as it was stored
+
+The weights stay where they are; their SHA-256 is in the row. A twin is a run and is promoted with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark import results
+from benchmark.results import SchemaError
+from leaderboards import store
+from leaderboards.recount import examine
+from leaderboards.verify import verify
+
+SIBLINGS = ("predictions", "fits", "leakage", "dense")  # of a cell, joined over the cells of a run
+OF_A_RUN = ("runs", "curves")  # tables that a run's own directory holds
+
+
+class Refused(Exception):
+    """Something may not be published as it is. The message says what and why."""
+
+
+class Packed(NamedTuple):
+    directory: Path
+    cells: int
+    bytes: int
+
+
+def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Packed]:
+    """Publish the runs of a local store whose columns are as wanted ({"track": "smoke"}), with their twins and cells.
+
+    What is published already is left alone; cells that came later get a directory beside it. Raises Refused where the
+    store does not verify, a run was made from uncommitted code, or a packed run is too large.
+    """
+    report = verify(local)
+    if report.problems:
+        raise Refused(f"{report}\nnothing was promoted: mend or delete what is named, and run `make bench` again")
+    loaded = store.load(local)
+    runs = loaded.runs
+    chosen = runs[[all(str(row[name]) == value for name, value in wanted.items()) for row in runs.to_dict("records")]]
+    chosen = runs[runs["run"].isin({*chosen["run"], *chosen["twin"]})]
+    if chosen.empty:
+        raise Refused(
+            f"{local}: no run with {dict(wanted) or 'any column'}; stored tracks: {sorted(set(runs['track']))}"
+        )
+    uncommitted = chosen[chosen["dirty"] | chosen["commit"].eq("unknown")]
+    if len(uncommitted):
+        named = ", ".join(sorted(uncommitted["run"])[:5])
+        raise Refused(f"{len(uncommitted)} runs were made from code with local changes ({named}): commit and run again")
+    there = set(store.rows(published, "cells")[["cell", "weights_sha256"]].itertuples(index=False, name=None))
+    packed = [made for _, run in chosen.iterrows() for made in _run(run, loaded.cells, published, there)]
+    tested = loaded.cells[loaded.cells["run"].isin(chosen["run"])]
+    about = set(zip(tested["modality"], tested["task"], tested["data"], strict=True))
+    for _, row in loaded.baselines.drop_duplicates("cell").iterrows():
+        if (row["modality"], row["task"], row["data"]) in about:
+            packed += _copied(
+                Path(row["directory"]), results.baseline_directory(published, row["modality"], row["cell"])
+            )
+    return packed
+
+
+def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[str, str]]) -> Iterator[Packed]:
+    own = cells[cells["run"].eq(run["run"]) & cells["weights_sha256"].eq(run["weights_sha256"])]
+    own = own[[(cell, run["weights_sha256"]) not in there for cell in own["cell"]]]
+    name = f"{run['run']}-{(run['weights_sha256'] or '0' * 12)[:12]}"
+    first = published / run["modality"] / run["track"] / name
+    if first.exists() and own.empty:
+        return
+    part, directory = 1, first
+    while directory.exists():
+        part += 1
+        directory = first.with_name(f"{name}.{part}")
+    sources = [Path(folder) for folder in dict.fromkeys(own["directory"])]
+    yield _write(directory, None if first.exists() else Path(run["directory"]), sources)
+
+
+def _write(directory: Path, run: Path | None, cells: list[Path]) -> Packed:
+    """Pack under a temporary name, check what was packed, rename."""
+    part = directory.with_name(f".{uuid.uuid4().hex[:8]}.part") / directory.name
+    part.mkdir(parents=True)
+    try:
+        for name in OF_A_RUN if run else ():
+            if (run / f"{name}.parquet").exists():
+                pq.write_table(results.read_file(run / f"{name}.parquet"), part / f"{name}.parquet", compression="zstd")
+        joined = {name: [c / f"{name}.parquet" for c in cells if (c / f"{name}.parquet").exists()] for name in SIBLINGS}
+        for name, paths in joined.items():
+            if paths:
+                _join(part / f"{name}.parquet", name, paths)
+        if cells:
+            rows = [row for cell in cells for row in results.read_file(cell / "cells.parquet").to_pylist()]
+            hashes = {f"{name}_sha256" for name in SIBLINGS} & set(rows[0])
+            seals = {name: results.sha256(part / f"{name.removesuffix('_sha256')}.parquet") for name in hashes}
+            content = results.table("cells", [row | {n: s for n, s in seals.items() if row[n]} for row in rows])
+            pq.write_table(content, part / "cells.parquet", compression="zstd")
+        results.seal(part)
+        wrong = [one for one in examine(part).problems if " in the path" not in one.what]
+        if wrong:
+            raise Refused("\n".join([*map(str, wrong), f"{directory.name}: not promoted"]))
+        size = sum(path.stat().st_size for path in part.iterdir())
+        os.rename(part, directory)
+    finally:
+        shutil.rmtree(part.parent)
+    return Packed(directory, len(cells), size)
+
+
+def _join(target: Path, name: str, paths: list[Path]) -> None:
+    """The tables of several cells as one file, a row group a cell, so that one of them is read alone; overlap checks,
+    which cells of a task share, once each."""
+    tables = [results.read_file(path) for path in paths]
+    if name == "leakage":
+        rows = [row for table in tables for row in table.to_pylist()]
+        tables = [results.table(name, {tuple(row.items()): row for row in rows}.values())]
+    with pq.ParquetWriter(target, results.TABLES[name], compression="zstd", compression_level=9) as writer:
+        for table in tables:
+            writer.write_table(pa.Table.from_batches(table.to_batches(), results.TABLES[name]))
+
+
+def _copied(source: Path, target: Path) -> list[Packed]:
+    """A directory as it is, under a temporary name first; nothing where it is there."""
+    if target.exists():
+        return []
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(source, part)
+        if not (part / results.SEAL).exists():
+            results.seal(part)
+        os.rename(part, target)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise SchemaError(f"{source}: could not be copied to {target} ({error})") from error
+    return [Packed(target, 0, sum(path.stat().st_size for path in target.iterdir()))]

@@ -1,0 +1,175 @@
+"""From a local store to the published one, to tables for others, and to a comparison of two."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from benchmark import results
+from benchmark.recipe import key, twin
+from leaderboards import compare, render
+from leaderboards.__main__ import app
+from leaderboards.export import export, numbers
+from leaderboards.promote import Refused, promote
+from leaderboards.verify import verify
+from tests.test_leaderboards import add_cell, add_run, recipe, rewrite, store, tree
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> Path:
+    return store(tmp_path_factory.mktemp("local") / "store", seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def published(local, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("published") / "published"
+    promote(local, root, {})
+    return root
+
+
+def test_a_run_is_a_handful_of_small_files_and_verifies(local, published):
+    made = recipe("mae", 0)
+    weights = results.read(local, "runs").set_index("run").loc[key(made), "weights_sha256"]
+    directory = published / "ultrasound" / "demo" / f"{key(made)}-{weights[:12]}"
+    names = {path.name for path in directory.iterdir()}
+    assert names == {f"{n}.parquet" for n in ("runs", "curves", "cells", "predictions", "fits", "leakage")} | {
+        "seal.json"
+    }
+    report = verify(published)
+    assert report.problems == ()
+    assert (report.runs, report.cells, report.metrics, report.unsealed) == (8, 32, 64, 0)
+    assert len({path.parent for path in published.rglob("runs.parquet")}) == 8
+
+
+def test_readers_take_both_forms_and_say_the_same(local, published):
+    (here,), (there,) = render.stored(local), render.stored(published)
+    assert render.markdown(here) == render.markdown(there)
+    pd.testing.assert_frame_equal(numbers(local).drop(columns=HASHES), numbers(published).drop(columns=HASHES))
+
+
+HASHES = ["predictions_sha256", "fits_sha256", "leakage_sha256"]
+
+
+def test_promoting_again_changes_nothing_and_later_cells_come_beside(local, tmp_path):
+    here = Path(shutil.copytree(local, tmp_path / "store"))
+    root = tmp_path / "published"
+    assert len(promote(here, root, {"pretext": "mae"})) == 4
+    before = tree(root)
+    assert promote(here, root, {"pretext": "mae"}) == []
+    for seed in (0, 1):
+        for one in (recipe("mae", seed), twin(recipe("mae", seed))):
+            add_cell(here, one, "later")
+    assert len(promote(here, root, {"pretext": "mae"})) == 4
+    after = tree(root)
+    assert {name: after[name] for name in before} == before
+    assert sum(".2/" in name for name in after) == 4 * 5
+    report = verify(root)
+    assert report.problems == ()
+    assert report.cells == 20
+
+
+def test_a_digit_changed_in_a_published_file_is_found_and_named(published, tmp_path):
+    root = Path(shutil.copytree(published, tmp_path / "published"))
+    path = results.files(root, "predictions")[0]
+    rewrite(path, lambda rows: rows[5].update(scores=[0.0, 1.0]))
+    found = {(one.file, one.what) for one in verify(root).problems}
+    assert (path, "column scores under its seal") in found
+    assert (path.with_name("cells.parquet"), "auroc") in found
+    moved = path.parent.rename(path.parent.with_name("0" * 12 + "-" + "0" * 12))
+    assert any(
+        one.what == "run and weights in the folder's name" for one in verify(root).problems if one.file.parent == moved
+    )
+
+
+def test_what_does_not_verify_or_is_not_committed_or_is_too_large_is_refused(local, tmp_path, monkeypatch):
+    here, root = Path(shutil.copytree(local, tmp_path / "store")), tmp_path / "published"
+    with pytest.raises(Refused, match=r"no run with {'track': 'smoke'}; stored tracks: \['demo'\]"):
+        promote(here, root, {"track": "smoke"})
+    monkeypatch.setattr("leaderboards.recount.PACKED_BYTES", 10_000)
+    with pytest.raises(Refused, match="recomputed at most 10,000 bytes"):
+        promote(here, root, {})
+    assert not [path for path in root.rglob("*") if path.is_file()]
+    monkeypatch.undo()
+    rewrite(results.files(here, "cells")[0], lambda rows: rows[0].update(value=0.5))
+    with pytest.raises(Refused, match="nothing was promoted"):
+        promote(here, root, {})
+    dirty = tmp_path / "dirty"
+    made = recipe("mae", 0)
+    for one in (made, twin(made)):
+        add_run(dirty, one)
+    for path in dirty.rglob("runs.parquet"):
+        rewrite(path, lambda rows: rows[0].update(dirty=True))
+        (path.parent / results.SEAL).unlink()
+    with pytest.raises(Refused, match="2 runs were made from code with local changes"):
+        promote(dirty, root, {})
+    assert not root.exists() or not [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_exports_hold_every_number_with_its_interval(local, tmp_path):
+    before = tree(local)
+    written = export(local, tmp_path / "out", ("csv", "parquet", "latex"), render.stored)
+    assert [path.name for path in written] == ["numbers.csv", "numbers.parquet", "ultrasound-phantom-demo.tex"]
+    table, text = pd.read_parquet(written[1]), pd.read_csv(written[0])
+    assert len(table) == len(text) == len(results.read(local, "cells"))
+    assert np.array_equal(table["value"], text["value"])
+    judged = table[table["metric"] == "auroc"]
+    assert (judged["low"] < judged["value"]).all()
+    assert (judged["value"] < judged["high"]).all()
+    assert table.loc[~table["headline"] & table["metric"].ne("auroc"), "low"].isna().all()
+    tex = written[2].read_text()
+    board = render.stored(local)[0]
+    best = board.sections[0].rows[0]
+    assert f"${best.entries[0].score.value:.3f}$" in tex
+    assert "Simulated images." in tex
+    assert tex.count(r"\\") == 2 + 2 * len(board.sections[0].rows)
+    assert tree(local) == before
+    with pytest.raises(ValueError, match="unknown format 'xlsx'; known: csv, parquet, latex"):
+        export(local, tmp_path / "out", ("xlsx",), render.stored)
+
+
+def test_two_pretexts_are_compared_as_the_board_compares_them(local):
+    lines = compare.compare(local, "mae", "ijepa")
+    assert [line.task for line in lines] == ["global", "local"]
+    cells = results.read(local, "cells").query(
+        "metric == 'auroc' and probe == 'linear' and not twin and task == 'local'"
+    )
+    mean = cells.groupby("pretext")["value"].mean()
+    line = lines[1]
+    assert line.a == pytest.approx(mean["mae"])
+    assert line.difference.value == pytest.approx(mean["mae"] - mean["ijepa"])
+    assert (line.difference.seeds, line.difference.groups) == (2, 60)
+    assert line.difference.low < line.difference.value < line.difference.high
+    (same,) = {line.difference.value for line in compare.compare(local, "mae", "mae")}
+    assert same == 0
+    gain = compare.compare(local, "mae", "mae:twin")[1]
+    assert gain.difference.value == pytest.approx(render.stored(local)[0].sections[0].rows[0].entries[0].gain.value)
+
+
+def test_two_runs_are_compared_by_their_ids(local):
+    a, b = key(recipe("mae", 0)), key(recipe("mae", 1))
+    line = compare.compare(local, a[:8], b[:8])[1]
+    assert line.difference.seeds == 1
+    assert line.a != line.b
+    with pytest.raises(results.SchemaError, match="no run or pretext 'dino' is stored; pretexts: ijepa, mae"):
+        compare.compare(local, "mae", "dino")
+
+
+def test_command_line(local, tmp_path):
+    run = CliRunner().invoke
+    root = ["--results", str(local)]
+    said = run(app, ["compare", "mae", "ijepa", *root]).stdout
+    assert "p (Holm)" in said
+    assert said.count("\n") == 3
+    assert run(app, ["compare", "mae", "nothing", *root]).exit_code == 2
+    promoted = run(app, ["promote", *root, "--published", str(tmp_path / "p"), "--pretext", "ijepa"])
+    assert "4 directories written; commit them" in promoted.stdout
+    assert run(app, ["verify", "--results", str(tmp_path / "p")]).exit_code == 0
+    again = run(app, ["promote", *root, "--published", str(tmp_path / "p"), "--pretext", "ijepa"])
+    assert "all of it is published already" in again.stdout
+    wrong = run(app, ["promote", *root, "--published", str(tmp_path / "p"), "--track", "none"])
+    assert wrong.exit_code == 2
+    assert len(wrong.stderr.splitlines()) == 1
+    assert run(app, ["export", *root, "--out", str(tmp_path / "e"), "--format", "csv"]).exit_code == 0
