@@ -291,6 +291,41 @@ def export(
     typer.echo(f'{written}: timm.create_model("local-dir:{written}", pretrained=True)')
 
 
+@app.command()
+def probe(
+    encoder: Annotated[
+        str, typer.Option(help="timm:NAME, hf-hub:OWNER/NAME, PATH.safetensors, MODULE:FUNCTION or PATH.parquet.")
+    ],
+    pretrained_on: Annotated[
+        str | None, typer.Option(help="Datasets it has seen, comma-separated, or none: tests on them are flagged.")
+    ] = None,
+    pixels: Annotated[int | None, typer.Option(min=1, help="Side of its images; default: the model's.")] = None,
+    modality: Modality = "",
+    track: Track = "demo",
+    task: TaskNames = "",
+    data: Data = Path("data"),
+    corpus: CorpusName = None,
+    policy: Policy = "",
+    results: Results = Path("results/local"),
+    cache: Cache = Path(".cache"),
+    threads: Threads = None,
+) -> None:
+    """Probe a frozen encoder from outside, or a table of embeddings, on the tasks of a board, marked as external."""
+    wanted = _wanted(modality, track, "", task, None, corpus, policy, "fp32")
+    studies = [study for study in _studies(wanted, data, cache) if study.pinned and study.tasks]
+    declared = None if pretrained_on is None else tuple(name for name in _listed(pretrained_on) if name != "none")
+    if declared is None:
+        typer.echo("--pretrained-on is not given: contamination of every test set is unknown, and shown as such")
+    from benchmark import external
+
+    opened = external.open_encoder(encoder, pixels)
+    runtime = Runtime(data=data, results=results, cache=cache, threads=threads)
+    for study in studies:
+        (squared,) = {made.policy for made in plan.recipes(wanted, study, {})}
+        done = external.probe(opened, study, track, runtime, declared=declared, policy=squared, say=typer.echo)
+        typer.echo(f"{study.modality}: {' and '.join(done)}; `python -m leaderboards show` prints the board")
+
+
 def _told(comparison) -> int:
     """Print a comparison; the number of moved numbers."""
     for line in (*comparison.notes, *map(str, comparison.moved)):

@@ -16,7 +16,7 @@ from benchmark import data, plan, pretrain, registry, results, tracks
 from benchmark import run as runs
 from benchmark.goldens import Moved
 from benchmark.plan import Job, Study, Wanted
-from benchmark.recipe import ENGINE, Cell, Recipe, Runtime, from_json, key, twin
+from benchmark.recipe import ENGINE, EXTERNAL, Cell, Recipe, Runtime, from_json, key, twin
 from tasks import files
 from tasks.base import DataError
 
@@ -38,7 +38,7 @@ def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) ->
     if rows.empty:
         remedy = "`make bench TRACK=smoke SEEDS=3`, commit, `python -m leaderboards promote --track smoke`"
         return Comparison(0, [], [f"{published}: no smoke run is published yet, so nothing was retrained; {remedy}"])
-    trained = rows[rows.run != rows.twin]
+    trained = rows[(rows.run != rows.twin) & rows.pretext.ne(EXTERNAL)]
     wanted = Wanted(
         modalities=tuple(sorted(set(trained.modality))),
         track=SMOKE,
@@ -87,6 +87,8 @@ def find(run: str, root: Path) -> dict:
 
 def refuse_other_versions(recipe: Recipe, commit: str) -> None:
     """Raises ValueError unless this code computes what the recipe says."""
+    if recipe.pretext == EXTERNAL:
+        raise ValueError(f"{key(recipe)} is an encoder from outside: `python -m benchmark probe` measures it again")
     here = registry.declarations("pretexts", recipe.pretext).VERSION
     if (recipe.engine, recipe.pretext_version) != (ENGINE, here):
         raise ValueError(

@@ -11,6 +11,8 @@ from typing import Any
 
 ENGINE = 2  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
 
+EXTERNAL = "external"  # pretext and trunk of an encoder from outside: see benchmark/external.py
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
@@ -24,14 +26,18 @@ class EncoderSpec:
     patch: int  # patch side, pixels
     pixels: int  # image side, pixels
     cls: bool = True  # whether the cls token enters the blocks (I-JEPA leaves it out; its weights exist either way)
-    trunk: str = "common"  # positions: "common", fixed sine-cosine; "rope", rotary with LayerScale (DINOv3's own)
+    trunk: str = (
+        "common"  # positions: "common", fixed sine-cosine; "rope", rotary with LayerScale (DINOv3's own); "external"
+    )
     registers: int = 0  # tokens beside cls that no readout sees
 
     def __post_init__(self) -> None:
-        if self.trunk not in ("common", "rope"):
+        if self.trunk not in ("common", "rope", EXTERNAL):
             raise ValueError(f'unknown trunk "{self.trunk}": common or rope')
         if min(self.width, self.depth, self.heads, self.patch, self.pixels) < 1 or self.registers < 0:
             raise ValueError(f"sizes are positive whole numbers, got {self}")
+        if self.trunk == EXTERNAL:
+            return
         if self.pixels % self.patch:
             raise ValueError(f"{self.pixels} pixels are not a multiple of the patch side {self.patch}")
         if self.width % self.heads:

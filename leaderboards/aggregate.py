@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark import results as schema
-from benchmark.recipe import Recipe, key
+from benchmark.recipe import EXTERNAL, Recipe, key
 from benchmark.recipe import twin as twin_of
 from leaderboards import claims, contrasts, store
-from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Row
+from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Entry, Row
 from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
 from leaderboards.statistics import Predictions, draw, estimate, resample
@@ -92,8 +92,11 @@ def _board(
             variants.setdefault(line.name.partition(" (")[0], []).append(line.variant)
     judged = claims.judge(claims.load(), variants, columns, numbers, corrupted, _localities(columns, measured))
     sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in sections)
+    sections = tuple(
+        replace(section, rows=_contaminated(section.rows, columns, lines, runs, cells)) for section in sections
+    )
     first, pooled = runs.iloc[0], contrasts.pooled(columns)
-    trained = runs[runs["run"] != runs["twin"]]
+    trained = runs[runs["run"].ne(runs["twin"]) & runs["pretext"].ne(EXTERNAL)]
     missing = [
         (f"{row.name} on {column.title}", entry.missing or entry.note)
         for row in sections[0].rows
@@ -200,7 +203,9 @@ def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
                 group_kind=row["group_kind"],
                 samples=int(row["samples"]),
                 protocol=row["protocol"],
-                leakage=_worst(set(rows["leakage"])),
+                leakage=_worst(
+                    set(rows.loc[rows["pretext"].ne(EXTERNAL) | rows["pretext"].eq(EXTERNAL).all(), "leakage"])
+                ),
                 images=int(row["data_images"]),
                 partial=f"partial: {int(row['data_images']):,} of {int(expected):,} images" if partial else "",
                 synthetic=bool(row["synthetic"]),
@@ -261,6 +266,33 @@ def _merged(rows: tuple[Row, ...], lines: tuple[Line, ...]) -> tuple[Row, ...]:
     )
 
 
+def _contaminated(
+    rows: tuple[Row, ...], columns: tuple[Column, ...], lines: tuple[Line, ...], runs: pd.DataFrame, cells: pd.DataFrame
+) -> tuple[Row, ...]:
+    """Encoders from outside, noted where their pretraining data may hold a test set, or were not declared."""
+    outside = runs[runs["pretext"].eq(EXTERNAL) & runs["run"].ne(runs["twin"])]
+    declared = {row.run: json.loads(row.recipe)["settings"]["pretrained_on"] for row in outside.itertuples()}
+    warned = cells[cells["leakage"].eq("warn") & cells["run"].isin(declared)]
+    warned = set(warned[["run", "task", "data"]].itertuples(index=False, name=None))
+    runs_of = {line.variant: tuple(line.runs.values()) for line in lines}
+
+    def noted(run: str, entry: Entry, column: Column) -> Entry:
+        if declared[run] is None:
+            return replace(entry, note=", ".join(filter(None, [entry.note, "its pretraining data are not declared"])))
+        if (run, column.task, column.data) in warned and column.leakage != "warn":
+            return replace(
+                entry, note=", ".join(filter(None, [entry.note, "its pretraining data may hold this test set"]))
+            )
+        return entry
+
+    def marked(row: Row) -> Row:
+        run = runs_of[row.variant][0]
+        pairs = zip(row.entries, columns, strict=True)
+        return replace(row, entries=tuple(noted(run, *pair) for pair in pairs)) if run in declared else row
+
+    return tuple(marked(row) for row in rows)
+
+
 def _cost(line: Line, runs: pd.DataFrame) -> Cost:
     rows = runs[runs["variant"] == line.variant]
     return Cost(
@@ -313,6 +345,8 @@ def _provenance(runs: pd.DataFrame) -> tuple[tuple[str, str], ...]:
 
 def _encoder(recipe: Recipe) -> str:
     spec = recipe.encoder
+    if recipe.pretext == EXTERNAL:
+        return f"external {recipe.settings['arm']}, width {spec.width}, {spec.pixels}-pixel images"
     return (
         f"ViT of {spec.depth} blocks, width {spec.width}, {spec.heads} heads, "
         f"{spec.patch}-pixel patches of {spec.pixels}-pixel images, {recipe.precision}"

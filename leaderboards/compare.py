@@ -10,8 +10,9 @@ import pandas as pd
 
 from benchmark.results import SchemaError
 from leaderboards import store
+from leaderboards.ranking import holm
 from leaderboards.recount import shared_draws
-from leaderboards.statistics import Estimate, estimate, holm, minus, p_value, paired, resample
+from leaderboards.statistics import Estimate, estimate, minus, p_value, paired, resample
 
 BOARD = ["modality", "corpus", "corpus_digest", "track"]
 SAME = ["task", "task_version", "data", "probe", "probe_version", "settings", "readout", "metric"]

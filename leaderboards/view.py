@@ -153,6 +153,9 @@ def interval(one: Estimate, signed: bool = False) -> str:
 
 
 def flops(x: float) -> str:
+    """In words where it is not known: an encoder from outside."""
+    if not x >= 0:
+        return "unknown"
     return f"{x:.1e}".replace("e+", "e")
 
 

@@ -16,7 +16,7 @@ from tasks import duplicates, splits
 from tasks.base import Folds, Sample, Source, Task
 
 EXAMPLES = 5  # ids shown of each kind
-Kind = Literal["exact", "group", "near"]
+Kind = Literal["exact", "group", "near", "declared"]  # the last: by what an encoder from outside is said to have seen
 Verdict = Literal["pass", "warn", "unknown"]
 
 
