@@ -30,3 +30,12 @@ def select(scores: list[tuple[dict[str, Any], float]], metric: str) -> tuple[int
     """The highest score wins, the earlier point on a tie."""
     best = max(range(len(scores)), key=lambda i: (scores[i][1], -i))
     return best, [Trial(settings, metric, score, i == best) for i, (settings, score) in enumerate(scores)]
+
+
+def joined(train: Features, val: Features) -> Features:
+    return Features(*(np.concatenate(pair) for pair in zip(train, val, strict=True)))
+
+
+def log_likelihood(probabilities: np.ndarray, y: np.ndarray) -> float:
+    """Mean log probability (N, classes) of the true classes (N,)."""
+    return float(np.log(np.clip(probabilities[np.arange(len(y)), y], 1e-12, 1)).mean())
