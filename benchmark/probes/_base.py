@@ -1,4 +1,8 @@
-"""What a probe is: VERSION, KINDS, NEEDS, Settings and `fit`. Its signature cannot say a test label."""
+"""What a probe is: VERSION, KINDS, NEEDS, Settings and `fit`. Its signature cannot say a test label.
+
+A probe that costs more than a few seconds says ON_REQUEST = True and runs only when named by PROBE=. `fit` returns one
+`Fitted`, or a list of them under different conditions (fraction of the groups, shots, draw of the support).
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +11,7 @@ import numpy as np
 
 
 class Features(NamedTuple):
-    x: np.ndarray  # (N, D) fp32
+    x: np.ndarray  # (N, D) fp32, or (N, patches, D) fp16 for a probe that needs tokens
     y: np.ndarray  # (N,) class indices
     group: np.ndarray  # (N,) group of every sample
 
@@ -23,7 +27,10 @@ class Trial(NamedTuple):
 
 class Fitted(NamedTuple):
     predict: Callable[[np.ndarray], np.ndarray]  # (N, D) -> (N, classes) scores, rows sum to 1
-    grid: list[Trial]
+    grid: list[Trial]  # empty where there was nothing to choose
+    fraction: float = 1.0  # of the labelled groups that it was given
+    shots: int | None = None  # samples of each class that it was given; None: all
+    draw: int = 0  # of the samples that it was given
 
 
 def select(scores: list[tuple[dict[str, Any], float]], metric: str) -> tuple[int, list[Trial]]:
