@@ -8,6 +8,7 @@ MODALITY ?=
 TRACK ?= demo
 PRETEXT ?=
 TASK ?=
+PROBE ?=
 SEEDS ?=
 GPUS ?= 1
 DATA ?= data
@@ -23,6 +24,7 @@ RESULTS ?= results/local
 
 SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --task "$(TASK)" --gpus "$(GPUS)" \
 	--data "$(DATA)" --results "$(RESULTS)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORPUS),--corpus $(CORPUS)) \
+	$(if $(PROBE),--probe $(PROBE)) \
 	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
 
 .PHONY: bench plan test check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean

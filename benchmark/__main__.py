@@ -32,6 +32,9 @@ Modality = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
 Track = Annotated[str, typer.Option(help=f"Budget: {', '.join(tracks.TRACKS)}, or <track>-images.")]
 Pretext = Annotated[str, typer.Option(help="Comma-separated, name or name:arm; empty: the three of the study.")]
 TaskNames = Annotated[str, typer.Option("--task", help="Comma-separated; empty: those that go with the corpus.")]
+Probe = Annotated[
+    str, typer.Option(help=f"Comma-separated: {', '.join(registry.names('probes'))}, or all; empty: linear and kNN.")
+]
 Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
 Gpus = Annotated[int, typer.Option(help="Data-parallel processes (gloo on a machine without GPU).")]
 Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
@@ -60,6 +63,7 @@ def _wanted(
     track: str,
     pretext: str,
     task: str,
+    probe: str,
     seeds: int | None,
     corpus: str | None,
     policy: str,
@@ -70,6 +74,7 @@ def _wanted(
         track=track,
         pretexts=_listed(pretext) or registry.default_pretexts(),
         tasks=_listed(task),
+        probes=registry.names("probes") if probe == "all" else _listed(probe),
         seeds=seeds,
         corpus=corpus,
         policy=policy,
@@ -99,6 +104,7 @@ def run(
     track: Track = "demo",
     pretext: Pretext = "",
     task: TaskNames = "",
+    probe: Probe = "",
     seeds: Seeds = None,
     gpus: Gpus = 1,
     data: Data = Path("data"),
@@ -115,7 +121,7 @@ def run(
     compiled: Compile = False,
 ) -> None:
     """Compute what is missing, then write and print the leaderboard."""
-    wanted = _wanted(modality, track, pretext, task, seeds, corpus, policy, precision)
+    wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision)
     runtime = Runtime(
         data=data,
         results=results,
@@ -164,6 +170,7 @@ def plan_(
     track: Track = "demo",
     pretext: Pretext = "",
     task: TaskNames = "",
+    probe: Probe = "",
     seeds: Seeds = None,
     gpus: Gpus = 1,
     data: Data = Path("data"),
@@ -174,7 +181,7 @@ def plan_(
     precision: Precision = None,
 ) -> None:
     """Print the missing cells with estimated FLOPs, time, memory and disk. Does nothing."""
-    wanted = _wanted(modality, track, pretext, task, seeds, corpus, policy, precision)
+    wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision)
     runtime = Runtime(data=data, results=results, cache=cache, processes=gpus)
     studies = _studies(wanted, data, cache)
     missing, present = [], 0
@@ -192,9 +199,11 @@ def plan_(
             f"{state:<28} {len(job.cells):>3} cells: {asked}"
         )
     cost = plan.cost(missing, studies, track, runtime)
+    ready, needed = plan.reused(missing, studies, runtime)
     cells = sum(len(job.cells) for job in missing)
     runs = sum(not job.trained and job.recipe.budget > 0 for job in missing)
     typer.echo(f"{present} cells are there already; {cells} missing, {runs} runs to pretrain")
+    typer.echo(f"features of {needed} pairs of encoder and images are needed, {ready} of them reused from the cache")
     typer.echo(
         f"about {cost.flops:.2g} training FLOPs, {cost.seconds / 60:.0f} minutes ({cost.basis}), "
         f"{cost.memory / 1e9:.1f} GB of memory, {cost.disk / 1e9:.2f} GB of disk"

@@ -49,7 +49,7 @@ def measure(task: Task, samples: list[Sample], built: store.Store, runtime: Runt
         if folder.exists():
             continue
         if name == "majority":
-            fitted = [Fitting(d, [], _majority(labels, d, len(task.classes))) for d in divisions]
+            fitted = [Fitting(d, [], _majority(labels, d, len(task.classes)), d.test) for d in divisions]
         else:
             describe = histogram if name == "histogram" else thumbnail
             x = np.stack([describe(built.pixels[i]) for i in index])

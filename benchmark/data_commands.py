@@ -10,7 +10,7 @@ import typer
 
 import tasks
 from benchmark import machine, passports
-from benchmark.metrics import METRICS
+from benchmark.metrics import HEADLINES
 from benchmark.recipe import Runtime
 from tasks import added, cards, croissant, files, inspect, leakage
 from tasks.base import DataError, NoData, Sample, Task
@@ -138,7 +138,7 @@ def add(
     title: Annotated[str, typer.Option(help="For people.")],
     question: Annotated[str, typer.Option(help="One sentence: what the label means.")],
     group_kind: Annotated[str, typer.Option(help="What a group is: patient, slide, video, image, ...")],
-    metric: Annotated[str, typer.Option(help=f"Headline metric: {', '.join(METRICS)}.")],
+    metric: Annotated[str, typer.Option(help=f"Headline metric: {', '.join(HEADLINES)}.")],
     policy: Annotated[str, typer.Option(help=f"How images are squared: {', '.join(files.SQUARES)}.")],
     licence: Annotated[str, typer.Option(help="As its owner states it.")],
     folder: Annotated[Path | None, typer.Option(help="A folder of classes, each a folder of images or groups.")] = None,
@@ -156,7 +156,7 @@ def add(
         path=csv or folder,
         policy=policy,
         metric=metric,
-        metrics=tuple(METRICS),
+        metrics=HEADLINES,
         home=home,
         citation=citation,
         title=title,

@@ -1,14 +1,15 @@
-"""Frozen encoder -> features of every image of a store, extracted once and cached by content."""
+"""Frozen encoder -> features of the images of a store, extracted once and cached by content (`feature_store`)."""
 
-import os
-import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark import feature_store
 from benchmark.encoder import Encoder
 from tasks.store import Store
 
@@ -23,33 +24,62 @@ def evaluation_view(pixels: np.ndarray, side: int, device: torch.device) -> Tens
     return F.interpolate(images, size=(side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
+class Change(NamedTuple):
+    """What is done to stored images before an encoder sees them."""
+
+    name: str  # identifies it, version and strength included
+    apply: Callable[[np.ndarray, list[str]], np.ndarray]  # uint8 (B, S, S, 3) and the images' ids -> the same shape
+
+
 @torch.inference_mode()
-def extract(encoder: Encoder, store: Store) -> dict[str, np.ndarray]:
-    """{"patches": mean patch token, "cls": cls token where it enters the blocks}: (N, D) fp32 each, in store order."""
+def extract(
+    encoder: Encoder,
+    store: Store,
+    *,
+    tokens: bool = False,
+    change: Change | None = None,
+    rows: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """{"patches": mean patch token, "cls": cls token where it enters the blocks}: (N, D) fp32 each, in store order, or
+    in that of the given rows. tokens: {"tokens": (N, patches, D) fp16} instead."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoder.to(device).eval()
+    rows = np.arange(len(store.ids)) if rows is None else rows
     parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(store.ids), BATCH):
-        tokens = encoder(evaluation_view(store.pixels[start : start + BATCH], encoder.spec.pixels, device))
-        pooled = {"patches": tokens.patches.mean(dim=1)} | ({} if tokens.cls is None else {"cls": tokens.cls})
-        for name, value in pooled.items():
-            parts.setdefault(name, []).append(value.float().cpu().numpy())
-    return {name: np.concatenate(rows) for name, rows in parts.items()}
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        pixels = store.pixels[some]
+        if change is not None:
+            pixels = change.apply(pixels, [store.ids[i] for i in some])
+        seen = encoder(evaluation_view(pixels, encoder.spec.pixels, device))
+        if tokens:
+            found = {"tokens": seen.patches.half()}
+        else:
+            found = {"patches": seen.patches.mean(dim=1).float()}
+            found |= {} if seen.cls is None else {"cls": seen.cls.float()}
+        for name, value in found.items():
+            parts.setdefault(name, []).append(value.cpu().numpy())
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def cached(cache: Path, weights: str, store: Store, encoder: Encoder) -> dict[str, np.ndarray]:
-    """`extract`, through `<cache>/features/<weights>-<store>-<cls or nocls>.npz`; weights is their SHA-256."""
-    kind = "cls" if encoder.spec.cls else "nocls"
-    path = cache / "features" / f"{weights[:16]}-{store.address}-{kind}.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    pooled = extract(encoder, store)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex[:8]}.npz")
-    np.savez(part, **pooled)
-    os.replace(part, path)
-    return pooled
+def cached(
+    cache: Path,
+    weights: str,
+    store: Store,
+    encoder: Encoder,
+    *,
+    tokens: bool = False,
+    change: Change | None = None,
+    rows: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """`extract`, memory-mapped from the cache; weights is the SHA-256 of the encoder's."""
+    named = change.name if change else ""
+    path = feature_store.folder(cache, weights, encoder.spec, store.address, tokens=tokens, change=named, rows=rows)
+    found = feature_store.read(path)
+    if found is None:
+        feature_store.write(path, extract(encoder, store, tokens=tokens, change=change, rows=rows))
+        found = feature_store.read(path)
+    return found
 
 
 def readout(pooled: dict[str, np.ndarray], kind: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Pure functions of numpy arrays. `score` is one test set, `fold_score` a whole protocol, `fold_resampled` the same number
 under thousands of draws of group weights, without ever copying a sample: a confusion matrix is linear in the group
-counts, and an AUROC is bilinear in them.
+counts, an AUROC is bilinear in them, and the others read weighted cumulative sums. Segmentations are judged by `dice`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CHUNK = 4_000_000  # weights held at once while resampling, elements (32 MB)
+BINS = 15  # of equal mass, for the calibration error
 BILINEAR_LIMIT = 20_000_000  # elements of the cumulative counts that `auroc_bilinear` may hold (160 MB)
 
 
@@ -73,12 +74,48 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean(areas)) if areas else float("nan")
 
 
+def auprc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Average precision: the sum over thresholds of precision × gain in recall, without interpolation, tied scores
+    sharing a threshold (scikit-learn's definition). Columns and classes as for `auroc`."""
+    return resampled("auprc", labels, scores, *_alone(labels))[0].item()
+
+
+def brier(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean squared error of the probabilities: of class 1 alone in two classes, summed over the classes in more (as
+    scikit-learn's default). 0 is best."""
+    return float(_squared_errors(labels, scores).mean())
+
+
+def ece(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Expected calibration error of the predicted class in BINS bins of equal mass: the sum over bins of the absolute
+    difference of confidence and correctness. 0 is best.
+
+    Adaptive bins as Nguyen & O'Connor (EMNLP 2015) and Nixon et al. (arXiv 1904.01685, 3.2). Equal confidences are one
+    point, and a point on the edge of two bins is shared out between them, so the order of samples has no influence.
+    """
+    return resampled("ece", labels, scores, *_alone(labels))[0].item()
+
+
+def dice(intersection: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> float:
+    """Mean over images of 2·intersection / (predicted + actual), areas (N,) in pixels. Images without the structure are
+    left out; nan where none shows it."""
+    shown = np.asarray(actual) > 0
+    if not shown.any():
+        return float("nan")
+    both = np.asarray(predicted)[shown] + np.asarray(actual)[shown]
+    return float((2 * np.asarray(intersection)[shown] / both).mean())
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "auroc": auroc,
     "balanced_accuracy": balanced_accuracy,
     "accuracy": accuracy,
     "macro_f1": macro_f1,
+    "auprc": auprc,
+    "ece": ece,
+    "brier": brier,
 }
+HEADLINES = ("auroc", "balanced_accuracy", "accuracy", "macro_f1", "auprc")  # higher is better: a task's headline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +159,14 @@ def resampled(
     """
     members, groups = np.unique(groups, return_inverse=True)
     weights = weights[:, members]
-    if metric == "auroc":
-        areas = _auroc_draws(labels, scores, groups, weights)
+    if metric in ("auroc", "auprc"):
+        areas = (_auroc_draws if metric == "auroc" else _auprc_draws)(labels, scores, groups, weights)
         defined = np.isfinite(areas)
         full = sum(0 < np.count_nonzero(labels == column) < len(labels) for column in _columns(scores))
         values = _ratio(np.where(defined, areas, 0).sum(1), defined.sum(1))
         return values, defined.sum(1) < full
+    if metric in SAMPLE_FORMS:
+        return _sample_draws(metric, labels, scores, groups, weights)
     classes = scores.shape[1]
     counts = weights @ _confusions(labels, scores, groups).reshape(len(members), -1)
     counts = counts.reshape(-1, classes, classes)
@@ -174,6 +213,75 @@ def _auroc_draws(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, wei
     return areas
 
 
+def _auprc_draws(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision per draw and class (B, K), nan where a class has no positives or no negatives."""
+    columns, step = _columns(scores), max(1, CHUNK // max(len(labels), 1))
+    areas = np.empty((len(weights), len(columns)))
+    for k, column in enumerate(columns):
+        order = np.argsort(-scores[:, column], kind="stable")
+        values, positive = scores[order, column], labels[order] == column
+        last = np.flatnonzero(np.append(values[1:] != values[:-1], True))  # of every threshold
+        for start in range(0, len(weights), step):
+            drawn = weights[start : start + step][:, groups[order]]
+            above, hits = np.cumsum(drawn, axis=1)[:, last], np.cumsum(drawn * positive, axis=1)[:, last]
+            precision = np.divide(hits, above, out=np.zeros_like(hits), where=above > 0)
+            won = (precision * np.diff(hits, axis=1, prepend=0)).sum(1)
+            ratio = _ratio(won, hits[:, -1])
+            areas[start : start + step, k] = np.where(above[:, -1] > hits[:, -1], ratio, np.nan)
+    return areas
+
+
+def _sample_draws(
+    metric: str, labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`resampled` for the metrics of SAMPLE_FORMS."""
+    values, present = np.empty(len(weights)), np.zeros((len(weights), scores.shape[1]))
+    step, member = max(1, CHUNK // max(len(labels), 1)), np.eye(scores.shape[1])[labels]
+    form = SAMPLE_FORMS[metric](labels, scores)
+    for start in range(0, len(weights), step):
+        drawn = weights[start : start + step][:, groups]
+        values[start : start + step] = form(drawn)
+        present[start : start + step] = drawn @ member
+    return values, (present > 0).sum(1) < len(np.unique(labels))
+
+
+def _squared_errors(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,): see `brier`."""
+    wrong = np.square(scores - np.eye(scores.shape[1])[labels])
+    return wrong[:, 1] if scores.shape[1] == 2 else wrong.sum(axis=1)
+
+
+def _brier_form(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    errors = _squared_errors(labels, scores)
+    return lambda drawn: _ratio(drawn @ errors, drawn.sum(1))
+
+
+def _ece_form(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The signed gap between confidence and correctness, accumulated from the least confident sample on, is linear in
+    the mass between two points; a bin's gap is its difference over the bin's edges."""
+    gap = scores.max(axis=1) - (scores.argmax(axis=1) == labels)
+    levels, point = np.unique(scores.max(axis=1), return_inverse=True)
+    order = np.argsort(point, kind="stable")
+    starts, edges = np.searchsorted(point[order], np.arange(len(levels))), np.linspace(0, 1, BINS + 1)
+
+    def form(drawn: np.ndarray) -> np.ndarray:
+        total = drawn.sum(1)
+        mass = np.cumsum(np.add.reduceat(drawn[:, order], starts, axis=1), axis=1)
+        gaps = np.cumsum(np.add.reduceat((drawn * gap)[:, order], starts, axis=1), axis=1)
+        ends = [
+            np.interp(edges * t, np.concatenate([[0], m]), np.concatenate([[0], g]))
+            for t, m, g in zip(total, mass, gaps, strict=True)
+        ]
+        return _ratio(np.abs(np.diff(ends, axis=1)).sum(1), total)
+
+    return form
+
+
+def _alone(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One group and one draw of weight 1: the metric as it is."""
+    return np.zeros(len(labels), dtype=int), np.ones((1, 1))
+
+
 def _columns(scores: np.ndarray) -> range:
     """Columns that are ranked: the second of two, or every one."""
     return range(1, 2) if scores.shape[1] == 2 else range(scores.shape[1])
@@ -212,6 +320,12 @@ CONFUSION_FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # (B, C, C) 
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
     "macro_f1": _macro_f1,
+}
+
+
+SAMPLE_FORMS: dict[str, Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+    "brier": _brier_form,  # labels (N,), scores (N, C) -> function of sample weights (B, N) -> (B,)
+    "ece": _ece_form,
 }
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tasks
-from benchmark import corpus, machine, mask_sizes, registry, results, tracks
+from benchmark import corpus, feature_store, machine, mask_sizes, registry, results, tracks
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
-from tasks import files
+from tasks import files, store
 from tasks.base import NoData, Sample, Task, identity
 from tasks.collect import collect
 
@@ -28,6 +28,7 @@ class Wanted:
     track: str
     pretexts: tuple[str, ...]  # "name" or "name:arm"
     tasks: tuple[str, ...] = ()  # empty: those that go with the corpus
+    probes: tuple[str, ...] = ()  # empty: those that do not say ON_REQUEST
     seeds: int | None = None  # None: the track's
     corpus: str | None = None  # None: local where real data are found, else phantom; or `kind:location`
     policy: str = ""  # how real images are brought to a square; "": as their dataset says
@@ -68,6 +69,8 @@ def validate(wanted: Wanted) -> None:
             raise tasks.unknown("task", name, tuple(sorted(known)))
     for pretext in wanted.pretexts:
         registry.settings(pretext, tracks.get(wanted.track).encoder)
+    for probe in wanted.probes:
+        registry.declarations("probes", probe)
     tracks.get(wanted.track)
     if wanted.corpus and ":" not in wanted.corpus and wanted.corpus not in corpus.NAMES:
         raise tasks.unknown("corpus", wanted.corpus, corpus.NAMES)
@@ -153,13 +156,14 @@ def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]]) -
     return made
 
 
-def cells(recipe: Recipe, study: Study) -> list[Cell]:
+def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Cell]:
+    """A cell for every task, probe and readout that go together; probes: empty for the default ones."""
     made = []
     for name, found in study.tasks.items():
         data = identity(found.task, found.samples)
-        for probe in registry.names("probes"):
+        for probe in probes or registry.defaults("probes"):
             declared = registry.declarations("probes", probe)
-            for readout in READOUTS:
+            for readout in getattr(declared, "READOUTS", READOUTS):
                 made.append(
                     Cell(
                         recipe=recipe,
@@ -179,7 +183,7 @@ def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str,
     """(jobs with something missing, number of cells that are there already)."""
     missing, present = [], 0
     for recipe in recipes(wanted, study, skipped):
-        asked = cells(recipe, study)
+        asked = cells(recipe, study, wanted.probes)
         lacking = [c for c in asked if not results.cell_directory(root, recipe.modality, key(c)).exists()]
         present += len(asked) - len(lacking)
         directory = results.run_directory(root, recipe.modality, key(recipe))
@@ -188,6 +192,24 @@ def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str,
         if lacking or not directory.exists():
             missing.append(Job(recipe, directory.exists(), lacking))
     return missing, present
+
+
+def reused(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[int, int]:
+    """(features in the cache, features needed) of the missing cells: one for each encoder and store of clean images,
+    pooled or as tokens."""
+    needed = set()
+    for job in missing:
+        recipe, weights = job.recipe, key(job.recipe)
+        if job.trained:
+            row = results.read_file(results.run_directory(runtime.results, recipe.modality, weights) / "runs.parquet")
+            weights = row["weights_sha256"][0].as_py()
+        asked = {(cell.task, registry.declarations("probes", cell.probe).NEEDS == "tokens") for cell in job.cells}
+        for study in studies:
+            for name, tokens in asked if study.modality == recipe.modality else ():
+                found = study.tasks[name]
+                images = store.address(found.task, found.samples, recipe.stored_pixels)
+                needed.add(feature_store.folder(runtime.cache, weights, recipe.encoder, images, tokens=tokens))
+    return sum(folder.exists() for folder in needed), len(needed)
 
 
 class Cost(NamedTuple):

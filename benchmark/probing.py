@@ -1,6 +1,7 @@
 """A probe on features of a task, division by division, and what is stored of it. For cells and baselines alike."""
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +13,27 @@ from tasks import splits
 from tasks.base import Folds, Sample, Task, identity
 
 
+class Altered(NamedTuple):
+    """Features of some samples under a nuisance."""
+
+    corruption: str
+    strength: int
+    index: np.ndarray  # positions in the list of samples
+    x: np.ndarray  # features of those
+
+
 class Fitting(NamedTuple):
-    """A probe fitted on one division of a task, and what it says of the test samples."""
+    """A probe fitted on one division of a task under one condition, and what it says of the test samples."""
 
     division: splits.Assignment
     grid: list[Trial]
     scores: np.ndarray  # (test samples, classes)
+    index: np.ndarray  # their positions in the list of samples
+    fraction: float = 1.0  # of the labelled groups
+    shots: int | None = None
+    draw: int = 0
+    corruption: str = ""
+    strength: int = 0
 
 
 def fit(
@@ -28,8 +44,9 @@ def fit(
     samples: list[Sample],
     x: np.ndarray,
     divisions: list[splits.Assignment],
+    altered: Sequence[Altered] = (),
 ) -> list[Fitting]:
-    """A probe on features (N, D) of a task's samples, once per division."""
+    """A probe on features (N, ...) of a task's samples, once per division; its answers to clean and altered ones."""
     y = np.array([sample.label for sample in samples])
     group = np.array([sample.group for sample in samples])
     probe = registry.load("probes", name)
@@ -37,14 +54,26 @@ def fit(
     for division in divisions:
         train, val = (Features(x[part], y[part], group[part]) for part in (division.train, division.val))
         fitted = probe.fit(train, val, probe.Settings(**settings), len(task.classes), seed=seed)
-        done.append(Fitting(division, fitted.grid, fitted.predict(x[division.test])))
+        for one in fitted if isinstance(fitted, list) else [fitted]:
+            condition = {"fraction": one.fraction, "shots": one.shots, "draw": one.draw}
+            clean = one.predict(x[division.test])
+            done.append(Fitting(division, one.grid, clean, division.test, **condition))
+            for other in altered:
+                here = np.isin(other.index, division.test)
+                if here.any():
+                    condition |= {"corruption": other.corruption, "strength": other.strength}
+                    scores = one.predict(other.x[here])
+                    done.append(Fitting(division, [], scores, other.index[here], **condition))
     return done
 
 
 def observed(
     this: str, readout: str, task: Task, samples: list[Sample], fitted: list[Fitting]
 ) -> tuple[dict[str, pa.Table], dict, list[dict]]:
-    """What was observed of a cell or a baseline: (predictions and fits, columns about the task, a row per metric)."""
+    """What was observed of a cell or a baseline: (predictions and fits, columns about the task, a row per metric).
+
+    The metrics are of clean images; fractions, shots and draws are averaged over like repeats.
+    """
     fits = [
         {
             "cell": this,
@@ -69,17 +98,20 @@ def observed(
             "fold": f.division.fold,
             "readout": readout,
             "split_variant": f.division.variant,
-            "fraction": 1.0,
-            "shots": None,
-            "draw": 0,
-            "corruption": "",
-            "strength": 0,
+            "fraction": f.fraction,
+            "shots": f.shots,
+            "draw": f.draw,
+            "corruption": f.corruption,
+            "strength": f.strength,
         }
         for f in fitted
-        for i, scores in zip(f.division.test, f.scores, strict=True)
+        for i, scores in zip(f.index, f.scores, strict=True)
     ]
-    labels, repeats, folds = (np.array([row[name] for row in predictions]) for name in ("label", "repeat", "fold"))
-    scores = np.concatenate([f.scores for f in fitted])
+    clean = [row for row in predictions if not row["corruption"]]
+    labels, folds = (np.array([row[name] for row in clean]) for name in ("label", "fold"))
+    conditions = [(row["fraction"], row["shots"] or 0, row["draw"], row["repeat"]) for row in clean]
+    repeats = np.unique(conditions, axis=0, return_inverse=True)[1].reshape(-1)
+    scores = np.concatenate([f.scores for f in fitted if not f.corruption])
     protocol = task.protocol
     about = {
         "cell": this,

@@ -29,9 +29,13 @@ def _check(kind: str, name: str) -> None:
         raise unknown(kind.removesuffix("s"), name, names(kind))
 
 
+def defaults(kind: str) -> tuple[str, ...]:
+    """The pretexts or probes that run unless others are asked for: those whose file does not say ON_REQUEST."""
+    return tuple(name for name in names(kind) if not getattr(declarations(kind, name), "ON_REQUEST", False))
+
+
 def default_pretexts() -> tuple[str, ...]:
-    """The pretexts that run unless others are asked for: those whose file does not say ON_REQUEST."""
-    return tuple(name for name in names("pretexts") if not getattr(declarations("pretexts", name), "ON_REQUEST", False))
+    return defaults("pretexts")
 
 
 def settings(pretext: str, encoder: EncoderSpec) -> Optim:

@@ -4,13 +4,27 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import torch
 
-from benchmark import baselines, data, encoder, features, health, launch, passports, plan, pretrain, registry, results
+from benchmark import (
+    baselines,
+    corrupt,
+    data,
+    encoder,
+    features,
+    health,
+    launch,
+    passports,
+    plan,
+    pretrain,
+    registry,
+    results,
+)
 from benchmark.plan import Job, Study, TaskData, Wanted
-from benchmark.probing import Fitting, fit, observed
+from benchmark.probing import Altered, Fitting, fit, observed
 from benchmark.recipe import Cell, Runtime, key, twin
 from tasks import leakage, splits, store
 from tasks.base import Folds, Sample
@@ -119,18 +133,40 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
         built = stored(found, runtime, pixels)
         row = {sample_id: i for i, sample_id in enumerate(built.ids)}
         index = np.array([row[sample.id] for sample in found.samples])
-        pooled = features.cached(runtime.cache, weights, built, frozen)
+        cached = partial(features.cached, runtime.cache, weights, built, frozen)
         divisions = splits.assignments(found.task, found.samples)
         tested = {i for d in divisions for i in d.test}
         leaks = overlaps(study, found, [found.samples[i] for i in sorted(tested)], runtime)
         fitted: dict[tuple[str, str], list[Fitting]] = {}  # a native readout may be the patches themselves
         for cell in cells:
-            same = (cell.probe, readouts[cell.readout])
-            if same not in fitted:
-                x = features.readout(pooled, readouts[cell.readout])[index]
-                seed = cell.recipe.seed
-                fitted[same] = fit(cell.probe, cell.settings, seed, found.task, found.samples, x, divisions)
-            store_cell(cell, found, fitted[same], leaks, weights, runtime)
+            kind = readouts[cell.readout]
+            if (cell.probe, kind) not in fitted:
+                needs, seed = registry.declarations("probes", cell.probe).NEEDS, cell.recipe.seed
+                seen = cached(tokens=needs == "tokens")
+                x = seen["tokens"] if needs == "tokens" else features.readout(seen, kind)
+                changed = altered(found, kind, index, tested, cached) if needs == "altered" else ()
+                fitted[cell.probe, kind] = fit(
+                    cell.probe, cell.settings, seed, found.task, found.samples, x[index], divisions, changed
+                )
+            store_cell(cell, found, fitted[cell.probe, kind], leaks, weights, runtime)
+
+
+def altered(
+    found: TaskData, kind: str, index: np.ndarray, tested: set[int], cached: Callable[..., dict[str, np.ndarray]]
+) -> list[Altered]:
+    """Features of test samples under every nuisance of the modality, at every strength. index: rows of the store."""
+    modality = found.task.modality
+    some = corrupt.subset([sample.group for sample in found.samples], np.array(sorted(tested)))
+    made = []
+    for name in corrupt.SUITES.get(modality, {}):
+        for strength in corrupt.STRENGTHS:
+            change = features.Change(
+                f"{modality} {name} {strength}, version {corrupt.VERSION}",
+                partial(corrupt.apply, modality=modality, name=name, strength=strength),
+            )
+            pooled = cached(change=change, rows=index[some])
+            made.append(Altered(name, strength, some, features.readout(pooled, kind)))
+    return made
 
 
 def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime) -> list[leakage.Overlap]:

@@ -115,7 +115,7 @@ class Task(Source):
     question: str  # one sentence: what the label means
     classes: tuple[str, ...]  # names in label order: two published orders exist for several datasets
     protocol: Protocol
-    metric: str  # headline metric, a key of benchmark.metrics.METRICS
+    metric: str  # headline metric, one of benchmark.metrics.HEADLINES
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # published split ("" where there is none) ->
     # class -> images of the complete dataset, as its authors or a reader of its files state them; {} for a part of
     # which they state no counts by class

@@ -95,4 +95,5 @@ def test_a_pretext_declares_itself_without_torch(name):
 @pytest.mark.parametrize("name", registry.names("probes"))
 def test_a_probe_declares_itself(name):
     declared = registry.declarations("probes", name)
-    assert {"VERSION", "KINDS", "NEEDS", "Settings", "fit"} <= set(vars(declared))
+    assert {"VERSION", "KINDS", "NEEDS", "Settings"} <= set(vars(declared))
+    assert callable(registry.load("probes", name).fit)

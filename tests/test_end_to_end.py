@@ -94,6 +94,7 @@ def test_another_seed_computes_only_what_is_missing(smoke, cache):
     folder, _ = smoke
     said = run("plan", "--track", "smoke", "--seeds", "2", "--modality", "histo", "--results", str(folder / "results"))
     assert "72 cells are there already; 72 missing, 3 runs to pretrain" in said
+    assert "features of 6 pairs of encoder and images are needed, 0 of them reused" in said
     assert "speed of 6 earlier runs here" in said
 
 

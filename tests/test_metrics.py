@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from benchmark.metrics import METRICS, auroc_bilinear, chance, fold_resampled, fold_score, resampled, score
+from benchmark.metrics import (
+    BINS,
+    HEADLINES,
+    METRICS,
+    auroc_bilinear,
+    chance,
+    dice,
+    fold_resampled,
+    fold_score,
+    resampled,
+    score,
+)
 
 
 def drawn(seed: int, samples: int = 120, classes: int = 3, groups: int = 20):
@@ -30,6 +41,50 @@ def test_metrics_equal_scikit_learn(seed, classes):
     columns = [1] if classes == 2 else range(classes)
     expected = np.mean([oracle.roc_auc_score(labels == c, scores[:, c]) for c in columns])
     assert score("auroc", labels, scores) == pytest.approx(expected, abs=1e-14)
+    expected = np.mean([oracle.average_precision_score(labels == c, scores[:, c]) for c in columns])
+    assert score("auprc", labels, scores) == pytest.approx(expected, abs=1e-13)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_brier_equals_scikit_learn(classes):
+    labels, scores, _ = drawn(0, classes=classes)
+    scores /= scores.sum(axis=1, keepdims=True)
+    given = scores[:, 1] if classes == 2 else scores
+    assert score("brier", labels, scores) == pytest.approx(oracle.brier_score_loss(labels, given), abs=1e-14)
+
+
+def test_calibration_error_of_known_cases():
+    exact = np.repeat(np.c_[[0.25, 0.4], [0.75, 0.6]], [4, 10], axis=0)  # right in 3 of 4 and in 6 of 10
+    labels = np.array([1, 1, 1, 0, *[1] * 6, *[0] * 4])
+    assert score("ece", labels, exact) == pytest.approx(0, abs=1e-15)
+    sure = np.tile([0.1, 0.9], (14, 1))  # right in 9 of 14
+    assert score("ece", labels, sure) == pytest.approx(0.9 - 9 / 14, abs=1e-14)
+    assert score("ece", labels, np.c_[1 - labels, labels].astype(float)) == 0
+    assert score("ece", 1 - labels, np.c_[1 - labels, labels].astype(float)) == 1
+
+
+def test_calibration_error_equals_bins_of_equal_counts():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.dirichlet(np.ones(3), size=20 * BINS), rng.integers(3, size=20 * BINS)
+    order = np.argsort(scores.max(axis=1))
+    right = scores.argmax(axis=1) == labels
+    parts = np.split(order, BINS)
+    expected = np.mean([abs(scores.max(axis=1)[part].mean() - right[part].mean()) for part in parts])
+    assert score("ece", labels, scores) == pytest.approx(expected, abs=1e-14)
+
+
+def test_dice_of_known_cases():
+    assert dice(np.array([2, 0, 0]), np.array([4, 3, 9]), np.array([4, 5, 0])) == 0.25  # the last image shows nothing
+    assert np.isnan(dice(np.array([0]), np.array([5]), np.array([0])))
+    truth, said = np.array([0, 1, 1, 0, 1]), np.array([1, 1, 0, 0, 1])
+    areas = ((truth & said).sum(), said.sum(), truth.sum())
+    assert dice(*(np.array([area]) for area in areas)) == pytest.approx(oracle.f1_score(truth, said), abs=1e-14)
+
+
+def test_headlines_are_metrics_of_which_more_is_better():
+    perfect = np.eye(2)[[0, 1, 0, 1]]
+    for name in METRICS:
+        assert score(name, [0, 1, 0, 1], perfect) == (1.0 if name in HEADLINES else 0.0)
 
 
 def test_auroc_of_known_cases():

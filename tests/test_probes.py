@@ -6,17 +6,32 @@ import numpy as np
 import pytest
 
 from benchmark import metrics, registry
-from benchmark.probes._base import Features
+from benchmark.probes import _logistic
+from benchmark.probes._base import Features, Fitted
 
 NAMES = registry.names("probes")
 
 
-def features(count: int, seed: int, classes: int = 3, signal: float = 8.0) -> Features:
+def features(count: int, seed: int, classes: int = 3, signal: float = 8.0, tokens: bool = False) -> Features:
+    """Every sample a group of its own. tokens: the same signal in each of four tokens."""
     rng = np.random.default_rng(seed)
     y = np.arange(count) % classes
     x = rng.normal(size=(count, 12)).astype(np.float32)
     x[np.arange(count), y] += signal
-    return Features(x, y, np.array([f"g{i}" for i in range(count)]))
+    x = np.repeat(x[:, None], 4, axis=1).astype(np.float16) if tokens else x
+    return Features(x, y, np.array([f"{seed}-g{i}" for i in range(count)]))
+
+
+def parts(probe, signal: float = 8.0) -> list[Features]:
+    """Training, validation and test part as the probe needs them."""
+    sizes = ((240, 0), (60, 1), (90, 2))
+    return [features(*size, signal=signal, tokens=probe.NEEDS == "tokens") for size in sizes]
+
+
+def fitted(probe, train: Features, val: Features, seed: int = 0) -> list[Fitted]:
+    """One for every condition."""
+    found = probe.fit(train, val, probe.Settings(), 3, seed=seed)
+    return found if isinstance(found, list) else [found]
 
 
 @pytest.fixture(params=NAMES)
@@ -25,69 +40,169 @@ def probe(request):
 
 
 def test_separable_features_are_solved(probe):
-    fitted = probe.fit(features(240, 0), features(60, 1), probe.Settings(), 3, seed=0)
-    test = features(90, 2)
-    scores = fitted.predict(test.x)
-    assert metrics.score("accuracy", test.y, scores) == 1.0
-    assert metrics.score("auroc", test.y, scores) == 1.0
-    assert scores.sum(axis=1) == pytest.approx(np.ones(90))
+    train, val, test = parts(probe)
+    for one in fitted(probe, train, val):
+        scores = one.predict(test.x)
+        assert one.fraction < 0.1 or metrics.score("auroc", test.y, scores) > 0.9
+        assert scores.sum(axis=1) == pytest.approx(np.ones(90), abs=2e-4)
+        if one.shots is None and one.fraction == 1:
+            assert metrics.score("accuracy", test.y, scores) == 1.0
 
 
 def test_shuffled_labels_are_chance(probe):
     rng = np.random.default_rng(0)
+    tokens = probe.NEEDS == "tokens"
     train, val, test = (
-        f._replace(y=rng.permutation(f.y)) for f in (features(600, 0), features(150, 1), features(600, 2))
+        f._replace(y=rng.permutation(f.y))
+        for f in (features(n, i, tokens=tokens) for i, n in enumerate((600, 150, 600)))
     )
-    scores = probe.fit(train, val, probe.Settings(), 3, seed=0).predict(test.x)
-    assert metrics.score("auroc", test.y, scores) == pytest.approx(0.5, abs=0.07)
+    areas = [metrics.score("auroc", test.y, one.predict(test.x)) for one in fitted(probe, train, val)]
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.07)
 
 
 def test_the_whole_grid_is_kept_and_one_point_chosen(probe):
-    grid = probe.fit(features(240, 0), features(60, 1), probe.Settings(), 3, seed=0).grid
-    assert len(grid) > 1
-    assert sum(trial.selected for trial in grid) == 1
-    assert max(trial.score for trial in grid) == next(trial.score for trial in grid if trial.selected)
+    for one in fitted(probe, *parts(probe)[:2]):
+        assert len(one.grid) != 1
+        if one.grid:
+            assert sum(trial.selected for trial in one.grid) == 1
+            assert max(trial.score for trial in one.grid) == next(t.score for t in one.grid if t.selected)
 
 
 def test_same_seed_same_answer(probe):
-    test = features(30, 5).x
-    first, second = (
-        probe.fit(features(240, 0, signal=1.0), features(60, 1), probe.Settings(), 3, 0).predict(test) for _ in "ab"
-    )
+    train, val, test = parts(probe, signal=1.0)
+    first, second = ([one.predict(test.x[:30]) for one in fitted(probe, train, val)] for _ in "ab")
     assert np.array_equal(first, second)
+
+
+def test_conditions_differ_so_that_no_two_answers_are_taken_for_one(probe):
+    found = [(one.fraction, one.shots, one.draw) for one in fitted(probe, *parts(probe)[:2])]
+    assert len(set(found)) == len(found)
 
 
 def test_the_signature_cannot_express_a_test_label(probe):
     assert list(inspect.signature(probe.fit).parameters) == ["train", "val", "settings", "classes", "seed"]
 
 
-def test_linear_equals_scikit_learn_at_the_chosen_penalty():
+def correlated(count: int, seed: int, classes: int, width: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Features whose directions differ a thousandfold in size, and labels that depend on them."""
+    mixing = np.random.default_rng(0).normal(size=(width, width)) * np.logspace(0, -3, width)[:, None]
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % classes
+    x = (rng.normal(size=(count, width)) + 0.8 * np.eye(classes, width)[y]) @ mixing + 3
+    return x.astype(np.float32), y
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("count", [30, 400])
+def test_regression_equals_scikit_learn(classes, count):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
+    (x, y), (unseen, truth) = correlated(count, 1, classes), correlated(500, 2, classes)
+    penalties = [10.0, 1e-3, 0.1]
+    models = _logistic.fit(x, y, classes, penalties, tolerance=1e-9, iterations=100)
+    scaler = StandardScaler().fit(x.astype(float))
+    for c, model in zip(penalties, models, strict=True):
+        oracle = LogisticRegression(C=c, tol=1e-9, max_iter=100_000).fit(scaler.transform(x.astype(float)), y)
+        expected = oracle.predict_proba(scaler.transform(unseen.astype(float)))
+        assert model.gradient <= 1e-9
+        np.testing.assert_allclose(model.probabilities(unseen), expected, atol=1e-4)
+        right = (expected.argmax(1) == truth).mean()
+        assert (model.probabilities(unseen).argmax(1) == truth).mean() == pytest.approx(right, abs=0.002)
+
+
+def test_regression_survives_constant_and_repeated_features():
+    x, y = correlated(60, 1, 3)
+    x[:, 3], x[:, 4] = 7.0, x[:, 5]
+    (model,) = _logistic.fit(x, y, 3, [1.0], tolerance=1e-9, iterations=100)
+    assert model.gradient <= 1e-9
+    assert np.abs(model.weights[3]).max() < 1e-9
+    np.testing.assert_allclose(model.weights[4], model.weights[5], atol=1e-9)
+
+
+def test_linear_refits_the_chosen_penalty_on_training_and_validation():
     linear = registry.load("probes", "linear")
     train, val, test = features(240, 0, signal=1.0), features(60, 1, signal=1.0), features(90, 2, signal=1.0)
     fitted = linear.fit(train, val, linear.Settings(), 3, 0)
     c = next(trial.settings["c"] for trial in fitted.grid if trial.selected)
-    x = np.concatenate([train.x, val.x]).astype(float)
-    scaler = StandardScaler().fit(x)
-    oracle = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(
-        scaler.transform(x), np.concatenate([train.y, val.y])
-    )
-    assert fitted.predict(test.x) == pytest.approx(
-        oracle.predict_proba(scaler.transform(test.x.astype(float))), abs=1e-4
-    )
+    x, y = np.concatenate([train.x, val.x]), np.concatenate([train.y, val.y])
+    (model,) = _logistic.fit(x, y, 3, [c], tolerance=1e-9, iterations=100)
+    np.testing.assert_array_equal(fitted.predict(test.x), model.probabilities(test.x))
 
 
 def test_knn_equals_brute_force():
     knn = registry.load("probes", "knn")
     train, val, test = features(60, 0, signal=1.0), features(30, 1, signal=1.0), features(20, 2, signal=1.0)
-    settings = knn.Settings(k=(5,))
-    scores = knn.fit(train, val, settings, 3, 0).predict(test.x)
+    weighted, equal = (
+        knn.fit(train, val, knn.Settings(k=(5,), votes=(vote,)), 3, 0).predict(test.x)
+        for vote in ("temperature", "majority")
+    )
     bank, labels = np.concatenate([train.x, val.x]).astype(float), np.concatenate([train.y, val.y])
-    for query, found in zip(test.x.astype(float), scores, strict=True):
+    for query, found, counted in zip(test.x.astype(float), weighted, equal, strict=True):
         cosines = [query @ b / np.linalg.norm(query) / np.linalg.norm(b) for b in bank]
-        votes = np.zeros(3)
+        votes, count = np.zeros(3), np.zeros(3)
         for i in sorted(range(len(bank)), key=lambda i: -cosines[i])[:5]:
             votes[labels[i]] += np.exp(cosines[i] / 0.07)
+            count[labels[i]] += 1
         assert found == pytest.approx(votes / votes.sum())
+        assert counted == pytest.approx(count / 5)
+
+
+def test_few_shots_equal_the_paper_s_centred_nearest_mean():
+    fewshot = registry.load("probes", "fewshot")
+    train, val, test = parts(fewshot, signal=2.0)
+    for one in fewshot.fit(train, val, fewshot.Settings(shots=(80,), draws=2), 3, 0):  # every image is in the support
+        x = train.x - train.x.mean(axis=0)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        asked = test.x - train.x.mean(axis=0)
+        asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+        distances = [((asked - x[train.y == c].mean(axis=0)) ** 2).sum(axis=1) for c in range(3)]
+        assert np.array_equal(one.predict(test.x).argmax(axis=1), np.argmin(distances, axis=0))
+
+
+def test_few_shots_come_from_as_many_groups_and_never_beyond_them():
+    fewshot = registry.load("probes", "fewshot")
+    train, val, _ = parts(fewshot)
+    grouped = train._replace(group=np.array([f"p{i // 60}-{i % 3}" for i in range(240)]))  # four groups of each class
+    found = fewshot.fit(grouped, val, fewshot.Settings(draws=3), 3, 0)
+    assert {one.shots for one in found} == {1, 2, 4}
+    chosen = fewshot._support(grouped, 1, np.unique(grouped.group[grouped.y == 1]), 4, np.random.default_rng(0))
+    assert len(set(grouped.group[chosen])) == 4
+    assert set(grouped.y[chosen]) == {1}
+    alone = train._replace(group=np.where(train.y == 2, "p", train.group))
+    with pytest.raises(ValueError, match="class 2 has 1 training groups, 2 needed"):
+        fewshot.fit(alone, val, fewshot.Settings(shots=(2,)), 3, 0)
+
+
+def test_a_label_budget_counts_validation_labels():
+    efficiency = registry.load("probes", "efficiency")
+    train, val, _ = parts(efficiency)
+    both = Features(*(np.concatenate(pair) for pair in zip(train, val, strict=True)))
+    drawn = [efficiency._drawn(both, share, 3, np.random.default_rng(0)) for share in (0.01, 0.1)]
+    assert [sum(len(part.y) for part in parts_) for parts_ in drawn] == [6, 30]  # of 300: two groups a class at least
+    for chosen_for, chosen_by in drawn:
+        assert not set(chosen_for.group) & set(chosen_by.group)
+        assert set(chosen_for.y) == set(chosen_by.y) == {0, 1, 2}
+    assert set(drawn[0][0].group) | set(drawn[0][1].group) <= set(drawn[1][0].group) | set(drawn[1][1].group)
+    whole = efficiency.fit(train, val, efficiency.Settings(fractions=(1.0,)), 3, 0)
+    linear = registry.load("probes", "linear").fit(train, val, efficiency.Settings(), 3, 0)
+    assert len(whole) == 1
+    assert np.array_equal(whole[0].predict(train.x), linear.predict(train.x))
+
+
+def test_an_attentive_probe_finds_the_one_patch_that_tells():
+    attentive, linear = (registry.load("probes", name) for name in ("attentive", "linear"))
+    rng = np.random.default_rng(0)
+
+    def drawn(count: int) -> Features:
+        x, y = rng.normal(size=(count, 16, 12)), np.arange(count) % 2
+        place = rng.integers(16, size=count)
+        x[np.arange(count), place, 0] += 6  # a marker in one patch of all, in whose company another feature decides
+        x[np.arange(count), place, 1] = np.where(y, 3, -3)
+        return Features(x.astype(np.float16), y, np.arange(count).astype(str))
+
+    train, val, test = drawn(400), drawn(100), drawn(300)
+    mean = [part._replace(x=part.x.mean(axis=1, dtype=np.float32)) for part in (train, val, test)]
+    reached = attentive.fit(train, val, attentive.Settings(), 2, 0).predict(test.x)
+    pooled = linear.fit(*mean[:2], linear.Settings(), 2, 0).predict(mean[2].x)
+    assert metrics.score("auroc", test.y, reached) > 0.97 > 0.9 > metrics.score("auroc", test.y, pooled)

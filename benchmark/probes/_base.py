@@ -1,4 +1,8 @@
-"""What a probe is: VERSION, KINDS, NEEDS, Settings and `fit`. Its signature cannot say a test label."""
+"""What a probe is: VERSION, KINDS, NEEDS, Settings and `fit`. Its signature cannot say a test label.
+
+A probe that costs more than a few seconds says ON_REQUEST = True and runs only when named by PROBE=. `fit` returns one
+`Fitted`, or a list of them under different conditions (fraction of the groups, shots, draw of the support).
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +11,7 @@ import numpy as np
 
 
 class Features(NamedTuple):
-    x: np.ndarray  # (N, D) fp32
+    x: np.ndarray  # (N, D) fp32, or (N, patches, D) fp16 for a probe that needs tokens
     y: np.ndarray  # (N,) class indices
     group: np.ndarray  # (N,) group of every sample
 
@@ -23,10 +27,22 @@ class Trial(NamedTuple):
 
 class Fitted(NamedTuple):
     predict: Callable[[np.ndarray], np.ndarray]  # (N, D) -> (N, classes) scores, rows sum to 1
-    grid: list[Trial]
+    grid: list[Trial]  # empty where there was nothing to choose
+    fraction: float = 1.0  # of the labelled groups that it was given
+    shots: int | None = None  # samples of each class that it was given; None: all
+    draw: int = 0  # of the samples that it was given
 
 
 def select(scores: list[tuple[dict[str, Any], float]], metric: str) -> tuple[int, list[Trial]]:
     """The highest score wins, the earlier point on a tie."""
     best = max(range(len(scores)), key=lambda i: (scores[i][1], -i))
     return best, [Trial(settings, metric, score, i == best) for i, (settings, score) in enumerate(scores)]
+
+
+def joined(train: Features, val: Features) -> Features:
+    return Features(*(np.concatenate(pair) for pair in zip(train, val, strict=True)))
+
+
+def log_likelihood(probabilities: np.ndarray, y: np.ndarray) -> float:
+    """Mean log probability (N, classes) of the true classes (N,)."""
+    return float(np.log(np.clip(probabilities[np.arange(len(y)), y], 1e-12, 1)).mean())

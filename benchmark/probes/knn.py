@@ -1,16 +1,17 @@
-"""k-nearest-neighbour probe: cosine similarity, votes weighted by exp(similarity / 0.07) (DINO, arXiv 2104.14294; 4.1).
+"""k-nearest-neighbour probe: cosine similarity, votes weighted by exp(similarity / 0.07) (DINO, arXiv 2104.14294; 4.1),
+or one each (thunder).
 
-k is chosen by balanced accuracy on the validation groups, neighbours coming from the training part; for testing the
-validation part joins the neighbours. Deterministic.
+k and the vote are chosen by balanced accuracy on the validation groups, neighbours coming from the training part; for
+testing the validation part joins the neighbours. Deterministic.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.probes._base import Features, Fitted, select
+from benchmark.probes._base import Features, Fitted, joined, select
 
-VERSION = 1
+VERSION = 2
 KINDS = ("classification",)
 NEEDS = "pooled"
 BLOCK = 1024  # queries at a time
@@ -19,23 +20,23 @@ BLOCK = 1024  # queries at a time
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     k: tuple[int, ...] = (5, 20)
+    votes: tuple[str, ...] = ("temperature", "majority")
     temperature: float = 0.07
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
     from benchmark.metrics import score
 
-    def votes(data: Features, k: int):
+    def voting(data: Features, k: int, vote: str):
         bank, y = _unit(data.x), data.y
-        return lambda x: np.concatenate(
-            [_vote(block, bank, y, k, settings.temperature, classes) for block in _blocks(_unit(x))]
-        )
+        temperature = settings.temperature if vote == "temperature" else np.inf
+        return lambda x: np.concatenate([_vote(block, bank, y, k, temperature, classes) for block in _blocks(_unit(x))])
 
     usable = [k for k in settings.k if k <= len(train.y)] or [len(train.y)]
-    scored = [({"k": k}, score("balanced_accuracy", val.y, votes(train, k)(val.x))) for k in usable]
+    points = [{"k": k, "vote": vote} for vote in settings.votes for k in usable]
+    scored = [(point, score("balanced_accuracy", val.y, voting(train, **point)(val.x))) for point in points]
     best, grid = select(scored, "balanced_accuracy")
-    both = Features(*(np.concatenate(pair) for pair in zip(train, val, strict=True)))
-    return Fitted(votes(both, usable[best]), grid)
+    return Fitted(voting(joined(train, val), **points[best]), grid)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""Where the features of an encoder on a store of images lie, and how they are read: memory-mapped. No torch.
+
+    <cache>/features/<weights>-<transform>-<store>/   <part>.npy: float32 (N, D), or float16 (N, patches, D) of tokens
+
+The name holds what determines the values: the weights' SHA-256, the hash of everything between a stored image and the
+encoder's answer, and the address of the store (for a part of its images, a hash of which). Written once, renamed whole.
+"""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.recipe import ENGINE, EncoderSpec
+from tasks.base import digest
+
+FORMAT = 1  # bump when the values or the files change
+PARTS = ("patches", "cls", "tokens")
+
+
+def folder(
+    cache: Path,
+    weights: str,
+    spec: EncoderSpec,
+    store: str,
+    *,
+    tokens: bool = False,
+    change: str = "",
+    rows: np.ndarray | None = None,
+) -> Path:
+    """tokens: of every patch, instead of pooled. change: what is done to the images, in words. rows: of the store."""
+    transform = digest(FORMAT, ENGINE, spec, tokens, change)[:8]
+    images = store if rows is None else digest(store, *rows.tolist())[:12]
+    return cache / "features" / f"{weights[:16]}-{transform}-{images}"
+
+
+def read(path: Path) -> dict[str, np.ndarray] | None:
+    """The parts of a folder, memory-mapped; None where it does not exist."""
+    if not path.exists():
+        return None
+    files = {part: path / f"{part}.npy" for part in PARTS}
+    return {part: np.load(file, mmap_mode="r") for part, file in files.items() if file.exists()}
+
+
+def write(path: Path, parts: dict[str, np.ndarray]) -> None:
+    """Store the parts; the first of two writers wins."""
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    unfinished.mkdir(parents=True)
+    try:
+        for name, values in parts.items():
+            np.save(unfinished / f"{name}.npy", values, allow_pickle=False)
+        os.rename(unfinished, path)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not path.exists():
+            raise

@@ -1,0 +1,98 @@
+"""Attentive probe: one learned query, one cross-attention block over the patch tokens, a linear layer (V-JEPA, arXiv
+2404.08471, 4.1 and appendix: LayerNorm on the tokens, MLP ratio 4, AdamW with weight decay 1e-3 and a cosine to 0, 20
+epochs, gradients clipped at 1).
+
+Heads of 64 dimensions. Every learning rate of the grid is trained to its end; the one with the highest log-likelihood
+on the validation groups answers. Unlike the linear probe it is not fitted again with the validation part. Tokens are
+fp16 and pooled by the probe itself, so there is one readout. The same seed gives the same numbers on the same machine.
+"""
+
+from dataclasses import dataclass
+
+from benchmark.probes._base import Features, Fitted, log_likelihood, select
+
+VERSION = 1
+KINDS = ("classification",)
+NEEDS = "tokens"
+ON_REQUEST = True
+READOUTS = ("patches",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)  # peaks of the learning rate
+    epochs: int = 20
+    batch: int = 64
+    weight_decay: float = 1e-3
+    clip: float = 1.0  # of the gradient's norm
+
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ASKED = 512  # images answered at a time
+
+
+class Reader(nn.Module):
+    def __init__(self, width: int, classes: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(1, 1, width).normal_(std=0.02))
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, max(1, width // 64), batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, patches, D) -> logits (B, classes)"""
+        keys = self.before(tokens)
+        query = self.query.expand(len(tokens), -1, -1)
+        x = query + self.attention(query, keys, keys, need_weights=False)[0]
+        return self.head((x + self.mlp(self.after(x)))[:, 0])
+
+
+def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def answering(reader: Reader):
+        @torch.inference_mode()
+        def predict(x: np.ndarray) -> np.ndarray:
+            blocks = (x[i : i + ASKED] for i in range(0, len(x), ASKED))
+            logits = [reader(_tensor(block, device)).double().cpu() for block in blocks]
+            return torch.cat(logits).softmax(dim=1).numpy()
+
+        return predict
+
+    readers = [answering(_trained(train, settings, rate, classes, seed, device)) for rate in settings.rates]
+    scored = [
+        ({"rate": rate}, log_likelihood(predict(val.x), val.y))
+        for rate, predict in zip(settings.rates, readers, strict=True)
+    ]
+    best, grid = select(scored, "log likelihood")
+    return Fitted(readers[best], grid)
+
+
+def _trained(train: Features, settings: Settings, rate: float, classes: int, seed: int, device: torch.device) -> Reader:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reader = Reader(train.x.shape[-1], classes).to(device)
+    order, y = torch.Generator().manual_seed(seed), torch.from_numpy(np.asarray(train.y)).to(device)
+    batch = min(settings.batch, len(train.y))
+    steps = settings.epochs * (len(train.y) // batch)
+    optimiser = torch.optim.AdamW(reader.parameters(), lr=rate, weight_decay=settings.weight_decay)
+    pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(settings.epochs):
+        for index in torch.randperm(len(train.y), generator=order).split(batch):
+            if len(index) == batch:
+                loss = F.cross_entropy(reader(_tensor(train.x[index.numpy()], device)), y[index.to(device)])
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(reader.parameters(), settings.clip)
+                optimiser.step()
+                pace.step()
+    return reader.eval()
+
+
+def _tensor(x: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(x).to(device).float()

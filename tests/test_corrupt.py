@@ -1,0 +1,80 @@
+"""Nuisances: pure, the same for every encoder, growing with their strength, and kind to what carries the label."""
+
+import numpy as np
+import pytest
+
+from benchmark import corrupt
+
+CASES = [(modality, name) for modality, suite in corrupt.SUITES.items() for name in suite]
+IDS = [f"patient{i // 2}/{i}" for i in range(6)]
+
+
+def images(modality: str, side: int = 48) -> np.ndarray:
+    """Smooth shapes with grain: a grey fan on black, or pink tissue with violet nuclei."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side] / side
+    fan = (np.abs(x - 0.5) < 0.15 + 0.35 * y) * (0.5 + 0.3 * np.sin(9 * x + 5 * y))
+    if modality == "ultrasound":
+        grey = fan * rng.rayleigh(0.7, (len(IDS), side, side))
+        return np.repeat((grey.clip(0, 1) * 255).astype(np.uint8)[..., None], 3, axis=3)
+    colours = np.where((np.sin(30 * x) * np.sin(30 * y) > 0.5)[..., None], [90, 60, 140], [220, 150, 190])
+    return (colours + rng.normal(0, 6, (len(IDS), side, side, 3))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("modality", "name"), CASES)
+def test_a_nuisance_grows_with_its_strength_and_stays_an_image(modality, name):
+    clean = images(modality)
+    kept = clean.copy()
+    change = [np.abs(corrupt.apply(clean, IDS, modality, name, s).astype(int) - clean).mean() for s in (1, 2, 3)]
+    assert 0.2 < change[0] < change[1] < change[2] < 80
+    assert np.array_equal(clean, kept)
+    made = corrupt.apply(clean, IDS, modality, name, 3)
+    assert (made.shape, made.dtype) == (clean.shape, np.uint8)
+
+
+@pytest.mark.parametrize(("modality", "name"), CASES)
+def test_an_image_is_changed_alike_in_any_company(modality, name):
+    clean = images(modality)
+    together = corrupt.apply(clean, IDS, modality, name, 2)
+    assert np.array_equal(corrupt.apply(clean, IDS, modality, name, 2), together)
+    alone = corrupt.apply(clean[3:4], IDS[3:4], modality, name, 2)
+    assert np.abs(alone[0].astype(int) - together[3]).max() <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in corrupt.SUITES["ultrasound"] if name != "blur"])
+def test_what_is_black_in_ultrasound_stays_black_and_grey_stays_grey(name):
+    clean = images("ultrasound")
+    made = corrupt.apply(clean, IDS, "ultrasound", name, 3)
+    assert not made[clean == 0].any()
+    assert np.array_equal(made[..., 0], made[..., 2])
+
+
+def test_gain_and_time_gain_of_known_size():
+    flat = np.full((1, 9, 9, 3), 102, np.uint8)  # level 0.4
+    assert set(np.unique(corrupt.apply(flat, ["a"], "ultrasound", "gain", 2)).tolist()) <= {61, 143}  # 0.4 ± 0.16
+    column = corrupt.apply(flat, ["a"], "ultrasound", "tgc", 2)[0, :, 0, 0].astype(int)
+    assert {column[0], column[-1]} == {61, 143}
+    assert column[4] == 102
+
+
+def test_brightness_of_known_size_and_stain_leaves_white_white():
+    flat = np.full((1, 8, 8, 3), 100, np.uint8)
+    assert set(np.unique(corrupt.apply(flat, ["a"], "histo", "brightness", 1)).tolist()) <= {89, 113}  # exp(±0.12)
+    white = np.full((1, 8, 8, 3), 255, np.uint8)
+    assert np.array_equal(corrupt.apply(white, ["a"], "histo", "stain", 3), white)
+
+
+def test_an_unknown_nuisance_is_named_with_what_is_known():
+    with pytest.raises(ValueError, match=r"no nuisance 'stain' of strength 1 for ultrasound: gain, tgc"):
+        corrupt.apply(images("ultrasound"), IDS, "ultrasound", "stain", 1)
+
+
+def test_the_altered_part_is_whole_groups_and_does_not_depend_on_order(monkeypatch):
+    monkeypatch.setattr(corrupt, "LIMIT", 40)
+    groups = [f"g{i // 4}" for i in range(200)]
+    some = corrupt.subset(groups, np.arange(100, 200))
+    assert len(some) == 40
+    assert some.min() >= 100
+    assert len({groups[i] for i in some}) == 10
+    turned = corrupt.subset(groups[::-1], np.arange(100))
+    assert {groups[::-1][i] for i in turned} == {groups[i] for i in some}
