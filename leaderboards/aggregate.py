@@ -22,6 +22,7 @@ from leaderboards.statistics import Predictions, draw, estimate, resample
 
 BOARD = ["modality", "corpus", "corpus_digest", "track"]
 QUESTION = ["task", "data", "probe", "readout"]
+ROBUST = ("robustness", "patches")  # probe and readout that hold predictions under nuisances
 NAMES = {"mae": "MAE", "ijepa": "I-JEPA", "dinov3": "DINOv3"}
 BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
 PROBES = ("linear", "knn", "attentive", "fewshot", "dense")  # order of the sections; others follow
@@ -75,7 +76,7 @@ def _board(
 
     def corrupted(corruption: str, strength: int) -> Numbers:
         def found(line: Line, column: Column) -> dict[int, Predictions]:
-            rows = {seed: index.get((run, column.task, column.data, *HEADLINE)) for seed, run in line.runs.items()}
+            rows = {seed: index.get((run, column.task, column.data, *ROBUST)) for seed, run in line.runs.items()}
             seen = {
                 seed: store.corrupted(row["directory"], row["cell"], row["protocol"], corruption, strength)
                 for seed, row in sorted(rows.items())
