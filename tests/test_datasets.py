@@ -91,7 +91,7 @@ def test_another_datasets_group_table_is_not_ours(tmp_path):
     with pytest.raises(DataError, match="no column 'neardup_group', found file, patient_group"):
         BUSI.scan(tmp_path)
     (tmp_path / "groups.csv").write_text("path,group\n")
-    with pytest.raises(DataError, match="no column 'file', found path, group"):
+    with pytest.raises(DataError, match=r"no column 'file', found path, group; its first line.*mend it"):
         BUSI.scan(tmp_path)
 
 
