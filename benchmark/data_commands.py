@@ -101,22 +101,21 @@ def passport(
 
 @app.command()
 def fetch(task: Name, data: Data = Path("data"), cache: Cache = CACHE) -> None:
-    """Download what may be downloaded; else say how it is obtained, and check what was put there."""
+    """Download what may be downloaded, else say how it is obtained; then verify what is there.
+
+    An archive of a dataset that lies there complete, unpacked by hand, is not fetched.
+    """
     from tasks.fetch import fetch as download
 
     chosen = _chosen(task)
-    broken = False
-    for downloads in dict.fromkeys(wanted.access.downloads for wanted in chosen):
-        download(downloads, data, say=typer.echo)
     for wanted in chosen:
-        if wanted.access.downloads or wanted.synthetic:
-            found = inspect.status(wanted, data)
-            broken |= found.state == "broken"
-            typer.echo(_line(found, cache))
-        else:
+        archives = any(file.unpack for file in wanted.access.downloads)
+        whole = archives and inspect.status(wanted, data).state == "found"
+        download([file for file in wanted.access.downloads if not (whole and file.unpack)], data, say=typer.echo)
+        if not wanted.access.downloads and not wanted.synthetic:
             typer.echo(_steps(wanted))
-            broken |= _verified(wanted, data, machine.processors(), cache)
-    raise typer.Exit(code=1 if broken else 0)
+    broken = [_verified(wanted, data, machine.processors(), cache) for wanted in chosen]
+    raise typer.Exit(code=1 if any(broken) else 0)
 
 
 @app.command()
@@ -308,6 +307,8 @@ def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
     if found.unreadable is not None:
         typer.echo(f"  decoded  {found.status.images - len(found.unreadable):,} of {found.status.images:,} images")
         _problems("unreadable", list(found.unreadable.values()))
+    for reason, names in (found.left_out or {}).items():
+        _problems(f"left out, {reason}", names)
     for together, note in ((False, ""), (True, " (one group)")):
         copies = [" = ".join(copy.ids) for copy in found.contradictions if copy.together == together]
         _problems(f"one image, two labels{note}", copies)

@@ -119,6 +119,8 @@ class Task(Source):
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # published split ("" where there is none) ->
     # class -> images of the complete dataset, as its authors or a reader of its files state them; {} for a part of
     # which they state no counts by class
+    left_out: Callable[[Path], Mapping[str, list[str]]] | None = None  # data folder -> reason -> files that are there,
+    # of the dataset and no part of the task
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
 

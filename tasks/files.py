@@ -134,7 +134,10 @@ def table(path: Path, *columns: str) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{path}: no column {missing[0]!r}, found {', '.join(reader.fieldnames or ('nothing',))}")
+            found = ", ".join(reader.fieldnames or ("nothing",))
+            raise DataError(
+                f"{path}: no column {missing[0]!r}, found {found}; its first line names the columns, mend it"
+            )
         return list(reader)
 
 

@@ -86,6 +86,7 @@ class Verified:
     widths: tuple[int, float, int] | None = None  # smallest, median, largest, pixels
     heights: tuple[int, float, int] | None = None
     modes: Mapping[str, int] | None = None  # how files store the pixels -> images
+    left_out: Mapping[str, list[str]] | None = None  # reason -> files that are no part of the task
 
     @property
     def broken(self) -> bool:
@@ -120,6 +121,7 @@ def verify(task: Task, data: Path, *, workers: int = 1) -> Verified:
         widths=_spread([look.width for look in looks]),
         heights=_spread([look.height for look in looks]),
         modes=dict(Counter(look.mode for look in looks).most_common()),
+        left_out=task.left_out(data) if task.left_out else None,
     )
 
 

@@ -91,7 +91,7 @@ def test_another_datasets_group_table_is_not_ours(tmp_path):
     with pytest.raises(DataError, match="no column 'neardup_group', found file, patient_group"):
         BUSI.scan(tmp_path)
     (tmp_path / "groups.csv").write_text("path,group\n")
-    with pytest.raises(DataError, match="no column 'file', found path, group"):
+    with pytest.raises(DataError, match=r"no column 'file', found path, group; its first line.*mend it"):
         BUSI.scan(tmp_path)
 
 
@@ -104,6 +104,7 @@ SAVED = {
     "grey.png": lambda: Image.fromarray(GREY[..., 0]),
     "16 bit.png": lambda: Image.fromarray(_gradient(65535, np.uint16)),
     "16 bit.tif": lambda: Image.fromarray(_gradient(65535, np.uint16)),
+    "16 bit big-endian.tif": lambda: Image.fromarray(_gradient(65535, np.uint16).astype(">u2")),
     "32 bit.tif": lambda: Image.fromarray(_gradient(65535, np.int32)),
     "rgb.bmp": lambda: Image.fromarray(GREY),
     "rgba.png": lambda: Image.fromarray(GREY).convert("RGBA"),
@@ -119,6 +120,14 @@ def test_every_kind_of_pixel_becomes_8_bit_rgb(tmp_path, name):
     image = files.decode(tmp_path / name)
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, GREY)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+def test_channels_are_red_green_blue(tmp_path, suffix):
+    Image.new("RGB", (16, 16), (250, 120, 10)).save(tmp_path / f"orange.{suffix}")
+    np.testing.assert_allclose(
+        files.decode(tmp_path / f"orange.{suffix}"), np.full((16, 16, 3), (250, 120, 10)), atol=3
+    )
 
 
 def test_transparent_pixels_become_black_and_exif_rotation_is_applied(tmp_path):
@@ -147,6 +156,13 @@ def test_unreadable_files_are_named_with_their_size(tmp_path, name, content):
         files.decode(path)
     with pytest.raises(DataError, match=r"gone\.png: unreadable image \(no such file"):
         files.decode(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(("name", "size"), [("one pixel.png", (1, 1)), ("huge.png", (30_000, 20_000))])
+def test_images_too_small_or_too_large_to_be_scans_are_refused_by_name(tmp_path, name, size):
+    Image.new("1", size).save(tmp_path / name)
+    with pytest.raises(DataError, match=rf"{name}: unreadable image \(\d+ bytes.*{size[0]} x {size[1]} pixels"):
+        files.decode(tmp_path / name)
 
 
 def test_pad_cuts_nothing_and_crop_takes_the_centre():

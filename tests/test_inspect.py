@@ -269,9 +269,31 @@ def test_fetch_downloads_what_may_be_downloaded(data, capsys, monkeypatch):
     monkeypatch.setattr(data_commands, "_chosen", lambda text: [open_task])
     monkeypatch.setattr("tasks.fetch.fetch", lambda downloads, data, say: asked.append((downloads, data)))
     with pytest.raises(typer.Exit):
-        data_commands.fetch("busi", data)
-    assert asked == [((download,), data)]
-    assert capsys.readouterr().out.splitlines()[-1].startswith("partial  ultrasound/busi")
+        data_commands.fetch("busi", data, data / "cache")
+    assert asked == [([download], data)]
+    said = capsys.readouterr().out
+    assert f"decoded  {busi.IMAGES} of {busi.IMAGES} images" in said  # what was fetched is verified, too
+    assert said.splitlines()[-1].startswith("partial  ultrasound/busi")
+
+
+def test_an_archive_is_not_fetched_where_its_content_lies_complete(data, monkeypatch):
+    asked = []
+    archive, table = Download(url="", name="busi.zip", unpack=True), Download(url="", name="groups.csv")
+    whole = replace(WHOLE, access=replace(BUSI.access, downloads=(archive, table)))
+    monkeypatch.setattr(data_commands, "_chosen", lambda text: [whole])
+    monkeypatch.setattr("tasks.fetch.fetch", lambda downloads, data, say: asked.append(downloads))
+    for present in (True, False):
+        if not present:
+            image(data, "benign (1)").unlink()
+        with pytest.raises(typer.Exit):
+            data_commands.fetch("busi", data, data / "cache")
+    assert asked == [[table], [archive, table]]
+
+
+def test_files_that_are_no_part_of_the_task_are_listed_by_reason(data, capsys):
+    partial = replace(BUSI, left_out=lambda data: {"linear": ["a.mp4", "b.mp4"]})
+    assert not data_commands._verified(partial, data, 1, data / "cache")
+    assert "left out, linear: b.mp4" in capsys.readouterr().out
 
 
 def test_a_file_of_several_tasks_answers_to_its_name(capsys):

@@ -15,6 +15,7 @@ import pytest
 import tasks
 from tasks import files, splits
 from tasks.base import DataError, Folds, NoData, identity
+from tests import layouts
 
 
 def layout(name):
@@ -39,6 +40,16 @@ def found(request, tmp_path_factory):
     if not task.synthetic:
         layout(task.name).write(data)
     return task, data, task.scan(data)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A data folder with the layout of every dataset, each in a folder of its own, which POCUS brings itself."""
+    data = tmp_path_factory.mktemp("everything")
+    for module in pkgutil.iter_modules(layouts.__path__):
+        if not module.name.startswith("source_"):
+            importlib.import_module(f"tests.layouts.{module.name}").write(data / module.name.replace("pocus", ""))
+    return data
 
 
 @pytest.mark.parametrize(("modality", "name"), ALL)
@@ -89,6 +100,13 @@ def test_scan_gives_unique_samples_in_a_stable_order(found):
         assert "\\" not in sample.id
         int(sample.digest, 16)
     assert identity(task, samples) == identity(task, samples[::-1])
+
+
+def test_a_dataset_is_the_same_beside_all_others(found, everything):
+    task, data, samples = found
+    if not task.synthetic:
+        assert task.scan(everything) == samples
+        np.testing.assert_array_equal(task.read(everything, samples[0], PIXELS), task.read(data, samples[0], PIXELS))
 
 
 def test_read_gives_images_that_the_store_makes_square(found):

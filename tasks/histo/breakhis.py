@@ -139,7 +139,8 @@ PUBLISHED = replace(
     name="breakhis_40x_4class_published",
     title="BreaKHis breast tumour subtypes, 40X, published split",
     protocol=Fixed(published=True, crossing="keep"),
-    on_request=True,
+    scan=partial(CLEAN.scan, task="breakhis_40x_4class_published"),
+    read=partial(CLEAN.read, task="breakhis_40x_4class_published"),
 )
 
 TASKS = (AT_40X, _two(100, 644, 1_437), _two(200, 623, 1_390), _two(400, 588, 1_232), CLEAN, PUBLISHED)

@@ -23,8 +23,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
 
@@ -36,7 +34,7 @@ ARCHIVE, CHECKSUM = f"{ANCHOR}.zip", "md5:0ddbebfc56344752028fda72602aaade"
 
 
 def scan(data: Path, *, task: str, classes: tuple[str, ...], by_image: bool = False) -> list[Sample]:
-    top = _top(data, task)
+    top = files.anchor(data, ANCHOR, task)
     strangers = sorted(p.name for p in top.iterdir() if p.is_dir() and p.name not in FOLDERS and p.name[0] != ".")
     if strangers:
         raise DataError(f"{top}: folder {strangers[0]!r} is not one of {', '.join(FOLDERS)}; move it elsewhere")
@@ -52,15 +50,6 @@ def scan(data: Path, *, task: str, classes: tuple[str, ...], by_image: bool = Fa
         raise DataError(f"{top}: no images in {', '.join(FOLDERS[: len(classes)])}; unpack the dataset again")
     ids = files.ids(top, paths)
     return sorted(map(Sample, ids, labels, ids if by_image else sources, files.digests(paths)))
-
-
-def read(data: Path, sample: Sample, pixels: int, *, task: str) -> np.ndarray:
-    return files.decode(_top(data, task).parent / sample.id)
-
-
-def _top(data: Path, task: str) -> Path:
-    top = files.anchor(data, ANCHOR, task)
-    return top / ANCHOR if (top / ANCHOR).is_dir() else top
 
 
 TASK = Task(
@@ -96,7 +85,7 @@ TASK = Task(
         redistributable=True,
     ),
     scan=partial(scan, task="kather2016", classes=CLASSES[:-1]),
-    read=partial(read, task="kather2016"),
+    read=partial(files.read, top=ANCHOR, task="kather2016"),
     policy="crop",
     images="kather2016 1",
     expected=4_375,
@@ -113,7 +102,7 @@ TASKS = (
         group_kind="image",
         protocol=Fixed(published=False, seed=0),
         scan=partial(scan, task="kather2016_published", classes=CLASSES, by_image=True),
-        read=partial(read, task="kather2016_published"),
+        read=partial(files.read, top=ANCHOR, task="kather2016_published"),
         expected=5_000,
         counts={"": dict.fromkeys(CLASSES, 625)},
         on_request=True,

@@ -17,8 +17,8 @@ Group       patient, near-duplicates across patients joined: the column `Patient
             in the name, or the day where no set is named. That a set is one patient is an inference; it can only make
             the split stricter
 Traps       the class is the name's first letters, in any case; viral pneumonia (Vir; 2 convex recordings in the
-            repository by its metadata) and the linear probe are left out, and `left_out` lists their files; extensions
-            in capitals (UltraBench skips .MP4); GIF frames with and without transparency; one name for a convex and a
+            repository by its metadata) and the linear probe are left out, and `data verify` lists them; extensions in
+            capitals (UltraBench skips .MP4); GIF frames with and without transparency; one name for a convex and a
             linear clip; rows without a file; Avi's recordings, too, are numbered one by one, so a patient of theirs may
             be in two folds; clips of Butterfly and of papers are fetched apart, and used if they are there
 Published   macro F1, linear probe, on 443 images of a split like UltraBench's, with such a leak: DINOv3 91.4 ± 0.4,
@@ -98,7 +98,7 @@ def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
 
 
 def left_out(data: Path) -> dict[str, list[str]]:
-    """Files that are there and no part of the tasks, by reason: "viral" pneumonia, or the "linear" probe."""
+    """Task.left_out: recordings of "viral" pneumonia, and those of the "linear" probe."""
     top = _top(data)
     viral = [path for path in _recordings(top, "convex") if path.name.lower().startswith("vir")]
     reasons = {"viral": viral, "linear": _recordings(top, "linear")}
@@ -217,6 +217,7 @@ POCUS = Task(
     read=read,
     policy="pad",
     images="pocus 1",
+    left_out=left_out,
 )
 
 TASKS = (

@@ -43,7 +43,7 @@ def test_breakhis_never_has_a_number_on_two_sides(tmp_path):
 def test_breakhis_at_a_magnification_that_is_not_there_is_no_data(tmp_path):
     breakhis.write(tmp_path, scales=(100,))
     assert len(BREAKHIS.scan(tmp_path)) == breakhis.IMAGES
-    for name in ("breakhis_40x", "breakhis_200x", "breakhis_400x", "breakhis_40x_4class"):
+    for name in sorted(TASK.keys() - {"breakhis_100x"}):
         with pytest.raises(NoData, match=f"no images of {name} at .*make data TASK={name}`"):
             TASK[name].scan(tmp_path)
 
