@@ -154,7 +154,7 @@ def train(
     every = max(1, math.ceil(total / LOG_POINTS))
     unread: list[tuple[int, list[str], dict[str, Tensor]]] = []
     began = saved = time.perf_counter()
-    waited = judging = 0.0
+    waited = judging = looking = 0.0
     bar = tqdm(
         total=total * settings.batch,
         initial=start * settings.batch,
@@ -198,14 +198,17 @@ def train(
             values = torch.stack([value.detach().double().to(accelerator.device) for value in measured.values()])
             parts = dict(zip(measured, accelerator.reduce(values, "mean").tolist(), strict=True))
             row = {**parts, **health.below_trivial(parts), **rates, **health.figures(out.pooled)}
+            judging += time.perf_counter() - asked
+            asked = time.perf_counter()
             if watching and done * (health.LOOKS - 1) // total > max(0, done - every) * (health.LOOKS - 1) // total:
                 row |= health.look(model.encoder, watch)
             now = time.perf_counter()
-            judging += now - asked
+            looking += now - asked
             row |= {
                 "images per second": (done - start) * settings.batch / (now - began),
                 "data share": waited / (now - began),
                 "health share": judging / (now - began),
+                "online probe share": looking / (now - began),
                 "seconds": seconds + now - began,
             }
             log(done, row)

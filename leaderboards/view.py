@@ -253,8 +253,11 @@ def _tie(row: Row) -> str:
 
 
 def _head(column: Column) -> Text:
+    """What a task is, and the leakage verdict of its cells: one corpus and one split stand behind all of them."""
     size = f"{column.groups:,} {plural(column.group_kind, column.groups)}, {column.samples:,} images"
-    return Text(lines=tuple(filter(None, (column.title, metric(column.metric), size, column.partial, _few(column)))))
+    leakage = f"leakage: {column.leakage}"
+    lines = (column.title, metric(column.metric), size, column.partial, _few(column), leakage)
+    return Text(lines=tuple(filter(None, lines)))
 
 
 def _few(column: Column) -> str:

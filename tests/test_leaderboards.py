@@ -454,3 +454,10 @@ def test_torch_is_never_imported():
         "import sys, leaderboards.__main__, leaderboards.render, leaderboards.verify; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_every_column_says_whether_it_leaks(complete):
+    (board,) = render.stored(complete)
+    for verdict in ("pass", "warn", "unknown"):
+        columns = tuple(replace(column, leakage=verdict) for column in board.columns)
+        assert render.markdown(replace(board, columns=columns)).count(f"leakage: {verdict}") >= len(columns)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,9 @@ def test_image_matched_tracks_give_every_pretext_the_same_images():
 def test_an_unknown_track_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown track 'lptop'; did you mean 'laptop'\?"):
         tracks.get("lptop")
+
+
+def test_the_table_of_tracks_is_the_one_in_the_docs():
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    for line in tracks.table():
+        assert line in text, "print it anew: python -m benchmark tracks"
