@@ -227,7 +227,9 @@ def _interval(metric: str, value: float, groups: int, seen: Predictions) -> Iter
     estimate = statistics.estimate(statistics.resample((0,), [seen], metric, draws))
     if groups >= INTERVAL_GROUPS:
         bounds = (estimate.low, estimate.high)
-        if None in bounds or not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] <= bounds[1]):
+        if 0 < value < 1 and (
+            None in bounds or not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] <= bounds[1])
+        ):
             yield "interval", "needed", bounds
 
 

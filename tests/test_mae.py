@@ -156,7 +156,7 @@ def test_a_perfect_prediction_costs_nothing_and_zero_the_trivial_level(monkeypat
     target = losses.normalise_patches(losses.patchify(made.student.normalise(seen["images"]), 8))
     monkeypatch.setattr(made, "decode", lambda *_: gather(target, mask.hide))
     assert made(seen, 0.5).loss.item() == 0.0
-    monkeypatch.setattr(made, "decode", lambda *_: torch.zeros(6, 12, 192))
+    monkeypatch.setattr(made, "decode", lambda *_: torch.zeros(6, mask.hide.shape[1], 192))
     step = made(seen, 0.5)
     assert step.loss.item() == step.parts["trivial loss"].item() == pytest.approx(191 / 192, abs=1e-5)
 

@@ -201,13 +201,15 @@ def _dino(recipe: Recipe, device: torch.device) -> Usual:
     dino, ibot = dino.to(device), ibot.to(device)
     backbone, dino_head, ibot_head = student
     temperature = s["teacher_temperature"][1]
+    whole_pixels = s["global_pixels"] or e.pixels
+    grid = whole_pixels // e.patch
 
     def loss_of(batch: tuple[list[Tensor], Tensor | None]) -> Tensor:
         views, hidden = batch
         views = _to(views, device)
         whole, local = torch.cat(views[:2]), torch.cat(views[2:])
         if hidden is None:
-            hidden = lightly_utils.random_block_mask((len(whole), e.grid, e.grid))
+            hidden = lightly_utils.random_block_mask((len(whole), grid, grid))
         hidden = hidden.to(device)
         mask = torch.cat([hidden.new_zeros(len(whole), 1), hidden.flatten(1)], dim=1)
         with torch.no_grad():
@@ -221,11 +223,11 @@ def _dino(recipe: Recipe, device: torch.device) -> Usual:
 
     def same(views: dict) -> tuple[list[Tensor], Tensor]:
         crops = [*views["globals"].chunk(2), *views["locals"].chunk(s["local_crops"])]
-        return crops, views["hidden"].reshape(-1, e.grid, e.grid)
+        return crops, views["hidden"].reshape(-1, grid, grid)
 
     return Usual(
         DINOTransform(
-            global_crop_size=e.pixels,
+            global_crop_size=whole_pixels,
             global_crop_scale=s["global_scale"],
             local_crop_size=s["local_pixels"],
             local_crop_scale=s["local_scale"],
