@@ -320,7 +320,7 @@ def probe(
     threads: Threads = None,
 ) -> None:
     """Probe a frozen encoder from outside, or a table of embeddings, on the tasks of a board, marked as external."""
-    wanted = _wanted(modality, track, "", task, None, corpus, policy, "fp32")
+    wanted = _wanted(modality, track, "", task, "", None, corpus, policy, "fp32")
     studies = [study for study in _studies(wanted, data, cache) if study.pinned and study.tasks]
     declared = None if pretrained_on is None else tuple(name for name in _listed(pretrained_on) if name != "none")
     if declared is None:

@@ -31,7 +31,7 @@ from benchmark import features, machine, passports, plan, registry, results, run
 from benchmark.encoder import Tokens
 from benchmark.plan import Study
 from benchmark.probing import fit
-from benchmark.recipe import EXTERNAL, Cell, EncoderSpec, Recipe, Runtime, canonical, key, twin
+from benchmark.recipe import EXTERNAL, Cell, EncoderSpec, Recipe, Runtime, columns, key, twin
 from tasks import leakage, splits
 from tasks.base import DataError, Sample, Task
 
@@ -337,20 +337,8 @@ def _row(recipe: Recipe, weights: str, synthetic: bool) -> dict[str, object]:
     commit, dirty = machine.commit()
     row = dict.fromkeys(results.TABLES["runs"].names)
     return row | {
-        "run": key(recipe),
-        "recipe": canonical(recipe),
-        "modality": recipe.modality,
-        "corpus": recipe.corpus.name,
-        "corpus_digest": recipe.corpus.digest,
-        "corpus_images": recipe.corpus.images,
+        **columns(recipe),
         "synthetic": synthetic,
-        "track": recipe.track,
-        "pretext": recipe.pretext,
-        "pretext_version": recipe.pretext_version,
-        "seed": recipe.seed,
-        "twin": key(twin(recipe)),
-        "engine": recipe.engine,
-        "budget_flops": recipe.budget,
         "steps": 0,
         "images_seen": 0,
         "seconds": 0.0,

@@ -19,7 +19,7 @@ from benchmark import checkpoint, health, machine, plan, registry, results, sche
 from benchmark import encoder as encoders
 from benchmark.data import Batches, Images
 from benchmark.pretexts._base import Pretext, Step
-from benchmark.recipe import Recipe, Runtime, canonical, key, twin
+from benchmark.recipe import Recipe, Runtime, columns, key
 
 LOG_POINTS = 60  # of a curve, at most
 
@@ -341,20 +341,8 @@ def run_row(
     flops = tracks.image_flops(recipe)
     commit, dirty = machine.commit()
     return {
-        "run": key(recipe),
-        "recipe": canonical(recipe),
-        "modality": recipe.modality,
-        "corpus": recipe.corpus.name,
-        "corpus_digest": recipe.corpus.digest,
-        "corpus_images": recipe.corpus.images,
+        **columns(recipe),
         "synthetic": synthetic,
-        "track": recipe.track,
-        "pretext": recipe.pretext,
-        "pretext_version": recipe.pretext_version,
-        "seed": recipe.seed,
-        "twin": key(twin(recipe)),
-        "engine": recipe.engine,
-        "budget_flops": recipe.budget,
         "expected_flops": tracks.steps(recipe) * recipe.settings["batch"] * flops,
         "realised_flops": trained.images * flops,
         "steps": tracks.steps(recipe),

@@ -162,6 +162,25 @@ def twin(recipe: Recipe) -> Recipe:
     return replace(recipe, budget=0.0)
 
 
+def columns(recipe: Recipe) -> dict[str, Any]:
+    """What the table `runs` repeats of a recipe."""
+    return {
+        "run": key(recipe),
+        "recipe": canonical(recipe),
+        "modality": recipe.modality,
+        "corpus": recipe.corpus.name,
+        "corpus_digest": recipe.corpus.digest,
+        "corpus_images": recipe.corpus.images,
+        "track": recipe.track,
+        "pretext": recipe.pretext,
+        "pretext_version": recipe.pretext_version,
+        "seed": recipe.seed,
+        "twin": key(twin(recipe)),
+        "engine": recipe.engine,
+        "budget_flops": recipe.budget,
+    }
+
+
 def from_json(text: str) -> Recipe:
     """The recipe that `canonical` wrote. Raises TypeError on a field this version does not know."""
     raw = json.loads(text)

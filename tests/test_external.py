@@ -9,12 +9,15 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 from benchmark import external, features, plan, results, run, tracks
+from benchmark.__main__ import app
 from benchmark.recipe import Runtime
 from leaderboards import render
 from leaderboards.verify import verify
 from tasks.base import DataError
+from tasks.phantoms import scenes
 
 MODEL = "test_vit"  # timm's smallest, made for tests
 
@@ -206,3 +209,14 @@ def test_a_name_matches_its_dataset_either_way(board):
     counts = {name: external.contamination((name,), task, test).count for name in ("Phantom_Local", "ImageNet-1k")}
     assert counts == {"Phantom_Local": 4, "ImageNet-1k": 0}
     assert external.contamination(None, task, test).count is None
+
+
+def test_the_command_line_puts_an_encoder_on_a_board(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes, "PATIENTS", {"train": 24, "val": 16, "test": 24})
+    (snapshot,) = (hub / "models--someone--theirs" / "snapshots").iterdir()
+    encoder = ["--encoder", str(snapshot / "model.safetensors"), "--pretrained-on", "none", "--task", "phantom_local"]
+    places = ["--data", str(tmp_path), "--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    done = CliRunner().invoke(app, ["probe", *encoder, "--track", "smoke", "--modality", "histo", *places])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "python -m leaderboards show" in done.output
+    assert set(results.read(tmp_path / "results", "cells").task) == {"phantom_local"}
