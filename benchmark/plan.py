@@ -260,7 +260,7 @@ def memory(recipe: Recipe) -> float:
         rows = 3 * hidden * pixels  # prediction, target, error
     elif recipe.pretext == "ijepa":
         hidden = mask_sizes.mean_target_tokens(e.grid, tuple(s["target_scale"]), tuple(s["target_aspect"]))
-        context = s["context_tokens"] or patches / 3  # None: the smallest of each batch
+        context = s["context_tokens"]
         asked = s["targets"] * (context + hidden)
         blocks = context * e.width * e.depth + asked * s["predictor_width"] * s["predictor_depth"]
         trained, frozen = trunk + 12 * s["predictor_depth"] * s["predictor_width"] ** 2, trunk

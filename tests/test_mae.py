@@ -17,14 +17,12 @@ from tests.parity import NANO as SPEC
 from tests.parity import det
 
 ROOT = Path(__file__).parent.parent
+HIDDEN = registry.settings("mae", SPEC).mask_ratio
 
 
 @pytest.fixture(scope="module")
 def lightly() -> object:
     return pytest.importorskip("lightly.models.utils")
-
-
-HIDDEN = registry.settings("mae", SPEC).mask_ratio
 
 
 def model(modality: str = "histo", arm: str = "", **changes: object) -> mae.Model:
