@@ -140,7 +140,7 @@ def run(
     outcome = bench(wanted, studies, runtime, tracks.get(track).stored_pixels, typer.echo)
     for label in outcome.diverged:
         typer.echo(f"{label}: diverged, not probed")
-    from leaderboards import render
+    from leaderboards import render, site
 
     absent = {study.modality: study.absent for study in studies}
     found = render.stored(results, absent)
@@ -148,7 +148,7 @@ def run(
         if board.track == track and board.modality in wanted.modalities:
             typer.echo("")
             typer.echo(render.compact(board))
-    pages = render.build(results, boards, absent, found)
+    pages = site.build(results, boards, absent, found)
     typer.echo(f"\n{outcome.computed} cells computed, {outcome.present} were there already.")
     typer.echo(f"leaderboard: {(boards / 'index.html').resolve()} (and {len(pages) - 1} pages beside it)")
 

@@ -10,6 +10,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 Results = Annotated[Path, typer.Option(help="Folder of finished work.")]
 Only = Annotated[str | None, typer.Option(help="Only this one.")]
 LOCAL, PUBLISHED = Path("results/local"), Path("results/published")
+SITE = Path("leaderboards/site")
 
 
 def _boards(results: Path, modality: str | None = None, track: str | None = None) -> list:
@@ -42,12 +43,42 @@ class _one_line:
 
 @app.command()
 def build(results: Results = LOCAL, out: Annotated[Path, typer.Option(help="Folder.")] = Path("leaderboards/local")):
-    """Write index.html, and a page and a Markdown file per board."""
-    from leaderboards import render
+    """Write the site of a local store: pages for boards, tasks, pretexts and runs, with figures and data."""
+    from leaderboards import site as pages
 
     with _one_line():
-        for path in render.build(results, out):
-            typer.echo(path)
+        _wrote(pages.build(results, out))
+
+
+@app.command()
+def site(
+    results: Results = PUBLISHED,
+    out: Annotated[Path, typer.Option(help="Folder.")] = SITE,
+):
+    """Write the published site. The same store gives the same bytes; frozen releases are left alone."""
+    from leaderboards import site as pages
+
+    with _one_line():
+        _wrote(pages.build(results, out, empty=True))
+
+
+@app.command()
+def release(
+    version: Annotated[str, typer.Argument(help="Of the release, such as 0.1.0.")],
+    results: Results = PUBLISHED,
+    out: Annotated[Path, typer.Option(help="Folder of the site.")] = SITE,
+):
+    """Freeze the published site as a release, and name it in the current pages."""
+    from leaderboards import releases
+
+    with _one_line():
+        _wrote(releases.freeze(results, out, version))
+
+
+def _wrote(paths: list[Path]) -> None:
+    typer.echo(
+        f"{paths[0]} (and {len(paths) - 1} files beside it, {sum(p.stat().st_size for p in paths) / 1e6:.1f} MB)"
+    )
 
 
 @app.command()
@@ -91,7 +122,7 @@ def claims(
     track: Annotated[str | None, typer.Option(help="Only this track.")] = None,
 ):
     """Judge the study's claims on every board of the store."""
-    from leaderboards.view import claim_found
+    from leaderboards.tables import claim_found
 
     for board in _boards(results, modality, track):
         typer.echo(board.title)

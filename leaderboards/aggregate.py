@@ -14,11 +14,12 @@ import pandas as pd
 from benchmark import results as schema
 from benchmark.recipe import EXTERNAL, Recipe, key
 from benchmark.recipe import twin as twin_of
-from leaderboards import claims, contrasts, store
-from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Entry, Row
+from leaderboards import claims, contrasts, series, store
+from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Entry, Locality, Row, Run
 from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
 from leaderboards.statistics import Predictions, draw, estimate, resample
+from leaderboards.words import slug
 
 BOARD = ["modality", "corpus", "corpus_digest", "track"]
 QUESTION = ["task", "data", "probe", "readout"]
@@ -53,7 +54,7 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
         found.append(_board(here, cells, plain, measured, (absent or {}).get(str(names[0]), {})))
     clashes = Counter(board.slug for board in found)
     return [
-        replace(board, slug=f"{board.slug}-{_slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board
+        replace(board, slug=f"{board.slug}-{slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board
         for board in found
     ]
 
@@ -91,7 +92,9 @@ def _board(
     for line in lines:
         if not line.twin:
             variants.setdefault(line.name.partition(" (")[0], []).append(line.variant)
-    judged = claims.judge(claims.load(), variants, columns, numbers, corrupted, _localities(columns, measured))
+    localities = _localities(columns, measured)
+    known = {column.task: one.value for column, one in zip(columns, localities, strict=True) if one is not None}
+    judged = claims.judge(claims.load(), variants, columns, numbers, corrupted, known)
     sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in sections)
     sections = tuple(
         replace(section, rows=_contaminated(section.rows, columns, lines, runs, cells)) for section in sections
@@ -107,7 +110,7 @@ def _board(
     missing += [(f"{row.name}, mean gain", row.mean.missing) for row in sections[0].rows if row.mean.missing]
     missing += [(row.name, row.note) for row in sections[0].rows if row.note]
     return Board(
-        slug=_slug(f"{first['modality']}-{first['corpus']}-{first['track']}"),
+        slug=slug(f"{first['modality']}-{first['corpus']}-{first['track']}"),
         title=f"{str(first['modality']).capitalize()}: {first['corpus']} corpus, {first['track']} track",
         modality=first["modality"],
         corpus=first["corpus"],
@@ -130,6 +133,11 @@ def _board(
         missing=(*missing, *sorted(absent.items())),
         footnotes=footnotes,
         provenance=_provenance(runs),
+        localities=localities,
+        series=series.measured(lines, columns, index),
+        runs=tuple(_stored(line, row) for line in lines for row in runs[runs["variant"] == line.variant].itertuples()),
+        numbers=numbers,
+        updated=max(runs["created"].max(), cells["created"].max() if len(cells) else ""),
     )
 
 
@@ -151,11 +159,18 @@ def _baselines(columns: tuple[Column, ...], plain: pd.DataFrame) -> tuple[Baseli
     return tuple(found)
 
 
-def _localities(columns: tuple[Column, ...], measured: pd.DataFrame) -> dict[str, float | None]:
-    """Measured locality of each task's images, by the newest measurement; None where it was omitted."""
+def _localities(columns: tuple[Column, ...], measured: pd.DataFrame) -> tuple[Locality | None, ...]:
+    """Measured locality of each task's images, by the newest measurement."""
     rows = measured.sort_values(["version", "created"], kind="stable").itertuples()
-    found = {(row.task, row.data): None if pd.isna(row.value) else float(row.value) for row in rows}
-    return {c.task: found[c.task, c.data] for c in columns if (c.task, c.data) in found}
+    found = {
+        (row.task, row.data): Locality(**{name: _known(getattr(row, name)) for name in ("value", "low", "high")})
+        for row in rows
+    }
+    return tuple(found.get((column.task, column.data)) for column in columns)
+
+
+def _known(x: float) -> float | None:
+    return None if pd.isna(x) else float(x)
 
 
 def _newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
@@ -307,6 +322,20 @@ def _cost(line: Line, runs: pd.DataFrame) -> Cost:
         seconds=float(rows["seconds"].mean()),
         devices=tuple(sorted(set(rows["device"]))),
         status=", ".join(f"{count} {status}" for status, count in sorted(Counter(rows["status"]).items())),
+        memory_bytes=_known(rows["peak_memory_bytes"].mean()),
+    )
+
+
+def _stored(line: Line, row) -> Run:
+    return Run(
+        run=row.run,
+        twin=row.twin,
+        name=f"Untrained twin of {line.name}" if line.twin else line.name,
+        variant=line.variant,
+        seed=int(row.seed),
+        weights=row.weights_sha256 or "",
+        directory=row.directory,
+        created=row.created,
     )
 
 
@@ -358,8 +387,3 @@ def _section_order(asked: tuple[str, str]) -> tuple:
     probe, readout = asked
     place = PROBES.index(probe) if probe in PROBES else len(PROBES)
     return (asked != HEADLINE, place, probe, readout != "patches", readout)
-
-
-def _slug(text: str) -> str:
-    """A safe file name."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "board"

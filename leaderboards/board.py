@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from leaderboards.power import Needed
 from leaderboards.ranking import Classical
-from leaderboards.statistics import Estimate
+from leaderboards.statistics import Estimate, Resampled
 
 SYNTHETIC = "SYNTHETIC: simulated phantoms, not clinical evidence"
 LOSS, HEALTH = "training loss", "RankMe of the features"  # quantities of curves
@@ -54,6 +55,7 @@ class Row:
     mean: Entry  # chance-corrected mean gain over `Board.pooled`; a reason where there is none
     entries: tuple[Entry, ...]  # one per column
     note: str  # "1 of 5 seeds diverged"
+    runs: tuple[str, ...] = ()  # ids, one per seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ class Cost:
     seconds: float
     devices: tuple[str, ...]
     status: str
+    memory_bytes: float | None = None  # at the peak; None where no run measured it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,41 @@ class Curve:
     seed: int
     quantity: str  # LOSS or HEALTH
     points: tuple[tuple[float, float], ...]  # (progress, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A pretraining, or a twin, behind a row, and where it is stored."""
+
+    run: str  # id
+    twin: str  # id of its twin; its own where it is one
+    name: str  # of the row
+    variant: str
+    seed: int
+    weights: str  # SHA-256
+    directory: str
+    created: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locality:
+    """How local the signal of a task was measured to be: 1 where a patch says as much as the whole image."""
+
+    value: float | None  # None: omitted, as even the whole image says too little
+    low: float | None  # 95 % interval over groups
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The metric of a row on one task as one thing is turned: labels, or the strength of a nuisance."""
+
+    name: str  # of the row
+    task: str  # title of the column
+    metric: str
+    what: str  # "share of the labelled groups", "labelled images of each class", or the name of a nuisance
+    nuisance: bool
+    points: tuple[tuple[float, Estimate], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,3 +210,9 @@ class Board:
     missing: tuple[tuple[str, str], ...]  # (what, why): absent tasks and empty cells
     footnotes: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]  # (what, value)
+    localities: tuple[Locality | None, ...] = ()  # one per column; None where it was not measured
+    series: tuple[Series, ...] = ()
+    updated: str = ""  # when its newest run was made, UTC, ISO 8601
+    runs: tuple[Run, ...] = ()  # every run behind the rows, twins that are shown as one too
+    numbers: Mapping[tuple[str, Column], Resampled] = field(default_factory=dict, repr=False, compare=False)
+    # (variant, column) -> the headline metric per seed, as it was resampled

@@ -167,6 +167,7 @@ def _rows(
                 mean=_mean_entry(line, columns, means, gains),
                 entries=entries,
                 note=f"{len(line.diverged)} of {len(line.runs)} seeds diverged" if line.diverged else "",
+                runs=tuple(line.runs[seed] for seed in sorted(line.runs)),
             )
         )
     order = {line.variant: place for place, line in enumerate(lines)}

@@ -1,110 +1,482 @@
-"""Small inline SVG drawings: an interval on a common scale, and learning curves. Colours come from the style sheet."""
+"""The figures of the pages: what each shows, in words and as data, and how matplotlib draws it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
-from markupsafe import Markup
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from leaderboards.board import Curve
+from benchmark.metrics import chance
+from leaderboards.board import HEALTH, LOSS, Board, Curve, Entry, Judged, Series
 from leaderboards.ranking import Classical
 from leaderboards.statistics import Estimate
+from leaderboards.svg import (
+    COLOURS,
+    DASHES,
+    INK,
+    LINE,
+    MARKERS,
+    SOFT,
+    WIDTH,
+    Drawing,
+    canvas,
+    legend,
+    plain,
+    zero,
+)
+from leaderboards.words import flops, interval, metric
 
-WIDTH, HEIGHT = 320, 150  # of a curve's chart, user units
-LEFT, RIGHT, TOP, BOTTOM = 62, 8, 10, 22  # margins
-DASHES = ("", "6 3", "2 3", "8 3 2 3")  # so that rows differ without colour
+SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
+BOUNDS = ("value", "low", "high")
 
 
-def bar(gained: Estimate, extent: float) -> Markup:
-    """An interval and its value on a scale of ±extent, zero in the middle; decorative, the numbers stand beside it."""
-    where = (
-        [round(80 + 76 * x / extent, 1) for x in (gained.low, gained.value, gained.high)] if extent > 0 else [80] * 3
+def of_board(board: Board) -> tuple[Drawing, ...]:
+    """Everything that a board's page draws."""
+    return (
+        *forest(board),
+        *heat(board),
+        *pareto([board], f"{board.slug}-cost"),
+        *critical_difference(board),
+        *turned(board, nuisance=False),
+        *turned(board, nuisance=True),
+        *learning(board),
     )
-    return Markup(
-        '<svg class="bar" viewBox="0 0 160 14" aria-hidden="true" focusable="false">'
-        '<path class="zero" d="M4 7H156M80 1V13"/>'
-        '<line class="range" x1="{}" y1="7" x2="{}" y2="7"/><circle class="dot" cx="{}" cy="7" r="3.5"/></svg>'
-    ).format(where[0], where[2], where[1])
 
 
-def chart(title: str, curves: Sequence[Curve], names: Sequence[str]) -> Markup:
-    """Curves over training progress, a line per seed, a colour and dash per name."""
-    values = [y for curve in curves for _, y in curve.points]
-    low, high, ticks = min(values), max(values), extremes(curves)
-    span = (high - low) or 1.0
-    lines = [
-        Markup('<polyline class="c{}" stroke-dasharray="{}" points="{}"><title>{}, seed {}</title></polyline>').format(
-            names.index(curve.name) % 6,
-            DASHES[names.index(curve.name) % len(DASHES)],
-            " ".join(f"{_x(x):.1f},{_y((y - low) / span):.1f}" for x, y in curve.points),
-            curve.name,
-            curve.seed,
-        )
-        for curve in curves
+def forest(board: Board) -> tuple[Drawing, ...]:
+    """The mean gain of every row with its interval, best first."""
+    rows = [row for row in board.sections[0].rows if row.mean.gain is not None]
+    if not rows:
+        return ()
+    shown = rows[:SHOWN]
+
+    def draw() -> Figure:
+        figure, (axes,) = canvas(height=0.75 + 0.24 * len(shown))
+        for place, row in enumerate(shown):
+            _range(axes, row.mean.gain, place, COLOURS[0])
+        axes.set_yticks(range(len(shown)), [plain(row.name) for row in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlabel("mean gain over the untrained twin, chance-corrected")
+        axes.locator_params(axis="x", nbins=5)
+        zero(axes)
+        return figure
+
+    said = "; ".join(f"{row.name} {interval(row.mean.gain, signed=True)}" for row in shown[:6])
+    return (
+        Drawing(
+            name=f"{board.slug}-forest",
+            title="Mean gain over the twin, with 95 % intervals" + _of(len(shown), len(rows)),
+            alt=f"Forest plot of the mean gain over the untrained twin: {said}.",
+            heads=("encoder", *BOUNDS),
+            rows=tuple((row.name, *_bounds(row.mean.gain)) for row in rows),
+            draw=draw,
+        ),
+    )
+
+
+def heat(board: Board) -> tuple[Drawing, ...]:
+    """The gain of every row on every task as a colour and a number."""
+    rows = [row for row in board.sections[0].rows if any(entry.gain is not None for entry in row.entries)]
+    if not rows:
+        return ()
+    shown, columns = rows[:SHOWN], board.columns
+    values = np.array([[_gain(entry) for entry in row.entries] for row in shown])
+
+    def draw() -> Figure:
+        size = (max(WIDTH, 1.6 + 0.62 * len(columns)), 1.5 + 0.26 * len(shown))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        extent = float(np.nanmax(np.abs(values))) or 1.0
+        axes.pcolormesh(np.nan_to_num(values), cmap="PuOr_r", vmin=-extent, vmax=extent, edgecolor="white", linewidth=1)
+        for (row, column), value in np.ndenumerate(values):
+            colour = "#fffffe" if abs(value) > 0.65 * extent else "#000001"  # on a colour that is alike light and dark
+            text = "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [plain(c.title, 26) for c in columns], rotation=40, ha="right")
+        axes.set_yticks(np.arange(len(shown)) + 0.5, [plain(row.name, 26) for row in shown])
+        axes.invert_yaxis()
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        return figure
+
+    return (
+        Drawing(
+            name=f"{board.slug}-heat",
+            title="Gain over the twin, encoders × tasks" + _of(len(shown), len(rows)),
+            alt=f"Heat map of the gain over the twin of {len(shown)} encoders on {len(columns)} tasks, from purple "
+            "(below the twin) over white (no gain) to orange (above it); the numbers are in the table.",
+            heads=("encoder", "task", *BOUNDS),
+            rows=tuple(
+                (row.name, column.title, *_bounds(entry.gain))
+                for row in rows
+                for column, entry in zip(columns, row.entries, strict=True)
+            ),
+            draw=draw,
+        ),
+    )
+
+
+def pareto(boards: Sequence[Board], name: str) -> tuple[Drawing, ...]:
+    """Mean gain against the FLOPs that were spent, the best at each cost joined."""
+    points = [
+        (row.name, board.track, cost.realised_flops, row.mean.gain)
+        for board in boards
+        for row in board.sections[0].rows
+        for cost in board.costs
+        if cost.name == row.name and row.mean.gain is not None and cost.realised_flops > 0
     ]
-    axis = Markup(
-        '<path class="axis" d="M{0} {1}V{2}H{3}"/><text x="{4}" y="{5}" class="tick end">{6}</text>'
-        '<text x="{4}" y="{2}" class="tick end">{7}</text><text x="{0}" y="{8}" class="tick">start</text>'
-        '<text x="{3}" y="{8}" class="tick end">end of training</text>'
-    ).format(LEFT, TOP, HEIGHT - BOTTOM, WIDTH - RIGHT, LEFT - 5, TOP + 8, ticks[1], ticks[0], HEIGHT - 6)
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
-        WIDTH, HEIGHT, title, axis, Markup("").join(lines)
+    if not points:
+        return ()
+    points.sort(key=lambda point: (point[2], point[0]))
+    front: list[tuple] = []
+    for point in sorted(points, key=lambda point: (point[2], -point[3].value)):
+        if not front or point[3].value > front[-1][3].value:
+            front.append(point)
+    names = list(dict.fromkeys(point[0] for point in points))
+
+    def draw() -> Figure:
+        figure, (axes,) = canvas(height=2.9)
+        axes.plot([p[2] for p in front], [p[3].value for p in front], color=LINE, linewidth=3, zorder=0)
+        for x_name, _, spent, gained in points:
+            place = names.index(x_name)
+            _upright(axes, gained, spent, place, label=x_name if len(names) <= len(COLOURS) else "")
+        axes.set_xscale("log")
+        axes.set_xlim(points[0][2] / 3, points[-1][2] * 3)
+        axes.set_xlabel("training FLOPs spent, logarithmic")
+        axes.set_ylabel("mean gain over the twin")
+        zero(axes, vertical=False)
+        _once(axes)
+        return figure
+
+    best = max(points, key=lambda point: point[3].value)
+    return (
+        Drawing(
+            name=name,
+            title="Score against cost: mean gain over the twin by training FLOPs, the front joined",
+            alt=f"{len(points)} encoders by training FLOPs and mean gain; the highest gain is {best[0]}'s, "
+            f"{interval(best[3], signed=True)} at {flops(best[2])} FLOPs.",
+            heads=("encoder", "track", "flops", *BOUNDS),
+            rows=tuple((label, track, spent, *_bounds(gained)) for label, track, spent, gained in points),
+            draw=draw,
+        ),
     )
 
 
-def critical_difference(found: Classical) -> Markup:
-    """Mean ranks on a line, 1 at the left; a bar joins methods not shown to differ, another has Nemenyi's length."""
+def critical_difference(board: Board) -> tuple[Drawing, ...]:
+    """The classical view, where it could show anything: mean ranks, bars over what is not told apart."""
+    found = board.comparison.classical
+    if found is None or not found.able or len(found.names) > SHOWN:
+        return ()
+    ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+    tested = "" if math.isnan(found.friedman) else f"; Friedman p {found.friedman:.3f}"
+    return (
+        Drawing(
+            name=f"{board.slug}-ranks",
+            title=f"Mean ranks over {found.tasks} tasks: {ranks}{tested}; the upper bar is Nemenyi's critical "
+            f"difference, {found.critical:.2f}; lower bars join what Wilcoxon's test does not tell apart after Holm",
+            alt=f"Critical-difference diagram over {found.tasks} tasks: {ranks}.",
+            heads=("encoder", "mean rank"),
+            rows=tuple(zip(found.names, found.ranks, strict=True)),
+            draw=lambda: _ranks(found),
+        ),
+    )
+
+
+def _ranks(found: Classical) -> Figure:
     count = len(found.names)
-    height = 44 + 16 * count + 8 * len(found.cliques)
-
-    def x(rank: float) -> float:
-        return round(20 + (WIDTH - 40) * (rank - 1) / max(count - 1, 1), 1)
-
-    drawn = [
-        Markup('<path class="axis" d="M{} 30H{}"/><path class="axis" d="M{} 12H{}"/>').format(
-            x(1), x(count), x(1), min(x(1 + found.critical), WIDTH - 2)
-        )
-    ]
-    drawn += [
-        Markup('<text x="{}" y="26" class="tick">{}</text>').format(x(rank) - 3, rank) for rank in range(1, count + 1)
-    ]
+    figure, (axes,) = canvas(height=0.9 + 0.22 * (count + len(found.cliques)))
+    depth = -0.5 - 0.35 * len(found.cliques)
+    axes.plot([1, count], [0, 0], color=INK, linewidth=1)
+    for rank in range(1, count + 1):
+        axes.plot([rank, rank], [0, 0.15], color=INK, linewidth=1)
+        axes.text(rank, 0.25, str(rank), ha="center", va="bottom")
+    axes.plot([1, 1 + found.critical], [1.3, 1.3], color=SOFT, linewidth=2, clip_on=False)
     for place, (first, last) in enumerate(found.cliques):
-        y = 38 + 8 * place
-        drawn.append(
-            Markup('<line class="c0" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
-                x(found.ranks[first]) - 3, y, x(found.ranks[last]) + 3, y
-            )
-        )
+        low = -0.3 - 0.35 * place
+        axes.plot([found.ranks[first] - 0.04, found.ranks[last] + 0.04], [low, low], color=COLOURS[0], linewidth=4)
     for place, (name, rank) in enumerate(zip(found.names, found.ranks, strict=True)):
-        y = 44 + 8 * len(found.cliques) + 16 * place
-        end = " end" if x(rank) > WIDTH / 2 else ""
-        drawn.append(
-            Markup(
-                '<path class="axis" d="M{0} 30V{1}"/><text x="{2}" y="{3}" class="tick{4}">{5} {6:.2f}</text>'
-            ).format(x(rank), y, x(rank) + (-4 if end else 4), y + 4, end, name, rank)
+        low = depth - 0.75 * place
+        left = rank <= (count + 1) / 2
+        axes.plot([rank, rank], [0, low], color=SOFT, linewidth=0.8)
+        axes.text(
+            rank + (0.05 if left else -0.05),
+            low,
+            f"{plain(name, 26)} {rank:.2f}",
+            ha="left" if left else "right",
+            va="center",
         )
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="critical difference">{}</svg>').format(
-        WIDTH, height, Markup("").join(drawn)
+    axes.set_xlim(0.6, max(count, 1 + found.critical) + 0.4)
+    axes.set_ylim(depth - 0.75 * count, 1.6)
+    axes.axis("off")
+    return figure
+
+
+def learning(board: Board) -> tuple[Drawing, ...]:
+    """The loss of each row, as losses of different pretexts have no common scale; one figure for the health value."""
+    names = list(dict.fromkeys(curve.name for curve in board.curves))
+    charts = [
+        (f"{LOSS} of {name}", f"loss-{place}", [c for c in board.curves if (c.quantity, c.name) == (LOSS, name)])
+        for place, name in enumerate(names[:SHOWN])
+    ]
+    charts += [(HEALTH, "health", [c for c in board.curves if c.quantity == HEALTH and c.name in names[:SHOWN]])]
+    return tuple(curves(f"{board.slug}-{key}", what, found, names) for what, key, found in charts if found)
+
+
+def curves(name: str, what: str, found: Sequence[Curve], names: Sequence[str]) -> Drawing:
+    """A quantity over training, a line per seed, a colour and a dash per name."""
+    low, high = extremes(found)
+
+    def draw() -> Figure:
+        figure, (axes,) = canvas()
+        for curve in found:
+            place = names.index(curve.name)
+            axes.plot(
+                *zip(*curve.points, strict=True),
+                color=COLOURS[place % len(COLOURS)],
+                linestyle=DASHES[place % len(DASHES)],
+                linewidth=1,
+                label=plain(curve.name),
+            )
+        axes.set_xlabel("share of training")
+        axes.set_ylabel(what.partition(" of ")[0])
+        _once(axes)
+        return figure
+
+    return Drawing(
+        name=name,
+        title=f"{what}, between {low} and {high}",
+        alt=f"{what} over training, from {low} at the lowest to {high} at the highest; "
+        f"{len(found)} runs of {', '.join(dict.fromkeys(c.name for c in found))}.",
+        heads=("encoder", "seed", "share of training", what),
+        rows=tuple((curve.name, curve.seed, x, y) for curve in found for x, y in curve.points),
+        draw=draw,
     )
 
 
-def extremes(curves: Sequence[Curve]) -> tuple[str, str]:
+def extremes(found: Iterable[Curve]) -> tuple[str, str]:
     """Lowest and highest value, as printed."""
-    values = [y for curve in curves for _, y in curve.points]
+    values = [y for curve in found for _, y in curve.points]
     return f"{min(values):.3g}", f"{max(values):.3g}"
 
 
-def stroke(place: int) -> Markup:
-    """The line of the legend for the row at this place."""
-    return Markup(
-        '<svg class="c{}" viewBox="0 0 36 10" aria-hidden="true"><line x1="0" y1="5" x2="36" y2="5" '
-        'stroke-dasharray="{}"/></svg>'
-    ).format(place % 6, DASHES[place % len(DASHES)])
+def reliability(name: str, task: str, bins: Sequence[tuple[float, float, int]]) -> Drawing:
+    """Share that is right against mean confidence, bins of as many images each."""
+
+    def draw() -> Figure:
+        figure, (axes,) = canvas(height=2.6)
+        axes.plot([0, 1], [0, 1], color=LINE, linewidth=1, zorder=0)
+        axes.plot([c for c, _, _ in bins], [r for _, r, _ in bins], color=COLOURS[0], marker="o")
+        low = max(0.0, min(min(c, r) for c, r, _ in bins) - 0.05)
+        axes.set_xlim(low, 1.02)
+        axes.set_ylim(low, 1.02)
+        axes.set_xlabel("mean confidence of the predicted class")
+        axes.set_ylabel("share that is right")
+        return figure
+
+    gap = sum(n * abs(c - r) for c, r, n in bins) / sum(n for _, _, n in bins)
+    return Drawing(
+        name=name,
+        title=f"Reliability, {task}",
+        alt=f"Reliability curve of {task}: {len(bins)} bins of as many images; confidence and share that is right are "
+        f"{gap:.3f} apart in the mean.",
+        heads=("mean confidence", "share right", "images"),
+        rows=tuple(bins),
+        draw=draw,
+    )
 
 
-def _x(progress: float) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * progress
+def turned(board: Board, nuisance: bool) -> tuple[Drawing, ...]:
+    """Label-efficiency curves, or robustness curves: a figure per thing that is turned, a panel per task."""
+    some = sorted((s for s in board.series if s.nuisance == nuisance and s.points), key=lambda s: s.what)
+    return tuple(
+        _turned(board, what, nuisance, list(found)) for what, found in groupby(some, key=lambda series: series.what)
+    )
 
 
-def _y(height: float) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * height
+def _turned(board: Board, what: str, nuisance: bool, found: Sequence[Series]) -> Drawing:
+    tasks, names = (list(dict.fromkeys(getattr(one, key) for one in found)) for key in ("task", "name"))
+    short = {one.name: place for place, one in enumerate(found)}
+    order = {name: place for place, name in enumerate(names)}
+
+    def draw() -> Figure:
+        figure, panels = canvas(rows=len(tasks), height=2.2, sharex=True)
+        for axes, task in zip(panels, tasks, strict=True):
+            for one in found:
+                if one.task == task and order[one.name] < SHOWN:
+                    _line(axes, one, order[one.name])
+            measured = next(one.metric for one in found if one.task == task)
+            axes.set_ylabel(f"{metric(measured)}\n{plain(task, 24)}")
+            if not nuisance:
+                axes.set_xscale("log")
+        panels[-1].set_xlabel(f"strength of {what}" if nuisance else what)
+        _once(panels[0])
+        return figure
+
+    kind = f"Robustness: under {what}" if nuisance else f"Label efficiency: by {what}"
+    return Drawing(
+        name=f"{board.slug}-{'under' if nuisance else 'by'}-{what.replace(' ', '-').lower()}",
+        title=f"{kind}, with 95 % intervals",
+        alt=f"{kind}: {len(short)} encoders on {', '.join(tasks)}; the values are in the data.",
+        heads=("encoder", "task", what, *BOUNDS),
+        rows=tuple((one.name, one.task, x, *_bounds(y)) for one in found for x, y in one.points),
+        draw=draw,
+    )
+
+
+def slope(boards: Sequence[Board]) -> tuple[Drawing, ...]:
+    """DINOv3 minus I-JEPA against the measured locality of the signal: a panel per board that measured both."""
+    panels = [(board, points, line) for board in boards if (points := _located(board)) for line in [_fitted(board)]]
+    if not panels:
+        return ()
+
+    def draw() -> Figure:
+        figure, every = canvas(rows=len(panels), height=2.5)
+        for axes, (board, points, line) in zip(every, panels, strict=True):
+            for synthetic, colour, marker in ((True, COLOURS[0], "o"), (False, COLOURS[1], "D")):
+                for _, real, x, y in points:
+                    if real != synthetic:
+                        label = "simulated task" if synthetic else "real task, not fitted"
+                        _error(axes, x, y, colour, marker, label)
+            if line is not None:
+                xs, centre, found = line
+                grid = np.linspace(min(xs), max(xs), 40)
+                axes.plot(grid, centre[1] + found.value * (grid - centre[0]), color=INK, label="least squares")
+                if found.low is not None:
+                    ends = [centre[1] + k * (grid - centre[0]) for k in (found.low, found.high)]
+                    axes.fill_between(grid, np.minimum(*ends), np.maximum(*ends), color=SOFT, alpha=0.18, linewidth=0)
+            zero(axes, vertical=False)
+            axes.set_title(f"{board.modality}, {board.track} track", pad=18)
+            axes.set_xlabel("measured locality of the signal")
+            axes.set_ylabel("DINOv3 − I-JEPA")
+            _once(axes)
+        return figure
+
+    said = " ".join(f"{board.modality.capitalize()}, {board.track}: {slope_said(board)}" for board, _, _ in panels)
+    return (
+        Drawing(
+            name="answer",
+            title="DINOv3 − I-JEPA against the measured locality of the signal, chance-corrected, 95 % intervals",
+            alt=f"Each point is a task. {said}",
+            heads=("board", "task", "synthetic", "locality", "locality low", "locality high", *BOUNDS),
+            rows=tuple(
+                (board.slug, title, "no" if real else "yes", x.value, x.low, x.high, *_bounds(y))
+                for board, points, _ in panels
+                for title, real, x, y in points
+            ),
+            draw=draw,
+        ),
+    )
+
+
+def slope_said(board: Board) -> str:
+    """The slope of a board with its interval, or why there is none."""
+    one = _slope(board)
+    if one is None:
+        return "no simulated task with both pretexts."
+    if one.why:
+        return f"no slope ({one.why})."
+    return f"slope {interval(one.estimates[0], signed=True)} per unit of locality: {one.verdict}."
+
+
+def _slope(board: Board) -> Judged | None:
+    return next((one for one in board.claims if one.name == "slope" and one.about == "phantoms"), None)
+
+
+def _located(board: Board) -> list[tuple]:
+    """(title, real, locality, difference) of every task with both, the difference chance-corrected."""
+    found = [
+        (sign, one)
+        for one in board.comparison.pretexts
+        for sign, pair in ((1, ("DINOv3", "I-JEPA")), (-1, ("I-JEPA", "DINOv3")))
+        if (one.first, one.second) == pair
+    ]
+    if not found or not board.localities:
+        return []
+    sign, contrast = found[0]
+    points = []
+    for column, place, entry in zip(board.columns, board.localities, contrast.entries, strict=True):
+        base = chance(column.metric, len(column.classes))
+        if place is not None and place.value is not None and entry is not None and base is not None:
+            points.append((column.title, not column.synthetic, place, _scaled(entry.estimate, sign / (1 - base))))
+    return points
+
+
+def _scaled(one: Estimate, factor: float) -> Estimate:
+    ends = sorted(factor * end for end in (one.low, one.high) if end is not None)
+    low, high = ends or (None, None)
+    return Estimate(**vars(one) | {"value": factor * one.value, "low": low, "high": high})
+
+
+def _fitted(board: Board) -> tuple | None:
+    """(localities, the point that the line goes through, slope) where the slope was estimated."""
+    one = _slope(board)
+    if one is None or not one.estimates:
+        return None
+    fitted = [(x.value, y.value) for title, real, x, y in _located(board) if not real and title in one.tasks]
+    xs, ys = zip(*fitted, strict=True)
+    return xs, (float(np.mean(xs)), float(np.mean(ys))), one.estimates[0]
+
+
+def _error(axes: Axes, x, y: Estimate, colour: str, marker: str, label: str) -> None:
+    if x.low is not None:
+        axes.plot([x.low, x.high], [y.value] * 2, color=colour, linewidth=0.8, alpha=0.6)
+    if y.low is not None:
+        axes.plot([x.value] * 2, [y.low, y.high], color=colour, linewidth=1.4)
+    axes.plot([x.value], [y.value], color=colour, marker=marker, linestyle="none", label=label)
+
+
+def _line(axes: Axes, one: Series, place: int) -> None:
+    colour, xs = COLOURS[place % len(COLOURS)], [x for x, _ in one.points]
+    axes.plot(
+        xs,
+        [y.value for _, y in one.points],
+        color=colour,
+        marker=MARKERS[place % len(MARKERS)],
+        linestyle=DASHES[place % len(DASHES)],
+        label=plain(one.name, 24),
+    )
+    if all(y.low is not None for _, y in one.points):
+        low, high = zip(*((y.low, y.high) for _, y in one.points), strict=True)
+        axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _range(axes: Axes, one: Estimate, place: int, colour: str) -> None:
+    if one.low is not None:
+        axes.plot([one.low, one.high], [place, place], color=colour, linewidth=1.8, solid_capstyle="round")
+    axes.plot([one.value], [place], color=colour, marker="o", linestyle="none")
+
+
+def _upright(axes: Axes, one: Estimate, x: float, place: int, label: str) -> None:
+    colour = COLOURS[place % len(COLOURS)]
+    if one.low is not None:
+        axes.plot([x, x], [one.low, one.high], color=colour, linewidth=1.2)
+    marker = MARKERS[place % len(MARKERS)]
+    axes.plot([x], [one.value], color=colour, marker=marker, linestyle="none", label=plain(label) or None)
+
+
+def _once(axes: Axes) -> None:
+    """A legend that names each label once."""
+    lines = axes.get_lines()
+    seen: set[str] = set()
+    for line in lines:
+        label = str(line.get_label())
+        if label in seen:
+            line.set_label("_")
+        seen.add(label)
+    legend(axes)
+
+
+def _gain(entry: Entry) -> float:
+    return entry.gain.value if entry.gain is not None else math.nan
+
+
+def _bounds(one: Estimate | None) -> tuple[float | None, float | None, float | None]:
+    return (None, None, None) if one is None else (one.value, one.low, one.high)
+
+
+def _of(shown: int, every: int) -> str:
+    return f"; the first {shown} of {every:,}" if shown < every else ""

@@ -1,49 +1,47 @@
-"""Board -> HTML, Markdown and a terminal table; and the pages of a whole store."""
+"""Boards and pages -> HTML, Markdown and a terminal table."""
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from leaderboards import citation, figures, statistics, tables
 from leaderboards.aggregate import boards
 from leaderboards.board import SYNTHETIC, Board, Entry, Row
+from leaderboards.details import RunDetail
+from leaderboards.pages import Page, sheet_file
 from leaderboards.statistics import ABOVE, BELOW, NOT_SHOWN
-from leaderboards.view import interval, metric, view
+from leaderboards.svg import Drawing
+from leaderboards.tables import Line, Table, Text
+from leaderboards.view import View, view
+from leaderboards.words import interval, metric, number
 
 MARKS = {ABOVE: "▲", BELOW: "▼", NOT_SHOWN: "○"}
 ABREAST = 3  # rows of a board side by side in the terminal
+WHOLE = 100  # rows that a page holds as HTML; of a longer table the first FEW, the rest as a script file
+FEW = 25
+NUMBER = r"[+−]?\d\.\d{3}"
+NUMBERS = re.compile(rf"(?:(?P<word>\S.*) )?{NUMBER}(?: \[{NUMBER}, {NUMBER}\])?")
 
 
 class EmptyStore(Exception):
     """There is nothing to show. The message says what to run."""
 
 
-def build(
-    results: Path,
-    out: Path,
-    absent: Mapping[str, Mapping[str, str]] | None = None,
-    found: Sequence[Board] | None = None,
-) -> list[Path]:
-    """Write every board of the store, and the index, into `out`; the files written, the index first.
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a page stands."""
 
-    `absent`: modality -> task -> why this machine could not measure it. `found`: the boards, where `stored` has read
-    them already. Raises SchemaError, or EmptyStore.
-    """
-    found = stored(results, absent) if found is None else found
-    pages = {"index.html": index(found), "style.css": _style()}
-    for board in found:
-        pages[f"{board.slug}.html"] = html(board)
-        pages[f"{board.slug}.md"] = markdown(board)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in pages.items():
-        (out / name).write_text(text, encoding="utf-8")
-    return [out / name for name in pages]
+    release: str = ""  # the version that it is frozen as; "": the current site
+    releases: tuple[str, ...] = ()  # frozen versions beside the current site
 
 
 def stored(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None) -> list[Board]:
@@ -54,16 +52,166 @@ def stored(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
     return found
 
 
-def html(board: Board) -> str:
-    return _environment(True).get_template("board.html.j2").render(page=view(board))
+def board_files(board: Board, shown: View, place: Place) -> dict[str, str]:
+    """The page of a board, its Markdown, and what of a long table is not in the page."""
+    made = {f"{board.slug}.html": html(board, shown, place), f"{board.slug}.md": markdown(board, shown, place)}
+    if _long(shown.headline):
+        made[f"{board.slug}-rows.js"] = _rest(shown.headline)
+    return made
 
 
-def markdown(board: Board) -> str:
-    return _environment(False).get_template("board.md.j2").render(page=view(board))
+def html(board: Board, shown: View | None = None, place: Place | None = None) -> str:
+    shown, place = shown or view(board), place or Place()
+    count = FEW if _long(shown.headline) else len(shown.headline.rows)
+    return _render(
+        "board.html.j2",
+        f"{board.slug}.html",
+        place,
+        page=shown,
+        count=count,
+        cite=citation.snippet(board, place.release),
+        bibtex=citation.bibtex(board, place.release),
+        tasks=[column.title for column in board.columns],
+    )
+
+
+def markdown(board: Board, shown: View | None = None, place: Place | None = None) -> str:
+    cite = citation.snippet(board, (place or Place()).release)
+    return _environment(False).get_template("board.md.j2").render(page=shown or view(board), cite=cite)
 
 
 def index(found: Sequence[Board]) -> str:
-    return _environment(True).get_template("index.html.j2").render(pages=[view(board) for board in found])
+    return front(found, Place())
+
+
+def front(found: Sequence[Board], place: Place) -> str:
+    """The question, the answer so far, the claims, and the way to every board."""
+    return _render(
+        "index.html.j2",
+        "index.html",
+        place,
+        pages=[(board, tables.gains(board, board.sections[0])) for board in found],
+        answer=[*figures.slope(found)],
+        slopes=[(board.title, f"{board.slug}.html", figures.slope_said(board)) for board in found],
+        claims=_claims(found),
+        costs=across(found),
+    )
+
+
+def across(found: Sequence[Board]) -> list[Drawing]:
+    """Score against cost over the tracks of a modality and corpus, where there are several."""
+    drawn = []
+    for modality, corpus in sorted({(b.modality, b.corpus) for b in found}):
+        some = [b for b in found if (b.modality, b.corpus) == (modality, corpus)]
+        if len(some) > 1:
+            drawn += figures.pareto(some, f"cost-{tables.slug(f'{modality}-{corpus}')}")
+    return drawn
+
+
+def _claims(found: Sequence[Board]) -> Table | None:
+    """Every claim on every board: verdict and what it rests on."""
+    rows = [(board, one) for board in found for one in board.claims]
+    if not rows:
+        return None
+    rows.sort(key=lambda pair: pair[1].says)
+    return Table(
+        title="The study's claims",
+        caption="Each claim as a test over a board: holds, not shown, contradicted, or untestable with the reason. "
+        "Simulated and real data apart. Not adjusted for the number of claims.",
+        heads=tuple(Text(lines=(head,)) for head in ("Claim", "Board", "Verdict", "Found")),
+        rows=tuple(
+            Line(
+                head=Text(lines=(one.says,)),
+                cells=(
+                    Text(lines=(board.title, one.about), links=((f"{board.modality} board", f"{board.slug}.html"),)),
+                    *tables.claim(one).cells[1:],
+                ),
+            )
+            for board, one in rows
+        ),
+    )
+
+
+def page(made: Page, place: Place) -> str:
+    return _render("page.html.j2", made.path, place, page=made)
+
+
+def compare(runs: Sequence[RunDetail], found: Sequence[Board], place: Place) -> str:
+    return _render("compare.html.j2", "compare.html", place, runs=runs, boards=found)
+
+
+def methods(place: Place) -> str:
+    return _render("methods.html.j2", "methods.html", place, s=statistics)
+
+
+def phantoms(found: Sequence[Board], place: Place) -> str:
+    measured = [
+        (board.modality, column.title, board.track, one)
+        for board in found
+        for column, one in zip(board.columns, board.localities, strict=False)
+        if column.synthetic and one is not None
+    ]
+    sheets = {name for name in ("histo", "ultrasound") if sheet_file(name, "latents")}
+    rows = tuple(
+        Line(
+            head=Text(lines=(title,)),
+            cells=(Text(lines=(modality,)), Text(lines=(number(one.value) if one.value is not None else "omitted",))),
+        )
+        for modality, title, one in dict.fromkeys((m, t, one) for m, t, _, one in measured)
+    )
+    table = Table(
+        title="Measured locality",
+        caption="How local the signal of each simulated task was measured to be: 1 where a patch says as much as the "
+        "whole image.",
+        heads=tuple(Text(lines=(head,)) for head in ("Task", "Modality", "Locality")),
+        rows=rows,
+    )
+    return _render("phantoms.html.j2", "phantoms.html", place, table=table, sheets=sheets)
+
+
+def _render(template: str, path: str, place: Place, **values: object) -> str:
+    """A page at `path` of the site; links in it go from the site's root."""
+    root = "../" * path.count("/")
+    return (
+        _environment(True).get_template(template).render(root=root, path=path, place=place, empty=not values, **values)
+    )
+
+
+def _long(headline: Table) -> bool:
+    return len(headline.rows) > WHOLE
+
+
+def _rest(headline: Table) -> str:
+    """The rows after the first FEW as a script file that `board.js` reads, a few bytes a number.
+
+    A row is [kind, lines of the head, its links, cells]; a cell is the initial of its tone, then its lines, divided by
+    ";". A line is the place of a text in `words`, or that of its first word, ":", and its numbers in thousandths.
+    """
+    words: dict[str, int] = {}
+    rows = [
+        [row.kind, row.head.lines, row.head.links, "|".join(_packed(cell, words) for cell in row.cells)]
+        for row in headline.rows[FEW:]
+    ]
+    data = json.dumps({"words": list(words), "rows": rows}, separators=(",", ":"), ensure_ascii=False)
+    return f"window.pretextRows = {data};\n"
+
+
+def _packed(cell: Text, words: dict[str, int]) -> str:
+    packed = []
+    for line in cell.lines:
+        found = NUMBERS.fullmatch(line)
+        word = words.setdefault(found["word"] or "" if found else line, len(words))
+        numbers = re.findall(NUMBER, line) if found else []
+        packed.append(f"{word}:{','.join(map(_thousandths, numbers))}" if numbers else str(word))
+    order = "" if cell.sort is None or NUMBERS.fullmatch(cell.lines[0]) else f"={cell.sort:.6g}"
+    return f"{cell.tone[:1] or '-'}{';'.join(packed)}{order}"
+
+
+def _thousandths(text: str) -> str:
+    """ "+0.031" -> "31", "−0.002" -> "-2"; a zero that has a sign keeps it."""
+    digits = str(int(re.sub(r"\D", "", text)))
+    sign = "-" if text[0] == "−" else "+" if text[0] == "+" and digits == "0" else ""
+    return sign + digits
 
 
 def compact(board: Board) -> str:
@@ -112,10 +260,6 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _style() -> str:
-    return (Path(__file__).parent / "static" / "style.css").read_text(encoding="utf-8")
-
-
 def _cell(text: str) -> str:
     """Text that is safe inside a Markdown table and shows as it is."""
     for character in "\\`*_[]<>|#":
@@ -133,6 +277,13 @@ def _code(text: str, escaped: bool) -> str:
     return "".join(f"`{part}`" if place % 2 else _cell(part) for place, part in enumerate(parts))
 
 
+def _address(link: str, root: str) -> str:
+    """Where a link goes: https as it is, a name of the site from its root, anything else nowhere."""
+    if re.match(r"https?://", link):
+        return link
+    return root + link if re.fullmatch(r"[\w./#-]+", link) and not link.startswith("/") else ""
+
+
 @cache
 def _environment(escaped: bool) -> Environment:
     environment = Environment(
@@ -145,4 +296,5 @@ def _environment(escaped: bool) -> Environment:
     )
     environment.filters["md"] = _cell
     environment.filters["code"] = partial(_code, escaped=escaped)
+    environment.filters["address"] = _address
     return environment

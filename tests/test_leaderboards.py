@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from benchmark import results
 from benchmark.metrics import fold_score
 from benchmark.recipe import Cell, Corpus, EncoderSpec, Recipe, canonical, key, twin
-from leaderboards import render
+from leaderboards import render, site
 from leaderboards.__main__ import app
 from leaderboards.verify import verify
 
@@ -263,16 +263,14 @@ def test_values_agree_with_scikit_learn(complete):
 
 def test_pages_say_the_same_and_are_complete(complete, tmp_path):
     before = tree(complete)
-    written = render.build(complete, tmp_path / "out", {"ultrasound": {"busi": "no data: `make data TASK=busi`"}})
+    written = site.build(complete, tmp_path / "out", {"ultrasound": {"busi": "no data: `make data TASK=busi`"}})
     assert tree(complete) == before  # readers never write
-    names = ["index.html", "style.css", "ultrasound-phantom-demo.html", "ultrasound-phantom-demo.md"]
-    assert [path.name for path in written] == names
-    page, text = (path.read_text() for path in written[2:])
+    assert written[0].name == "index.html"
+    page, text = ((tmp_path / "out" / f"ultrasound-phantom-demo.{kind}").read_text() for kind in ("html", "md"))
     words = Words(page)
-    assert "script" not in words.tags
-    assert {"caption", "summary", "svg", "polyline"} <= set(words.tags)
+    assert {"caption", "summary", "svg", "figure"} <= set(words.tags)
     said = " ".join(words.text)
-    assert numbers(said) <= numbers(text)
+    assert numbers(said) - numbers(text) == set()
     for phrase in (
         "SYNTHETIC: simulated phantoms, not clinical evidence",
         "What was asked",
@@ -295,8 +293,9 @@ def test_markdown_of_a_known_board(complete):
     shape = re.sub(r"\d\.\d{3}", "#", row)
     gained = r"+# \[+#, +#\]<br>above twin"
     assert shape == (
-        "| **MAE**<br>2 seeds<br>tie group A, place 1, best in 100% of draws<br>9.8e12 FLOPs, 1.7 min "
-        rf"| {gained} | {gained}<br>AUROC # \[#, #\] | {gained}<br>AUROC # \[#, #\] |"
+        "| **MAE**<br>2 seeds<br>tie group A, place 1, best in 100% of draws "
+        rf"| {gained} | {gained}<br>AUROC # \[#, #\] | {gained}<br>AUROC # \[#, #\] "
+        "| 9.8e12 | 1.7 min | cpu | –<br>not measured |"
     )
 
 
@@ -354,7 +353,7 @@ def test_names_from_outside_are_escaped(tmp_path):
     root = store(tmp_path / "store", pretexts=("<script>alert(1)</script>|`",), seeds=(0,))
     (board,) = render.stored(root)
     for page in (render.html(board), render.index([board])):
-        assert "<script" not in page
+        assert "<script>" not in page
         assert "&lt;script&gt;" in page
     assert r"**\<script\>alert(1)\</script\>\|\`**" in render.markdown(board)
 
@@ -424,7 +423,7 @@ def test_foreign_schemas_are_refused_with_the_remedy(tmp_path):
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({"pretext_bench_schema": "99"}), path)
     with pytest.raises(results.SchemaError, match="schema version 99"):
-        render.build(root, tmp_path / "out")
+        site.build(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert any("schema version 99" in problem.stored for problem in verify(root).problems)
     ran = CliRunner().invoke(app, ["build", "--results", str(root), "--out", str(tmp_path / "out")])
@@ -450,9 +449,7 @@ def test_command_line(complete, tmp_path):
 
 
 def test_torch_is_never_imported():
-    code = (
-        "import sys, leaderboards.__main__, leaderboards.render, leaderboards.verify; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, leaderboards.__main__, leaderboards.site, leaderboards.verify; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 

@@ -1,0 +1,72 @@
+"""The page that sets any two runs side by side: their numbers as a script file, and what reads without a script."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from leaderboards import render
+from leaderboards.board import SYNTHETIC
+from leaderboards.details import RunDetail, pairs
+from leaderboards.pages import run_path
+from leaderboards.statistics import Estimate, verdict
+from leaderboards.words import duration, flops, metric
+
+if TYPE_CHECKING:
+    from leaderboards.site import Site
+
+PAIRS = 2500  # of one board: more runs than that have no stored paired differences
+
+
+def files(site: Site, place: render.Place) -> dict[str, str]:
+    """The page, and its numbers, by name within the site."""
+    every = [one for _, one in site.runs]
+    numbers = {
+        "boards": [
+            {
+                "title": board.title,
+                "label": SYNTHETIC if board.synthetic else "",
+                "tasks": [column.title for column in board.columns],
+                "metrics": [metric(column.metric) for column in board.columns],
+            }
+            for board in site.boards
+        ],
+        "runs": [_run(one, site.boards.index(board)) for board, one in site.runs],
+        "pairs": {
+            f"{a.run} {b.run}": [_short(found.get(column)) for column in board.columns]
+            for board in site.boards
+            for a, b, found in pairs(board, PAIRS)
+        },
+    }
+    return {
+        "compare.html": render.compare(every, site.boards, place),
+        "compare-data.js": f"window.pretextCompare = {json.dumps(numbers, separators=(',', ':'))};\n",
+    }
+
+
+def _run(one: RunDetail, board: int) -> dict:
+    row = one.row
+    answers = {a.title: a for a in one.answers if a.score is not None}
+    return {
+        "id": one.run.run,
+        "name": f"{one.run.name}, seed {one.run.seed}",
+        "page": run_path(one.run.run),
+        "board": board,
+        "scores": {title: _short(a.score) for title, a in answers.items()},
+        "gains": {title: _short(a.gain) for title, a in answers.items()},
+        "facts": {
+            "FLOPs spent": flops(row["realised_flops"]) if one.trained else "not trained",
+            "Time": duration(row["seconds"]) if one.trained else "not trained",
+            "Images seen": f"{row['images_seen']:,}",
+            "Device": row["device"],
+            "Status": row["status"] if one.trained else "untrained",
+            "Corpus": f"{row['corpus']}, content {row['corpus_digest']}",
+        },
+    }
+
+
+def _short(one: Estimate | None) -> list | None:
+    """[value, low, high, verdict], rounded to what is printed."""
+    if one is None:
+        return None
+    return [*(None if x is None else round(x, 4) for x in (one.value, one.low, one.high)), verdict(one)]

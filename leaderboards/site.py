@@ -1,0 +1,152 @@
+"""The whole site of a store, as files: pages, figures and data. The same store gives the same bytes.
+
+index.html compare.html methods.html phantoms.html feed.xml      and what they need: static/ figures/ phantoms/
+<board>.html .md .csv .parquet .tex .bib                         a page per modality, corpus and track
+tasks/ pretexts/ runs/                                           a page for each
+releases/<version>/                                              the site as it was, never written again
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark import results as schema
+from leaderboards import citation, compare_page, feed, figures, flat, pages, releases, render, store, svg
+from leaderboards.board import Board
+from leaderboards.details import RunDetail, details
+from leaderboards.export import latex
+from leaderboards.pages import Page, Picture
+from leaderboards.render import Place
+from leaderboards.svg import Drawing
+from leaderboards.view import view
+
+STATIC = Path(__file__).parent / "static"
+MANIFEST = "files.json"  # what the last build wrote, so that the next one takes away what is gone
+SHEETS = ("latents", "knobs", "locality")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Everything that pages are made from."""
+
+    boards: tuple[Board, ...]
+    runs: tuple[tuple[Board, RunDetail], ...]
+    leakage: tuple[Mapping, ...]  # rows of the table
+
+
+def build(
+    results: Path,
+    out: Path,
+    absent: Mapping[str, Mapping[str, str]] | None = None,
+    found: Sequence[Board] | None = None,
+    *,
+    release: str = "",
+    empty: bool = False,
+) -> list[Path]:
+    """Write the site of a store into `out`; the files written, the front page first.
+
+    `absent`: modality -> task -> why this machine could not measure it. `found`: the boards, where `stored` has read
+    them already. `release`: the version that these pages are frozen as. `empty`: a store without a board is a site
+    that says so. Raises SchemaError, or EmptyStore.
+    """
+    if found is None:
+        found = render.boards(results, absent) if empty else render.stored(results, absent)
+    made = files(gathered(results, found), Place(release=release, releases=releases.versions(out)))
+    out.mkdir(parents=True, exist_ok=True)
+    for name in set(_written(out)) - set(made):
+        (out / name).unlink(missing_ok=True)
+    made[MANIFEST] = (json.dumps(sorted(made), indent=0) + "\n").encode()
+    for name, content in made.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return [out / name for name in made]
+
+
+def _written(out: Path) -> list[str]:
+    """Names that the manifest of an earlier build holds and that lie within the site."""
+    path = out / MANIFEST
+    names = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+
+
+def gathered(results: Path, found: Sequence[Board]) -> Site:
+    """What the pages of single tasks and runs need beside the boards. Raises SchemaError."""
+    loaded = store.load(results)
+    runs = tuple((board, one) for board in found for one in details(board, loaded))
+    checks = [row for path in schema.files(results, "leakage") for row in schema.read_file(path).to_pylist()]
+    return Site(boards=tuple(found), runs=runs, leakage=tuple(checks))
+
+
+def files(site: Site, place: Place) -> dict[str, bytes]:
+    """Every file by its name within the site."""
+    drawings: dict[str, Drawing] = {}
+    texts = {"index.html": render.front(site.boards, place)}
+    drawings |= _named(figures.slope(site.boards))
+    drawings |= _named(render.across(site.boards))
+    data: dict[str, bytes] = {}
+    for board in site.boards:
+        shown = view(board)
+        drawings |= _named(shown.figures)
+        texts |= render.board_files(board, shown, place)
+        texts[f"{board.slug}.tex"] = latex(board)
+        texts[f"{board.slug}.bib"] = citation.bibtex(board, place.release)
+        data |= _tables(board)
+    for page in _pages(site):
+        drawings |= _named(drawing for block in page.blocks for drawing in block.figures)
+        texts[page.path] = render.page(page, place)
+    texts |= compare_page.files(site, place)
+    texts["methods.html"] = render.methods(place)
+    texts["phantoms.html"] = render.phantoms(site.boards, place)
+    texts["feed.xml"] = feed.atom(site.boards)
+    for name, drawing in drawings.items():
+        texts[f"figures/{name}.svg"] = svg.svg(drawing)
+        texts[f"figures/{name}.csv"] = svg.table(drawing)
+    data |= {f"static/{path.relative_to(STATIC)}": path.read_bytes() for path in _sorted(STATIC)}
+    for modality in sorted({board.modality for board in site.boards} | {"histo", "ultrasound"}):
+        for sheet in SHEETS:
+            path = pages.sheet_file(modality, sheet)
+            data |= {f"phantoms/{path.name}": path.read_bytes()} if path else {}
+    return {name: text.encode() for name, text in texts.items()} | data
+
+
+def _pages(site: Site) -> list[Page]:
+    made = []
+    for modality, task in sorted({(b.modality, c.task) for b in site.boards for c in b.columns}):
+        boards = [b for b in site.boards if b.modality == modality and any(c.task == task for c in b.columns)]
+        kinds = {(c.task, c.data) for b in boards for c in b.columns if c.task == task}
+        checks = [row for row in site.leakage if (row["task"], row["data"]) in kinds]
+        made.append(pages.of_task(modality, task, boards, checks))
+    runs = [one for _, one in site.runs]
+    for pretext in sorted({str(one.row["pretext"]) for one in runs if one.trained}):
+        made.append(pages.of_pretext(pretext, site.boards, runs))
+    made += [pages.of_run(one, board, maps(one)) for board, one in site.runs]
+    return made
+
+
+def maps(one: RunDetail) -> tuple[Picture, ...]:
+    """Figures of what a run looks at, found in the store. None are stored yet."""
+    return ()
+
+
+def _tables(board: Board) -> dict[str, bytes]:
+    """The numbers of the headline table, a row per encoder and task."""
+    rows = flat.rows(board)
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=flat.SCHEMA), file, compression="zstd")
+    return {f"{board.slug}.csv": flat.as_csv(rows).encode(), f"{board.slug}.parquet": file.getvalue()}
+
+
+def _named(drawings) -> dict[str, Drawing]:
+    return {drawing.name: drawing for drawing in drawings}
+
+
+def _sorted(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

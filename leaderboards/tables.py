@@ -1,0 +1,381 @@
+"""The tables of a board as text: what a row, a column and a cell say, once for HTML, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Row, Section
+from leaderboards.claims import CONTRADICTED, HOLDS
+from leaderboards.comparisons import AHEAD, BEHIND, SAME
+from leaderboards.statistics import ABOVE, BELOW, INTERVAL_GROUPS, NOT_SHOWN, RANKED_GROUPS, Estimate
+from leaderboards.words import duration, flops, interval, memory, metric, number, plural, probing, slug
+
+TONES = {ABOVE: "above", BELOW: "below", NOT_SHOWN: "same"}
+CLAIMS = {HOLDS: "above", CONTRADICTED: "below"}
+DIFFERENCES = {AHEAD: "above", BEHIND: "below", SAME: "same"}
+MANY = 1000  # times the groups, or seeds: more is no plan
+PAIRS = 200  # differences that a page shows; the rest is in the exported tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A cell of a table: the first line carries the number, the others explain it."""
+
+    lines: tuple[str, ...]
+    tone: str = ""  # "above", "below", "same", "missing" or ""
+    bar: Markup | str = ""  # an interval, drawn
+    sort: float | None = None  # what a column is ordered by; None: by the text
+    tip: str = ""  # of a column: what it says
+    links: tuple[tuple[str, str], ...] = ()  # (text, address within the site)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    head: Text
+    cells: tuple[Text, ...]
+    twin: bool = False
+    kind: str = "trained"  # "trained", "twin" or "baseline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    title: str
+    caption: str
+    heads: tuple[Text, ...]
+    rows: tuple[Line, ...]
+    extent: float = 0.0  # half the width of its bars' common scale
+
+
+def gains(board: Board, section: Section) -> Table:
+    """The table of one probe and readout: gain over the twin first, the metric itself beneath, then what it cost."""
+    headline = section is board.sections[0]
+    what = probing(section.probe, section.readout)
+    if section.by_group:
+        what += ", scores averaged per group"
+    extent = _extent(section)
+    scale = f". Bars run from {number(-extent, True)} to {number(extent, True)}" if extent else ""
+    tip = "Gain over the untrained twin, divided by one minus chance, averaged over the tasks that can be ranked"
+    heads = [
+        Text(lines=("Encoder",), tip="The pretext, its seeds and tie group: rows with a letter in common are tied"),
+        Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)), tip=tip),
+        *(_head(column) for column in board.columns),
+        *(_cost_heads() if headline else ()),
+    ]
+    costs = {cost.name: cost for cost in board.costs}
+    rows = [
+        Line(
+            head=Text(
+                lines=tuple(filter(None, (row.name, _seeds(row), _tie(row), row.note))),
+                links=tuple((f"seed {s}", f"runs/{run}.html") for s, run in zip(row.seeds, row.runs, strict=False)),
+            ),
+            cells=(
+                _text(row.mean, "", extent),
+                *_texts(board, row, extent),
+                *(_spent(costs.get(row.name), row.twin) if headline else ()),
+            ),
+            twin=row.twin,
+            kind="twin" if row.twin else "trained",
+        )
+        for row in section.rows
+    ]
+    return Table(
+        title=f"Gain over the twin: {what}",
+        caption=f"Gain over the twin with its 95 % interval, then the metric itself; {what}{scale}.",
+        heads=tuple(heads),
+        rows=(*rows, *(_plain(board) if headline else ())),
+        extent=extent,
+    )
+
+
+def _cost_heads() -> tuple[Text, ...]:
+    return (
+        Text(lines=("FLOPs", "spent in training"), tip="Training FLOPs of one run: formula times images seen"),
+        Text(lines=("Time", "of pretraining"), tip="Wall-clock seconds of one run's training sessions"),
+        Text(lines=("Device",), tip="What it was trained on"),
+        Text(lines=("Memory", "at its peak"), tip="Highest memory of the device during training"),
+    )
+
+
+def _spent(cost: Cost | None, twin: bool) -> tuple[Text, ...]:
+    if cost is None:
+        untrained = Text(lines=("–", "not trained" if twin else "not stored"), tone="missing", sort=0)
+        return (untrained,) * 4
+    known = cost.memory_bytes is not None
+    return (
+        Text(lines=(flops(cost.realised_flops),), sort=cost.realised_flops),
+        Text(lines=(duration(cost.seconds),), sort=cost.seconds),
+        Text(lines=(", ".join(cost.devices),)),
+        Text(
+            lines=(memory(cost.memory_bytes) if known else "–", *(() if known else ("not measured",))),
+            sort=cost.memory_bytes,
+            tone="" if known else "missing",
+        ),
+    )
+
+
+def _plain(board: Board) -> tuple[Line, ...]:
+    """The baselines, beneath the twins."""
+    nothing = Text(lines=("–", "not measured"), tone="missing")
+    free = Text(lines=("–", "nothing to train"), tone="missing", sort=0)
+    return tuple(
+        Line(
+            head=Text(lines=(baseline.name, "no encoder")),
+            cells=(
+                Text(lines=("–", "a baseline"), tone="missing"),
+                *(
+                    Text(lines=(f"{metric(column.metric)} {interval(score)}",)) if score else nothing
+                    for column, score in zip(board.columns, baseline.scores, strict=True)
+                ),
+                *((free,) * len(_cost_heads())),
+            ),
+            twin=True,
+            kind="baseline",
+        )
+        for baseline in board.baselines
+    )
+
+
+def _over(board: Board) -> tuple[str, ...]:
+    return (f"over {len(board.pooled)} of {len(board.columns)} tasks",) if board.pooled else ()
+
+
+def _seeds(row: Row) -> str:
+    return f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}"
+
+
+def _tie(row: Row) -> str:
+    if row.ranks is None:
+        return ""
+    low, high = row.ranks
+    place = f"place {low}" if low == high else f"place {low} to {high}"
+    return f"tie group {row.letters}, {place}, best in {row.best:.0%} of draws"
+
+
+def _head(column: Column) -> Text:
+    """What a task is, and the leakage verdict of its cells: one corpus and one split stand behind all of them."""
+    size = f"{column.groups:,} {plural(column.group_kind, column.groups)}, {column.samples:,} images"
+    leakage = f"leakage: {column.leakage}"
+    lines = (column.title, metric(column.metric), size, column.partial, _few(column), leakage)
+    return Text(
+        lines=tuple(filter(None, lines)),
+        tip=f"Gain in {metric(column.metric)} on the test set of {column.title} ({column.protocol} protocol)",
+    )
+
+
+def _few(column: Column) -> str:
+    if column.groups < INTERVAL_GROUPS:
+        return "too few groups for an interval"
+    return "too few groups to rank" if column.groups < RANKED_GROUPS else ""
+
+
+def contrasts(board: Board) -> tuple[Table, ...]:
+    """Every row against every other and against its twin."""
+    found = board.comparison
+    if not found.twins:
+        return ()
+    heads = (Text(lines=("Difference",)), Text(lines=("Over the tasks", "chance-corrected", *_over(board))))
+    every = (*found.pretexts, *found.twins)
+    rows = [
+        Line(
+            head=Text(lines=(f"{one.first} − {one.second}",)),
+            cells=tuple(_difference(each) for each in (one.mean, *one.entries)),
+        )
+        for one in every[:PAIRS]
+    ]
+    if any(size is not None for size in found.detectable):
+        sizes = [Text(lines=("–" if size is None else number(size),)) for size in found.detectable]
+        rows.append(
+            Line(
+                head=Text(lines=("Smallest difference", "shown in 80 % of repetitions")),
+                cells=(Text(lines=("",)), *sizes),
+            )
+        )
+    cut = f" The first {PAIRS} of {len(every):,} pairs." if len(every) > PAIRS else ""
+    return (
+        Table(
+            title="Differences: linear probe, mean of patch tokens",
+            caption="Paired differences with their 95 % interval, and p after Holm. Four families: pretexts with each "
+            "other and with their twins, on all tasks and over the tasks. What would separate a pair takes the "
+            f"observed difference for the true one.{cut}",
+            heads=(*heads, *(_head(column) for column in board.columns)),
+            rows=tuple(rows),
+        ),
+    )
+
+
+def claims(board: Board) -> tuple[Table, ...]:
+    """The study's claims, worded for what was run here."""
+    if not board.claims:
+        return ()
+    budgets = " or ".join(flops(budget) for budget in board.budgets)
+    return (
+        Table(
+            title="The study's claims",
+            caption=f"Judged on this board alone: {board.modality}, corpus {board.corpus}, {budgets} training FLOPs "
+            "per encoder, linear probe on the mean of patch tokens, chance-corrected differences with 95 % intervals. "
+            "Not adjusted for the number of claims.",
+            heads=tuple(Text(lines=(head,)) for head in ("Claim", "On", "Verdict", "Found")),
+            rows=tuple(claim(one) for one in board.claims),
+        ),
+    )
+
+
+def claim(one: Judged) -> Line:
+    return Line(
+        head=Text(lines=(one.says,)),
+        cells=(
+            Text(lines=(one.about, *((", ".join(one.tasks),) if one.tasks else ()))),
+            Text(lines=(one.verdict,), tone=CLAIMS.get(one.verdict, "")),
+            Text(lines=claim_found(one)),
+        ),
+    )
+
+
+def claim_found(one: Judged) -> tuple[str, ...]:
+    """What a verdict rests on: differences or slopes, or why there is none."""
+    if one.why:
+        return (one.why,)
+    what = " per unit of locality" if one.slope else ""
+    lines = [
+        f"{pair}: {interval(each, signed=True)}{what}" for pair, each in zip(one.pairs, one.estimates, strict=True)
+    ]
+    return (*lines, f"about {one.subject}")
+
+
+def _difference(one: Difference | None) -> Text:
+    if one is None:
+        return Text(lines=("–", "not both measured"), tone="missing")
+    chance = "" if one.p is None else "p under .001" if one.p < 0.001 else f"p {one.p:.3f}"
+    lines = (interval(one.estimate, signed=True), one.verdict, chance, *_needed(one))
+    return Text(
+        lines=tuple(filter(None, lines)), tone=DIFFERENCES.get(one.verdict, ""), sort=_finite(one.estimate.value)
+    )
+
+
+def _needed(one: Difference) -> tuple[str, ...]:
+    """What would separate the two, in groups and in seeds."""
+    if one.needed is None:
+        return ()
+    ways = []
+    if one.needed.groups < MANY:
+        ways.append(f"{math.ceil(one.needed.groups * one.estimate.groups):,} groups")
+    if one.needed.seeds < MANY:
+        ways.append(f"{math.ceil(one.needed.seeds):,} seeds")
+    return (f"would take {' or '.join(ways)}" if ways else "neither groups nor seeds alone would separate them",)
+
+
+def _texts(board: Board, row: Row, extent: float) -> tuple[Text, ...]:
+    texts = []
+    for place, (column, entry) in enumerate(zip(board.columns, row.entries, strict=True)):
+        text = _text(entry, metric(column.metric), extent)
+        scores = [(b.scores[place].value, b.name) for b in board.baselines if b.scores[place] is not None]
+        value, name = max(scores, default=(0.0, ""))
+        if name and entry.score is not None and value >= entry.score.value:
+            text = replace(
+                text, lines=(*text.lines, f"no better than the {name[0].lower()}{name[1:]}: {number(value)}")
+            )
+        texts.append(text)
+    return tuple(texts)
+
+
+def _text(entry: Entry, name: str, extent: float) -> Text:
+    if entry.missing:
+        return Text(lines=("–", entry.missing), tone="missing")
+    value = f"{name} {interval(entry.score)}" if entry.score is not None else ""
+    if entry.gain is None:
+        return Text(lines=tuple(filter(None, (value, entry.note))), sort=0)
+    drawn = bar(entry.gain, extent) if entry.gain.low is not None else ""
+    lines = (interval(entry.gain, signed=True), entry.verdict, value, entry.note)
+    return Text(
+        lines=tuple(filter(None, lines)),
+        tone=TONES.get(entry.verdict, ""),
+        bar=drawn,
+        sort=_finite(entry.gain.value),
+    )
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _extent(section: Section) -> float:
+    """Half the width of the bars' common scale."""
+    every = [entry.gain for row in section.rows for entry in (row.mean, *row.entries) if entry.gain is not None]
+    return max((abs(end) for gain in every for end in (gain.low, gain.high) if end is not None), default=0.0)
+
+
+def bar(gained: Estimate, extent: float) -> Markup:
+    """An interval and its value on a scale of ±extent, zero in the middle; decorative, the numbers stand beside it."""
+    low, value, high = (
+        [round(76 * x / extent) for x in (gained.low, gained.value, gained.high)] if extent > 0 else [0] * 3
+    )
+    return Markup(
+        '<svg class="bar" viewBox="-80 -7 160 14" aria-hidden="true"><path class="zero" d="M-76 0H76M0-6V6"/>'
+        '<path class="range" d="M{} 0H{}"/><circle cx="{}" r="3.5"/></svg>'
+    ).format(low, high, value)
+
+
+def tasks(board: Board) -> Table:
+    heads = ("Task", "Classes", "Test groups", "Test images", "Images", "Protocol", "Leakage", "Data")
+    return Table(
+        title="Tasks",
+        caption="What each task consists of.",
+        heads=tuple(Text(lines=(head,)) for head in heads),
+        rows=tuple(
+            Line(
+                head=Text(
+                    lines=tuple(filter(None, (column.title, "synthetic" if column.synthetic else ""))),
+                    links=(("page of this task", task_page(board.modality, column.task)),),
+                ),
+                cells=tuple(
+                    Text(lines=(text,))
+                    for text in (
+                        ", ".join(column.classes),
+                        f"{column.groups:,} {plural(column.group_kind, column.groups)}",
+                        f"{column.samples:,}",
+                        column.partial or f"{column.images:,}",
+                        column.protocol,
+                        column.leakage,
+                        column.data,
+                    )
+                ),
+            )
+            for column in board.columns
+        ),
+    )
+
+
+def task_page(modality: str, task: str) -> str:
+    """Where the page of a task lies within the site."""
+    return f"tasks/{slug(f'{modality}-{task}')}.html"
+
+
+def costs(board: Board) -> Table:
+    heads = ("Encoder", "FLOPs allowed", "FLOPs spent", "Steps", "Images seen", "Time", "Device", "Memory", "Status")
+    return Table(
+        title="Cost of pretraining",
+        caption="Means over the seeds of a row. The twin costs nothing: it is not trained.",
+        heads=tuple(Text(lines=(head,)) for head in heads),
+        rows=tuple(
+            Line(
+                head=Text(lines=(cost.name,)),
+                cells=tuple(
+                    Text(lines=(text,))
+                    for text in (
+                        flops(cost.budget_flops),
+                        flops(cost.realised_flops),
+                        f"{cost.steps:,.0f}",
+                        f"{cost.images_seen:,.0f}",
+                        duration(cost.seconds),
+                        ", ".join(cost.devices),
+                        memory(cost.memory_bytes),
+                        cost.status,
+                    )
+                ),
+            )
+            for cost in board.costs
+        ),
+    )

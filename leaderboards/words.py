@@ -1,0 +1,72 @@
+"""Numbers and names as pages print them: each is formatted here once."""
+
+from __future__ import annotations
+
+import re
+
+from leaderboards.statistics import Estimate
+
+METRICS = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "auprc": "AUPRC",
+    "ece": "ECE",
+    "brier": "Brier score",
+}
+PROBES = {"linear": "linear probe", "knn": "kNN probe", "attentive": "attentive probe", "fewshot": "few-shot probe"}
+READOUTS = {"patches": "mean of patch tokens", "native": "the method's own readout"}
+
+
+def number(x: float, signed: bool = False) -> str:
+    """Three decimals with a true minus; what is not exactly zero keeps its sign."""
+    text = f"{x:+.3f}" if signed and x != 0 else f"{x:.3f}"
+    return text.replace("-", "−")
+
+
+def interval(one: Estimate, signed: bool = False) -> str:
+    """A value with its interval where it has one."""
+    if one.low is None or one.high is None:
+        return number(one.value, signed)
+    return f"{number(one.value, signed)} [{number(one.low, signed)}, {number(one.high, signed)}]"
+
+
+def flops(x: float) -> str:
+    """In words where it is not known: an encoder from outside."""
+    if not x >= 0:
+        return "unknown"
+    return f"{x:.1e}".replace("e+", "e")
+
+
+def duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def memory(count: float | None) -> str:
+    """Bytes in decimal units; in words where they were not measured."""
+    if count is None or not count >= 0:
+        return "not measured"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def metric(name: str) -> str:
+    return METRICS.get(name, name)
+
+
+def probing(probe: str, readout: str) -> str:
+    """What reads the encoder, and which of its tokens."""
+    return f"{PROBES.get(probe, probe)}, {READOUTS.get(readout, readout)}"
+
+
+def plural(noun: str, count: int) -> str:
+    word, space, aside = noun.partition(" (")
+    return noun if count == 1 or word.endswith("s") else f"{word}s{space}{aside}"
+
+
+def slug(text: str) -> str:
+    """A safe file name."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "board"
