@@ -20,6 +20,8 @@ MICRO ?=
 COMPILE ?=
 MINUTES ?= 8.5
 SKIP_UNREADABLE ?=
+CHROMIUM ?=
+export CHROMIUM
 RESULTS ?= results/local
 
 SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --task "$(TASK)" --gpus "$(GPUS)" \
@@ -27,7 +29,7 @@ SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --ta
 	$(if $(PROBE),--probe $(PROBE)) \
 	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
 
-.PHONY: bench plan test check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
+.PHONY: bench plan test test-browser check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
 bench: $(READY)
@@ -41,12 +43,19 @@ plan: $(READY)
 test: $(READY)
 	$(PY) -m pytest
 
+# Chromium is Debian's, or one of your own that CHROMIUM names
+test-browser: $(READY)
+	@$(PY) -c 'import axe_playwright_python' 2>/dev/null || $(PY) -m pip install -q -c constraints.txt --editable '.[browser]'
+	@test -n "$(CHROMIUM)" || command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
+	$(PY) -m pytest -m browser
+
 check: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 
+# leaderboards/site/ from results/published, committed; `python -m leaderboards build` writes the pages of local results
 site: $(READY)
-	@$(PY) -m leaderboards build --results "$(RESULTS)"
+	@$(PY) -m leaderboards site
 
 verify: $(READY)
 	@$(PY) -m leaderboards verify --results "$(RESULTS)" --results results/published

@@ -141,9 +141,12 @@ def pareto(boards: Sequence[Board], name: str) -> tuple[Drawing, ...]:
     def draw() -> Figure:
         figure, (axes,) = canvas(height=2.9)
         axes.plot([p[2] for p in front], [p[3].value for p in front], color=LINE, linewidth=3, zorder=0)
-        for x_name, _, spent, gained in points:
-            place = names.index(x_name)
-            _upright(axes, gained, spent, place, label=x_name if len(names) <= len(COLOURS) else "")
+        for name in names if len(names) <= len(COLOURS) else ():
+            place = names.index(name)
+            for _, _, spent, gained in (point for point in points if point[0] == name):
+                _upright(axes, gained, spent, place, name)
+        if len(names) > len(COLOURS):
+            axes.scatter([p[2] for p in points], [p[3].value for p in points], s=9, color=COLOURS[0], linewidths=0)
         axes.set_xscale("log")
         axes.set_xlim(points[0][2] / 3, points[-1][2] * 3)
         axes.set_xlabel("training FLOPs spent, logarithmic")
@@ -451,11 +454,10 @@ def _range(axes: Axes, one: Estimate, place: int, colour: str) -> None:
 
 
 def _upright(axes: Axes, one: Estimate, x: float, place: int, label: str) -> None:
-    colour = COLOURS[place % len(COLOURS)]
+    colour = COLOURS[place]
     if one.low is not None:
         axes.plot([x, x], [one.low, one.high], color=colour, linewidth=1.2)
-    marker = MARKERS[place % len(MARKERS)]
-    axes.plot([x], [one.value], color=colour, marker=marker, linestyle="none", label=plain(label) or None)
+    axes.plot([x], [one.value], color=colour, marker=MARKERS[place], linestyle="none", label=plain(label))
 
 
 def _once(axes: Axes) -> None:

@@ -26,8 +26,8 @@ from leaderboards.words import interval, metric, number
 
 MARKS = {ABOVE: "▲", BELOW: "▼", NOT_SHOWN: "○"}
 ABREAST = 3  # rows of a board side by side in the terminal
-WHOLE = 100  # rows that a page holds as HTML; of a longer table the first FEW, the rest as a script file
-FEW = 25
+WHOLE = 60  # rows that a page holds as HTML; of a longer headline table the first FEW, the rest as a script file
+FEW = 10
 NUMBER = r"[+−]?\d\.\d{3}"
 NUMBERS = re.compile(rf"(?:(?P<word>\S.*) )?{NUMBER}(?: \[{NUMBER}, {NUMBER}\])?")
 
@@ -69,6 +69,7 @@ def html(board: Board, shown: View | None = None, place: Place | None = None) ->
         place,
         page=shown,
         count=count,
+        whole=WHOLE,
         cite=citation.snippet(board, place.release),
         bibtex=citation.bibtex(board, place.release),
         tasks=[column.title for column in board.columns],
@@ -184,26 +185,35 @@ def _long(headline: Table) -> bool:
 def _rest(headline: Table) -> str:
     """The rows after the first FEW as a script file that `board.js` reads, a few bytes a number.
 
-    A row is [kind, lines of the head, its links, cells]; a cell is the initial of its tone, then its lines, divided by
-    ";". A line is the place of a text in `words`, or that of its first word, ":", and its numbers in thousandths.
+    A row is [kind, name, places of the other lines of its head in `words`, links, cells]; a cell is the initial of its
+    tone, then its lines, divided by ";". A line is the place of a text in `words`, or that of its first word, ":", and
+    its numbers in thousandths. After "=" stands what the cell is ordered by, where its first line does not say it.
     """
     words: dict[str, int] = {}
-    rows = [
-        [row.kind, row.head.lines, row.head.links, "|".join(_packed(cell, words) for cell in row.cells)]
-        for row in headline.rows[FEW:]
-    ]
+    rows = []
+    for row in headline.rows[FEW:]:
+        name, *others = row.head.lines
+        about = [words.setdefault(line, len(words)) for line in others]
+        links = [word for text, link in row.head.links for word in (words.setdefault(text, len(words)), link)]
+        rows.append([row.kind, name, about, links, _cells(headline, row, words)])
     data = json.dumps({"words": list(words), "rows": rows}, separators=(",", ":"), ensure_ascii=False)
     return f"window.pretextRows = {data};\n"
 
 
-def _packed(cell: Text, words: dict[str, int]) -> str:
+def _cells(headline: Table, row: Line, words: dict[str, int]) -> str:
+    pairs = zip(headline.heads[1:], row.cells, strict=True)
+    return "|".join(_packed(cell, words, head.words) for head, cell in pairs)
+
+
+def _packed(cell: Text, words: dict[str, int], by_words: bool) -> str:
     packed = []
     for line in cell.lines:
         found = NUMBERS.fullmatch(line)
         word = words.setdefault(found["word"] or "" if found else line, len(words))
         numbers = re.findall(NUMBER, line) if found else []
         packed.append(f"{word}:{','.join(map(_thousandths, numbers))}" if numbers else str(word))
-    order = "" if cell.sort is None or NUMBERS.fullmatch(cell.lines[0]) else f"={cell.sort:.6g}"
+    known = by_words if cell.sort is None else NUMBERS.fullmatch(cell.lines[0])
+    order = "" if known else "=" if cell.sort is None else f"={cell.sort:.4g}"
     return f"{cell.tone[:1] or '-'}{';'.join(packed)}{order}"
 
 

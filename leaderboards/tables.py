@@ -27,7 +27,8 @@ class Text:
     lines: tuple[str, ...]
     tone: str = ""  # "above", "below", "same", "missing" or ""
     bar: Markup | str = ""  # an interval, drawn
-    sort: float | None = None  # what a column is ordered by; None: by the text
+    sort: float | None = None  # what its column is ordered by; None: last
+    words: bool = False  # of a column: it is ordered by its text
     tip: str = ""  # of a column: what it says
     links: tuple[tuple[str, str], ...] = ()  # (text, address within the site)
 
@@ -59,7 +60,11 @@ def gains(board: Board, section: Section) -> Table:
     scale = f". Bars run from {number(-extent, True)} to {number(extent, True)}" if extent else ""
     tip = "Gain over the untrained twin, divided by one minus chance, averaged over the tasks that can be ranked"
     heads = [
-        Text(lines=("Encoder",), tip="The pretext, its seeds and tie group: rows with a letter in common are tied"),
+        Text(
+            lines=("Encoder",),
+            words=True,
+            tip="The pretext, its seeds and tie group: rows with a letter in common are tied",
+        ),
         Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)), tip=tip),
         *(_head(column) for column in board.columns),
         *(_cost_heads() if headline else ()),
@@ -94,7 +99,7 @@ def _cost_heads() -> tuple[Text, ...]:
     return (
         Text(lines=("FLOPs", "spent in training"), tip="Training FLOPs of one run: formula times images seen"),
         Text(lines=("Time", "of pretraining"), tip="Wall-clock seconds of one run's training sessions"),
-        Text(lines=("Device",), tip="What it was trained on"),
+        Text(lines=("Device",), tip="What it was trained on", words=True),
         Text(lines=("Memory", "at its peak"), tip="Highest memory of the device during training"),
     )
 

@@ -5,11 +5,8 @@
 const table = document.querySelector("table.rich");
 const SHOWN = 50; // rows of a page of the table
 
-const escaped = (text) => {
-  const span = document.createElement("span");
-  span.textContent = text;
-  return span.innerHTML.replaceAll('"', "&quot;");
-};
+const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+const escaped = (text) => text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
 
 const number = (packed, signed) => {
   const sign = packed.startsWith("-") ? "−" : signed && packed !== "0" ? "+" : "";
@@ -18,41 +15,60 @@ const number = (packed, signed) => {
 
 const TONES = { a: "above", b: "below", s: "same", m: "missing", "-": "" };
 
-// "a31,-2,64;4;0:712,680,744" -> what the page holds for such a cell; see `_packed` of leaderboards/render.py
-function unpack(packed, words, extent) {
-  const [content, order] = packed.slice(1).split("=");
-  const parts = content.split(";").map((part) => {
-    const [word, numbers] = part.split(":");
-    return { word: words[Number(word)], numbers: numbers ? numbers.split(",") : [] };
-  });
-  const gain = parts[0].numbers.length && parts[0].word === "" ? parts[0].numbers : null;
-  const lines = parts.map(({ word, numbers }, place) => {
-    const said = numbers.map((one) => number(one, gain !== null && place === 0));
-    const interval = said.length === 3 ? `${said[0]} [${said[1]}, ${said[2]}]` : said.join("");
-    return [word, interval].filter(Boolean).join(" ");
-  });
-  const spans = lines.map((line, place) => `<span class="l${place + 1}">${escaped(line)}</span>`);
-  if (gain && gain.length === 3 && extent) {
-    const [value, low, high] = gain.map((one) => Math.round((76 * Number(one)) / 1000 / extent));
-    spans.splice(1, 0, '<svg class="bar" viewBox="-80 -7 160 14" aria-hidden="true"><path class="zero" d="M-76 0H76M0-6V6"/>' +
-      `<path class="range" d="M${low} 0H${high}"/><circle cx="${value}" r="3.5"/></svg>`);
+// A cell of a later row, in the shape in which DataTables keeps those that it read from the page. It holds what `_packed`
+// of leaderboards/render.py wrote, "a31,-2,64;4;0:712,680,744", and becomes HTML when somebody looks.
+class Cell {
+  constructor(packed, words, extent) {
+    Object.assign(this, { packed, words, extent, tone: TONES[packed[0]] });
   }
-  const first = parts[0].numbers[0];
-  const by = order !== undefined ? Number(order) : first !== undefined ? Number(first) / 1000 : lines[0];
-  return { html: spans.join(""), by, tone: TONES[packed[0]] };
+
+  get parts() {
+    return this.packed.slice(1).split("=")[0].split(";").map((part) => {
+      const [word, numbers] = part.split(":");
+      return { word: this.words[Number(word)], numbers: numbers ? numbers.split(",") : [] };
+    });
+  }
+
+  get display() {
+    const parts = this.parts;
+    const gain = parts[0].word === "" ? parts[0].numbers : [];
+    const spans = parts.map(({ word, numbers }, place) => {
+      const said = numbers.map((one) => number(one, place === 0 && gain.length > 0));
+      const interval = said.length === 3 ? `${said[0]} [${said[1]}, ${said[2]}]` : said.join("");
+      return `<span class="l${place + 1}">${escaped([word, interval].filter(Boolean).join(" "))}</span>`;
+    });
+    if (gain.length === 3 && this.extent) {
+      const [value, low, high] = gain.map((one) => Math.round((76 * Number(one)) / 1000 / this.extent));
+      spans.splice(1, 0, '<svg class="bar" viewBox="-80 -7 160 14" aria-hidden="true">' +
+        `<path class="zero" d="M-76 0H76M0-6V6"/><path class="range" d="M${low} 0H${high}"/><circle cx="${value}" r="3.5"/></svg>`);
+    }
+    return spans.join("");
+  }
+
+  get "@data-order"() {
+    const [content, order] = this.packed.slice(1).split("=");
+    const [word, first] = content.split(/[:;,]/);
+    return order ?? (content[word.length] === ":" ? String(Number(first) / 1000) : this.words[Number(word)]);
+  }
 }
 
-function later(data, extent) {
-  return data.rows.map(([kind, lines, links, packed]) => {
-    const row = document.createElement("tr");
-    row.className = kind + (kind === "trained" ? "" : " twin");
-    const spans = lines.map((line, place) => `<span class="l${place + 1}">${escaped(line)}</span>`);
-    const named = links.map(([text, link]) => `<a href="${escaped(link)}">${escaped(text)}</a>`);
-    const cells = packed.split("|").map((cell) => unpack(cell, data.words, extent));
-    row.innerHTML =
-      `<th scope="row" data-order="${escaped(lines[0])}">${spans.join("")}<span class="links">${named.join(" ")}</span></th>` +
-      cells.map(({ html, by, tone }) => `<td class="${tone}" data-order="${escaped(String(by))}">${html}</td>`).join("");
-    return row;
+// Rows of the script file: a name with its other lines and links, then cells.
+function later({ words, rows }, extent) {
+  return rows.map(([kind, name, about, links, packed]) => {
+    const head = {
+      kind,
+      "@data-order": name,
+      get display() {
+        const lines = [name, ...about.map((place) => words[place])];
+        const spans = lines.map((line, place) => `<span class="l${place + 1}">${escaped(line)}</span>`);
+        const named = [];
+        for (let at = 0; at < links.length; at += 2) {
+          named.push(`<a href="${escaped(links[at + 1])}">${escaped(words[links[at]])}</a>`);
+        }
+        return `${spans.join("")}<span class="links">${named.join(" ")}</span>`;
+      },
+    };
+    return [head, ...packed.split("|").map((cell) => new Cell(cell, words, extent))];
   });
 }
 
@@ -60,17 +76,24 @@ const find = (id) => document.getElementById(id);
 const tools = { search: find("search"), kind: find("kind"), where: find("where"), verdict: find("verdict") };
 const said = (text) => { find("said").textContent = text; };
 
-if (window.pretextRows) {
-  const extent = Number(table.dataset.extent);
-  table.tBodies[0].append(...later(window.pretextRows, extent));
-}
+const added = window.pretextRows ? later(window.pretextRows, Number(table.dataset.extent)) : [];
+
+const heads = [...table.tHead.rows[0].cells].map((head) => head.querySelector(".l1").textContent);
+const numeric = heads.map((_, place) => place).filter((place) => !("words" in table.tHead.rows[0].cells[place].dataset));
 
 const shown = new DataTable(table, {
   order: [],
-  paging: table.tBodies[0].rows.length > SHOWN,
+  paging: table.tBodies[0].rows.length + added.length > SHOWN,
   pageLength: SHOWN,
   lengthMenu: [SHOWN, 200, { label: "all", value: -1 }],
   autoWidth: false,
+  columnDefs: [{ targets: 0, cellType: "th" }, { targets: numeric, searchable: false }],
+  createdRow(row, cells) {
+    if (cells[0].kind === undefined) return; // it was in the page
+    row.className = cells[0].kind === "trained" ? "trained" : `${cells[0].kind} twin`;
+    row.cells[0].scope = "row";
+    cells.forEach((one, place) => { if (one.tone) shown.cell(row, place).node().classList.add(one.tone); });
+  },
   layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: ["pageLength", "paging"] },
 });
 
@@ -82,23 +105,21 @@ region.before(around);
 inner.append(region);
 region.append(table);
 
-shown.search.fixed("chosen", (text, data, index) => {
-  const row = shown.row(index).node();
-  const kind = tools.kind.value;
-  if (kind && !row.classList.contains(kind)) return false;
-  const verdict = tools.verdict.value;
-  return !verdict || row.cells.length === 0 || cell(row, Number(tools.where.value)).classList.contains(verdict);
-});
+if (added.length) shown.rows.add(added);
 
-// A hidden column takes its cells out of the row, so the cell is asked of the library.
-function cell(row, column) {
-  return shown.cell(row, column).node();
-}
+// A later row has no nodes until it is looked at, and a hidden column takes its cells out of the row.
+const tone = (index, column) => shown.cell(index, column).node()?.className ?? shown.row(index).data()[column].tone;
+const kind = (index) => shown.row(index).data()[0].kind ?? shown.row(index).node().className;
+
+shown.search.fixed("chosen", (text, data, index) => {
+  const asked = { kind: tools.kind.value, verdict: tools.verdict.value };
+  return (!asked.kind || kind(index).split(" ").includes(asked.kind)) &&
+    (!asked.verdict || tone(index, Number(tools.where.value)).split(" ").includes(asked.verdict));
+});
 
 // --- columns
 
 const chooser = document.querySelector("#columns fieldset");
-const heads = [...table.tHead.rows[0].cells].map((head) => head.querySelector(".l1").textContent);
 heads.forEach((head, place) => {
   if (place === 0) return;
   const label = document.createElement("label");
@@ -143,7 +164,8 @@ function read() {
   const hidden = (asked.get("hide") ?? "").split(".");
   boxes.forEach((box) => {
     box.checked = !hidden.includes(box.dataset.column);
-    shown.column(Number(box.dataset.column)).visible(box.checked, false);
+    const column = shown.column(Number(box.dataset.column));
+    if (column.visible() !== box.checked) column.visible(box.checked, false);
   });
   const sort = /^(\d+)(asc|desc)$/.exec(asked.get("sort") ?? "");
   shown.order(sort && Number(sort[1]) < heads.length ? [[Number(sort[1]), sort[2]]] : []);
@@ -168,9 +190,13 @@ find("tools").hidden = false;
 
 function grid() {
   const places = heads.map((_, place) => place).filter((place) => shown.column(place).visible());
-  const text = (node) => [...node.querySelectorAll("[class^='l']:not(.links)")].map((line) => line.textContent).join("; ");
-  const rows = shown.rows({ search: "applied" }).nodes().toArray();
-  return [places.map((place) => heads[place]), ...rows.map((row) => places.map((place) => text(cell(row, place))))];
+  const lines = (html) => {
+    const holder = document.createElement("template");
+    holder.innerHTML = html;
+    return [...holder.content.querySelectorAll("span:not(.links)")].map((line) => line.textContent).join("; ");
+  };
+  const rows = shown.rows({ search: "applied", order: "applied" }).data().toArray();
+  return [places.map((place) => heads[place]), ...rows.map((row) => places.map((place) => lines(row[place].display)))];
 }
 
 find("copy").addEventListener("click", async () => {

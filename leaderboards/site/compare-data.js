@@ -1,0 +1,1 @@
+window.pretextCompare = {"boards":[],"runs":[],"pairs":{}};
