@@ -80,11 +80,23 @@ class Contrast:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """A contrast over the tasks, restricted to the seeds whose two runs are each shown above their twin."""
+
+    first: str
+    second: str
+    seeds: tuple[int, ...]
+    of: int  # seeds that both have
+    estimate: Estimate | None  # None without such a seed
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     pretexts: tuple[Contrast, ...]  # pretext minus pretext
     twins: tuple[Contrast, ...]  # pretext minus twin
     detectable: tuple[float | None, ...]  # per column: smallest difference of two pretexts shown with a power of 80 %
     classical: Classical | None
+    sensitivity: tuple[Sensitivity, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +193,7 @@ class Series:
     what: str  # "share of the labelled groups", "labelled images of each class", or the name of a nuisance
     nuisance: bool
     points: tuple[tuple[float, Estimate], ...]
+    drops: tuple[tuple[float, Estimate], ...] = ()  # of a nuisance: clean minus altered, on the same samples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmark.metrics import chance
-from leaderboards.board import Column, Comparison, Contrast, Difference
+from leaderboards.board import Column, Comparison, Contrast, Difference, Sensitivity
 from leaderboards.power import detectable, needed
 from leaderboards.ranking import classical, holm
 from leaderboards.statistics import (
@@ -18,6 +18,7 @@ from leaderboards.statistics import (
     NOT_SHOWN,
     Estimate,
     Resampled,
+    alone,
     estimate,
     mean,
     minus,
@@ -45,7 +46,28 @@ def compare(
         twins=contrasts(list(twins.items()), names, columns, pooled, numbers),
         detectable=tuple(_detectable([one.entries[place] for one in pretexts]) for place in range(len(columns))),
         classical=_classical(twins, names, columns, numbers),
+        sensitivity=sensitivity(twins, names, pooled, numbers),
     )
+
+
+def sensitivity(
+    twins: Mapping[str, str], names: Mapping[str, str], pooled: Sequence[Column], numbers: Numbers
+) -> tuple[Sensitivity, ...]:
+    """The differences over the tasks again, of those seeds alone in which both runs are shown above their twin."""
+    gains = {variant: mean_difference(numbers, (variant, floor), pooled) for variant, floor in twins.items()}
+    learned = {
+        variant: {seed for seed in gained.seeds if verdict(estimate(alone(gained, seed))) == ABOVE}
+        for variant, gained in gains.items()
+        if gained is not None
+    }
+    made = []
+    for a, b in combinations(learned, 2):
+        found = mean_difference(numbers, (a, b), pooled)
+        if found is not None:
+            seeds = tuple(seed for seed in found.seeds if seed in learned[a] & learned[b])
+            kept = estimate(alone(found, *seeds)) if seeds else None
+            made.append(Sensitivity(first=names[a], second=names[b], seeds=seeds, of=len(found.seeds), estimate=kept))
+    return tuple(made)
 
 
 def contrasts(

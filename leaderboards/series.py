@@ -11,7 +11,7 @@ from leaderboards import store
 from leaderboards.board import Column, Series
 from leaderboards.contrasts import Line
 from leaderboards.recount import shared_draws
-from leaderboards.statistics import Predictions, estimate, resample
+from leaderboards.statistics import Predictions, estimate, minus, resample
 
 LABELS = {  # probe -> (column of its predictions that is turned, how a page calls it)
     "efficiency": ("fraction", "share of the labelled groups"),
@@ -84,12 +84,16 @@ def _series(
     values: Sequence[float],
     read: Callable[[float], dict[int, Predictions]],
 ) -> Series:
-    points = []
+    points, drops, first = [], [], None
     for value in values:
         seen = read(value)
-        if seen:
-            some = list(seen.values())
-            points.append((float(value), estimate(resample(tuple(seen), some, column.metric, shared_draws(some[0])))))
+        if not seen:
+            continue
+        number = resample(tuple(seen), list(seen.values()), column.metric, shared_draws(next(iter(seen.values()))))
+        points.append((float(value), estimate(number)))
+        first = first or number
+        if nuisance and value:
+            drops.append((float(value), estimate(minus(first, number))))
     return Series(
         name=f"untrained {line.name}" if line.twin else line.name,
         task=column.title,
@@ -97,4 +101,5 @@ def _series(
         what=what,
         nuisance=nuisance,
         points=tuple(points),
+        drops=tuple(drops),
     )

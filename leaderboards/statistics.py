@@ -247,17 +247,17 @@ def minus(a: Resampled, b: Resampled) -> Resampled:
     return replace(combination([a, b], [1.0, -1.0]), headroom=(a.headroom + b.headroom) / 2)
 
 
-def alone(number: Resampled, seed: int) -> Resampled:
-    """The number of one seed. Raises ValueError where it has no such seed."""
-    at = [number.seeds.index(seed)]
+def alone(number: Resampled, *seeds: int) -> Resampled:
+    """The number of these seeds. Raises ValueError where it has no such seed."""
+    at = [number.seeds.index(seed) for seed in seeds]
     values, left = number.values[at], 1 - float(number.values.mean())
     return replace(
         number,
-        seeds=(seed,),
+        seeds=seeds,
         values=values,
         draws=number.draws[at],
         moved={draws: change[at] for draws, change in number.moved.items()},
-        headroom=number.headroom * (1 - float(values[0])) / left if left > 0 else 0.0,
+        headroom=number.headroom * (1 - float(values.mean())) / left if left > 0 else 0.0,
     )
 
 

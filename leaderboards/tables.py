@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Row, Section
+from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Row, Section, Sensitivity, Series
 from leaderboards.claims import CONTRADICTED, HOLDS
 from leaderboards.comparisons import AHEAD, BEHIND, SAME
 from leaderboards.statistics import ABOVE, BELOW, INTERVAL_GROUPS, NOT_SHOWN, RANKED_GROUPS, Estimate
@@ -190,12 +190,20 @@ def contrasts(board: Board) -> tuple[Table, ...]:
         )
         for one in every[:PAIRS]
     ]
+    blank = Text(lines=("",))
+    rows += [
+        Line(
+            head=Text(lines=("Sensitivity", f"{one.first} − {one.second}", "runs above their twin alone")),
+            cells=(_restricted(one), *(blank for _ in board.columns)),
+        )
+        for one in found.sensitivity[:PAIRS]
+    ]
     if any(size is not None for size in found.detectable):
         sizes = [Text(lines=("–" if size is None else number(size),)) for size in found.detectable]
         rows.append(
             Line(
                 head=Text(lines=("Smallest difference", "shown in 80 % of repetitions")),
-                cells=(Text(lines=("",)), *sizes),
+                cells=(blank, *sizes),
             )
         )
     cut = f" The first {PAIRS} of {len(every):,} pairs." if len(every) > PAIRS else ""
@@ -204,11 +212,55 @@ def contrasts(board: Board) -> tuple[Table, ...]:
             title="Differences: linear probe, mean of patch tokens",
             caption="Paired differences with their 95 % interval, and p after Holm. Four families: pretexts with each "
             "other and with their twins, on all tasks and over the tasks. What would separate a pair takes the "
-            f"observed difference for the true one.{cut}",
+            "observed difference for the true one. Every run enters them, whether it learned or not; a row of "
+            f"sensitivity keeps the seeds in which both runs are shown above their twin, and is in no family.{cut}",
             heads=(*heads, *(_head(column) for column in board.columns)),
             rows=tuple(rows),
         ),
     )
+
+
+def _restricted(one: Sensitivity) -> Text:
+    if one.estimate is None:
+        return Text(lines=("–", f"in none of {one.of} seeds are both above"), tone="missing")
+    seeds = f"seed{'s' if len(one.seeds) > 1 else ''} {', '.join(map(str, one.seeds))} of {one.of}"
+    return Text(lines=(interval(one.estimate, signed=True), seeds), sort=_finite(one.estimate.value))
+
+
+def robustness(board: Board) -> tuple[Table, ...]:
+    """What the headline metric loses under each nuisance of the modality, at every strength, nothing trained again."""
+    turned = {(s.name, s.task, s.what): s for s in board.series if s.drops}
+    kinds = dict.fromkeys((s.task, s.what, s.metric) for s in turned.values())
+    rows = [
+        Line(
+            head=Text(lines=(name,)),
+            cells=tuple(_drops(turned.get((name, task, what))) for task, what, _ in kinds),
+            twin=name.startswith("untrained"),
+        )
+        for name in dict.fromkeys(s.name for s in turned.values())
+    ]
+    if not rows:
+        return ()
+    return (
+        Table(
+            title="Robustness: what nuisances cost",
+            caption="Clean minus altered, on the same test samples, with its 95 % interval; linear probe on the mean "
+            "of patch tokens, fitted on clean images. Strengths 1 to 3. Read it beside the score: at chance there is "
+            "nothing to lose.",
+            heads=(
+                Text(lines=("Encoder",), words=True),
+                *(Text(lines=(task, what, f"loss of {metric(name)}")) for task, what, name in kinds),
+            ),
+            rows=tuple(rows),
+        ),
+    )
+
+
+def _drops(one: Series | None) -> Text:
+    if one is None:
+        return Text(lines=("–", "not run"), tone="missing")
+    lines = [f"{strength:.0f}: {interval(lost, signed=True)}" for strength, lost in one.drops]
+    return Text(lines=(*lines, f"clean {number(one.points[0][1].value)}"), sort=_finite(one.drops[-1][1].value))
 
 
 def claims(board: Board) -> tuple[Table, ...]:

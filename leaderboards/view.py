@@ -48,6 +48,7 @@ def view(board: Board) -> View:
         further=(
             *tables.claims(board),
             *tables.contrasts(board),
+            *tables.robustness(board),
             *(tables.gains(board, section) for section in board.sections[1:]),
             tables.tasks(board),
             tables.costs(board),
