@@ -54,7 +54,7 @@ def measure(task: Task, samples: list[Sample], built: store.Store, runtime: Runt
             describe = histogram if name == "histogram" else thumbnail
             x = np.stack([describe(built.pixels[i]) for i in index])
             fitted = fit("linear", asdict(probe.Settings()), 0, task, samples, x, divisions)
-        tables, common, scored = observed(key, "", task, samples, fitted)
+        tables, common, scored = observed(key, "", task, samples, fitted, task.metric)
         common |= {
             "baseline": name,
             "version": VERSION,

@@ -18,19 +18,21 @@ BILINEAR_LIMIT = 20_000_000  # elements of the cumulative counts that `auroc_bil
 
 
 def score(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
-    """The metric of labels (N,) in 0..C-1 and scores (N, C), higher meaning more likely; nan where it is undefined."""
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    """The metric of labels (N,) in 0..C-1 and scores (N, C), higher meaning more likely; nan where it is undefined. For
+    one of SEGMENTATION the scores are areas (N, 3)."""
+    known = METRICS | SEGMENTATION
+    if metric not in known:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(known)}")
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"labels {labels.shape} and scores {scores.shape} should be (N,) and (N, C)")
     if not len(labels):
         return float("nan")
-    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+    if metric in METRICS and (labels.min() < 0 or labels.max() >= scores.shape[1]):
         raise ValueError(f"labels {labels.min()}..{labels.max()} do not index {scores.shape[1]} columns of scores")
     if not np.isfinite(scores).all():
         raise ValueError("scores hold values that are not finite")
-    return METRICS[metric](labels, scores)
+    return known[metric](labels, scores)
 
 
 def fold_score(metric: str, labels: np.ndarray, scores: np.ndarray, repeat: np.ndarray, fold: np.ndarray) -> float:
@@ -96,14 +98,32 @@ def ece(labels: np.ndarray, scores: np.ndarray) -> float:
     return resampled("ece", labels, scores, *_alone(labels))[0].item()
 
 
+def areas(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """Masks (N, S, S) bool twice -> (N, 3): pixels of the intersection, of the predicted and of the actual area."""
+    return np.stack([one.sum(axis=(1, 2)) for one in (predicted & actual, predicted, actual)], axis=1).astype(float)
+
+
 def dice(intersection: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> float:
     """Mean over images of 2·intersection / (predicted + actual), areas (N,) in pixels. Images without the structure are
     left out; nan where none shows it."""
-    shown = np.asarray(actual) > 0
-    if not shown.any():
-        return float("nan")
-    both = np.asarray(predicted)[shown] + np.asarray(actual)[shown]
-    return float((2 * np.asarray(intersection)[shown] / both).mean())
+    return _mean_overlap(*_overlaps("dice", np.stack([intersection, predicted, actual], axis=1)))
+
+
+def iou(intersection: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> float:
+    """Mean over images of intersection / (predicted + actual - intersection); otherwise like `dice`."""
+    return _mean_overlap(*_overlaps("iou", np.stack([intersection, predicted, actual], axis=1)))
+
+
+def _overlaps(metric: str, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The overlap of each image, 0 without the structure, and whether it shows it; areas (N, 3)."""
+    both, predicted, actual = np.asarray(areas, dtype=float).T
+    shown = actual > 0
+    top, bottom = (2 * both, predicted + actual) if metric == "dice" else (both, predicted + actual - both)
+    return np.divide(top, bottom, out=np.zeros_like(both), where=shown), shown
+
+
+def _mean_overlap(overlap: np.ndarray, shown: np.ndarray) -> float:
+    return float(overlap[shown].mean()) if shown.any() else float("nan")
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -114,6 +134,11 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "auprc": auprc,
     "ece": ece,
     "brier": brier,
+}
+# Their "scores" (N, 3) are areas: intersection, predicted, actual; labels only say what kind of image it is.
+SEGMENTATION: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "dice": lambda labels, areas: dice(*areas.T),
+    "iou": lambda labels, areas: iou(*areas.T),
 }
 HEADLINES = ("auroc", "balanced_accuracy", "accuracy", "macro_f1", "auprc")  # higher is better: a task's headline
 
@@ -165,6 +190,10 @@ def resampled(
         full = sum(0 < np.count_nonzero(labels == column) < len(labels) for column in _columns(scores))
         values = _ratio(np.where(defined, areas, 0).sum(1), defined.sum(1))
         return values, defined.sum(1) < full
+    if metric in SEGMENTATION:
+        overlap, shown = _overlaps(metric, scores)
+        drawn = weights @ np.stack([np.bincount(groups, v, len(members)) for v in (overlap, shown)], axis=1)
+        return _ratio(*drawn.T), drawn[:, 1] == 0
     if metric in SAMPLE_FORMS:
         return _sample_draws(metric, labels, scores, groups, weights)
     classes = scores.shape[1]

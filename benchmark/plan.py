@@ -14,6 +14,7 @@ from tasks.collect import collect
 
 NO_DATA = "no data: `make data` says how to get them"
 READOUTS = ("patches", "native")
+TOKENS = ("tokens", "masks")  # what a probe needs that reads every patch token
 NOMINAL_FLOPS = 40e9  # per core and second, used only before anything has been measured here
 NOMINAL_GPU_FLOPS = 60e12  # per GPU and second
 PROBE_SECONDS = 3.0  # per cell, a generous guess
@@ -163,6 +164,8 @@ def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Ce
         data = identity(found.task, found.samples)
         for probe in probes or registry.defaults("probes"):
             declared = registry.declarations("probes", probe)
+            if declared.NEEDS == "masks" and found.task.mask is None:
+                continue
             for readout in getattr(declared, "READOUTS", READOUTS):
                 made.append(
                     Cell(
@@ -203,7 +206,7 @@ def reused(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[
         if job.trained:
             row = results.read_file(results.run_directory(runtime.results, recipe.modality, weights) / "runs.parquet")
             weights = row["weights_sha256"][0].as_py()
-        asked = {(cell.task, registry.declarations("probes", cell.probe).NEEDS == "tokens") for cell in job.cells}
+        asked = {(cell.task, registry.declarations("probes", cell.probe).NEEDS in TOKENS) for cell in job.cells}
         for study in studies:
             for name, tokens in asked if study.modality == recipe.modality else ():
                 found = study.tasks[name]

@@ -45,9 +45,14 @@ def fit(
     x: np.ndarray,
     divisions: list[splits.Assignment],
     altered: Sequence[Altered] = (),
+    masks: np.ndarray | None = None,
 ) -> list[Fitting]:
-    """A probe on features (N, ...) of a task's samples, once per division; its answers to clean and altered ones."""
-    y = np.array([sample.label for sample in samples])
+    """A probe on features (N, ...) of a task's samples, once per division; its answers to clean and altered ones.
+
+    masks: bool (N, S, S), what a dense probe is to find instead of the label; its scores are then areas (test samples,
+    3), see `metrics.SEGMENTATION`.
+    """
+    y = np.array([sample.label for sample in samples]) if masks is None else masks
     group = np.array([sample.group for sample in samples])
     probe = registry.load("probes", name)
     done = []
@@ -57,6 +62,7 @@ def fit(
         for one in fitted if isinstance(fitted, list) else [fitted]:
             condition = {"fraction": one.fraction, "shots": one.shots, "draw": one.draw}
             clean = one.predict(x[division.test])
+            clean = clean if masks is None else metrics.areas(clean, masks[division.test])
             done.append(Fitting(division, one.grid, clean, division.test, **condition))
             for other in altered:
                 here = np.isin(other.index, division.test)
@@ -68,11 +74,12 @@ def fit(
 
 
 def observed(
-    this: str, readout: str, task: Task, samples: list[Sample], fitted: list[Fitting]
+    this: str, readout: str, task: Task, samples: list[Sample], fitted: list[Fitting], headline: str
 ) -> tuple[dict[str, pa.Table], dict, list[dict]]:
     """What was observed of a cell or a baseline: (predictions and fits, columns about the task, a row per metric).
 
-    The metrics are of clean images; fractions, shots and draws are averaged over like repeats.
+    headline: the metric that comes first, and with it the kind of all. The metrics are of clean images; fractions,
+    shots and draws are averaged over like repeats.
     """
     fits = [
         {
@@ -113,6 +120,7 @@ def observed(
     repeats = np.unique(conditions, axis=0, return_inverse=True)[1].reshape(-1)
     scores = np.concatenate([f.scores for f in fitted if not f.corruption])
     protocol = task.protocol
+    known = metrics.METRICS if headline in metrics.METRICS else metrics.SEGMENTATION
     about = {
         "cell": this,
         "modality": task.modality,
@@ -128,10 +136,10 @@ def observed(
     scored = [
         {
             "metric": name,
-            "headline": name == task.metric,
+            "headline": name == headline,
             "value": metrics.fold_score(name, labels, scores, repeats, folds),
         }
-        for name in metrics.METRICS
+        for name in known
     ]
     tables = {"predictions": results.table("predictions", predictions), "fits": results.table("fits", fits)}
     return tables, about, scored

@@ -171,7 +171,6 @@ TABLES: dict[str, pa.Schema] = {
         count=I,  # samples of the second side with a partner in the first; null: not looked for
         examples=S,  # JSON: the first of them
     ),
-    "dense": _schema(cell=S, sample=S, label=I, intersection=F, predicted=F, actual=F),
     "locality": _schema(
         modality=S,
         task=S,

@@ -26,7 +26,7 @@ from benchmark import (
 from benchmark.plan import Job, Study, TaskData, Wanted
 from benchmark.probing import Altered, Fitting, fit, observed
 from benchmark.recipe import Cell, Runtime, key, twin
-from tasks import leakage, splits, store
+from tasks import files, leakage, splits, store
 from tasks.base import Folds, Sample
 
 
@@ -142,11 +142,13 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
             kind = readouts[cell.readout]
             if (cell.probe, kind) not in fitted:
                 needs, seed = registry.declarations("probes", cell.probe).NEEDS, cell.recipe.seed
-                seen = cached(tokens=needs == "tokens")
-                x = seen["tokens"] if needs == "tokens" else features.readout(seen, kind)
+                tokens = needs in plan.TOKENS
+                seen = cached(tokens=tokens)
+                x = seen["tokens"] if tokens else features.readout(seen, kind)
+                shown = masks(found, runtime, frozen.spec.pixels) if needs == "masks" else None
                 changed = altered(found, kind, index, tested, cached) if needs == "altered" else ()
                 fitted[cell.probe, kind] = fit(
-                    cell.probe, cell.settings, seed, found.task, found.samples, x[index], divisions, changed
+                    cell.probe, cell.settings, seed, found.task, found.samples, x[index], divisions, changed, shown
                 )
             store_cell(cell, found, fitted[cell.probe, kind], leaks, weights, runtime)
 
@@ -167,6 +169,12 @@ def altered(
             pooled = cached(change=change, rows=index[some])
             made.append(Altered(name, strength, some, features.readout(pooled, kind)))
     return made
+
+
+def masks(found: TaskData, runtime: Runtime, pixels: int) -> np.ndarray:
+    """(N, pixels, pixels) bool: where the structure of a task lies in each of its samples."""
+    task = found.task
+    return np.stack([files.mask(task, runtime.data, sample, task.mask, pixels) for sample in found.samples])
 
 
 def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime) -> list[leakage.Overlap]:
@@ -194,7 +202,8 @@ def store_cell(
 ) -> None:
     """Store predictions, probe grid, leakage verdict and metrics as one cell."""
     task, samples, this, recipe = found.task, found.samples, key(cell), cell.recipe
-    tables, about, scored = observed(this, cell.readout, task, samples, fitted)
+    dense = registry.declarations("probes", cell.probe).NEEDS == "masks"
+    tables, about, scored = observed(this, cell.readout, task, samples, fitted, "dice" if dense else task.metric)
     rows = passports.rows_of(leaks, recipe.corpus.digest, task, samples)
     tables["leakage"] = results.table("leakage", rows)
     common = about | {

@@ -1,6 +1,6 @@
 """Verified local runs -> the published store: a handful of Parquet files a run, small enough for git.
 
-    results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage (dense maps)
+    results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage (maps)
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
     results/published/<modality>/baselines/<id>/              as it was stored
 
@@ -26,7 +26,7 @@ from leaderboards import store
 from leaderboards.recount import examine
 from leaderboards.verify import verify
 
-SIBLINGS = ("predictions", "fits", "leakage", "dense")  # of a cell, joined over the cells of a run
+SIBLINGS = ("predictions", "fits", "leakage")  # of a cell, joined over the cells of a run
 OF_A_RUN = ("runs", "curves")  # tables that a run's own directory holds
 
 

@@ -22,7 +22,7 @@ from tasks import leakage
 
 TOLERANCE = 1e-12  # of a metric computed again by the same formula
 FAST_TOLERANCE = 1e-9  # of its bootstrap form, which sums in another order
-HASHED = ("predictions", "fits", "leakage", "dense")  # siblings whose SHA-256 a cell or baseline holds, where it does
+HASHED = ("predictions", "fits", "leakage")  # siblings whose SHA-256 a cell or baseline holds, where it does
 PACKED = re.compile(r"([0-9a-f]{12})-([0-9a-f]{12})(\.\d+)?")  # name of a published directory: run, weights, part
 SHARED = 24  # test sets whose draws are kept: a few MB each
 PACKED_BYTES = 5_000_000  # a published run

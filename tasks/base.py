@@ -121,6 +121,8 @@ class Task(Source):
     # which they state no counts by class
     left_out: Callable[[Path], Mapping[str, list[str]]] | None = None  # data folder -> reason -> files that are there,
     # of the dataset and no part of the task
+    mask: Callable[[Path, Sample, int], np.ndarray] | None = None  # (data folder, sample, pixels) -> bool (height,
+    # width) as `read`: where the structure lies that a dense probe looks for; all False in an image without it
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
 

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import io
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tasks import scanned
-from tasks.base import DataError, NoData, Sample
+from tasks.base import DataError, NoData, Sample, Source
 
 SQUARES = ("pad", "crop", "sector")  # policies for real images
 LEAST_SIDE, MOST_PIXELS = (
@@ -208,6 +208,32 @@ def _rgb(image: Image.Image) -> Image.Image:
 def read(data: Path, sample: Sample, pixels: int, *, top: str, task: str) -> np.ndarray:
     """Task.read of datasets whose samples are image files: `functools.partial(files.read, top=ANCHOR, task=NAME)`."""
     return decode(anchor(data, top, task).parent / sample.id)
+
+
+def mask(
+    task: Source, data: Path, sample: Sample, where: Callable[[Path, Sample, int], np.ndarray], pixels: int
+) -> np.ndarray:
+    """A sample's mask as bool (pixels, pixels), brought to a square with its image. Raises DataError for a mask that is
+    missing, unreadable or of another size than its image."""
+    shown, image = where(data, sample, pixels), task.read(data, sample, pixels)
+    if shown.shape != image.shape[:2]:
+        raise DataError(
+            f"{sample.id}: a mask of {shown.shape[1]} x {shown.shape[0]} pixels for an image of {image.shape[1]} x "
+            f"{image.shape[0]}; unpack the dataset again"
+        )
+    policy = task.policy
+    if policy == "sector":
+        shown, policy = shown[scanned.frame(image)[1]], "pad"
+    grey = np.where(shown, 255, 0).astype(np.uint8)
+    return to_square(np.repeat(grey[..., None], 3, axis=2), pixels, policy)[..., 0] >= 128
+
+
+def box(shape: tuple[int, int], corners: Iterable[Sequence[float]]) -> np.ndarray:
+    """bool (height, width): filled boxes, each xmin, ymin, xmax, ymax in pixels, both ends inside."""
+    shown = np.zeros(shape, bool)
+    for left, top, right, bottom in corners:
+        shown[max(0, round(top)) : round(bottom) + 1, max(0, round(left)) : round(right) + 1] = True
+    return shown
 
 
 def described(policy: str) -> str:

@@ -15,15 +15,20 @@ def cut(image: np.ndarray) -> np.ndarray:
     The area is the largest connected region that is not dark, after an opening that takes off letters, rulers and thin
     lines. If it is nearly a rectangle, nothing in the box is blackened; if it is under `LEAST`, the image comes whole.
     """
-    hull = area(image)
-    if hull.mean() < LEAST:
-        return image
-    lit = hull & (image.max(axis=2) > DARK)
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    hull, box = frame(image)
     if hull[box].mean() > RECTANGLE:
         return image[box]
     return np.where(hull[..., None], image, 0)[box].astype(np.uint8)
+
+
+def frame(image: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """uint8 RGB (h, w, 3) -> the scanned area, bool (h, w), and its bounding box; the whole image if none is found."""
+    hull = area(image)
+    if hull.mean() < LEAST:
+        return np.ones_like(hull), (slice(None), slice(None))
+    lit = hull & (image.max(axis=2) > DARK)
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    return hull, (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
 
 
 def area(image: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 
 
 class Features(NamedTuple):
-    x: np.ndarray  # (N, D) fp32, or (N, patches, D) fp16 for a probe that needs tokens
-    y: np.ndarray  # (N,) class indices
+    x: np.ndarray  # (N, D) fp32, or (N, patches, D) fp16 for a probe that needs tokens or masks
+    y: np.ndarray  # (N,) class indices, or (N, S, S) bool for a probe that needs masks
     group: np.ndarray  # (N,) group of every sample
 
 
@@ -26,7 +26,7 @@ class Trial(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    predict: Callable[[np.ndarray], np.ndarray]  # (N, D) -> (N, classes) scores, rows sum to 1
+    predict: Callable[[np.ndarray], np.ndarray]  # (N, D) -> (N, classes) scores, rows sum to 1; or masks (N, S, S)
     grid: list[Trial]  # empty where there was nothing to choose
     fraction: float = 1.0  # of the labelled groups that it was given
     shots: int | None = None  # samples of each class that it was given; None: all

@@ -27,6 +27,7 @@ TASK = Task(
     access=scenes.ACCESS,
     scan=partial(FAMILY.scan, latent="local"),
     read=FAMILY.read,
+    mask=partial(FAMILY.mask, name="atypical", latent="local"),
     policy="simulated",
     images=FAMILY.images,
     expected=scenes.EXPECTED,

@@ -78,6 +78,13 @@ class Family:
         """The sample's image, uint8 (pixels, pixels, 3). Raises DataError for an id that is not of this family."""
         return self._draw(*_parse(sample.id), pixels)[0]
 
+    def mask(self, data: Path, sample: Sample, pixels: int, name: str, latent: str = "") -> np.ndarray:
+        """Where a structure lies, bool (pixels, pixels); nowhere where the latent that makes it is absent."""
+        split, patient, image = _parse(sample.id)
+        if latent and not self.latents(split, patient)[latent]:
+            return np.zeros((pixels, pixels), bool)
+        return self._draw(split, patient, image, pixels, masks=True)[1][name]
+
     def _combinations(self, split: str) -> np.ndarray:
         return _combinations(self.modality, self.seed, split, PATIENTS[split])
 

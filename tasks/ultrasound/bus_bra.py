@@ -1,6 +1,6 @@
 """BUS-BRA: benign or malignant breast lesion, by biopsy and by patient.
 
-What        B-mode stills of the breast with lesion outlines and BI-RADS 2 to 5 (neither is used here)
+What        B-mode stills of the breast with lesion outlines, and BI-RADS 2 to 5 (not used here)
 Who         1,064 patients (benign 722, malignant 342); INCA, Rio de Janeiro; four scanners, 10 to 14 MHz
 Counts      1,875 images: benign 1,268, malignant 607; grey PNG, sides vary
 Licence     CC BY 4.0; the authors ask for the citation
@@ -16,6 +16,8 @@ Published   with other splits, so no figure is comparable: AUC 0.931 over folds 
 
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
@@ -62,6 +64,13 @@ def _check_folds(path: Path, patients: dict[str, str]) -> None:
             )
 
 
+def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    """The outline of an image's lesion."""
+    image = files.anchor(data, ANCHOR, "bus_bra").parent / sample.id
+    outline = image.parent.parent / "Masks" / image.name.replace("bus_", "mask_", 1)
+    return files.decode(outline)[..., 0] >= 128
+
+
 TASK = Task(
     name="bus_bra",
     modality="ultrasound",
@@ -98,6 +107,7 @@ TASK = Task(
     ),
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="bus_bra"),
+    mask=mask,
     policy="pad",
     images="bus_bra 1",
     expected=1_875,

@@ -1,6 +1,6 @@
 """BUSI, Dataset of Breast Ultrasound Images: benign lesion, malignant lesion, or normal breast.
 
-What        B-mode stills of the breast with lesion outlines (the outlines are not used here)
+What        B-mode stills of the breast with lesion outlines (of several lesions, all together; none in a normal breast)
 Who         600 women aged 25 to 75; Baheya Hospital, Cairo, 2018; GE LOGIQ E9 and E9 Agile
 Counts      780 images: benign 437, malignant 210, normal 133; RGB PNG, about 500 x 500, sides vary
 Licence     not stated by the owner's page; one mirror says CC BY 4.0, another "other"
@@ -17,6 +17,8 @@ Published   random splits without regard to duplicates (Pawlowska et al., Data i
 import re
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tasks import files
 from tasks.base import Access, DataError, Fixed, Sample, Task
@@ -48,6 +50,15 @@ def scan(data: Path) -> list[Sample]:
     return sorted(map(Sample, ids, labels, groups, digests))
 
 
+def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    """The outlines of an image's lesions, as one. Raises DataError where there is none."""
+    image = files.anchor(data, ANCHOR, "busi").parent / sample.id
+    outlines = [path for path in sorted(image.parent.glob("*.png")) if path.stem.startswith(f"{image.stem}_mask")]
+    if not outlines:
+        raise DataError(f"{image.parent / image.stem}_mask.png: not there; unpack the dataset again")
+    return np.any([files.decode(path)[..., 0] >= 128 for path in outlines], axis=0)
+
+
 TASK = Task(
     name="busi",
     modality="ultrasound",
@@ -74,6 +85,7 @@ TASK = Task(
     ),
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="busi"),
+    mask=mask,
     policy="pad",
     images="busi 1",
     expected=780,

@@ -1,6 +1,7 @@
 """GBCU, Gallbladder Cancer Ultrasound: normal, benign or malignant gallbladder.
 
-What        B-mode stills of the abdomen with boxes around the gallbladder and its lesions; whole images are used here
+What        B-mode stills of the abdomen with boxes around the gallbladder and its lesions; whole images are classified,
+            a dense probe looks for the gallbladder (`nml` or `abn`)
 Who         218 patients (normal 71, benign 100, malignant 47); PGIMER, Chandigarh
 Counts      1,255 images: normal 432, benign 558, malignant 265; JPEG, about 1180 x 840, sides vary
 Licence     the GBCU licence agreement: no redistribution, change or commercial use without written approval
@@ -14,16 +15,20 @@ Published   macro F1 of linear probes, whole images: DINOv3 61.7, I-JEPA 53.7, U
             image-level tenth of train; arXiv:2602.19322)
 """
 
+import functools
 import json
 import re
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tasks import files
 from tasks.base import Access, DataError, Fixed, Sample, Task
 
 ANCHOR = "GBCU-Shared"
 CLASSES = ("normal", "benign", "malignant")  # 0, 1, 2 in the lists
+BOXES, GALLBLADDER = "bbox_annot.json", ("nml", "abn")
 LINE = re.compile(r"(?P<name>im\d{5}\.jpe?g),(?P<label>[012])", re.IGNORECASE)
 
 
@@ -32,7 +37,7 @@ def scan(data: Path) -> list[Sample]:
     listed = _listed(top)
     found = {path.name: path for path in files.images(files.subfolder(top, "imgs"))}
     names = files.present(listed, found, "train.txt or test.txt")
-    _check_boxes(top / "bbox_annot.json", listed)
+    _check_boxes(top / BOXES, listed)
     paths = [found[name] for name in names]
     ids = files.ids(top, paths)
     labels, splits = zip(*(listed[name] for name in names), strict=True)
@@ -57,14 +62,25 @@ def _listed(top: Path) -> dict[str, tuple[int, str]]:
     return listed
 
 
+@functools.lru_cache(maxsize=1)
+def _boxes(path: Path, written: int) -> dict[str, list[tuple[str, list[float]]]]:
+    """Image name -> (kind, corners) of its boxes; `written`, when the file was, keeps the cache true."""
+    try:
+        listed = {
+            name: [(kind, corners) for kind, corners in of["bbs"]] for name, of in json.loads(path.read_bytes()).items()
+        }
+        if any(len(corners) != 4 for boxes in listed.values() for _, corners in boxes):
+            raise ValueError("a box without four corners")
+    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not the authors' boxes ({type(error).__name__}: {error}); unpack it again") from error
+    return listed
+
+
 def _check_boxes(path: Path, listed: dict[str, tuple[int, str]]) -> None:
     """Refuse boxes that leave out a listed image or contradict its label. The file may be missing."""
     if not path.is_file():
         return
-    try:
-        kinds = {name: {kind for kind, _ in of["bbs"]} for name, of in json.loads(path.read_bytes()).items()}
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not the authors' boxes ({type(error).__name__}: {error}); unpack it again") from error
+    kinds = {name: {kind for kind, _ in boxes} for name, boxes in _boxes(path, path.stat().st_mtime_ns).items()}
     if absent := sorted(listed.keys() - kinds.keys()):
         raise DataError(
             f"{path}: no boxes for {absent[0]}, which train.txt or test.txt lists ({len(absent)} such images); "
@@ -77,6 +93,17 @@ def _check_boxes(path: Path, listed: dict[str, tuple[int, str]]) -> None:
                 f"{path}: {name} has a box {wrong!r}, but {split}.txt calls it {CLASSES[label]}; "
                 "restore the authors' files"
             )
+
+
+def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    """The boxes around an image's gallbladder, filled."""
+    image = files.anchor(data, ANCHOR, "gbcu").parent / sample.id
+    path = image.parent.parent / BOXES
+    if not path.is_file():
+        raise DataError(f"{path}: not there, and it holds the boxes; unpack the dataset again")
+    boxes = _boxes(path, path.stat().st_mtime_ns)[image.name]
+    corners = [corners for kind, corners in boxes if kind in GALLBLADDER]
+    return files.box(files.decode(image).shape[:2], corners)
 
 
 TASK = Task(
@@ -104,6 +131,7 @@ TASK = Task(
     ),
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="gbcu"),
+    mask=mask,
     policy="pad",
     images="gbcu 1",
     expected=1_255,

@@ -28,6 +28,7 @@ TASK = Task(
     access=scenes.ACCESS,
     scan=partial(FAMILY.scan, latent="local"),
     read=FAMILY.read,
+    mask=partial(FAMILY.mask, name="nodule"),
     policy="simulated",
     images=FAMILY.images,
     expected=scenes.EXPECTED,

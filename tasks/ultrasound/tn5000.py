@@ -1,6 +1,6 @@
 """TN5000: benign or malignant thyroid nodule, by biopsy.
 
-What        B-mode stills of the thyroid, one nodule each, with its box (the box is not used here)
+What        B-mode stills of the thyroid, one nodule each, with its box
 Who         Cancer Hospital of the Chinese Academy of Medical Sciences, Beijing; GE Logiq E9 and S7; patients not stated
 Counts      5,000 images: benign 1,428, malignant 3,572; JPEG, four of five 718 x 500
 Licence     CC BY 4.0
@@ -17,6 +17,8 @@ Published   with the leak: Swin-T AUC 0.937, accuracy 85.6; macro F1 of linear p
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
@@ -56,22 +58,39 @@ def _listed(folder: Path) -> dict[str, str]:
     return listed
 
 
-def _label(path: Path) -> int:
-    """The class of an image's only nodule, from its Pascal VOC annotation."""
+def _root(path: Path):
+    """A Pascal VOC annotation."""
     from defusedxml.ElementTree import parse
 
     try:
-        names = [nodule.findtext("name", "").strip() for nodule in parse(path).getroot().findall("object")]
+        return parse(path).getroot()
     except (OSError, SyntaxError, ValueError, LookupError) as error:
         raise DataError(
             f"{path}: unreadable annotation ({type(error).__name__}: {error}); unpack the dataset again"
         ) from error
+
+
+def _label(path: Path) -> int:
+    """The class of an image's only nodule."""
+    names = [nodule.findtext("name", "").strip() for nodule in _root(path).findall("object")]
     if len(names) != 1 or names[0] not in NAMES:
         raise DataError(
             f"{path}: looked for one object called 0 (benign) or 1 (malignant), found {names or 'none'}; "
             "unpack the dataset again"
         )
     return NAMES.index(names[0])
+
+
+def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    """The box of an image's nodule, filled."""
+    image = files.anchor(data, ANCHOR, "tn5000").parent / sample.id
+    path = image.parent.parent / "Annotations" / f"{image.stem}.xml"
+    box = _root(path).find("object/bndbox")
+    try:
+        corners = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no box of four numbers ({error}); unpack the dataset again") from error
+    return files.box(files.decode(image).shape[:2], [corners])
 
 
 TASK = Task(
@@ -100,6 +119,7 @@ TASK = Task(
     ),
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="tn5000"),
+    mask=mask,
     policy="pad",
     images="tn5000 1",
     expected=5_000,

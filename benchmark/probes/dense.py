@@ -1,0 +1,84 @@
+"""Dense probe: a linear layer on every patch token says whether its patch lies in the structure; Dice over the pixels.
+
+For tasks with a mask or a box for each image. A patch counts as inside if half of it is. Logistic regression on
+standardised tokens of at most `patches` patches, drawn over all training images; the patch probabilities are enlarged
+bilinearly to the pixels of the mask (as DINOv2 does, arXiv 2304.07193, appendix B.3) and cut at a threshold. C and
+threshold are those with the highest mean Dice over the validation images; nothing is fitted again. Images without the
+structure train the layer and are left out of the Dice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.metrics import areas, dice
+from benchmark.probes._base import Features, Fitted, select
+
+VERSION = 1
+KINDS = ("segmentation",)
+NEEDS = "masks"
+ON_REQUEST = True
+READOUTS = ("patches",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    c: tuple[float, ...] = (1e-4, 1e-2, 1.0)  # inverse penalties, as in the linear probe
+    thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    patches: int = 50_000  # of the training images, at most
+    tolerance: float = 1e-6
+    iterations: int = 100
+
+
+import torch
+import torch.nn.functional as F
+
+from benchmark.probes import _logistic
+
+ENLARGED = 256  # images enlarged at a time
+
+
+def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
+    """train.x (N, patches, D) tokens, train.y (N, S, S) bool masks. Predicts masks. Raises ValueError where the masks
+    hold no patch inside, or none outside."""
+    grid = int(train.x.shape[1] ** 0.5)
+    pixels = train.y.shape[-1]
+    tokens, inside = train.x.reshape(-1, train.x.shape[-1]), covered(train.y, grid).reshape(-1) >= 0.5
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(inside))[: settings.patches])
+    if inside[chosen].all() or not inside[chosen].any():
+        raise ValueError(
+            f"dense probe: {inside[chosen].mean():.0%} of {len(chosen):,} patches lie in the structure, so there is "
+            "nothing to tell apart; use smaller patches"
+        )
+    models = _logistic.fit(
+        np.asarray(tokens[chosen], dtype=np.float32),
+        inside[chosen].astype(int),
+        2,
+        settings.c,
+        tolerance=settings.tolerance,
+        iterations=settings.iterations,
+    )
+    tried = []
+    for c, model in zip(settings.c, models, strict=True):
+        chances = enlarged(model, val.x, grid, pixels)
+        tried += [({"c": c, "threshold": t}, dice(*areas(chances > t, val.y).T)) for t in settings.thresholds]
+    best, trials = select([(point, score if np.isfinite(score) else 0.0) for point, score in tried], "dice")
+    model, threshold = models[settings.c.index(tried[best][0]["c"])], tried[best][0]["threshold"]
+    return Fitted(lambda x: enlarged(model, x, grid, pixels) > threshold, trials)
+
+
+def covered(masks: np.ndarray, grid: int) -> np.ndarray:
+    """Masks (N, S, S) -> the share of every patch that they cover, (N, grid·grid), row by row."""
+    found = F.adaptive_avg_pool2d(torch.from_numpy(masks)[:, None].float(), grid)
+    return found.flatten(1).numpy()
+
+
+def enlarged(model: _logistic.Model, tokens: np.ndarray, grid: int, pixels: int) -> np.ndarray:
+    """Probabilities (N, pixels, pixels) float32 of tokens (N, grid·grid, D)."""
+    made = []
+    for start in range(0, len(tokens), ENLARGED):
+        some = np.asarray(tokens[start : start + ENLARGED], dtype=np.float32)
+        chances = model.probabilities(some.reshape(-1, some.shape[-1]))[:, 1].reshape(-1, 1, grid, grid)
+        whole = F.interpolate(torch.from_numpy(chances).float(), size=(pixels, pixels), mode="bilinear")
+        made.append(whole[:, 0].numpy())
+    return np.concatenate(made)
