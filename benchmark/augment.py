@@ -38,7 +38,7 @@ JITTER = (
 
 def to_float(images: Tensor) -> Tensor:
     """Stored uint8 (B, S, S, 3) -> (B, 3, S, S) in [0, 1]."""
-    return images.permute(0, 3, 1, 2).contiguous().float() / 255
+    return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 def boxes(

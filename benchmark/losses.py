@@ -28,9 +28,17 @@ def _world(distributed: bool) -> int:
     return dist.get_world_size() if distributed and dist.is_initialized() else 1
 
 
-def _logsumexp_rows(x: Tensor, distributed: bool) -> Tensor:
+def _logsumexp(x: Tensor, dim: int, spare: Tensor) -> Tensor:
+    """torch.logsumexp with the dimension kept, bit for bit, in memory that is there already."""
+    if not len(x):
+        return torch.logsumexp(x, dim=dim, keepdim=True)
+    top = x.amax(dim=dim, keepdim=True)
+    return torch.sub(x, top, out=spare).exp_().sum(dim=dim, keepdim=True).log_().add_(top)
+
+
+def _logsumexp_rows(x: Tensor, spare: Tensor, distributed: bool) -> Tensor:
     """Log of the sum of exp over the rows of every process. (M, K) -> (1, K)."""
-    local = torch.logsumexp(x, dim=0, keepdim=True)
+    local = _logsumexp(x, 0, spare)
     if _world(distributed) == 1:
         return local
     parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
@@ -46,10 +54,11 @@ def sinkhorn_knopp(logits: Tensor, temperature: float, rounds: int = 3, distribu
     log domain, so it cannot overflow; the scaling by M and K in the usual form cancels.
     """
     log = logits.float() / temperature
+    spare = torch.empty_like(log)
     for _ in range(rounds):
-        log = log - _logsumexp_rows(log, distributed)
-        log = log - torch.logsumexp(log, dim=1, keepdim=True)
-    return log.exp()
+        log -= _logsumexp_rows(log, spare, distributed)
+        log -= _logsumexp(log, 1, spare)
+    return log.exp_()
 
 
 def cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:

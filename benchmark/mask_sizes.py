@@ -22,6 +22,7 @@ def within(value: float, bounds: tuple[float, float]) -> float:
     return bounds[0] + value * (bounds[1] - bounds[0])
 
 
+@cache
 def mean_target_tokens(
     grid: int, scale: tuple[float, float], aspect: tuple[float, float], published: bool = False
 ) -> float:

@@ -1,6 +1,7 @@
 """Which runs and cells are wanted, which are missing, and what they cost. Pure but for scanning folders; no torch."""
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -36,9 +37,14 @@ class Wanted:
     precision: str = "fp32"
 
 
-class TaskData(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class TaskData:
     task: Task
     samples: list[Sample]  # readable ones
+
+    @cached_property
+    def identity(self) -> str:
+        return identity(self.task, self.samples)
 
 
 class Job(NamedTuple):
@@ -161,7 +167,6 @@ def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Ce
     """A cell for every task, probe and readout that go together; probes: empty for the default ones."""
     made = []
     for name, found in study.tasks.items():
-        data = identity(found.task, found.samples)
         for probe in probes or registry.defaults("probes"):
             declared = registry.declarations("probes", probe)
             if declared.NEEDS == "masks" and found.task.mask is None:
@@ -172,7 +177,7 @@ def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Ce
                         recipe=recipe,
                         task=name,
                         task_version=found.task.version,
-                        data=data,
+                        data=found.identity,
                         probe=probe,
                         probe_version=declared.VERSION,
                         settings=asdict(declared.Settings()),
@@ -200,7 +205,7 @@ def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str,
 def reused(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[int, int]:
     """(features in the cache, features needed) of the missing cells: one for each encoder and store of clean images,
     pooled or as tokens."""
-    needed = set()
+    needed, addresses = set(), {}
     for job in missing:
         recipe, weights = job.recipe, key(job.recipe)
         if job.trained:
@@ -209,8 +214,10 @@ def reused(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[
         asked = {(cell.task, registry.declarations("probes", cell.probe).NEEDS in TOKENS) for cell in job.cells}
         for study in studies:
             for name, tokens in asked if study.modality == recipe.modality else ():
-                found = study.tasks[name]
-                images = store.address(found.task, found.samples, recipe.stored_pixels)
+                found, place = study.tasks[name], (study.modality, name, recipe.stored_pixels)
+                if place not in addresses:
+                    addresses[place] = store.address(found.task, found.samples, recipe.stored_pixels)
+                images = addresses[place]
                 needed.add(feature_store.folder(runtime.cache, weights, recipe.encoder, images, tokens=tokens))
     return sum(folder.exists() for folder in needed), len(needed)
 

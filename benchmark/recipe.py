@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,11 @@ class Cell:
 
 def canonical(value: object) -> str:
     """One JSON text per value: sorted keys, no spaces, shortest floats."""
-    return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(value, default=_fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def key(value: Recipe | Cell) -> str:

@@ -18,6 +18,7 @@ from tasks import unknown
 FOLDER = Path(__file__).parent
 
 
+@cache
 def names(kind: str) -> tuple[str, ...]:
     """File names of benchmark/<kind>/, kind being "pretexts" or "probes"."""
     found = (m.name for m in pkgutil.iter_modules([str(FOLDER / kind)]))

@@ -163,6 +163,8 @@ def store_(
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
+    from benchmark.augment import to_float
+    from benchmark.data import Images
     from benchmark.speed.measure import alternate
 
     modality = next(m for m in tasks.modalities() if task in tasks.names(m))
@@ -188,12 +190,12 @@ def store_(
 
     with tempfile.TemporaryDirectory() as cache:
         stored = build(cache)
+        images = Images(stored.ids, [stored.pixels], np.array([(0, row) for row in range(len(stored.ids))]), ())
 
         def read() -> None:
-            order = np.random.default_rng(0).permutation(len(stored.ids))
+            order = np.random.default_rng(0).permutation(len(images.rows))
             for start in range(0, len(order), BATCH):
-                batch = torch.from_numpy(stored.pixels[np.sort(order[start : start + BATCH])])
-                batch.permute(0, 3, 1, 2).float().div_(255).contiguous()
+                to_float(torch.from_numpy(images.take(order[start : start + BATCH])))
 
         def usual_epoch() -> None:
             for _ in usual():

@@ -209,7 +209,8 @@ def _dino(recipe: Recipe, device: torch.device) -> Usual:
         views = _to(views, device)
         whole, local = torch.cat(views[:2]), torch.cat(views[2:])
         if hidden is None:
-            hidden = lightly_utils.random_block_mask((len(whole), grid, grid))
+            fewest = max(1, min(4, grid * grid // 10))  # its smallest block; a small grid masks fewer than its 4
+            hidden = lightly_utils.random_block_mask((len(whole), grid, grid), min_num_masks_per_block=fewest)
         hidden = hidden.to(device)
         mask = torch.cat([hidden.new_zeros(len(whole), 1), hidden.flatten(1)], dim=1)
         with torch.no_grad():
