@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -171,6 +171,7 @@ def altered(
     return made
 
 
+@lru_cache(maxsize=4)
 def masks(found: TaskData, runtime: Runtime, pixels: int) -> np.ndarray:
     """(N, pixels, pixels) bool: where the structure of a task lies in each of its samples."""
     task = found.task

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark import results as schema
+from benchmark.metrics import SEGMENTATION
 from benchmark.recipe import EXTERNAL, Recipe, key
 from benchmark.recipe import twin as twin_of
 from leaderboards import claims, contrasts, series, store
@@ -63,7 +64,9 @@ def _board(
     runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, measured: pd.DataFrame, absent: Mapping[str, str]
 ) -> Board:
     runs, cells, footnotes = _newest(runs, cells)
-    columns, lines = _columns(cells), _lines(runs)
+    own = cells["metric"].isin(SEGMENTATION)
+    columns, lines = _columns(cells[~own]), _lines(runs)
+    measures = dict(zip(cells.loc[own, "probe"], cells.loc[own, "metric"], strict=True))
     asked = sorted(set(zip(cells["probe"], cells["readout"], strict=True)) | {HEADLINE}, key=_section_order)
     index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}
 
@@ -87,7 +90,7 @@ def _board(
 
         return contrasts.under(lines, columns, found)
 
-    sections, comparison, numbers = contrasts.sections(lines, columns, asked, load)
+    sections, comparison, numbers = contrasts.sections(lines, columns, asked, load, measures)
     variants: dict[str, list[str]] = {}
     for line in lines:
         if not line.twin:

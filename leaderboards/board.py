@@ -131,6 +131,7 @@ class Section:
     readout: str
     by_group: bool  # scores averaged per group, instead of one per image
     rows: tuple[Row, ...]
+    metric: str = ""  # of all its columns, where it is not the columns' own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -57,10 +57,14 @@ def pooled(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def sections(
-    lines: Sequence[Line], columns: Sequence[Column], asked: Sequence[tuple[str, str]], load: Load
+    lines: Sequence[Line],
+    columns: Sequence[Column],
+    asked: Sequence[tuple[str, str]],
+    load: Load,
+    measures: Mapping[str, str],
 ) -> tuple[tuple[Section, ...], Comparison, Numbers]:
     """One section per (probe, readout) of `asked`, in its order, last the headline again with one score per group; and
-    the comparison of the headline's rows with their numbers."""
+    the comparison of the headline's rows with their numbers. measures: the metric of a probe that has its own."""
     loaded = {
         (line.variant, column, question): found
         for question in asked
@@ -72,18 +76,19 @@ def sections(
     grouped = any(len(np.unique(test.group)) < len(np.unique(test.sample)) for test in tests.values())
     built = []
     for question, by_group in [*((question, False) for question in asked), *([(HEADLINE, True)] if grouped else [])]:
-        numbers = {}
+        numbers, measure = {}, measures.get(question[0], "")
+        here = tuple(replace(column, metric=measure or column.metric) for column in columns)
         for line in lines:
-            for column in columns:
+            for column, judged in zip(columns, here, strict=True):
                 found = loaded[line.variant, column, question]
                 scored = [averaged(one) for one in found.values()] if by_group else list(found.values())
                 if found:
-                    numbers[line.variant, column] = resample(tuple(found), scored, column.metric, draws[column])
+                    numbers[line.variant, judged] = resample(tuple(found), scored, judged.metric, draws[column])
         headline = question == HEADLINE and not by_group
         if headline:
             comparison, shown = _comparison(lines, columns, numbers), numbers
-        rows = _rows(lines, columns, numbers, comparison.pretexts if headline else ())
-        built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows))
+        rows = _rows(lines, here, numbers, comparison.pretexts if headline else ())
+        built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows, metric=measure))
     return tuple(built), comparison, shown
 
 

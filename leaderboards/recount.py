@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark import results
-from benchmark.metrics import METRICS, fold_resampled, fold_score
+from benchmark.metrics import METRICS, SEGMENTATION, fold_resampled, fold_score
 from leaderboards import statistics, store
 from leaderboards.statistics import INTERVAL_GROUPS, Draws, Predictions
 from tasks import leakage
@@ -197,7 +197,7 @@ def _metrics(path: Path, cell: str, rows: list[dict], table: pa.Table) -> tuple[
         groups, samples = len(np.unique(seen.group)), len(np.unique(seen.sample))
         for row in rows:
             metric = row["metric"]
-            if metric not in METRICS:
+            if metric not in METRICS | SEGMENTATION:
                 wrong(metric, row["value"], "not a metric of benchmark.metrics")
                 continue
             found = fold_score(metric, seen.label, seen.scores, seen.repeat, seen.fold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -56,6 +57,7 @@ def gains(board: Board, section: Section) -> Table:
     what = probing(section.probe, section.readout)
     if section.by_group:
         what += ", scores averaged per group"
+    measured = _measured(board, section)
     extent = _extent(section)
     scale = f". Bars run from {number(-extent, True)} to {number(extent, True)}" if extent else ""
     tip = "Gain over the untrained twin, divided by one minus chance, averaged over the tasks that can be ranked"
@@ -66,7 +68,7 @@ def gains(board: Board, section: Section) -> Table:
             tip="The pretext, its seeds and tie group: rows with a letter in common are tied",
         ),
         Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)), tip=tip),
-        *(_head(column) for column in board.columns),
+        *(_head(replace(board.columns[place], metric=measured[place])) for place in measured),
         *(_cost_heads() if headline else ()),
     ]
     costs = {cost.name: cost for cost in board.costs}
@@ -78,7 +80,7 @@ def gains(board: Board, section: Section) -> Table:
             ),
             cells=(
                 _text(row.mean, "", extent),
-                *_texts(board, row, extent),
+                *_texts(board, row, extent, measured),
                 *(_spent(costs.get(row.name), row.twin) if headline else ()),
             ),
             twin=row.twin,
@@ -93,6 +95,15 @@ def gains(board: Board, section: Section) -> Table:
         rows=(*rows, *(_plain(board) if headline else ())),
         extent=extent,
     )
+
+
+def _measured(board: Board, section: Section) -> dict[int, str]:
+    """Place of a column -> its metric in a section; where the probe has one of its own, only what it was run on."""
+    return {
+        place: section.metric or column.metric
+        for place, column in enumerate(board.columns)
+        if not section.metric or any(row.entries[place].score is not None for row in section.rows)
+    }
 
 
 def _cost_heads() -> tuple[Text, ...]:
@@ -324,15 +335,17 @@ def _needed(one: Difference) -> tuple[str, ...]:
     return (f"would take {' or '.join(ways)}" if ways else "neither groups nor seeds alone would separate them",)
 
 
-def _texts(board: Board, row: Row, extent: float) -> tuple[Text, ...]:
+def _texts(board: Board, row: Row, extent: float, measured: Mapping[int, str]) -> tuple[Text, ...]:
     texts = []
-    for place, (column, entry) in enumerate(zip(board.columns, row.entries, strict=True)):
-        text = _text(entry, metric(column.metric), extent)
-        scores = [(b.scores[place].value, b.name) for b in board.baselines if b.scores[place] is not None]
-        value, name = max(scores, default=(0.0, ""))
-        if name and entry.score is not None and value >= entry.score.value:
+    for place, name in measured.items():
+        entry, own = row.entries[place], board.columns[place].metric
+        text = _text(entry, metric(name), extent)
+        plain = [b for b in board.baselines if b.scores[place] is not None and name == own]
+        scores = [(b.scores[place].value, b.name) for b in plain]
+        value, best = max(scores, default=(0.0, ""))
+        if best and entry.score is not None and value >= entry.score.value:
             text = replace(
-                text, lines=(*text.lines, f"no better than the {name[0].lower()}{name[1:]}: {number(value)}")
+                text, lines=(*text.lines, f"no better than the {best[0].lower()}{best[1:]}: {number(value)}")
             )
         texts.append(text)
     return tuple(texts)

@@ -14,8 +14,16 @@ METRICS = {
     "auprc": "AUPRC",
     "ece": "ECE",
     "brier": "Brier score",
+    "dice": "Dice",
+    "iou": "intersection over union",
 }
-PROBES = {"linear": "linear probe", "knn": "kNN probe", "attentive": "attentive probe", "fewshot": "few-shot probe"}
+PROBES = {
+    "linear": "linear probe",
+    "knn": "kNN probe",
+    "attentive": "attentive probe",
+    "fewshot": "few-shot probe",
+    "dense": "dense probe",
+}
 READOUTS = {"patches": "mean of patch tokens", "native": "the method's own readout"}
 
 

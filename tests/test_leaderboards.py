@@ -109,7 +109,8 @@ def add_cell(root: Path, made: Recipe, task: str, *, groups: int = 60, shift: fl
     names, label, noise = images(task, groups)
     jitter = np.random.default_rng(made.seed).normal(size=len(label)) * 0.1
     risk = 1 / (1 + np.exp(-(shift * label + noise + jitter)))
-    scores = np.stack([1 - risk, risk], axis=1)
+    scores, areas = np.stack([1 - risk, risk], axis=1), changes.pop("areas", None)
+    scores = scores if areas is None else areas
     settings, version = {"folds": 1}, changes.pop("task_version", 1)
     readout, data = changes.pop("readout", "patches"), "d" * 12
     identity = {"task": task, "task_version": version, "data": data, "probe": probe, "probe_version": 1}
@@ -167,8 +168,8 @@ def add_cell(root: Path, made: Recipe, task: str, *, groups: int = 60, shift: fl
         "created": "2026-11-01T00:00:00+00:00",
     } | changes
     metrics = [
-        row | {"metric": name, "value": fold_score(name, label, scores, zeros, zeros), "headline": name == "auroc"}
-        for name in ("auroc", "balanced_accuracy")
+        row | {"metric": name, "value": fold_score(name, label, scores, zeros, zeros), "headline": place == 0}
+        for place, name in enumerate(("auroc", "balanced_accuracy") if areas is None else ("dice", "iou"))
     ]
     results.write(results.cell_directory(root, made.modality, cell), tables, metrics)
 

@@ -8,6 +8,7 @@ from benchmark.metrics import (
     BINS,
     HEADLINES,
     METRICS,
+    SEGMENTATION,
     auroc_bilinear,
     chance,
     dice,
@@ -16,6 +17,7 @@ from benchmark.metrics import (
     resampled,
     score,
 )
+from benchmark.metrics import areas as metrics_areas
 
 
 def drawn(seed: int, samples: int = 120, classes: int = 3, groups: int = 20):
@@ -79,6 +81,35 @@ def test_dice_of_known_cases():
     truth, said = np.array([0, 1, 1, 0, 1]), np.array([1, 1, 0, 0, 1])
     areas = ((truth & said).sum(), said.sum(), truth.sum())
     assert dice(*(np.array([area]) for area in areas)) == pytest.approx(oracle.f1_score(truth, said), abs=1e-14)
+
+
+def test_overlaps_of_known_cases_and_of_scikit_learn():
+    areas = np.array([[2.0, 4, 4], [0, 3, 5], [0, 9, 0], [6, 6, 6]])  # the third shows nothing
+    labels = np.zeros(4, dtype=int)
+    assert score("dice", labels, areas) == pytest.approx((0.5 + 0 + 1) / 3)
+    assert score("iou", labels, areas) == pytest.approx((2 / 6 + 0 + 1) / 3)
+    truth, said = np.random.default_rng(0).random((2, 5, 8, 8)) > 0.6
+    found = metrics_areas(said, truth)
+    expected = [oracle.jaccard_score(t.ravel(), s.ravel()) for t, s in zip(truth, said, strict=True)]
+    assert score("iou", labels[:1].repeat(5), found) == pytest.approx(np.mean(expected), abs=1e-14)
+
+
+@pytest.mark.parametrize("metric", SEGMENTATION)
+def test_resampled_overlaps_equal_copies_of_the_images(metric):
+    rng = np.random.default_rng(1)
+    truth, said = rng.random((2, 60, 6, 6)) > rng.random((60, 1, 1))
+    truth[:7] = False
+    areas, labels, groups = metrics_areas(said, truth), rng.integers(3, size=60), rng.integers(9, size=60)
+    weights = rng.multinomial(9, np.ones(9) / 9, size=30).astype(float)
+    zeros = np.zeros(60, dtype=int)
+    values, lost = resampled(metric, labels, areas, groups, weights)
+    expected = [copies(metric, labels, areas, groups, row, zeros, zeros) for row in weights]
+    np.testing.assert_allclose(values, expected, atol=1e-12)
+    assert not lost.any()
+    only = np.where(areas[:, 2] == 0, 0, 1)  # a draw of images without the structure says nothing
+    values, lost = resampled(metric, labels, areas, only, np.array([[1.0, 0], [0, 1]]))
+    assert lost.tolist() == [True, False]
+    assert np.isnan(values).tolist() == [True, False]
 
 
 def test_headlines_are_metrics_of_which_more_is_better():

@@ -9,7 +9,8 @@ from benchmark import metrics, registry
 from benchmark.probes import _logistic
 from benchmark.probes._base import Features, Fitted
 
-NAMES = registry.names("probes")
+EVERY = registry.names("probes")
+NAMES = [name for name in EVERY if "classification" in registry.declarations("probes", name).KINDS]
 
 
 def features(count: int, seed: int, classes: int = 3, signal: float = 8.0, tokens: bool = False) -> Features:

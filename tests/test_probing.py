@@ -26,7 +26,7 @@ def stored(probe: str, altered=(), **changes):
     settings = vars(registry.load("probes", probe).Settings()) | changes
     divisions = splits.assignments(TASK, samples)
     found = probing.fit(probe, settings, 0, TASK, samples, x, divisions, altered)
-    return probing.observed("c", "patches", TASK, samples, found)
+    return probing.observed("c", "patches", TASK, samples, found, TASK.metric)
 
 
 def test_every_condition_is_stored_and_the_metric_is_their_mean_as_the_board_reads_them():
