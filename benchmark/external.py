@@ -293,7 +293,7 @@ def _probe(
         for cell in missing:
             x = pooled["cls" if cell.readout == "native" and "cls" in pooled else "patches"]
             fitted = fit(cell.probe, cell.settings, recipe.seed, found.task, found.samples, x, divisions)
-            run.store_cell(cell, found, fitted, leaks, weights, runtime)
+            run.store_cell(cell, found, found, fitted, leaks, weights, runtime)
 
 
 def contamination(declared: tuple[str, ...] | None, task: Task, test: list[Sample]) -> leakage.Overlap:

@@ -29,6 +29,8 @@ from benchmark.recipe import Cell, Runtime, key, twin
 from tasks import files, leakage, splits, store
 from tasks.base import Folds, Sample
 
+NUISANCE = 2  # strength that the nuisance probe is asked about
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -137,31 +139,43 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
         divisions = splits.assignments(found.task, found.samples)
         tested = {i for d in divisions for i in d.test}
         leaks = overlaps(study, found, [found.samples[i] for i in sorted(tested)], runtime)
-        fitted: dict[tuple[str, str], list[Fitting]] = {}  # a native readout may be the patches themselves
+        fitted: dict[
+            tuple[str, str], tuple[TaskData, list[Fitting]]
+        ] = {}  # a native readout may be the patches themselves
         for cell in cells:
             kind = readouts[cell.readout]
             if (cell.probe, kind) not in fitted:
                 needs, seed = registry.declarations("probes", cell.probe).NEEDS, cell.recipe.seed
                 tokens = needs in plan.TOKENS
                 seen = cached(tokens=tokens)
-                x = seen["tokens"] if tokens else features.readout(seen, kind)
+                x = (seen["tokens"] if tokens else features.readout(seen, kind))[index]
+                asked, parts = found, divisions
+                if needs == "nuisances":
+                    asked, x = nuisances(found, x, altered(found, kind, index, tested, cached, (NUISANCE,)))
+                    parts = splits.assignments(asked.task, asked.samples)
                 shown = masks(found, runtime, frozen.spec.pixels) if needs == "masks" else None
                 changed = altered(found, kind, index, tested, cached) if needs == "altered" else ()
-                fitted[cell.probe, kind] = fit(
-                    cell.probe, cell.settings, seed, found.task, found.samples, x[index], divisions, changed, shown
+                fitted[cell.probe, kind] = (
+                    asked,
+                    fit(cell.probe, cell.settings, seed, asked.task, asked.samples, x, parts, changed, shown),
                 )
-            store_cell(cell, found, fitted[cell.probe, kind], leaks, weights, runtime)
+            store_cell(cell, found, *fitted[cell.probe, kind], leaks, weights, runtime)
 
 
 def altered(
-    found: TaskData, kind: str, index: np.ndarray, tested: set[int], cached: Callable[..., dict[str, np.ndarray]]
+    found: TaskData,
+    kind: str,
+    index: np.ndarray,
+    tested: set[int],
+    cached: Callable[..., dict[str, np.ndarray]],
+    strengths: tuple[int, ...] = corrupt.STRENGTHS,
 ) -> list[Altered]:
-    """Features of test samples under every nuisance of the modality, at every strength. index: rows of the store."""
+    """Features of test samples under every nuisance of the modality, at these strengths. index: rows of the store."""
     modality = found.task.modality
     some = corrupt.subset([sample.group for sample in found.samples], np.array(sorted(tested)))
     made = []
     for name in corrupt.SUITES.get(modality, {}):
-        for strength in corrupt.STRENGTHS:
+        for strength in strengths:
             change = features.Change(
                 f"{modality} {name} {strength}, version {corrupt.VERSION}",
                 partial(corrupt.apply, modality=modality, name=name, strength=strength),
@@ -169,6 +183,19 @@ def altered(
             pooled = cached(change=change, rows=index[some])
             made.append(Altered(name, strength, some, features.readout(pooled, kind)))
     return made
+
+
+def nuisances(found: TaskData, x: np.ndarray, changed: list[Altered]) -> tuple[TaskData, np.ndarray]:
+    """The question of the nuisance probe and its features: the same samples clean and altered, by folds over their
+    groups. x (N, D): clean features of all samples."""
+    some, kinds = changed[0].index, ("clean", *(one.corruption for one in changed))
+    samples = [
+        found.samples[i]._replace(id=f"{found.samples[i].id}, {name}", label=label, split="")
+        for label, name in enumerate(kinds)
+        for i in some
+    ]
+    task = replace(found.task, classes=kinds, protocol=Folds(k=5, repeats=1), metric="auroc")
+    return TaskData(task, samples), np.concatenate([x[some], *(one.x for one in changed)])
 
 
 @lru_cache(maxsize=4)
@@ -196,18 +223,22 @@ def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime
 def store_cell(
     cell: Cell,
     found: TaskData,
+    asked: TaskData,
     fitted: list[Fitting],
     leaks: list[leakage.Overlap],
     weights: str,
     runtime: Runtime,
 ) -> None:
-    """Store predictions, probe grid, leakage verdict and metrics as one cell."""
+    """Store predictions, probe grid, leakage verdict and metrics as one cell. asked: what the probe was asked, if that
+    is not the task's own question."""
     task, samples, this, recipe = found.task, found.samples, key(cell), cell.recipe
     dense = registry.declarations("probes", cell.probe).NEEDS == "masks"
-    tables, about, scored = observed(this, cell.readout, task, samples, fitted, "dice" if dense else task.metric)
+    headline = "dice" if dense else asked.task.metric
+    tables, about, scored = observed(this, cell.readout, asked.task, asked.samples, fitted, headline)
     rows = passports.rows_of(leaks, recipe.corpus.digest, task, samples)
     tables["leakage"] = results.table("leakage", rows)
     common = about | {
+        "data": cell.data,
         "run": key(recipe),
         "corpus": recipe.corpus.name,
         "corpus_digest": recipe.corpus.digest,
@@ -219,7 +250,7 @@ def store_cell(
         "data_images": len(samples),
         "data_expected": task.expected,
         "synthetic": task.synthetic,
-        "classes": list(task.classes),
+        "classes": list(asked.task.classes),
         "probe": cell.probe,
         "probe_version": cell.probe_version,
         "settings": json.dumps(cell.settings, sort_keys=True),

@@ -15,7 +15,7 @@ from benchmark import results as schema
 from benchmark.metrics import SEGMENTATION
 from benchmark.recipe import EXTERNAL, Recipe, key
 from benchmark.recipe import twin as twin_of
-from leaderboards import claims, contrasts, series, store
+from leaderboards import claims, contrasts, ledger, series, store
 from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Entry, Locality, Row, Run
 from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
@@ -64,10 +64,11 @@ def _board(
     runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, measured: pd.DataFrame, absent: Mapping[str, str]
 ) -> Board:
     runs, cells, footnotes = _newest(runs, cells)
-    own = cells["metric"].isin(SEGMENTATION)
-    columns, lines = _columns(cells[~own]), _lines(runs)
-    measures = dict(zip(cells.loc[own, "probe"], cells.loc[own, "metric"], strict=True))
-    asked = sorted(set(zip(cells["probe"], cells["readout"], strict=True)) | {HEADLINE}, key=_section_order)
+    dense, altered = cells["metric"].isin(SEGMENTATION), cells["probe"].eq(ledger.PROBE)
+    columns, lines = _columns(cells[~dense & ~altered]), _lines(runs)
+    measures = dict(zip(cells.loc[dense, "probe"], cells.loc[dense, "metric"], strict=True))
+    shown = cells[~altered]
+    asked = sorted(set(zip(shown["probe"], shown["readout"], strict=True)) | {HEADLINE}, key=_section_order)
     index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}
 
     def load(line: Line, column: Column, probe: str, readout: str) -> dict[int, Predictions]:
@@ -138,6 +139,7 @@ def _board(
         provenance=_provenance(runs),
         localities=localities,
         series=series.measured(lines, columns, index),
+        ledgers=ledger.read(lines, columns, index),
         runs=tuple(_stored(line, row) for line in lines for row in runs[runs["variant"] == line.variant].itertuples()),
         numbers=numbers,
         updated=max(runs["created"].max(), cells["created"].max() if len(cells) else ""),

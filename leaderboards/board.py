@@ -198,6 +198,17 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """How well a linear probe tells from a row's features what was done to the test images of a task: AUROC."""
+
+    name: str  # of the row
+    variant: str
+    column: Column
+    whole: Estimate  # mean over the classes, each against the others
+    nuisances: tuple[tuple[str, Estimate], ...]  # "clean" first
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """One modality, one corpus, one track."""
 
@@ -226,6 +237,7 @@ class Board:
     provenance: tuple[tuple[str, str], ...]  # (what, value)
     localities: tuple[Locality | None, ...] = ()  # one per column; None where it was not measured
     series: tuple[Series, ...] = ()
+    ledgers: tuple[Ledger, ...] = ()
     updated: str = ""  # when its newest run was made, UTC, ISO 8601
     runs: tuple[Run, ...] = ()  # every run behind the rows, twins that are shown as one too
     numbers: Mapping[tuple[str, Column], Resampled] = field(default_factory=dict, repr=False, compare=False)

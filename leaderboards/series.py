@@ -26,14 +26,14 @@ def measured(lines: Sequence[Line], columns: Sequence[Column], index: Index) -> 
     for line in lines:
         for column in columns:
             for probe, (name, what) in LABELS.items():
-                rows = _rows(line, column, probe, index)
+                rows = cells_of(line, column, probe, index)
                 if rows:
                     found.append(_labels(line, column, rows, name, what))
-            found += _nuisances(line, column, _rows(line, column, "robustness", index))
+            found += _nuisances(line, column, cells_of(line, column, "robustness", index))
     return tuple(found)
 
 
-def _rows(line: Line, column: Column, probe: str, index: Index) -> dict[int, Mapping]:
+def cells_of(line: Line, column: Column, probe: str, index: Index) -> dict[int, Mapping]:
     """Seed -> cell."""
     asked = {seed: index.get((run, column.task, column.data, probe, "patches")) for seed, run in line.runs.items()}
     return {seed: row for seed, row in sorted(asked.items()) if row is not None}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Row, Section, Sensitivity, Series
+from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Ledger, Row, Section, Sensitivity, Series
 from leaderboards.claims import CONTRADICTED, HOLDS
 from leaderboards.comparisons import AHEAD, BEHIND, SAME
 from leaderboards.statistics import ABOVE, BELOW, INTERVAL_GROUPS, NOT_SHOWN, RANKED_GROUPS, Estimate
@@ -272,6 +272,42 @@ def _drops(one: Series | None) -> Text:
         return Text(lines=("–", "not run"), tone="missing")
     lines = [f"{strength:.0f}: {interval(lost, signed=True)}" for strength, lost in one.drops]
     return Text(lines=(*lines, f"clean {number(one.points[0][1].value)}"), sort=_finite(one.drops[-1][1].value))
+
+
+def ledger(board: Board) -> tuple[Table, ...]:
+    """What the features hold of nuisances, beside what they hold of the label."""
+    if not board.ledgers:
+        return ()
+    columns = dict.fromkeys(one.column for one in board.ledgers)
+    found = {(one.name, one.column): one for one in board.ledgers}
+    labels = {
+        (row.variant, column): entry.score
+        for row in board.sections[0].rows
+        for column, entry in zip(board.columns, row.entries, strict=True)
+    }
+    rows = []
+    for name in dict.fromkeys(one.name for one in board.ledgers):
+        cells = [_read(found.get((name, column)), labels) for column in columns]
+        rows.append(Line(head=Text(lines=(name,)), cells=tuple(cells), twin=name.startswith("untrained")))
+    return (
+        Table(
+            title="Nuisance ledger: what else the features hold",
+            caption="AUROC with which a linear probe on the mean of patch tokens tells what was done to a test image, "
+            "each kind against all others, over five folds by group; then the label, in its own metric. High for the "
+            "label and low for nuisances is what one wants.",
+            heads=(Text(lines=("Encoder",), words=True), *(Text(lines=(column.title,)) for column in columns)),
+            rows=tuple(rows),
+        ),
+    )
+
+
+def _read(one: Ledger | None, labels: Mapping[tuple[str, Column], Estimate | None]) -> Text:
+    if one is None:
+        return Text(lines=("–", "not run"), tone="missing")
+    label = labels.get((one.variant, one.column))
+    answer = () if label is None else (f"label: {metric(one.column.metric)} {interval(label)}",)
+    kinds = (f"{name}: {interval(told)}" for name, told in one.nuisances)
+    return Text(lines=(f"all: {interval(one.whole)}", *kinds, *answer), sort=_finite(one.whole.value))
 
 
 def claims(board: Board) -> tuple[Table, ...]:

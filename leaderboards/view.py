@@ -49,6 +49,7 @@ def view(board: Board) -> View:
             *tables.claims(board),
             *tables.contrasts(board),
             *tables.robustness(board),
+            *tables.ledger(board),
             *(tables.gains(board, section) for section in board.sections[1:]),
             tables.tasks(board),
             tables.costs(board),
