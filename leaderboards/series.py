@@ -10,13 +10,13 @@ import numpy as np
 from leaderboards import store
 from leaderboards.board import Column, Series
 from leaderboards.contrasts import Line
-from leaderboards.recount import shared_draws
-from leaderboards.statistics import Predictions, estimate, resample
+from leaderboards.statistics import Predictions, draw, estimate, resample
 
 LABELS = {  # probe -> (column of its predictions that is turned, how a page calls it)
     "efficiency": ("fraction", "share of the labelled groups"),
     "fewshot": ("shots", "labelled images of each class"),
 }
+DRAWS = 200  # bootstrap draws behind a band, which is drawn and not printed
 Index = Mapping[tuple[str, str, str, str, str], Mapping]  # (run, task, data, probe, readout) -> row of `cells`
 
 
@@ -89,7 +89,7 @@ def _series(
         seen = read(value)
         if seen:
             some = list(seen.values())
-            points.append((float(value), estimate(resample(tuple(seen), some, column.metric, shared_draws(some[0])))))
+            points.append((float(value), estimate(resample(tuple(seen), some, column.metric, draw(some[:1], DRAWS)))))
     return Series(
         name=f"untrained {line.name}" if line.twin else line.name,
         task=column.title,
