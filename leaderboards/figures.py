@@ -40,7 +40,7 @@ def of_board(board: Board) -> tuple[Drawing, ...]:
         *forest(board),
         *heat(board),
         *pareto([board], f"{board.slug}-cost"),
-        *critical_difference(board),
+        *ranks(board),
         *turned(board, nuisance=False),
         *turned(board, nuisance=True),
         *learning(board),
@@ -169,23 +169,26 @@ def pareto(boards: Sequence[Board], name: str) -> tuple[Drawing, ...]:
     )
 
 
-def critical_difference(board: Board) -> tuple[Drawing, ...]:
-    """The classical view, where it could show anything: mean ranks, bars over what is not told apart."""
+def ranks(board: Board) -> tuple[Drawing, ...]:
+    """The classical view, where it could show anything and can be read."""
     found = board.comparison.classical
     if found is None or not found.able or len(found.names) > SHOWN:
         return ()
-    ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+    return (critical_difference(found, f"{board.slug}-ranks"),)
+
+
+def critical_difference(found: Classical, name: str) -> Drawing:
+    """Mean ranks on a line, 1 at the left; bars over what is not told apart."""
+    said = ", ".join(f"{one} {rank:.2f}" for one, rank in zip(found.names, found.ranks, strict=True))
     tested = "" if math.isnan(found.friedman) else f"; Friedman p {found.friedman:.3f}"
-    return (
-        Drawing(
-            name=f"{board.slug}-ranks",
-            title=f"Mean ranks over {found.tasks} tasks: {ranks}{tested}; the upper bar is Nemenyi's critical "
-            f"difference, {found.critical:.2f}; lower bars join what Wilcoxon's test does not tell apart after Holm",
-            alt=f"Critical-difference diagram over {found.tasks} tasks: {ranks}.",
-            heads=("encoder", "mean rank"),
-            rows=tuple(zip(found.names, found.ranks, strict=True)),
-            draw=lambda: _ranks(found),
-        ),
+    return Drawing(
+        name=name,
+        title=f"Mean ranks over {found.tasks} tasks: {said}{tested}; the upper bar is Nemenyi's critical "
+        f"difference, {found.critical:.2f}; lower bars join what Wilcoxon's test does not tell apart after Holm",
+        alt=f"Critical-difference diagram over {found.tasks} tasks: {said}.",
+        heads=("encoder", "mean rank"),
+        rows=tuple(zip(found.names, found.ranks, strict=True)),
+        draw=lambda: _ranks(found),
     )
 
 
