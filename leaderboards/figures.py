@@ -232,7 +232,7 @@ def learning(board: Board) -> tuple[Drawing, ...]:
     return tuple(curves(f"{board.slug}-{key}", what, found, names) for what, key, found in charts if found)
 
 
-def curves(name: str, what: str, found: Sequence[Curve], names: Sequence[str]) -> Drawing:
+def curves(name: str, what: str, found: Sequence[Curve], names: Sequence[str], unit: str = "") -> Drawing:
     """A quantity over training, a line per seed, a colour and a dash per name."""
     low, high = extremes(found)
 
@@ -248,7 +248,7 @@ def curves(name: str, what: str, found: Sequence[Curve], names: Sequence[str]) -
                 label=plain(curve.name),
             )
         axes.set_xlabel("share of training")
-        axes.set_ylabel(what.partition(" of ")[0])
+        axes.set_ylabel(plain(unit or what.partition(" of ")[0], 28))
         legend(axes)
         return figure
 
