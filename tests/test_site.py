@@ -310,6 +310,7 @@ def test_a_board_of_a_thousand_runs_and_twenty_tasks_is_under_a_megabyte():
     assert sum(map(len, loaded)) < 1_000_000
     assert made["wide.html"].count("<tr") < 200
     assert "of 1,000 rows" in made["wide.html"]
+    assert "and 987 more, each with its twin" in made["wide.html"]
 
 
 def test_what_a_vendored_library_is_and_its_licence_stand_beside_it():
