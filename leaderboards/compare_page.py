@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from leaderboards import render
 from leaderboards.board import SYNTHETIC
 from leaderboards.details import RunDetail, pairs
-from leaderboards.pages import run_path
+from leaderboards.pages import Picture, run_path
 from leaderboards.statistics import Estimate, verdict
 from leaderboards.words import duration, flops, metric
 
@@ -20,6 +21,7 @@ PAIRS = 2500  # of one board: more runs than that have no stored paired differen
 
 def files(site: Site, place: render.Place) -> dict[str, str]:
     """The page, and its numbers, by name within the site."""
+    number = {board.slug: count for count, board in enumerate(site.boards)}
     every = [one for _, one in site.runs]
     numbers = {
         "boards": [
@@ -31,7 +33,7 @@ def files(site: Site, place: render.Place) -> dict[str, str]:
             }
             for board in site.boards
         ],
-        "runs": [_run(one, site.boards.index(board)) for board, one in site.runs],
+        "runs": [_run(one, number[board.slug], site.pictures.get(one.run.run, ())) for board, one in site.runs],
         "pairs": {
             f"{a.run} {b.run}": [_short(found.get(column)) for column in board.columns]
             for board in site.boards
@@ -44,7 +46,7 @@ def files(site: Site, place: render.Place) -> dict[str, str]:
     }
 
 
-def _run(one: RunDetail, board: int) -> dict:
+def _run(one: RunDetail, board: int, pictures: Sequence[Picture]) -> dict:
     row = one.row
     answers = {a.title: a for a in one.answers if a.score is not None}
     return {
@@ -54,6 +56,7 @@ def _run(one: RunDetail, board: int) -> dict:
         "board": board,
         "scores": {title: _short(a.score) for title, a in answers.items()},
         "gains": {title: _short(a.gain) for title, a in answers.items()},
+        "pictures": [[picture.source, picture.alt, picture.caption] for picture in pictures],
         "facts": {
             "FLOPs spent": flops(row["realised_flops"]) if one.trained else "not trained",
             "Time": duration(row["seconds"]) if one.trained else "not trained",

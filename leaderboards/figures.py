@@ -28,7 +28,7 @@ from leaderboards.svg import (
     plain,
     zero,
 )
-from leaderboards.words import flops, interval, metric
+from leaderboards.words import flops, interval, metric, slug
 
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
 BOUNDS = ("value", "low", "high")
@@ -40,7 +40,7 @@ def of_board(board: Board) -> tuple[Drawing, ...]:
         *forest(board),
         *heat(board),
         *pareto([board], f"{board.slug}-cost"),
-        *critical_difference(board),
+        *ranks(board),
         *turned(board, nuisance=False),
         *turned(board, nuisance=True),
         *learning(board),
@@ -96,7 +96,7 @@ def heat(board: Board) -> tuple[Drawing, ...]:
             colour = "#fffffe" if abs(value) > 0.65 * extent else "#000001"  # on a colour that is alike light and dark
             text = "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [plain(c.title, 26) for c in columns], rotation=40, ha="right")
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [plain(c.title, 40) for c in columns], rotation=40, ha="right")
         axes.set_yticks(np.arange(len(shown)) + 0.5, [plain(row.name, 26) for row in shown])
         axes.invert_yaxis()
         axes.tick_params(length=0)
@@ -152,7 +152,7 @@ def pareto(boards: Sequence[Board], name: str) -> tuple[Drawing, ...]:
         axes.set_xlabel("training FLOPs spent, logarithmic")
         axes.set_ylabel("mean gain over the twin")
         zero(axes, vertical=False)
-        _once(axes)
+        legend(axes)
         return figure
 
     best = max(points, key=lambda point: point[3].value)
@@ -169,23 +169,26 @@ def pareto(boards: Sequence[Board], name: str) -> tuple[Drawing, ...]:
     )
 
 
-def critical_difference(board: Board) -> tuple[Drawing, ...]:
-    """The classical view, where it could show anything: mean ranks, bars over what is not told apart."""
+def ranks(board: Board) -> tuple[Drawing, ...]:
+    """The classical view, where it could show anything and can be read."""
     found = board.comparison.classical
     if found is None or not found.able or len(found.names) > SHOWN:
         return ()
-    ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+    return (critical_difference(found, f"{board.slug}-ranks"),)
+
+
+def critical_difference(found: Classical, name: str) -> Drawing:
+    """Mean ranks on a line, 1 at the left; bars over what is not told apart."""
+    said = ", ".join(f"{one} {rank:.2f}" for one, rank in zip(found.names, found.ranks, strict=True))
     tested = "" if math.isnan(found.friedman) else f"; Friedman p {found.friedman:.3f}"
-    return (
-        Drawing(
-            name=f"{board.slug}-ranks",
-            title=f"Mean ranks over {found.tasks} tasks: {ranks}{tested}; the upper bar is Nemenyi's critical "
-            f"difference, {found.critical:.2f}; lower bars join what Wilcoxon's test does not tell apart after Holm",
-            alt=f"Critical-difference diagram over {found.tasks} tasks: {ranks}.",
-            heads=("encoder", "mean rank"),
-            rows=tuple(zip(found.names, found.ranks, strict=True)),
-            draw=lambda: _ranks(found),
-        ),
+    return Drawing(
+        name=name,
+        title=f"Mean ranks over {found.tasks} tasks: {said}{tested}; the upper bar is Nemenyi's critical "
+        f"difference, {found.critical:.2f}; lower bars join what Wilcoxon's test does not tell apart after Holm",
+        alt=f"Critical-difference diagram over {found.tasks} tasks: {said}.",
+        heads=("encoder", "mean rank"),
+        rows=tuple(zip(found.names, found.ranks, strict=True)),
+        draw=lambda: _ranks(found),
     )
 
 
@@ -229,7 +232,7 @@ def learning(board: Board) -> tuple[Drawing, ...]:
     return tuple(curves(f"{board.slug}-{key}", what, found, names) for what, key, found in charts if found)
 
 
-def curves(name: str, what: str, found: Sequence[Curve], names: Sequence[str]) -> Drawing:
+def curves(name: str, what: str, found: Sequence[Curve], names: Sequence[str], unit: str = "") -> Drawing:
     """A quantity over training, a line per seed, a colour and a dash per name."""
     low, high = extremes(found)
 
@@ -245,8 +248,8 @@ def curves(name: str, what: str, found: Sequence[Curve], names: Sequence[str]) -
                 label=plain(curve.name),
             )
         axes.set_xlabel("share of training")
-        axes.set_ylabel(what.partition(" of ")[0])
-        _once(axes)
+        axes.set_ylabel(plain(unit or what.partition(" of ")[0], 28))
+        legend(axes)
         return figure
 
     return Drawing(
@@ -300,32 +303,33 @@ def turned(board: Board, nuisance: bool) -> tuple[Drawing, ...]:
     )
 
 
-def _turned(board: Board, what: str, nuisance: bool, found: Sequence[Series]) -> Drawing:
+def _turned(board: Board, what: str, nuisance: bool, every: Sequence[Series]) -> Drawing:
+    found = list({(one.task, one.points): one for one in reversed(every)}.values())[::-1]  # twins that are one, once
     tasks, names = (list(dict.fromkeys(getattr(one, key) for one in found)) for key in ("task", "name"))
-    short = {one.name: place for place, one in enumerate(found)}
-    order = {name: place for place, name in enumerate(names)}
 
     def draw() -> Figure:
         figure, panels = canvas(rows=len(tasks), height=2.2, sharex=True)
         for axes, task in zip(panels, tasks, strict=True):
-            for one in found:
-                if one.task == task and order[one.name] < SHOWN:
-                    _line(axes, one, order[one.name])
-            measured = next(one.metric for one in found if one.task == task)
-            axes.set_ylabel(f"{metric(measured)}\n{plain(task, 24)}")
+            here = [one for one in found if one.task == task][:SHOWN]
+            for one in here:
+                _line(axes, one, names.index(one.name), len(names), logarithmic=not nuisance)
+            axes.set_ylabel(metric(here[0].metric))
             if not nuisance:
                 axes.set_xscale("log")
+            if axes is panels[0]:
+                legend(axes, plain(task, 50))
+            else:
+                axes.set_title(plain(task, 50))
         panels[-1].set_xlabel(f"strength of {what}" if nuisance else what)
-        _once(panels[0])
         return figure
 
     kind = f"Robustness: under {what}" if nuisance else f"Label efficiency: by {what}"
     return Drawing(
-        name=f"{board.slug}-{'under' if nuisance else 'by'}-{what.replace(' ', '-').lower()}",
+        name=f"{board.slug}-{'under' if nuisance else 'by'}-{slug(what)}",
         title=f"{kind}, with 95 % intervals",
-        alt=f"{kind}: {len(short)} encoders on {', '.join(tasks)}; the values are in the data.",
+        alt=f"{kind}: {', '.join(names[:8])} on {', '.join(tasks)}; the values are in the data.",
         heads=("encoder", "task", what, *BOUNDS),
-        rows=tuple((one.name, one.task, x, *_bounds(y)) for one in found for x, y in one.points),
+        rows=tuple((one.name, one.task, x, *_bounds(y)) for one in every for x, y in one.points),
         draw=draw,
     )
 
@@ -337,7 +341,7 @@ def slope(boards: Sequence[Board]) -> tuple[Drawing, ...]:
         return ()
 
     def draw() -> Figure:
-        figure, every = canvas(rows=len(panels), height=2.5)
+        figure, every = canvas(rows=len(panels), height=3.0)
         for axes, (board, points, line) in zip(every, panels, strict=True):
             for synthetic, colour, marker in ((True, COLOURS[0], "o"), (False, COLOURS[1], "D")):
                 for _, real, x, y in points:
@@ -352,10 +356,9 @@ def slope(boards: Sequence[Board]) -> tuple[Drawing, ...]:
                     ends = [centre[1] + k * (grid - centre[0]) for k in (found.low, found.high)]
                     axes.fill_between(grid, np.minimum(*ends), np.maximum(*ends), color=SOFT, alpha=0.18, linewidth=0)
             zero(axes, vertical=False)
-            axes.set_title(f"{board.modality}, {board.track} track", pad=18)
             axes.set_xlabel("measured locality of the signal")
             axes.set_ylabel("DINOv3 − I-JEPA")
-            _once(axes)
+            legend(axes, f"{board.modality}, {board.track} track")
         return figure
 
     said = " ".join(f"{board.modality.capitalize()}, {board.track}: {slope_said(board)}" for board, _, _ in panels)
@@ -432,19 +435,22 @@ def _error(axes: Axes, x, y: Estimate, colour: str, marker: str, label: str) -> 
     axes.plot([x.value], [y.value], color=colour, marker=marker, linestyle="none", label=label)
 
 
-def _line(axes: Axes, one: Series, place: int) -> None:
-    colour, xs = COLOURS[place % len(COLOURS)], [x for x, _ in one.points]
+def _line(axes: Axes, one: Series, place: int, count: int, logarithmic: bool) -> None:
+    """A series with its intervals, moved a little aside so that those of several rows can be told apart."""
+    colour, aside = COLOURS[place % len(COLOURS)], 0.02 * (place - (count - 1) / 2)
+    span = max(x for x, _ in one.points) - min(x for x, _ in one.points)
+    xs = [x * (1 + 3 * aside) if logarithmic else x + aside * span for x, _ in one.points]
     axes.plot(
         xs,
         [y.value for _, y in one.points],
         color=colour,
         marker=MARKERS[place % len(MARKERS)],
         linestyle=DASHES[place % len(DASHES)],
-        label=plain(one.name, 24),
+        label=plain(one.name, 20),
     )
-    if all(y.low is not None for _, y in one.points):
-        low, high = zip(*((y.low, y.high) for _, y in one.points), strict=True)
-        axes.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0)
+    for x, (_, y) in zip(xs, one.points, strict=True):
+        if y.low is not None:
+            axes.plot([x, x], [y.low, y.high], color=colour, linewidth=0.8)
 
 
 def _range(axes: Axes, one: Estimate, place: int, colour: str) -> None:
@@ -458,18 +464,6 @@ def _upright(axes: Axes, one: Estimate, x: float, place: int, label: str) -> Non
     if one.low is not None:
         axes.plot([x, x], [one.low, one.high], color=colour, linewidth=1.2)
     axes.plot([x], [one.value], color=colour, marker=MARKERS[place], linestyle="none", label=plain(label))
-
-
-def _once(axes: Axes) -> None:
-    """A legend that names each label once."""
-    lines = axes.get_lines()
-    seen: set[str] = set()
-    for line in lines:
-        label = str(line.get_label())
-        if label in seen:
-            line.set_label("_")
-        seen.add(label)
-    legend(axes)
 
 
 def _gain(entry: Entry) -> float:

@@ -98,9 +98,9 @@ def _card(modality: str, task: str) -> tuple[dict[str, str], str, tuple[tuple[st
     except ValueError:
         return {"Card": "this version of the code has no task of that name"}, "not known", ()
     parts = dict(cards.read(known).parts)
-    shared = "sample images may be shown" if known.access.redistributable else "no sample images are shown"
-    licence = f"{known.access.licence} ({'simulated' if known.synthetic else shared})"
-    return {"Question": known.question, **parts}, licence, (("the owner's page", known.access.home),)
+    shared = known.synthetic or known.access.redistributable
+    licence = f"{known.access.licence}{'' if shared else '; no sample images are shown'}"
+    return {"Question": known.question, **parts}, licence, (("where it comes from", known.access.home),)
 
 
 def _size(column: Column) -> str:
@@ -247,7 +247,9 @@ def _learning(board: Board, pretext: str, names: set[str]) -> Iterable[Drawing]:
     for quantity in dict.fromkeys(curve.quantity for curve in own):
         found = [curve for curve in own if curve.quantity == quantity]
         key = "loss" if quantity == LOSS else "health"
-        yield figures.curves(f"{board.slug}-{slug(pretext)}-{key}", f"{quantity}, {board.title}", found, sorted(names))
+        yield figures.curves(
+            f"{board.slug}-{slug(pretext)}-{key}", f"{quantity}, {board.title}", found, sorted(names), quantity
+        )
 
 
 def _gains_of(board: Board, variants: set[str]) -> Table | None:
@@ -305,7 +307,8 @@ def of_run(one: RunDetail, board: Board, pictures: tuple[Picture, ...] = ()) -> 
                 texts=("One line runs it again from its stored recipe and compares:",),
                 code=f"python -m benchmark reproduce {one.run.run}",
             ),
-            Block(title="How it answered", tables=_answers(one.answers)),
+            Block(title="How it answered", tables=_answers(one.answers)[:1]),
+            Block(title="Under other probes and readouts", tables=_answers(one.answers)[1:], folded=True),
             *(
                 (Block(title="Training", figures=_run_curves(one), tables=_alarms(one)),)
                 if one.curves or one.alarms
@@ -362,8 +365,8 @@ def _answers(answers: Sequence[Answer]) -> tuple[Table, ...]:
         heads = ["Task", *(["Gain over twin", "With its interval"] if headline else []), *map(metric, names), "Leakage"]
         tables.append(
             Table(
-                title=probing(probe, readout).capitalize(),
-                caption=f"{probing(probe, readout).capitalize()}: every stored metric of the test set.",
+                title=probing(probe, readout),
+                caption=f"Every stored metric of the test set: {probing(probe, readout)}.",
                 heads=tuple(Text(lines=(head,)) for head in heads),
                 rows=tuple(_answer(a, names, headline, extent) for a in some),
             )

@@ -11,12 +11,13 @@ from leaderboards import store
 from leaderboards.board import Column, Series
 from leaderboards.contrasts import Line
 from leaderboards.recount import shared_draws
-from leaderboards.statistics import Predictions, estimate, minus, resample
+from leaderboards.statistics import Predictions, draw, estimate, minus, resample
 
 LABELS = {  # probe -> (column of its predictions that is turned, how a page calls it)
     "efficiency": ("fraction", "share of the labelled groups"),
     "fewshot": ("shots", "labelled images of each class"),
 }
+DRAWS = 200  # bootstrap draws behind a band of label budgets, which is drawn and not printed
 Index = Mapping[tuple[str, str, str, str, str], Mapping]  # (run, task, data, probe, readout) -> row of `cells`
 
 
@@ -89,7 +90,9 @@ def _series(
         seen = read(value)
         if not seen:
             continue
-        number = resample(tuple(seen), list(seen.values()), column.metric, shared_draws(next(iter(seen.values()))))
+        some = list(seen.values())
+        draws = shared_draws(some[0]) if nuisance else draw(some[:1], DRAWS)
+        number = resample(tuple(seen), some, column.metric, draws)
         points.append((float(value), estimate(number)))
         first = first or number
         if nuisance and value:

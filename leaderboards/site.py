@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,6 +39,8 @@ class Site:
     boards: tuple[Board, ...]
     runs: tuple[tuple[Board, RunDetail], ...]
     leakage: tuple[Mapping, ...]  # rows of the table
+    pictures: Mapping[str, tuple[Picture, ...]] = field(default_factory=dict)  # run -> maps of what it looks at
+    images: Mapping[str, bytes] = field(default_factory=dict)  # the pictures, by their name within the site
 
 
 def build(
@@ -91,7 +93,7 @@ def files(site: Site, place: Place) -> dict[str, bytes]:
     texts = {"index.html": render.front(site.boards, place)}
     drawings |= _named(figures.slope(site.boards))
     drawings |= _named(render.across(site.boards))
-    data: dict[str, bytes] = {}
+    data = dict(site.images)
     for board in site.boards:
         shown = view(board)
         drawings |= _named(shown.figures)
@@ -127,13 +129,8 @@ def _pages(site: Site) -> list[Page]:
     runs = [one for _, one in site.runs]
     for pretext in sorted({str(one.row["pretext"]) for one in runs if one.trained}):
         made.append(pages.of_pretext(pretext, site.boards, runs))
-    made += [pages.of_run(one, board, maps(one)) for board, one in site.runs]
+    made += [pages.of_run(one, board, site.pictures.get(one.run.run, ())) for board, one in site.runs]
     return made
-
-
-def maps(one: RunDetail) -> tuple[Picture, ...]:
-    """Figures of what a run looks at, found in the store. None are stored yet."""
-    return ()
 
 
 def _tables(board: Board) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTH = 4.3  # inches: text of 9 points stays readable where a telephone shows it 360 pixels wide
+WIDTH = 3.9  # inches: text of 10 points stays readable where a telephone shows it 360 pixels wide
 INK, SOFT, LINE = "#1d2329", "#59636e", "#c9ced4"
 COLOURS = ("#0b62b5", "#b4510c", "#14743f", "#7d3fa8", "#9a2748", "#5b6167")  # told apart by the colour-blind, and by
 MARKERS, DASHES = "osD^vP", ("-", (0, (6, 3)), (0, (2, 2)), (0, (8, 3, 2, 3)))  # a marker and a dash
@@ -28,10 +28,10 @@ SETTINGS = {
     "svg.hashsalt": "pretext-bench",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 9,
+    "font.size": 10,
+    "axes.titlesize": 10,
     "axes.titlelocation": "left",
-    "axes.labelsize": 9,
+    "axes.labelsize": 10,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -41,7 +41,7 @@ SETTINGS = {
     "ytick.color": SOFT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
@@ -94,11 +94,19 @@ def canvas(rows: int = 1, height: float = 2.4, **options: object) -> tuple[Figur
     return figure, list(figure.subplots(rows, 1, squeeze=False, **options)[:, 0])
 
 
-def legend(axes: Axes) -> None:
-    """Above the panel, so that it covers nothing."""
+def legend(axes: Axes, title: str = "") -> None:
+    """Each label once, above the panel so that it covers nothing, and a title above that."""
+    seen: set[str] = set()
+    for line in axes.get_lines():
+        label = str(line.get_label())
+        if label in seen:
+            line.set_label("_")
+        seen.add(label)
     handles, _ = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2, handlelength=2.6)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2, handlelength=2.2)
+    if title:
+        axes.set_title(title, pad=6 + 15 * -(-len(handles) // 2))
 
 
 def zero(axes: Axes, vertical: bool = True) -> None:

@@ -11,6 +11,8 @@ from leaderboards.svg import Drawing
 from leaderboards.tables import Table
 from leaderboards.words import flops
 
+NAMED = 12  # rows that the head of a page names
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -62,7 +64,8 @@ def view(board: Board) -> View:
 
 def _facts(board: Board) -> tuple[tuple[str, str], ...]:
     budgets = " or ".join(flops(budget) for budget in board.budgets)
-    names = ", ".join(cost.name for cost in board.costs) or "no pretext yet"
+    more = f" and {len(board.costs) - NAMED:,} more" if len(board.costs) > NAMED else ""
+    names = ", ".join(cost.name for cost in board.costs[:NAMED]) + more or "no pretext yet"
     simulated = " simulated" if board.synthetic else ""
     fewest = min((len(cost.seeds) for cost in board.costs), default=0)
     return (

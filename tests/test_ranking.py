@@ -5,7 +5,7 @@ import pytest
 import scikit_posthocs
 from scipy import stats
 
-from leaderboards import figures, simulate
+from leaderboards import figures, simulate, svg
 from leaderboards.comparisons import AHEAD, BEHIND, SAME, family
 from leaderboards.power import POWER, detectable, needed
 from leaderboards.ranking import best, classical, holm, letters, rank_intervals
@@ -45,7 +45,9 @@ def test_the_classical_view_agrees_with_scikit_posthocs(scores):
         assert (apart > found.critical) == (nemenyi[place[a], place[b]] < 0.05)
     tied = {(a, b) for a, b, p in found.pairs if p >= 0.05}
     assert all(any(c <= a and b <= d for c, d in found.cliques) for a, b in tied if b == a + 1)
-    assert "<svg" in figures.critical_difference(found)
+    drawn = figures.critical_difference(found, "ranks")
+    assert drawn.rows == tuple(zip(found.names, found.ranks, strict=True))
+    assert all(f"{name} {rank:.2f}" in svg.svg(drawn) for name, rank in drawn.rows)
 
 
 def test_too_few_tasks_can_show_nothing(scores):

@@ -241,6 +241,17 @@ def test_every_colour_of_a_figure_has_a_dark_one(complete):
     assert used <= set(svg.DARK)
 
 
+def test_maps_of_a_run_are_on_its_page_and_beside_another(complete):
+    (board,) = render.stored(complete)
+    run = key(recipe("mae", 0))
+    shown = pages.Picture(source="maps/mae.png", alt="What MAE <looks> at", caption="Attention")
+    whole = replace(site.gathered(complete, [board]), pictures={run: (shown,)}, images={"maps/mae.png": b"PNG"})
+    made = site.files(whole, render.Place())
+    assert made["maps/mae.png"] == b"PNG"
+    assert 'src="../maps/mae.png" alt="What MAE &lt;looks&gt; at"' in made[f"runs/{run}.html"].decode()
+    assert '["maps/mae.png","What MAE <looks> at","Attention"]' in made["compare-data.js"].decode()
+
+
 def test_a_feed_of_new_results(built, complete):
     feed = xml.parse(built / "feed.xml").getroot()
     entries = feed.findall(f"{ATOM}entry")
@@ -299,6 +310,7 @@ def test_a_board_of_a_thousand_runs_and_twenty_tasks_is_under_a_megabyte():
     assert sum(map(len, loaded)) < 1_000_000
     assert made["wide.html"].count("<tr") < 200
     assert "of 1,000 rows" in made["wide.html"]
+    assert "and 987 more, each with its twin" in made["wide.html"]
 
 
 def test_what_a_vendored_library_is_and_its_licence_stand_beside_it():

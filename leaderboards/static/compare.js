@@ -78,7 +78,7 @@ function show() {
   command.append(element("code", `python -m leaderboards compare ${a.id} ${b.id}`));
   result.append(command);
   result.append(table("What they cost.", ["", ...names], Object.keys(a.facts).map((what) => [what, a.facts[what], b.facts[what] ?? "–"])));
-  const pictures = [a, b].flatMap((one) => one.pictures ?? []);
+  const pictures = [a, b].flatMap((one) => one.pictures);
   if (pictures.length) {
     const both = element("div", undefined, { class: "charts" });
     for (const [source, alt, caption] of pictures) {
