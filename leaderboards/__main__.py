@@ -59,7 +59,7 @@ def site(
     from leaderboards import site as pages
 
     with _one_line():
-        _wrote(pages.build(results, out, empty=True))
+        _wrote(pages.build(results, out, found=pages.public(results)))
 
 
 @app.command()

@@ -23,12 +23,15 @@ def freeze(results: Path, site: Path, version: str) -> list[Path]:
 
     Raises ValueError for a version that is no version, or that was released already.
     """
-    from leaderboards.site import build
+    from leaderboards.site import build, public
 
     if not re.fullmatch(r"\d+(\.\d+)*([a-z]+\d*)?", version):
         raise ValueError(f"{version!r} is no version: digits and points, such as 0.1.0")
     target = site / FOLDER / version
     if target.exists():
         raise ValueError(f"{target}: released already, and what is released never changes; choose another version")
-    frozen = build(results, target, release=version)
-    return [*build(results, site), *frozen]
+    boards = public(results)
+    if not boards:
+        raise ValueError(f"{results}: no board to release; promote the runs of a track first")
+    frozen = build(results, target, found=boards, release=version)
+    return [*build(results, site, found=boards), *frozen]

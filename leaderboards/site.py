@@ -30,6 +30,7 @@ from leaderboards.view import view
 STATIC = Path(__file__).parent / "static"
 MANIFEST = "files.json"  # what the last build wrote, so that the next one takes away what is gone
 SHEETS = ("latents", "knobs", "locality")
+SMOKE = "smoke"  # the track that only shows that everything runs: published for CI, and no board of the public site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +51,14 @@ def build(
     found: Sequence[Board] | None = None,
     *,
     release: str = "",
-    empty: bool = False,
 ) -> list[Path]:
     """Write the site of a store into `out`; the files written, the front page first.
 
     `absent`: modality -> task -> why this machine could not measure it. `found`: the boards, where `stored` has read
-    them already. `release`: the version that these pages are frozen as. `empty`: a store without a board is a site
-    that says so. Raises SchemaError, or EmptyStore.
+    them already. `release`: the version that these pages are frozen as. Raises SchemaError, or EmptyStore.
     """
     if found is None:
-        found = render.boards(results, absent) if empty else render.stored(results, absent)
+        found = render.stored(results, absent)
     made = files(gathered(results, found), Place(release=release, releases=releases.versions(out)))
     out.mkdir(parents=True, exist_ok=True)
     for name in set(_written(out)) - set(made):
@@ -70,6 +69,11 @@ def build(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return [out / name for name in made]
+
+
+def public(results: Path) -> list[Board]:
+    """The boards of the published site. Raises SchemaError."""
+    return [board for board in render.boards(results) if board.track != SMOKE]
 
 
 def _written(out: Path) -> list[str]:
