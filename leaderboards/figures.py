@@ -87,7 +87,9 @@ def heat(board: Board) -> tuple[Drawing, ...]:
     values = np.array([[_gain(entry) for entry in row.entries] for row in shown])
 
     def draw() -> Figure:
-        size = (max(WIDTH, 1.6 + 0.62 * len(columns)), 1.5 + 0.26 * len(shown))
+        titles = [plain(column.title, 40) for column in columns]
+        slanted = 0.6 + 0.05 * max(map(len, titles))  # inches that the titles take below the cells
+        size = (max(WIDTH, 1.6 + 0.62 * len(columns)), slanted + 0.3 * len(shown))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         extent = float(np.nanmax(np.abs(values))) or 1.0
@@ -96,7 +98,7 @@ def heat(board: Board) -> tuple[Drawing, ...]:
             colour = "#fffffe" if abs(value) > 0.65 * extent else "#000001"  # on a colour that is alike light and dark
             text = "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [plain(c.title, 40) for c in columns], rotation=40, ha="right")
+        axes.set_xticks(np.arange(len(columns)) + 0.5, titles, rotation=40, ha="right")
         axes.set_yticks(np.arange(len(shown)) + 0.5, [plain(row.name, 26) for row in shown])
         axes.invert_yaxis()
         axes.tick_params(length=0)
