@@ -33,6 +33,8 @@ def pretrain(
 
 def worker(job: Path) -> None:
     """One process of `pretrain`."""
+    from torch import distributed
+
     from benchmark import corpus, data, health
     from benchmark import pretrain as training
     from tasks import store
@@ -57,6 +59,8 @@ def worker(job: Path) -> None:
     kept = [(task, [sample for sample in samples if sample.id not in built.skipped]) for task, samples in found]
     watch = health.watch(kept, built, recipe)
     training.pretrain(recipe, runtime, images, raw["label"], raw["synthetic"], watch)
+    distributed.barrier()  # a process that leaves while another still talks to it can abort that one
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
