@@ -300,6 +300,41 @@ def export(
     typer.echo(f'{written}: timm.create_model("local-dir:{written}", pretrained=True)')
 
 
+@app.command("maps")
+def maps_(
+    runs: Annotated[list[str], typer.Argument(help="Ids of stored runs, or their beginnings.")],
+    task: Annotated[str, typer.Option(help="Task whose test images are looked at.")],
+    image: Annotated[str, typer.Option(help="Sample ids, comma-separated, instead of the drawn ones.")] = "",
+    anchor: Annotated[str, typer.Option(help="X,Y in shares of the side, instead of the drawn anchors.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("maps"),
+    data: Data = Path("data"),
+    policy: Policy = "",
+    results: Results = Path("results/local"),
+    cache: Cache = Path(".cache"),
+) -> None:
+    """Show what encoders look at: attention, cosine and PCA maps, reconstructions, and scores of the maps."""
+    from benchmark import corpus, map_sheet
+
+    opened = [map_sheet.open_run(run, results) for run in runs]
+    modality = opened[0].recipe.modality
+    if other := next((one for one in opened if one.recipe.modality != modality), None):
+        raise ValueError(f"{other.row['run']} is of {other.recipe.modality}, {opened[0].row['run']} of {modality}")
+    asked = corpus.get(modality, task, policy)
+    place = _place(anchor)
+    for path in map_sheet.show(opened, asked, data, cache, results, out, ids=_listed(image), place=place):
+        typer.echo(path)
+
+
+def _place(text: str) -> tuple[float, float] | None:
+    if not text:
+        return None
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--anchor {text}: give two shares of the side, such as 0.5,0.25") from None
+    return x, y
+
+
 @app.command()
 def probe(
     encoder: Annotated[

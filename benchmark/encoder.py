@@ -65,16 +65,21 @@ def attend(attention: Attention, x: Tensor, sizes: list[tuple[int, int]], rotati
     The linear layers see all of x at once. rotations: of each batch, (T, 2·head) or (B, T, 2·head), see `rotary`."""
     out = []
     parts = attention.qkv(x).split([batch * tokens for batch, tokens in sizes])
-    for part, (batch, tokens), rotation in zip(parts, sizes, rotations, strict=True):
-        qkv = part.view(batch, tokens, 3, attention.num_heads, attention.head_dim)
-        q, k, v = qkv.unbind(2)
-        if rotation is not None:
-            qk, v = qkv.split([2, 1], dim=2)
-            q, k = apply_rot_embed_cat(qk, rotation[..., None, None, :], half=True).unbind(2)
-            v = v.squeeze(2)
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    for part, size, rotation in zip(parts, sizes, rotations, strict=True):
+        q, k, v = projected(attention, part.unflatten(0, size), rotation)
         out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(len(part), -1))
     return attention.proj(torch.cat(out) if len(out) > 1 else out[0])
+
+
+def projected(attention: Attention, qkv: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, T, 3·D) from the first layer of an attention -> queries, keys and values (B, heads, T, head), rotated."""
+    qkv = qkv.unflatten(-1, (3, attention.num_heads, attention.head_dim))
+    q, k, v = qkv.unbind(2)
+    if rotation is not None:
+        qk, v = qkv.split([2, 1], dim=2)
+        q, k = apply_rot_embed_cat(qk, rotation[..., None, None, :], half=True).unbind(2)
+        v = v.squeeze(2)
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 class Encoder(nn.Module):
@@ -120,6 +125,10 @@ class Encoder(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """The inverse of `normalise`, cut to [0, 1]."""
+        return (images * self.std[:, None, None] + self.mean[:, None, None]).clamp(0, 1)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) in [0, 1] -> patch embeddings without positions (B, N, D)."""

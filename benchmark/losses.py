@@ -1,5 +1,7 @@
 """Losses: tensors in, a scalar out. No state, no logging. Everything that needs it is computed in fp32."""
 
+import math
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -11,6 +13,13 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     batch, channels, height, width = images.shape
     x = images.reshape(batch, channels, height // patch, patch, width // patch, patch)
     return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch * patch * channels)
+
+
+def unpatchify(patches: Tensor, patch: int) -> Tensor:
+    """The inverse of `patchify` for a square image: (B, N, patch·patch·3) -> (B, 3, S, S)."""
+    grid = math.isqrt(patches.shape[1])
+    x = patches.unflatten(2, (patch, patch, 3)).unflatten(1, (grid, grid))
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), 3, grid * patch, grid * patch)
 
 
 def normalise_patches(patches: Tensor, floor: float = 1e-6) -> Tensor:

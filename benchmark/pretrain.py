@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import Recipe, Runtime, columns, key
 
 LOG_POINTS = 60  # of a curve, at most
+DECODER = "decoder.safetensors"  # beside the encoder of a pretext that predicts pixels
 
 
 class Diverged(Exception):
@@ -329,9 +331,13 @@ def pretrain(
     row = run_row(recipe, runtime, trained, status, sha, synthetic)
     rows = [{"run": key(recipe), **point} for point in trained.curves]
     files = {"encoder.safetensors": staging} if sha else {}
+    if sha and (decoder := trained.model.decoder_state()):
+        files[DECODER] = staging.with_name(f"{key(recipe)}.{DECODER}")
+        save_file({name: value.detach().cpu().contiguous() for name, value in decoder.items()}, files[DECODER])
     tables = {"runs": results.table("runs", [row]), "curves": results.table("curves", rows)}
     results.write(target, tables, files=files)
-    staging.unlink(missing_ok=True)
+    for path in files.values():
+        path.unlink(missing_ok=True)
     shutil.rmtree(runtime.cache / "checkpoints" / key(recipe), ignore_errors=True)
 
 

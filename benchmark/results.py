@@ -1,6 +1,6 @@
 """The schema of everything that is stored, and the only code that knows where a row lies.
 
-    results/local/<modality>/runs/<run>/      runs.parquet curves.parquet encoder.safetensors
+    results/local/<modality>/runs/<run>/      runs.parquet curves.parquet encoder.safetensors (decoder.safetensors)
     results/local/<modality>/cells/<cell>/    cells.parquet predictions.parquet fits.parquet leakage.parquet
     results/local/<modality>/baselines/<id>/  baselines.parquet predictions.parquet fits.parquet
     results/local/<modality>/trials/<trial>/  trials.parquet
@@ -186,7 +186,23 @@ TABLES: dict[str, pa.Schema] = {
         samples=I,
         created=S,
     ),
-    "maps": _schema(run=S, task=S, sample=S, kind=S, score=S, value=F),
+    "maps": _schema(
+        run=S,
+        weights_sha256=S,
+        modality=S,
+        task=S,
+        task_version=I,
+        data=S,  # identity of the task's samples
+        version=I,  # of the maps' recipe
+        public=B,  # whether the figures beside it may be shown on a public page
+        sample=S,
+        group=S,
+        kind=S,  # "attention", "rollout" or "cosine"; "tokens" of what is about all of them
+        control=S,  # "" for the encoder itself, "untrained" for the same architecture before training, "chance"
+        score=S,  # see `benchmark.maps`
+        value=F,
+        created=S,
+    ),
     "ratings": _schema(pack=S, reader=S, item=S, question=S, answer=F),
 }
 

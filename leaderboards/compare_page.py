@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from leaderboards import render
 from leaderboards.board import SYNTHETIC
 from leaderboards.details import RunDetail, pairs
-from leaderboards.pages import Picture, run_path
+from leaderboards.pages import Block, run_path
 from leaderboards.statistics import Estimate, verdict
 from leaderboards.words import duration, flops, metric
 
@@ -33,7 +33,7 @@ def files(site: Site, place: render.Place) -> dict[str, str]:
             }
             for board in site.boards
         ],
-        "runs": [_run(one, number[board.slug], site.pictures.get(one.run.run, ())) for board, one in site.runs],
+        "runs": [_run(one, number[board.slug], site.maps.blocks.get(one.key, ())) for board, one in site.runs],
         "pairs": {
             f"{a.run} {b.run}": [_short(found.get(column)) for column in board.columns]
             for board in site.boards
@@ -46,7 +46,7 @@ def files(site: Site, place: render.Place) -> dict[str, str]:
     }
 
 
-def _run(one: RunDetail, board: int, pictures: Sequence[Picture]) -> dict:
+def _run(one: RunDetail, board: int, maps: Sequence[Block]) -> dict:
     row = one.row
     answers = {a.title: a for a in one.answers if a.score is not None}
     return {
@@ -56,7 +56,7 @@ def _run(one: RunDetail, board: int, pictures: Sequence[Picture]) -> dict:
         "board": board,
         "scores": {title: _short(a.score) for title, a in answers.items()},
         "gains": {title: _short(a.gain) for title, a in answers.items()},
-        "pictures": [[picture.source, picture.alt, picture.caption] for picture in pictures],
+        "pictures": [[one.source, one.alt, one.caption] for block in maps for one in block.pictures],
         "facts": {
             "FLOPs spent": flops(row["realised_flops"]) if one.trained else "not trained",
             "Time": duration(row["seconds"]) if one.trained else "not trained",

@@ -63,6 +63,10 @@ class RunDetail:
     answers: tuple[Answer, ...]
 
     @property
+    def key(self) -> tuple[str, str]:
+        return self.run.run, self.run.weights
+
+    @property
     def trained(self) -> bool:
         return self.run.run != self.run.twin
 

@@ -288,8 +288,8 @@ def run_path(run: str) -> str:
     return f"runs/{slug(run)}.html"
 
 
-def of_run(one: RunDetail, board: Board, pictures: tuple[Picture, ...] = ()) -> Page:
-    """A single pretraining, or a twin."""
+def of_run(one: RunDetail, board: Board, maps: tuple[Block, ...] = ()) -> Page:
+    """A single pretraining, or a twin. maps: what it looks at."""
     row, twin = one.row, one.run.twin
     kind = "" if one.trained else " (not trained: the floor)"
     links = [(board.title, f"{board.slug}.html")]
@@ -314,7 +314,7 @@ def of_run(one: RunDetail, board: Board, pictures: tuple[Picture, ...] = ()) -> 
                 if one.curves or one.alarms
                 else ()
             ),
-            *((Block(title="What it looks at", pictures=pictures),) if pictures else ()),
+            *maps,
             Block(title="Confusion", tables=tuple(_confusion(a) for a in one.answers if a.confusion), folded=True),
             Block(title="Reliability", figures=_reliability(one), folded=True),
             Block(title="Probe grids", tables=tuple(_grid(a) for a in one.answers if a.fits), folded=True),

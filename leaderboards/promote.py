@@ -1,8 +1,8 @@
 """Verified local runs -> the published store: a handful of Parquet files a run, small enough for git.
 
-    results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage (maps)
+    results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
-    results/published/<modality>/baselines/<id>/              as it was stored
+    results/published/<modality>/baselines/<id>/              as it was stored; so are locality/<id>/ and maps/<id>/
 
 The weights stay where they are; their SHA-256 is in the row. A twin is a run and is promoted with it.
 """
@@ -41,7 +41,8 @@ class Packed(NamedTuple):
 
 
 def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Packed]:
-    """Publish the runs of a local store whose columns are as wanted ({"track": "smoke"}), with their twins and cells.
+    """Publish the runs of a local store whose columns are as wanted ({"track": "smoke"}), with twins, cells and maps,
+    and the baselines and measured locality of their tasks.
 
     What is published already is left alone; cells that came later get a directory beside it. Raises Refused where the
     store does not verify, a run was made from uncommitted code, or a packed run is too large.
@@ -65,11 +66,13 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
     packed = [made for _, run in chosen.iterrows() for made in _run(run, loaded.cells, published, there)]
     tested = loaded.cells[loaded.cells["run"].isin(chosen["run"])]
     about = set(zip(tested["modality"], tested["task"], tested["data"], strict=True))
-    for _, row in loaded.baselines.drop_duplicates("cell").iterrows():
-        if (row["modality"], row["task"], row["data"]) in about:
-            packed += _copied(
-                Path(row["directory"]), results.baseline_directory(published, row["modality"], row["cell"])
-            )
+    looked = set(zip(chosen["run"], chosen["weights_sha256"], strict=True))
+    for name in ("baselines", "locality", "maps"):
+        for directory, rows in store.rows(local, name).groupby("directory"):
+            row = rows.iloc[0]
+            answered = (row["modality"], row["task"], row["data"]) in about
+            if answered and (name != "maps" or (row["run"], row["weights_sha256"]) in looked):
+                packed += _copied(Path(directory), published / Path(directory).relative_to(local))
     return packed
 
 

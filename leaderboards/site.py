@@ -1,6 +1,6 @@
 """The whole site of a store, as files: pages, figures and data. The same store gives the same bytes.
 
-index.html compare.html methods.html phantoms.html feed.xml      and what they need: static/ figures/ phantoms/
+index.html compare.html methods.html phantoms.html feed.xml      and what they need: static/ figures/ phantoms/ maps/
 <board>.html .md .csv .parquet .tex .bib                         a page per modality, corpus and track
 tasks/ pretexts/ runs/                                           a page for each
 releases/<version>/                                              the site as it was, never written again
@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark import results as schema
-from leaderboards import citation, compare_page, feed, figures, flat, pages, releases, render, store, svg
+from leaderboards import citation, compare_page, feed, figures, flat, map_pages, pages, releases, render, store, svg
 from leaderboards.board import Board
 from leaderboards.details import RunDetail, details
 from leaderboards.export import latex
-from leaderboards.pages import Page, Picture
+from leaderboards.pages import Page
 from leaderboards.render import Place
 from leaderboards.svg import Drawing
 from leaderboards.view import view
@@ -40,8 +40,7 @@ class Site:
     boards: tuple[Board, ...]
     runs: tuple[tuple[Board, RunDetail], ...]
     leakage: tuple[Mapping, ...]  # rows of the table
-    pictures: Mapping[str, tuple[Picture, ...]] = field(default_factory=dict)  # run -> maps of what it looks at
-    images: Mapping[str, bytes] = field(default_factory=dict)  # the pictures, by their name within the site
+    maps: map_pages.Shown = field(default_factory=lambda: map_pages.Shown({}, {}))
 
 
 def build(
@@ -88,7 +87,7 @@ def gathered(results: Path, found: Sequence[Board]) -> Site:
     loaded = store.load(results)
     runs = tuple((board, one) for board in found for one in details(board, loaded))
     checks = [row for path in schema.files(results, "leakage") for row in schema.read_file(path).to_pylist()]
-    return Site(boards=tuple(found), runs=runs, leakage=tuple(checks))
+    return Site(boards=tuple(found), runs=runs, leakage=tuple(checks), maps=map_pages.gathered(results))
 
 
 def files(site: Site, place: Place) -> dict[str, bytes]:
@@ -97,7 +96,7 @@ def files(site: Site, place: Place) -> dict[str, bytes]:
     texts = {"index.html": render.front(site.boards, place)}
     drawings |= _named(figures.slope(site.boards))
     drawings |= _named(render.across(site.boards))
-    data = dict(site.images)
+    data = dict(site.maps.images)
     for board in site.boards:
         shown = view(board)
         drawings |= _named(shown.figures)
@@ -133,7 +132,7 @@ def _pages(site: Site) -> list[Page]:
     runs = [one for _, one in site.runs]
     for pretext in sorted({str(one.row["pretext"]) for one in runs if one.trained}):
         made.append(pages.of_pretext(pretext, site.boards, runs))
-    made += [pages.of_run(one, board, site.pictures.get(one.run.run, ())) for board, one in site.runs]
+    made += [pages.of_run(one, board, site.maps.blocks.get(one.key, ())) for board, one in site.runs]
     return made
 
 

@@ -173,3 +173,27 @@ def test_command_line(local, tmp_path):
     assert wrong.exit_code == 2
     assert len(wrong.stderr.splitlines()) == 1
     assert run(app, ["export", *root, "--out", str(tmp_path / "e"), "--format", "csv"]).exit_code == 0
+
+
+def test_locality_and_maps_of_what_is_promoted_go_with_it(local, tmp_path):
+    here = Path(shutil.copytree(local, tmp_path / "store"))
+    cells = results.read(here, "cells").iloc[0]
+    about = {name: cells[name] for name in ("modality", "task", "task_version", "data")} | {"version": 1}
+    about["created"] = "2026-11-01T00:00:00+00:00"
+    place = here / cells["modality"]
+    row = about | {"value": 0.5, "low": 0.4, "high": 0.6, "local": 0.7, "full": 0.9, "groups": 60, "samples": 180}
+    for name, data in (("one", about["data"]), ("other", "f" * 12)):
+        results.write(place / "locality" / name, {"locality": results.table("locality", [row | {"data": data}])})
+    seen = {"sample": "a", "group": "a", "kind": "attention", "control": "", "score": "AUPRC", "value": 0.5}
+    (tmp_path / "sheet.png").write_bytes(b"PNG")
+    for name, weights in (("one", cells["weights_sha256"]), ("other", "e" * 64)):
+        row = about | seen | {"run": cells["run"], "weights_sha256": weights, "public": True}
+        pictures = {"sheet.png": tmp_path / "sheet.png"}
+        results.write(place / "maps" / name, {"maps": results.table("maps", [row])}, files=pictures)
+    root = tmp_path / "published"
+    promote(here, root, {})
+    found = {str(path.parent.relative_to(root / cells["modality"])) for path in root.rglob("seal.json")}
+    assert {one for one in found if one.startswith(("locality", "maps"))} == {"locality/one", "maps/one"}
+    assert (root / cells["modality"] / "maps" / "one" / "sheet.png").read_bytes() == b"PNG"
+    assert verify(root).problems == ()
+    assert promote(here, root, {}) == []

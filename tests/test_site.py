@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from benchmark import results
 from benchmark.recipe import key, twin
-from leaderboards import compare, details, figures, flat, pages, releases, render, site, statistics, svg
+from leaderboards import compare, details, figures, flat, map_pages, pages, releases, render, site, statistics, svg
 from leaderboards.__main__ import app
 from leaderboards.board import Entry
 from tests import wide
@@ -245,7 +245,10 @@ def test_maps_of_a_run_are_on_its_page_and_beside_another(complete):
     (board,) = render.stored(complete)
     run = key(recipe("mae", 0))
     shown = pages.Picture(source="maps/mae.png", alt="What MAE <looks> at", caption="Attention")
-    whole = replace(site.gathered(complete, [board]), pictures={run: (shown,)}, images={"maps/mae.png": b"PNG"})
+    (weights,) = {one.weights for one in board.runs if one.run == run}
+    block = pages.Block(title="What it looks at", pictures=(shown,))
+    maps = map_pages.Shown({(run, weights): (block,)}, {"maps/mae.png": b"PNG"})
+    whole = replace(site.gathered(complete, [board]), maps=maps)
     made = site.files(whole, render.Place())
     assert made["maps/mae.png"] == b"PNG"
     assert 'src="../maps/mae.png" alt="What MAE &lt;looks&gt; at"' in made[f"runs/{run}.html"].decode()

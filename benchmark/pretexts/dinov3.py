@@ -27,6 +27,7 @@ from benchmark.recipe import EncoderSpec, Optim
 VERSION = 2
 CLS = True
 NATIVE = "cls+patches"
+QUERY = "cls"  # the token whose attention the maps show: the objective trains cls
 GLOBALS = 2
 INVERTED_BLUR = (0.0, 0.9, 0.5)  # the authors' code blurs with probability 1 - p; p is (1.0, 0.1, 0.5), as in DINO
 SOLARISE = (0.0, 0.2, 0.0)

@@ -23,6 +23,7 @@ from benchmark.recipe import EncoderSpec, Optim
 VERSION = 2
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
+QUERY = "patches"  # whose attention the maps show: there is no trained cls token
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from benchmark.recipe import EncoderSpec, Optim
 VERSION = 3
 CLS = True  # the cls token enters the blocks
 NATIVE = "cls"  # readout of the authors' linear probe
+QUERY = "patches"  # whose attention the maps show: no loss is on the cls token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,22 @@ class Model(Pretext):
         tokens = torch.cat([cls, gather(torch.cat([visible, filler], dim=1), mask.restore)], dim=1)
         decoded = self.decoder(tokens + self.decoder_positions)[:, 1:]
         return self.predict(gather(decoded, mask.hide))
+
+    def decoder_state(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("student.")}
+
+    @torch.inference_mode()
+    def reconstruct(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """A prediction is of a normalised patch: mean and variance of the true one are given back to it."""
+        mask = masks.random_tokens(draws.uniform("mae/mask", self.spec.grid**2), self.settings.mask_ratio)
+        cls, visible = self.student(images, keep=mask.keep)
+        patches = losses.patchify(self.student.normalise(images), self.spec.patch)
+        true = gather(patches, mask.hide)
+        spread = (true.var(dim=-1, keepdim=True) + self.settings.variance_floor).sqrt()
+        predicted = self.decode(cls, visible, mask) * spread + true.mean(dim=-1, keepdim=True)
+        hidden = mask.hide[..., None].expand_as(predicted)
+        shown, filled = patches.scatter(1, hidden, 0.0), patches.scatter(1, hidden, predicted)
+        return tuple(self.student.denormalise(losses.unpatchify(x, self.spec.patch)) for x in (shown, filled))
 
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
         mask = masks.random_tokens(views["noise"], self.settings.mask_ratio)

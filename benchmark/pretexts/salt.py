@@ -20,6 +20,7 @@ VERSION = 1
 ON_REQUEST = True
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
+QUERY = "patches"  # whose attention the maps show: there is no trained cls token
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from benchmark.recipe import EncoderSpec, Optim
 VERSION = 1
 CLS = True  # the cls token enters the blocks
 NATIVE = "patches"  # the loss sees patch tokens alone; the authors only fine-tune
+QUERY = "patches"  # whose attention the maps show: no loss is on the cls token
 ON_REQUEST = True
 
 

@@ -1,0 +1,85 @@
+"""What stored maps add to the pages of runs: the sheets that may be shown, and the scores of the maps, all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from benchmark import results as schema
+from leaderboards.pages import Block, Picture
+from leaderboards.tables import Line, Table, Text
+from leaderboards.words import slug
+
+DRAWS = 2000
+CONTROLS = {"": "this encoder", "untrained": "untrained", "chance": "by chance"}
+
+
+class Shown(NamedTuple):
+    """Of the runs of a store, by (run, SHA-256 of its weights)."""
+
+    blocks: dict[tuple[str, str], tuple[Block, ...]]
+    images: dict[str, bytes]  # by name within the site
+
+
+def gathered(results: Path) -> Shown:
+    """Every stored map under results. Pictures of images that may not be redistributed stay where they are. Raises
+    SchemaError."""
+    blocks: dict[tuple[str, str], tuple[Block, ...]] = {}
+    images: dict[str, bytes] = {}
+    for path in schema.files(results, "maps"):
+        rows = schema.read_file(path).to_pandas()
+        first = rows.iloc[0]
+        pictures: tuple[Picture, ...] = ()
+        if first["public"]:
+            name = f"maps/{slug(first['run'])}-{slug(first['task'])}"
+            images |= {f"{name}{kind}": path.with_name(f"sheet{kind}").read_bytes() for kind in (".png", ".svg")}
+            pictures = (picture(name, first["task"]),)
+        block = Block(
+            title=f"What it looks at: {first['task']}",
+            texts=("" if pictures else "These images may not be shown here: `python -m benchmark maps` draws them.",),
+            links=(("the sheet as SVG", f"{name}.svg"),) if pictures else (),
+            pictures=pictures,
+            tables=(table(rows),),
+        )
+        key = (first["run"], first["weights_sha256"])
+        blocks[key] = (*blocks.get(key, ()), block)
+    return Shown(blocks, images)
+
+
+def picture(name: str, task: str) -> Picture:
+    return Picture(
+        source=f"{name}.png",
+        alt=f"Test images of {task}, a row each: the image, its lesion outlined where that is known, attention of each "
+        "head of the last block, attention rollout, cosine similarity to the patches marked with a red X, the first "
+        "three principal components of the tokens as colours, and the lengths of the tokens.",
+        caption="Attention of the last block, rollout, cosine similarity to the marked patches, PCA of the tokens, "
+        "lengths of the tokens. The same images for every run; how each map is made: docs/maps.md.",
+    )
+
+
+def table(rows: pd.DataFrame) -> Table:
+    """Mean scores over images with 95 % intervals over groups, the controls beside them."""
+    lines = []
+    for (kind, score), some in rows.groupby(["kind", "score"], sort=True):
+        found = {control: _mean(one) for control, one in some.groupby("control")}
+        cells = tuple(Text(lines=(found.get(control, "–"),)) for control in CONTROLS)
+        lines.append(Line(head=Text(lines=(f"{kind}: {score}",)), cells=cells))
+    return Table(
+        title="Scores of the maps",
+        caption=f"Means over {rows['sample'].nunique()} test images with 95 % intervals over {rows['group'].nunique()} "
+        "groups. A map that scores no higher than the same architecture untrained shows nothing that was learnt.",
+        heads=tuple(Text(lines=(head,)) for head in ("Map and score", *CONTROLS.values())),
+        rows=tuple(lines),
+    )
+
+
+def _mean(rows: pd.DataFrame) -> str:
+    """Mean and percentile interval of the group bootstrap."""
+    groups = rows.groupby("group")["value"].agg(["sum", "count"]).to_numpy(dtype=float)
+    counts = np.random.default_rng(0).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=DRAWS)
+    sums, sizes = counts @ groups[:, 0], counts @ groups[:, 1]
+    low, high = np.quantile(sums / sizes, [0.025, 0.975])
+    return f"{rows['value'].mean():.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")
