@@ -14,6 +14,7 @@ import typer
 import tasks
 from benchmark import data_commands, machine, plan, registry, tracks
 from benchmark import doctor as checks
+from benchmark.reader import cli as reader_commands
 from benchmark.recipe import Runtime
 from benchmark.results import SchemaError
 from tasks.base import DataError
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_commands.app, name="data")
+app.add_typer(reader_commands.app, name="reader")
 
 Modality = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
 Track = Annotated[str, typer.Option(help=f"Budget: {', '.join(tracks.TRACKS)}, or <track>-images.")]

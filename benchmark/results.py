@@ -203,7 +203,24 @@ TABLES: dict[str, pa.Schema] = {
         value=F,
         created=S,
     ),
-    "ratings": _schema(pack=S, reader=S, item=S, question=S, answer=F),
+    "ratings": _schema(
+        pack=S,
+        modality=S,
+        task=S,
+        reader=S,  # a code
+        item=S,  # a screen of that reader
+        question=S,  # "relevance", "spurious" or "choice"
+        case=S,  # sample id
+        group=S,
+        arm=S,  # pretext, "untrained" or "another image"; of a choice: the left one
+        run=S,  # "" of a control
+        other=S,  # of a choice: the right one
+        other_run=S,
+        repeats=S,  # the item that this one shows again, or ""
+        answer=F,  # 1 to 5; of a choice 1: left, 0: right; null: cannot judge
+        seconds=F,
+        created=S,
+    ),
 }
 
 

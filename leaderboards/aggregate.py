@@ -15,7 +15,7 @@ from benchmark import results as schema
 from benchmark.metrics import SEGMENTATION
 from benchmark.recipe import EXTERNAL, Recipe, key
 from benchmark.recipe import twin as twin_of
-from leaderboards import claims, contrasts, ledger, series, store
+from leaderboards import claims, contrasts, ledger, ratings, series, store
 from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Entry, Locality, Row, Run
 from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
@@ -52,7 +52,8 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
         cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
         plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]
         measured = loaded.locality[loaded.locality["modality"] == names[0]]
-        found.append(_board(here, cells, plain, measured, (absent or {}).get(str(names[0]), {})))
+        board = _board(here, cells, plain, measured, (absent or {}).get(str(names[0]), {}))
+        found.append(replace(board, ratings=ratings.read(_lines(_newest(here, cells)[0]), loaded.ratings)))
     clashes = Counter(board.slug for board in found)
     return [
         replace(board, slug=f"{board.slug}-{slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board

@@ -209,6 +209,22 @@ class Ledger:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rating:
+    """How relevant experts found what the maps of a row highlight, 1 to 5."""
+
+    name: str  # of the row
+    twin: bool
+    pack: str
+    task: str
+    value: float
+    low: float  # 95 % interval over cases
+    high: float
+    readers: int
+    cases: int
+    alpha: float | None  # Krippendorff's, of the whole pack; None for one reader
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """One modality, one corpus, one track."""
 
@@ -238,6 +254,7 @@ class Board:
     localities: tuple[Locality | None, ...] = ()  # one per column; None where it was not measured
     series: tuple[Series, ...] = ()
     ledgers: tuple[Ledger, ...] = ()
+    ratings: tuple[Rating, ...] = ()
     updated: str = ""  # when its newest run was made, UTC, ISO 8601
     runs: tuple[Run, ...] = ()  # every run behind the rows, twins that are shown as one too
     numbers: Mapping[tuple[str, Column], Resampled] = field(default_factory=dict, repr=False, compare=False)

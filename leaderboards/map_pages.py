@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from benchmark import results as schema
 from leaderboards.pages import Block, Picture
+from leaderboards.statistics import group_mean
 from leaderboards.tables import Line, Table, Text
 from leaderboards.words import slug
 
-DRAWS = 2000
 CONTROLS = {"": "this encoder", "untrained": "untrained", "chance": "by chance"}
 
 
@@ -77,9 +76,5 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def _mean(rows: pd.DataFrame) -> str:
-    """Mean and percentile interval of the group bootstrap."""
-    groups = rows.groupby("group")["value"].agg(["sum", "count"]).to_numpy(dtype=float)
-    counts = np.random.default_rng(0).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=DRAWS)
-    sums, sizes = counts @ groups[:, 0], counts @ groups[:, 1]
-    low, high = np.quantile(sums / sizes, [0.025, 0.975])
-    return f"{rows['value'].mean():.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")
+    value, low, high = group_mean(rows["value"].to_numpy(float), rows["group"].to_numpy(str))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")

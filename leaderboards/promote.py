@@ -2,7 +2,7 @@
 
     results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
-    results/published/<modality>/baselines/<id>/              as it was stored; so are locality/<id>/ and maps/<id>/
+    results/published/<modality>/baselines/<id>/              as it was stored; so are locality/, maps/, ratings/
 
 The weights stay where they are; their SHA-256 is in the row. A twin is a run and is promoted with it.
 """
@@ -73,6 +73,9 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
             answered = (row["modality"], row["task"], row["data"]) in about
             if answered and (name != "maps" or (row["run"], row["weights_sha256"]) in looked):
                 packed += _copied(Path(directory), published / Path(directory).relative_to(local))
+    for directory, rows in store.rows(local, "ratings").groupby("directory"):
+        if rows["run"].isin(chosen["run"]).any():
+            packed += _copied(Path(directory), published / Path(directory).relative_to(local))
     return packed
 
 

@@ -408,3 +408,12 @@ def _by_group(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.r_[True, groups[order][1:] != groups[order][:-1], True])
     return [(str(groups[order[a]]), order[a:b]) for a, b in pairwise(starts)]
+
+
+def group_mean(values: np.ndarray, groups: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
+    """Mean of values (N,) and its 95 % percentile interval over groups (N,) drawn with replacement."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    sums, sizes = np.bincount(codes, weights=values), np.bincount(codes)
+    counts = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws)
+    low, high = np.quantile((counts @ sums) / (counts @ sizes), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)

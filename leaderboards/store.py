@@ -21,11 +21,12 @@ class Store:
     cells: pd.DataFrame  # columns of the table, and `directory`
     baselines: pd.DataFrame  # columns of the table, and `directory`
     locality: pd.DataFrame  # columns of the table, and `directory`
+    ratings: pd.DataFrame  # columns of the table, and `directory`
 
 
 def load(root: Path) -> Store:
-    """All runs, cells, baselines and localities under root. Raises SchemaError naming a file that cannot be read."""
-    return Store(**{name: rows(root, name) for name in ("runs", "cells", "baselines", "locality")})
+    """Everything that a board shows, under root. Raises SchemaError naming a file that cannot be read."""
+    return Store(**{name: rows(root, name) for name in ("runs", "cells", "baselines", "locality", "ratings")})
 
 
 def rows(root: Path, name: str) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def gains(board: Board, section: Section) -> Table:
         ),
         Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)), tip=tip),
         *(_head(replace(board.columns[place], metric=measured[place])) for place in measured),
-        *(_cost_heads() if headline else ()),
+        *((*_expert_heads(board), *_cost_heads()) if headline else ()),
     ]
     costs = {cost.name: cost for cost in board.costs}
     rows = [
@@ -81,7 +81,7 @@ def gains(board: Board, section: Section) -> Table:
             cells=(
                 _text(row.mean, "", extent),
                 *_texts(board, row, extent, measured),
-                *(_spent(costs.get(row.name), row.twin) if headline else ()),
+                *((*_experts(board, row.name, row.twin), *_spent(costs.get(row.name), row.twin)) if headline else ()),
             ),
             twin=row.twin,
             kind="twin" if row.twin else "trained",
@@ -104,6 +104,24 @@ def _measured(board: Board, section: Section) -> dict[int, str]:
         for place, column in enumerate(board.columns)
         if not section.metric or any(row.entries[place].score is not None for row in section.rows)
     }
+
+
+def _expert_heads(board: Board) -> tuple[Text, ...]:
+    """A column where people have rated; none until then."""
+    tip = "Experts' mean answer, 1 to 5, to whether the maps highlight what the diagnosis needs"
+    return (Text(lines=("Experts", "relevance of the maps"), tip=tip),) if board.ratings else ()
+
+
+def _experts(board: Board, name: str, twin: bool) -> tuple[Text, ...]:
+    if not board.ratings:
+        return ()
+    lines = []
+    for one in board.ratings:
+        if (one.name, one.twin) == (name, twin):
+            alpha = "one reader" if one.alpha is None else f"alpha {number(one.alpha)}"
+            lines += [f"{one.task}: {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"]
+            lines += [f"{one.readers} {plural('reader', one.readers)}, {one.cases} cases, {alpha}"]
+    return (Text(lines=tuple(lines)) if lines else Text(lines=("–", "not rated"), tone="missing"),)
 
 
 def _cost_heads() -> tuple[Text, ...]:
@@ -145,6 +163,7 @@ def _plain(board: Board) -> tuple[Line, ...]:
                     Text(lines=(f"{metric(column.metric)} {interval(score)}",)) if score else nothing
                     for column, score in zip(board.columns, baseline.scores, strict=True)
                 ),
+                *_experts(board, baseline.name, True),
                 *((free,) * len(_cost_heads())),
             ),
             twin=True,

@@ -57,7 +57,7 @@ def view(board: Board) -> View:
             tables.costs(board),
         ),
         figures=figures.of_board(board),
-        footnotes=(*_undefined(board), *_leakage(board), *board.footnotes),
+        footnotes=(*_undefined(board), *_leakage(board), *board.footnotes, *_unrated(board)),
         provenance=board.provenance,
     )
 
@@ -112,6 +112,12 @@ def _how(board: Board) -> tuple[str, ...]:
     if board.synthetic:
         said.append("The images are simulated. Nothing here says how a method does on patients.")
     return tuple(said)
+
+
+def _unrated(board: Board) -> tuple[str, ...]:
+    return (
+        () if board.ratings else ("No expert ratings yet: no one has been asked what the maps show (docs/reader.md).",)
+    )
 
 
 def _undefined(board: Board) -> tuple[str, ...]:
