@@ -20,6 +20,12 @@ MICRO ?=
 COMPILE ?=
 MINUTES ?= 8.5
 SKIP_UNREADABLE ?=
+PACK ?=
+NODES ?=
+NODE ?=
+HEAD ?=
+LAUNCH ?=
+PROFILE ?=
 CHROMIUM ?=
 export CHROMIUM
 RESULTS ?= results/local
@@ -29,13 +35,15 @@ SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --ta
 	$(if $(PROBE),--probe $(PROBE)) \
 	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
 
-.PHONY: bench plan test test-browser check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
+.PHONY: bench plan test test-browser test-slurm check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
 bench: $(READY)
 	@PRETEXT_BENCH_COMMAND='make bench $(MAKEOVERRIDES)' $(PY) -m benchmark run $(SELECT) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(SKIP_UNREADABLE),--skip-unreadable) \
-		$(if $(MICRO),--micro $(MICRO)) $(if $(COMPILE),--compile)
+		$(if $(MICRO),--micro $(MICRO)) $(if $(COMPILE),--compile) $(if $(PACK),--pack) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(NODE),--node $(NODE)) $(if $(HEAD),--head $(HEAD)) \
+		$(if $(LAUNCH),--launch $(LAUNCH)) $(if $(PROFILE),--profile $(PROFILE))
 
 plan: $(READY)
 	@$(PY) -m benchmark plan $(SELECT)
@@ -48,6 +56,13 @@ test-browser: $(READY)
 	@$(PY) -c 'import axe_playwright_python' 2>/dev/null || $(PY) -m pip install -q -c constraints.txt --editable '.[browser]'
 	@test -n "$(CHROMIUM)" || command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
 	$(PY) -m pytest -m browser
+
+# Debian's SLURM on loopback, which needs root
+test-slurm: $(READY)
+	@command -v slurmctld >/dev/null || test -x /usr/sbin/slurmctld || \
+		(apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null) || \
+		echo "test-slurm: SLURM could not be installed; the tests below say what they skip"
+	$(PY) -m pytest -rs -m slurm
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import tasks
-from benchmark import data_commands, machine, plan, registry, tracks
+from benchmark import data_commands, machine, plan, registry, slurm, slurm_commands, stopping, tracks
 from benchmark import doctor as checks
 from benchmark.reader import cli as reader_commands
 from benchmark.recipe import Runtime
@@ -20,6 +21,8 @@ from benchmark.results import SchemaError
 from tasks.base import DataError
 
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C
+STAGES = ("", "prepare", "compute", "pretrain", "probe", "report")
+LAUNCHES = ("local", "slurm", "sbatch")
 
 app = typer.Typer(
     help="Pretext Bench: pretrain every pretext on every modality, probe the frozen encoders, rank them.",
@@ -29,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(data_commands.app, name="data")
 app.add_typer(reader_commands.app, name="reader")
+app.add_typer(slurm_commands.app, name="slurm")
 
 Modality = Annotated[str, typer.Option(help="Comma-separated; empty: all.")]
 Track = Annotated[str, typer.Option(help=f"Budget: {', '.join(tracks.TRACKS)}, or <track>-images.")]
@@ -38,7 +42,7 @@ Probe = Annotated[
     str, typer.Option(help=f"Comma-separated: {', '.join(registry.names('probes'))}, or all; empty: linear and kNN.")
 ]
 Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
-Gpus = Annotated[int, typer.Option(help="Data-parallel processes (gloo on a machine without GPU).")]
+Gpus = Annotated[int, typer.Option(min=1, help="Processes of this machine (gloo where it has no GPU).")]
 Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
 CorpusName = Annotated[
     str | None,
@@ -70,6 +74,7 @@ def _wanted(
     corpus: str | None,
     policy: str,
     precision: str | None,
+    runs: tuple[str, ...] = (),
 ) -> plan.Wanted:
     wanted = plan.Wanted(
         modalities=_listed(modality) or tasks.modalities(),
@@ -81,6 +86,7 @@ def _wanted(
         corpus=corpus,
         policy=policy,
         precision=precision or ("bf16" if machine.gpus() else "fp32"),
+        runs=runs,
     )
     plan.validate(wanted)
     return wanted
@@ -102,6 +108,7 @@ def _studies(wanted: plan.Wanted, data: Path, cache: Path) -> list[plan.Study]:
 
 @app.command()
 def run(
+    ctx: typer.Context,
     modality: Modality = "",
     track: Track = "demo",
     pretext: Pretext = "",
@@ -121,14 +128,29 @@ def run(
     skip_unreadable: Skip = False,
     micro: Micro = None,
     compiled: Compile = False,
+    pack: Annotated[bool, typer.Option("--pack", help="One run on each GPU, instead of each run on all.")] = False,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that train each run together.")] = 1,
+    node: Annotated[int, typer.Option(min=0, help="Which of them this is.")] = 0,
+    head: Annotated[str, typer.Option(help="address:port of node 0.")] = "",
+    launch: Annotated[str, typer.Option(help="local, slurm (through submitit) or sbatch (write scripts).")] = "local",
+    profile: Annotated[Path | None, typer.Option(help="TOML file: what the SLURM site wants to know.")] = None,
+    runs: Annotated[str, typer.Option(help="Ids of runs, or their beginnings, comma-separated; empty: all.")] = "",
+    stage: Annotated[str, typer.Option(help=f"A part of the work: {', '.join(STAGES[1:])}; empty: all of it.")] = "",
 ) -> None:
     """Compute what is missing, then write and print the leaderboard."""
-    wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision)
+    if stage not in STAGES:
+        raise tasks.unknown("stage", stage, STAGES[1:])
+    if launch not in LAUNCHES:
+        raise tasks.unknown("launch", launch, LAUNCHES)
+    wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision, _listed(runs))
     runtime = Runtime(
         data=data,
         results=results,
         cache=cache,
-        processes=gpus,
+        processes=gpus * nodes,
+        nodes=nodes,
+        node=node,
+        head=head,
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
         skip_unreadable=skip_unreadable,
@@ -137,22 +159,70 @@ def run(
     )
     studies = _studies(wanted, data, cache)
     _refuse_full_disk(wanted, studies, runtime)
+    if launch != "local" or pack:
+        groups = plan.groups([job for one in studies for job in plan.jobs(wanted, one, results, {})[0]])
+        if launch != "local":
+            return _hand_over(groups, _given(ctx, "launch", "profile", "pack", "runs", "stage"), launch, profile, cache)
+        from benchmark import pack as packing
+
+        _bench(wanted, studies, replace(runtime, processes=1), "prepare")
+        given = _given(ctx, "pack", "gpus", "runs", "stage")
+        packing.pack(groups, given, gpus, cache / "logs", typer.echo)
+        stage = "report"
+    if stage != "report":
+        computed, present = _bench(wanted, studies, runtime, stage)
+        if stage or node:
+            return None
+        typer.echo(f"\n{computed} cells computed, {present} were there already.")
+    _report(wanted, studies, results, boards)
+
+
+def _bench(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime, stage: str) -> tuple[int, int]:
+    """Cells computed, and present before."""
     from benchmark.run import bench
 
-    outcome = bench(wanted, studies, runtime, tracks.get(track).stored_pixels, typer.echo)
+    outcome = bench(wanted, studies, runtime, tracks.get(wanted.track).stored_pixels, typer.echo, stage)
     for label in outcome.diverged:
         typer.echo(f"{label}: diverged, not probed")
+    return outcome.computed, outcome.present
+
+
+def _report(wanted: plan.Wanted, studies: list[plan.Study], results: Path, boards: Path) -> None:
     from leaderboards import render, site
 
     absent = {study.modality: study.absent for study in studies}
     found = render.stored(results, absent)
     for board in found:
-        if board.track == track and board.modality in wanted.modalities:
+        if board.track == wanted.track and board.modality in wanted.modalities:
             typer.echo("")
             typer.echo(render.compact(board))
     pages = site.build(results, boards, absent, found)
-    typer.echo(f"\n{outcome.computed} cells computed, {outcome.present} were there already.")
     typer.echo(f"leaderboard: {(boards / 'index.html').resolve()} (and {len(pages) - 1} pages beside it)")
+
+
+def _given(ctx: typer.Context, *leave: str) -> list[str]:
+    """The options that this command was given, as they may be given again, but for some."""
+    given = []
+    for option in ctx.command.params:
+        if option.name in leave or ctx.get_parameter_source(option.name).name != "COMMANDLINE":
+            continue
+        value = ctx.params[option.name]
+        given += ([option.opts[0]] * bool(value)) if option.is_flag else [option.opts[0], str(value)]
+    return given
+
+
+def _hand_over(groups: list, arguments: list[str], launch: str, profile: Path | None, cache: Path) -> None:
+    asked = slurm.profiles(profile)
+    if not groups:
+        typer.echo("nothing to do: everything is there already")
+        return
+    stages = slurm.stages(groups, asked)
+    folder = slurm.new_folder(cache, stages)
+    if launch == "sbatch":
+        typer.echo(f"written; hand it to SLURM with: {slurm.scripts(stages, arguments, folder)}")
+    else:
+        typer.echo("\n".join(slurm.submit(stages, arguments, folder)))
+    typer.echo("then: python -m benchmark slurm status, logs RUN, cancel [RUN]")
 
 
 def _refuse_full_disk(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime) -> None:
@@ -206,6 +276,8 @@ def plan_(
     runs = sum(not job.trained and job.recipe.budget > 0 for job in missing)
     typer.echo(f"{present} cells are there already; {cells} missing, {runs} runs to pretrain")
     typer.echo(f"features of {needed} pairs of encoder and images are needed, {ready} of them reused from the cache")
+    if gpus > 1:
+        typer.echo(plan.packing(missing, track, results, gpus))
     typer.echo(
         f"about {cost.flops:.2g} training FLOPs, {cost.seconds / 60:.0f} minutes ({cost.basis}), "
         f"{cost.memory / 1e9:.1f} GB of memory, {cost.disk / 1e9:.2f} GB of disk"
@@ -382,18 +454,21 @@ def _told(comparison) -> int:
 
 
 def main() -> None:
-    """Errors of input are one clear line and exit code 2; Ctrl-C says how to go on."""
+    """Errors of input are one clear line and exit code 2; who stops it is told how to go on."""
+    stopping.listen()
     try:
         app()
     except (DataError, SchemaError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as end:
+    except (KeyboardInterrupt, stopping.Stopped, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
         again = os.environ.get("PRETEXT_BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
         print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        if isinstance(end, stopping.Stopped) and (queued := slurm.requeue()):
+            print(queued, file=sys.stderr)
+        sys.exit(getattr(end, "code", INTERRUPTED))
 
 
 if __name__ == "__main__":

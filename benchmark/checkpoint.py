@@ -2,23 +2,30 @@
 
     <cache>/checkpoints/<run>/step-00001200/   model.safetensors optimiser.safetensors state.json
 
-A checkpoint appears whole by a rename; older ones are deleted after it.
+A checkpoint appears whole by a rename, with the SHA-256 of its files in state.json. The last two are kept: where the
+last is damaged, the one before it is gone on from.
 """
 
 import json
 import shutil
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from benchmark import results
 
-def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state: dict[str, Any]) -> None:
-    """state: JSON-able values of the loop that are not a function of the step."""
+KEPT = 2
+FILES = ("model", "optimiser")
+
+
+def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state: dict[str, Any]) -> Path:
+    """state: JSON-able values of the loop that are not a function of the step. Returns the checkpoint."""
     part = folder / f".step-{uuid.uuid4().hex[:8]}.part"
     part.mkdir(parents=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part / "model.safetensors")
@@ -28,33 +35,52 @@ def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state:
         for name, value in values.items()
     }
     save_file(moments, part / "optimiser.safetensors")
-    (part / "state.json").write_text(json.dumps({"step": step, **state}))
+    hashes = {name: results.sha256(part / f"{name}.safetensors") for name in FILES}
+    (part / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}))
     target = folder / f"step-{step:08d}"
     if target.exists():
         shutil.rmtree(target)
     part.rename(target)
+    kept = {target, *stored(folder)[:KEPT]}
     for old in folder.iterdir():
-        if old != target:
+        if old not in kept:
             shutil.rmtree(old, ignore_errors=True)
+    return target
 
 
-def latest(folder: Path) -> Path | None:
-    found = sorted(folder.glob("step-*")) if folder.is_dir() else []
-    return found[-1] if found else None
+def stored(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    return sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
 
 
-def load(path: Path, model: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
-    """Restore model and optimiser; returns the stored state with its step. Raises ValueError naming a broken file."""
-    try:
-        state = json.loads((path / "state.json").read_text())
-        model.load_state_dict(load_file(path / "model.safetensors"))
-        stored: dict[int, dict[str, Any]] = {}
-        for key, value in load_file(path / "optimiser.safetensors").items():
-            index, name = key.split(".", 1)
-            stored.setdefault(int(index), {})[name] = value
-        optimiser.load_state_dict({"state": stored, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"{path}: not a usable checkpoint ({error}); delete this folder to start the run again"
-        ) from error
-    return state
+def load(folder: Path, model: nn.Module, optimiser: Optimizer) -> tuple[Path, dict[str, Any]] | None:
+    """Restore model and optimiser from the newest sound checkpoint; returns it and the stored state with its step, or
+    None where there is none. What is damaged is named on stderr. Raises ValueError if a sound one does not fit."""
+    for path in stored(folder):
+        try:
+            state, weights, flat = _read(path)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+            print(f"{path}: damaged checkpoint, going on from the one before it ({error})", file=sys.stderr)
+            continue
+        moments: dict[int, dict[str, Tensor]] = {}
+        try:
+            for name, value in flat.items():
+                index, moment = name.split(".", 1)
+                moments.setdefault(int(index), {})[moment] = value
+            model.load_state_dict(weights)
+            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"{path}: not a checkpoint of this run ({str(error).splitlines()[0]}); delete {folder} to start the run again"
+            ) from error
+        return path, state
+    return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    state = json.loads((path / "state.json").read_text())
+    for name in FILES:
+        file = path / f"{name}.safetensors"
+        if results.sha256(file) != state["sha256"][name]:
+            raise ValueError(f"{file.name} is not as it was written")
+    return state, load_file(path / "model.safetensors"), load_file(path / "optimiser.safetensors")

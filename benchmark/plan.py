@@ -35,6 +35,7 @@ class Wanted:
     corpus: str | None = None  # None: local where real data are found, else phantom; or `kind:location`
     policy: str = ""  # how real images are brought to a square; "": as their dataset says
     precision: str = "fp32"
+    runs: tuple[str, ...] = ()  # beginnings of ids of runs and twins; empty: all
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +161,7 @@ def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]]) -
             )
             recipe = replace(recipe, skipped=left_out)
             made += [recipe, twin(recipe)]
-    return made
+    return [recipe for recipe in made if not wanted.runs or key(recipe).startswith(wanted.runs)]
 
 
 def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Cell]:
@@ -200,6 +201,14 @@ def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str,
         if lacking or not directory.exists():
             missing.append(Job(recipe, directory.exists(), lacking))
     return missing, present
+
+
+def groups(missing: list[Job]) -> list[tuple[str, ...]]:
+    """Ids of what is missing, each run with its twin: what one job of many computes."""
+    found: dict[str, list[str]] = {}
+    for job in missing:
+        found.setdefault(key(twin(job.recipe)), []).append(key(job.recipe))
+    return [tuple(ids) for ids in found.values()]
 
 
 def reused(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[int, int]:
@@ -251,6 +260,26 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime)
     side = tracks.get(track).stored_pixels
     disk = sum(images * side * side * 3 for _, images in stores) + 0.1e6 * cell_count + 4e6 * len(missing)
     return Cost(flops, flops / speed + PROBE_SECONDS * cell_count, max(map(memory, todo), default=0.0), disk, basis)
+
+
+def packing(missing: list[Job], track: str, root: Path, gpus: int) -> str:
+    """Whether one run on each GPU or each run on all GPUs is sooner done, and why."""
+    todo = [job.recipe for job in missing if not job.trained and job.recipe.budget > 0]
+    one, seen = measured_speed(root, track, 1)
+    joint, seen_together = measured_speed(root, track, gpus)
+    rounds = -(-len(todo) // gpus)
+    gain = joint / one if seen and seen_together else float(gpus)
+    basis = (
+        f"a run on {gpus} is {gain:.2f} times as fast as on one, measured here"
+        if seen and seen_together
+        else f"a run on {gpus} is at best {gpus} times as fast as on one; not measured here, and small runs stay below"
+    )
+    packed, cut = rounds, len(todo) / gain  # in units of one run on one GPU
+    if not todo:
+        return "PACK changes nothing: no run is to be pretrained"
+    if packed <= cut:
+        return f"PACK=1 is faster: {len(todo)} runs in {rounds} rounds of {gpus}, against {cut:.1f} run times ({basis})"
+    return f"PACK=1 is slower: {rounds} rounds of {gpus} leave GPUs idle, against {cut:.1f} run times ({basis})"
 
 
 def memory(recipe: Recipe) -> float:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark import checkpoint, health, machine, plan, registry, results, schedules, tracks
+from benchmark import checkpoint, health, machine, plan, registry, results, schedules, stopping, tracks
 from benchmark import encoder as encoders
 from benchmark.data import Batches, Images
 from benchmark.pretexts._base import Pretext, Step
@@ -122,8 +122,9 @@ def backward(accelerator: Accelerator, model: nn.Module, views: dict, progress: 
 def train(
     recipe: Recipe, runtime: Runtime, images: Images, label: str = "", watch: health.Watch | None = None
 ) -> Trained:
-    """Run the recipe to its end, from its last checkpoint if there is one. Raises Diverged, and MemoryError with what
-    would fit. watch: where the online probe looks; it changes no other number."""
+    """Run the recipe to its end, from its last checkpoint if there is one. Raises Diverged, MemoryError with what
+    would fit, and what `stopping` raises, after a checkpoint. watch: where the online probe looks; it changes no
+    other number."""
     gpu = torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=not gpu,
@@ -138,9 +139,9 @@ def train(
     settings, total = model.settings, tracks.steps(recipe)
     optimiser = torch.optim.AdamW(parameter_groups(model), lr=settings.lr, betas=(0.9, settings.beta2), fused=gpu)
     folder = runtime.cache / "checkpoints" / key(recipe)
-    start, seconds, curves = 0, 0.0, []
-    if last := checkpoint.latest(folder):
-        state = checkpoint.load(last, model, optimiser)
+    start, seconds, curves, last = 0, 0.0, [], None
+    if found := checkpoint.load(folder, model, optimiser):
+        last, state = found
         start, seconds, curves = state["step"], state["seconds"], state["curves"]
     if runtime.compiled:
         compile_parts(model)
@@ -174,58 +175,61 @@ def train(
     if watching and start == 0:
         log(0, health.look(model.encoder, watch))
     model.train()
-    for step in range(start, total):
-        progress, done = (step + 0.5) / total, step + 1
-        logged = done % every == 0 or done == total
-        resting = model.resting(progress) if logged else None
-        rates = set_schedules(optimiser, model, settings, progress)
-        asked = time.perf_counter()
-        with memory.explained(step):
-            pixels, draws, ids = batches(step)
-            views = model.views(pixels, draws)
-            waited += time.perf_counter() - asked
-            out = backward(accelerator, wrapped, views, progress, micro)
-            norms = clip(model, settings.clip, resting)
-            prepared.step()
-        unread.append((step, ids, {**out.parts, "loss": out.loss}))
-        prepared.zero_grad()
-        model.after_step(progress)
-        bar.update(settings.batch)
+    with stopping.postponed() as asked_to_stop:
+        for step in range(start, total):
+            progress, done = (step + 0.5) / total, step + 1
+            logged = done % every == 0 or done == total
+            resting = model.resting(progress) if logged else None
+            rates = set_schedules(optimiser, model, settings, progress)
+            asked = time.perf_counter()
+            with memory.explained(step):
+                pixels, draws, ids = batches(step)
+                views = model.views(pixels, draws)
+                waited += time.perf_counter() - asked
+                out = backward(accelerator, wrapped, views, progress, micro)
+                norms = clip(model, settings.clip, resting)
+                prepared.step()
+            unread.append((step, ids, {**out.parts, "loss": out.loss}))
+            prepared.zero_grad()
+            model.after_step(progress)
+            bar.update(settings.batch)
 
-        if logged:
-            refuse_non_finite(accelerator, unread, curves, done / total, last)
-            unread.clear()
-            asked = time.perf_counter()
-            measured = {**out.parts, **norms, **health.weights(model, resting)}
-            values = torch.stack([value.detach().double().to(accelerator.device) for value in measured.values()])
-            parts = dict(zip(measured, accelerator.reduce(values, "mean").tolist(), strict=True))
-            row = {**parts, **health.below_trivial(parts), **rates, **health.figures(out.pooled)}
-            judging += time.perf_counter() - asked
-            asked = time.perf_counter()
-            if watching and done * (health.LOOKS - 1) // total > max(0, done - every) * (health.LOOKS - 1) // total:
-                row |= health.look(model.encoder, watch)
+            if logged:
+                refuse_non_finite(accelerator, unread, curves, done / total, last)
+                unread.clear()
+                asked = time.perf_counter()
+                measured = {**out.parts, **norms, **health.weights(model, resting)}
+                values = torch.stack([value.detach().double().to(accelerator.device) for value in measured.values()])
+                parts = dict(zip(measured, accelerator.reduce(values, "mean").tolist(), strict=True))
+                row = {**parts, **health.below_trivial(parts), **rates, **health.figures(out.pooled)}
+                judging += time.perf_counter() - asked
+                asked = time.perf_counter()
+                if watching and done * (health.LOOKS - 1) // total > max(0, done - every) * (health.LOOKS - 1) // total:
+                    row |= health.look(model.encoder, watch)
+                now = time.perf_counter()
+                looking += now - asked
+                row |= {
+                    "images per second": (done - start) * settings.batch / (now - began),
+                    "data share": waited / (now - began),
+                    "health share": judging / (now - began),
+                    "online probe share": looking / (now - began),
+                    "seconds": seconds + now - began,
+                }
+                log(done, row)
+                bar.set_postfix(loss=f"{parts['loss']:.3f}", refresh=False)
+                rung = {point["name"] for point in curves}
+                for sentence in health.alarms(curves, settings.warmup):
+                    if health.ALARM + sentence not in rung:
+                        log(done, {health.ALARM + sentence: 1.0})
+                        if accelerator.is_main_process:
+                            bar.write(f"{label}: {sentence}")
             now = time.perf_counter()
-            looking += now - asked
-            row |= {
-                "images per second": (done - start) * settings.batch / (now - began),
-                "data share": waited / (now - began),
-                "health share": judging / (now - began),
-                "online probe share": looking / (now - began),
-                "seconds": seconds + now - began,
-            }
-            log(done, row)
-            bar.set_postfix(loss=f"{parts['loss']:.3f}", refresh=False)
-            rung = {point["name"] for point in curves}
-            for sentence in health.alarms(curves, settings.warmup):
-                if health.ALARM + sentence not in rung:
-                    log(done, {health.ALARM + sentence: 1.0})
-                    if accelerator.is_main_process:
-                        bar.write(f"{label}: {sentence}")
-        now = time.perf_counter()
-        if accelerator.is_main_process and now - saved > runtime.checkpoint_seconds and all_finite(unread):
-            state = {"seconds": seconds + now - began, "curves": curves}
-            checkpoint.save(folder, done, model, optimiser, state)
-            last, saved = folder / f"step-{done:08d}", now
+            due = asked_to_stop() is not None or now - saved > runtime.checkpoint_seconds
+            if accelerator.is_main_process and due and all_finite(unread):
+                state = {"seconds": seconds + now - began, "curves": curves}
+                last, saved = checkpoint.save(folder, done, model, optimiser, state), now
+            if asked_to_stop() is not None:
+                break
     bar.close()
     seconds += time.perf_counter() - began if total else 0.0
     peak = torch.cuda.max_memory_allocated() if gpu else machine.peak_memory()

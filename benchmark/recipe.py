@@ -125,7 +125,10 @@ class Runtime:
     data: Path  # folder with native datasets
     results: Path  # store of finished work
     cache: Path  # image stores, features, checkpoints: may be deleted at any time
-    processes: int = 1  # data-parallel processes, one per GPU
+    processes: int = 1  # data-parallel processes, one per GPU, on all nodes together
+    nodes: int = 1  # machines that share them, and the folders above
+    node: int = 0  # which of them this is; 0 probes and reports
+    head: str = ""  # address:port of node 0
     threads: int | None = None  # torch threads per process; None: torch's default
     checkpoint_seconds: float = 120.0  # between checkpoints
     skip_unreadable: bool = False

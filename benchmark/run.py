@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from benchmark import (
     baselines,
@@ -25,7 +27,7 @@ from benchmark import (
 )
 from benchmark.plan import Job, Study, TaskData, Wanted
 from benchmark.probing import Altered, Fitting, fit, observed
-from benchmark.recipe import Cell, Runtime, key, twin
+from benchmark.recipe import Cell, Recipe, Runtime, key, twin
 from tasks import files, leakage, splits, store
 from tasks.base import Folds, Sample
 
@@ -53,8 +55,11 @@ def prepare(study: Study, runtime: Runtime, pixels: int) -> dict[str, tuple[str,
     return skipped
 
 
-def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, say: Callable[[str], None]) -> Outcome:
-    """Compute everything asked for and missing. Finished things are kept whatever happens later."""
+def bench(
+    wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, say: Callable[[str], None], stage: str = "all"
+) -> Outcome:
+    """Compute everything asked for and missing, or one stage of it: "prepare" (image stores and baselines), "pretrain"
+    or "probe" (what is pretrained). Finished things are kept whatever happens later."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     todo: list[tuple[Study, Job]] = []
@@ -64,7 +69,7 @@ def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, s
         for name, ids in skipped.items():
             say(f"{study.modality}/{name}: {len(ids)} unreadable images left out, as asked: {', '.join(ids[:5])}")
         study = plan.without(study, skipped)
-        for found in study.tasks.values():
+        for found in study.tasks.values() if runtime.node == 0 else ():
             baselines.measure(found.task, found.samples, stored(found, runtime, pixels), runtime)
         missing, there = plan.jobs(wanted, study, runtime.results, skipped)
         present += there
@@ -75,6 +80,8 @@ def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, s
         say(f"nothing to do: all {present} cells are there already")
     else:
         say(f"{present} cells are there already; {total} to compute, {training} runs to pretrain")
+    if stage == "prepare":
+        return Outcome(0, present, ())
     images: dict[str, data.Images] = {}
     diverged, number = [], 0
     for study, job in todo:
@@ -82,24 +89,50 @@ def bench(wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, s
         kind = "twin" if recipe.budget == 0 else "run"
         number += not job.trained and kind == "run"
         label = f"[{number}/{training}] {recipe.modality} {recipe.pretext} seed {recipe.seed}"
-        if not job.trained:
-            if study.modality not in images:
-                images[study.modality] = data.open_images(study.pinned.members, recipe, runtime)
-            synthetic = any(m.source.synthetic for m in study.pinned.members)
-            shown = watched(study)
-            if runtime.processes > 1 and kind == "run":
-                names = tuple(found.task.name for found in shown)
-                launch.pretrain(recipe, runtime, label, synthetic, study.spec, wanted.policy, names)
-            else:
-                one = replace(runtime, processes=1)
-                look = health.watch([(f.task, f.samples) for f in shown], stored(shown[0], runtime, pixels), recipe)
-                pretrain.pretrain(recipe, one, images[study.modality], label, synthetic, look)
+        if not job.trained and stage != "probe":
+            train(study, recipe, runtime, pixels, wanted.policy, images, label)
+        if runtime.node or stage == "pretrain":
+            continue
         directory = results.run_directory(runtime.results, recipe.modality, key(recipe))
+        if not directory.exists():
+            say(f"{label}: not pretrained yet, not probed")
+            continue
         if not (directory / "encoder.safetensors").exists():
             diverged.append(label)
             continue
         evaluate(study, job, runtime, pixels)
-    return Outcome(total, present, tuple(diverged))
+    return Outcome(total if stage != "pretrain" and runtime.node == 0 else 0, present, tuple(diverged))
+
+
+def train(
+    study: Study,
+    recipe: Recipe,
+    runtime: Runtime,
+    pixels: int,
+    policy: str,
+    images: dict[str, data.Images],
+    label: str,
+) -> None:
+    """Pretrain one run, unless another process is at it or has done it. images: by modality, filled when needed."""
+    if runtime.node and recipe.budget == 0:
+        return
+    lock = runtime.cache / "checkpoints" / f"{key(recipe)}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock) if runtime.node == 0 else nullcontext():
+        if results.run_directory(runtime.results, recipe.modality, key(recipe)).exists():
+            return
+        synthetic = any(m.source.synthetic for m in study.pinned.members)
+        shown = watched(study)
+        if runtime.processes > 1 and recipe.budget > 0:
+            names = tuple(found.task.name for found in shown)
+            launch.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
+        else:
+            if study.modality not in images:
+                images[study.modality] = data.open_images(study.pinned.members, recipe, runtime)
+            one = replace(runtime, processes=1)
+            look = health.watch([(f.task, f.samples) for f in shown], stored(shown[0], runtime, pixels), recipe)
+            pretrain.pretrain(recipe, one, images[study.modality], label, synthetic, look)
+        lock.unlink(missing_ok=True)
 
 
 def watched(study: Study) -> list[TaskData]:

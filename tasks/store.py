@@ -246,15 +246,13 @@ def _pooled(work: partial, chunks: list[list[Sample]], workers: int) -> Iterator
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ctrl-C is ignored in this block, and for good by processes started in it, from their first instruction on."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may, and need, change this
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes started in this block never hear Ctrl-C, from their first instruction on; this one does, at the latest
+    after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,11 @@
 """The store: decoded once, shared by content, whole or absent, and clear about what it could not read."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections import namedtuple
 from dataclasses import replace
 
@@ -236,3 +240,19 @@ def test_wrong_samples_and_wrong_readers_are_refused(data):
 
 def _broken(data, sample, pixels):
     raise ValueError("a bug, not a bad file")
+
+
+def test_ctrl_c_while_workers_are_started_is_heard_here_and_never_by_them():
+    with store._deaf():
+        child = subprocess.run([sys.executable, "-c", SEES], capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == "blocked"
+
+    def interrupted():
+        with store._deaf():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+SEES = "import signal; print('blocked' if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []) else 'heard')"

@@ -1,9 +1,12 @@
 """The loop: resume equals uninterrupted, golden micro-runs, two processes equal one, divergence is refused."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from benchmark import checkpoint, goldens, pretrain, registry, results
+from benchmark import checkpoint, goldens, pretrain, registry, results, stopping
 from benchmark.data import Images
 from benchmark.goldens import short
 from benchmark.recipe import Runtime, key
@@ -69,14 +72,72 @@ def test_resume_equals_uninterrupted(name, images, tmp_path, monkeypatch):  # no
     assert losses(whole) == losses(resumed)
 
 
-def test_a_broken_checkpoint_is_named(images, tmp_path):  # noqa: F811
+def spoil(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [spoil, lambda path: path.write_bytes(path.read_bytes()[:-7]), Path.unlink])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimiser.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(images, tmp_path, capsys, file, damage):  # noqa: F811
     run = short("mae")
     place = runtime(tmp_path, checkpoint_seconds=0.0)
-    pretrain.train(run, place, images)
-    last = checkpoint.latest(place.cache / "checkpoints" / key(run))
-    (last / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"not a usable checkpoint .* delete this folder"):
-        pretrain.train(run, place, images)
+    whole = pretrain.train(run, place, images)
+    folder = place.cache / "checkpoints" / key(run)
+    last, before = checkpoint.stored(folder)
+    if file == "state.json" and damage is spoil:
+        (last / file).write_text("{")
+    else:
+        damage(last / file)
+    model = pretrain.build(run, images)
+    found, state = checkpoint.load(folder, model, torch.optim.AdamW(pretrain.parameter_groups(model)))
+    assert (found, state["step"]) == (before, int(before.name.removeprefix("step-")))
+    assert f"{last}: damaged checkpoint" in capsys.readouterr().err
+    again = pretrain.train(run, place, images)
+    assert all(torch.equal(value, again.model.state_dict()[key]) for key, value in whole.model.state_dict().items())
+
+
+def test_a_checkpoint_of_another_model_is_refused(images, tmp_path):  # noqa: F811
+    model = pretrain.build(short("mae"), images)
+    checkpoint.save(tmp_path, 1, model, torch.optim.AdamW(pretrain.parameter_groups(model)), {})
+    other = pretrain.build(short("ijepa"), images)
+    with pytest.raises(ValueError, match=r"not a checkpoint of this run .* delete"):
+        checkpoint.load(tmp_path, other, torch.optim.AdamW(pretrain.parameter_groups(other)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_who_asks_to_stop_gets_a_checkpoint_first_and_the_run_goes_on_bit_by_bit(images, tmp_path, monkeypatch, number):  # noqa: F811
+    whole = pretrain.train(short("mae"), runtime(tmp_path / "whole"), images)
+    place, forward = runtime(tmp_path / "part", checkpoint_seconds=1e9), registry.load("pretexts", "mae").Model.forward
+
+    def stopping_forward(self, views, progress):
+        if 0.4 < progress < 0.6:
+            os.kill(os.getpid(), number)
+        return forward(self, views, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.load("pretexts", "mae").Model, "forward", stopping_forward)
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else stopping.Stopped):
+            pretrain.train(short("mae"), place, images)
+    assert len(checkpoint.stored(place.cache / "checkpoints" / key(short("mae")))) == 1
+    resumed = pretrain.train(short("mae"), place, images)
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+
+
+def test_asking_again_stops_at_once(monkeypatch):
+    monkeypatch.setattr(stopping, "ECHO", 0.0)
+
+    def impatient():
+        with stopping.postponed() as asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert asked() == signal.SIGTERM
+            time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            raise AssertionError("not reached")
+
+    with pytest.raises(stopping.Stopped, match="SIGUSR1"):
+        impatient()
 
 
 @pytest.mark.parametrize("name", NAMES)
