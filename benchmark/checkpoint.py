@@ -71,7 +71,8 @@ def load(folder: Path, model: nn.Module, optimiser: Optimizer) -> tuple[Path, di
             optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
         except (ValueError, KeyError, RuntimeError) as error:
             raise ValueError(
-                f"{path}: not a checkpoint of this run ({str(error).splitlines()[0]}); delete {folder} to start the run again"
+                f"{path}: not a checkpoint of this run ({str(error).splitlines()[0]}); "
+                f"delete {folder} to start the run again"
             ) from error
         return path, state
     return None
