@@ -9,7 +9,6 @@ last is damaged, the one before it is gone on from.
 import json
 import shutil
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from benchmark import results
+from benchmark import results, unfinished
 
 KEPT = 2
 FILES = ("model", "optimiser")
@@ -26,7 +25,8 @@ FILES = ("model", "optimiser")
 
 def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state: dict[str, Any]) -> Path:
     """state: JSON-able values of the loop that are not a function of the step. Returns the checkpoint."""
-    part = folder / f".step-{uuid.uuid4().hex[:8]}.part"
+    target = folder / f"step-{step:08d}"
+    part = unfinished.beside(target)
     part.mkdir(parents=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part / "model.safetensors")
     moments = {
@@ -37,7 +37,6 @@ def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state:
     save_file(moments, part / "optimiser.safetensors")
     hashes = {name: results.sha256(part / f"{name}.safetensors") for name in FILES}
     (part / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}))
-    target = folder / f"step-{step:08d}"
     if target.exists():
         shutil.rmtree(target)
     part.rename(target)
@@ -59,7 +58,7 @@ def load(folder: Path, model: nn.Module, optimiser: Optimizer) -> tuple[Path, di
     for path in stored(folder):
         try:
             state, weights, flat = _read(path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError) as error:
             print(f"{path}: damaged checkpoint, going on from the one before it ({error})", file=sys.stderr)
             continue
         moments: dict[int, dict[str, Tensor]] = {}

@@ -10,7 +10,6 @@ out, the rotary one an `Eva` with DINOv3's rotations. Mean and deviation of the 
 import json
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +19,7 @@ from torch import Tensor
 
 import tasks
 from benchmark import encoder as encoders
-from benchmark import results
+from benchmark import results, unfinished
 from benchmark.recipe import EncoderSpec, Recipe, canonical, from_json, key
 from tasks.base import DataError
 
@@ -46,7 +45,7 @@ def export(run: dict, cells: pd.DataFrame, weights: Path, out: Path) -> Path:
         raise DataError(f"{weights}: not the weights of run {run['run']} (SHA-256 differs); `make verify`")
     recipe = from_json(run["recipe"])
     stored = load_file(weights)
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    part = unfinished.beside(out)
     part.mkdir(parents=True)
     try:
         save_file(state(recipe.encoder, stored), part / "model.safetensors", metadata={"format": "pt"})

@@ -8,11 +8,11 @@ encoder's answer, and the address of the store (for a part of its images, a hash
 
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import numpy as np
 
+from benchmark import unfinished
 from benchmark.recipe import ENGINE, EncoderSpec
 from tasks.base import digest
 
@@ -46,13 +46,13 @@ def read(path: Path) -> dict[str, np.ndarray] | None:
 
 def write(path: Path, parts: dict[str, np.ndarray]) -> None:
     """Store the parts; the first of two writers wins."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    unfinished.mkdir(parents=True)
+    part = unfinished.beside(path)
+    part.mkdir(parents=True)
     try:
         for name, values in parts.items():
-            np.save(unfinished / f"{name}.npy", values, allow_pickle=False)
-        os.rename(unfinished, path)
+            np.save(part / f"{name}.npy", values, allow_pickle=False)
+        os.rename(part, path)
     except OSError:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         if not path.exists():
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -189,10 +190,21 @@ def columns(recipe: Recipe) -> dict[str, Any]:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe that `canonical` wrote. Raises TypeError on a field this version does not know."""
-    raw = json.loads(text)
-    raw["encoder"] = EncoderSpec(**raw["encoder"])
-    members = tuple((name, version) for name, version in raw["corpus"].pop("members"))
-    raw["corpus"] = Corpus(members=members, **raw["corpus"])
-    raw["skipped"] = tuple(raw["skipped"])
-    return Recipe(**raw)
+    """The recipe that `canonical` wrote. Raises ValueError for anything else: no JSON, numbers that are not finite,
+    fields that this version does not know or lacks."""
+    try:
+        raw = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        encoder, corpus = EncoderSpec(**raw.pop("encoder")), raw.pop("corpus")
+        members = tuple((name, version) for name, version in corpus.pop("members"))
+        skipped = tuple(raw.pop("skipped"))
+        return Recipe(encoder=encoder, corpus=Corpus(members=members, **corpus), skipped=skipped, **raw)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"not a recipe that this code knows ({error})") from error
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _no_number(text)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of a recipe")

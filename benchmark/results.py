@@ -19,13 +19,14 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmark import unfinished
 
 SCHEMA_VERSION = 2
 SEAL = "seal.json"
@@ -252,7 +253,7 @@ def write(
     """
     if directory.exists():
         return False
-    part = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.part")
+    part = unfinished.beside(directory)
     part.mkdir(parents=True)
     try:
         for name, content in tables.items():

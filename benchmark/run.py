@@ -24,6 +24,7 @@ from benchmark import (
     pretrain,
     registry,
     results,
+    unfinished,
 )
 from benchmark.plan import Job, Study, TaskData, Wanted
 from benchmark.probing import Altered, Fitting, fit, observed
@@ -62,6 +63,7 @@ def bench(
     or "probe" (what is pretrained). Finished things are kept whatever happens later."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
+    unfinished.sweep(runtime.results, runtime.cache)
     todo: list[tuple[Study, Job]] = []
     present = 0
     for study in studies:

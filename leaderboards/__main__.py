@@ -104,6 +104,22 @@ def verify(
 
 
 @app.command()
+def repair(results: Annotated[Path, typer.Option(help="Folder of finished work.")] = LOCAL):
+    """Set damaged directories aside, so that the command that computed them computes just them again."""
+    from leaderboards.repair import ASIDE
+    from leaderboards.repair import repair as mend
+
+    damaged = mend(results)
+    for problems in damaged.values():
+        typer.echo("\n".join(problems))
+    typer.echo(
+        f"{len(damaged)} damaged directories set aside in {results / ASIDE}; run again what computed them"
+        if damaged
+        else f"{results}: nothing is damaged"
+    )
+
+
+@app.command()
 def show(
     results: Results = LOCAL,
     modality: Annotated[str | None, typer.Option(help="Only this modality.")] = None,

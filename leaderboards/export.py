@@ -10,6 +10,7 @@ import pandas as pd
 
 from leaderboards import recount, statistics, store
 from leaderboards.board import Board, Entry
+from leaderboards.flat import inert
 from leaderboards.statistics import Estimate
 
 FORMATS = ("csv", "parquet", "latex")
@@ -97,7 +98,7 @@ def export(root: Path, out: Path, formats: Sequence[str], boards: Callable[[Path
         rows = numbers(root)
         if "csv" in formats:
             written.append(out / "numbers.csv")
-            rows.to_csv(written[-1], index=False)
+            rows.map(inert).to_csv(written[-1], index=False)
         if "parquet" in formats:
             written.append(out / "numbers.parquet")
             rows.to_parquet(written[-1], index=False)

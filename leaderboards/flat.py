@@ -87,5 +87,10 @@ def as_csv(found: list[dict]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, SCHEMA.names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows({name: inert(value) for name, value in row.items()} for row in found)
     return file.getvalue()
+
+
+def inert(value: object) -> object:
+    """A value for a CSV file that a spreadsheet will not take for a formula: text that begins like one gets a quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -13,6 +13,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from leaderboards.flat import inert
+
 WIDTH = 3.9  # inches: text of 10 points stays readable where a telephone shows it 360 pixels wide
 INK, SOFT, LINE = "#1d2329", "#59636e", "#c9ced4"
 COLOURS = ("#0b62b5", "#b4510c", "#14743f", "#7d3fa8", "#9a2748", "#5b6167")  # told apart by the colour-blind, and by
@@ -82,9 +84,9 @@ def table(drawing: Drawing) -> str:
     """The data of the figure as CSV, six significant digits."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(drawing.heads)
+    writer.writerow(map(inert, drawing.heads))
     for row in drawing.rows:
-        writer.writerow([f"{x:.6g}" if isinstance(x, float) else "" if x is None else x for x in row])
+        writer.writerow([f"{x:.6g}" if isinstance(x, float) else "" if x is None else inert(x) for x in row])
     return file.getvalue()
 
 

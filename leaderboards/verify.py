@@ -59,10 +59,9 @@ def verify(root: Path, processes: int | None = None) -> Report:
     seen = _examined(places, processes or os.cpu_count() or 1)
     runs = [row for one in seen for row in one.runs]
     cells = [row for one in seen for row in one.cells]
-    known = _Recipes()
     problems = [problem for one in seen for problem in one.problems]
-    problems += [problem for path, row in runs for problem in _run(path, row, known)]
-    problems += _links(runs, cells, known)
+    problems += run_problems(runs)
+    problems += _links(runs, cells, _Recipes())
     return Report(
         root=root,
         files=sum(one.files for one in seen),
@@ -92,6 +91,12 @@ class _Recipes:
         if text not in self.parsed:
             self.parsed[text] = store.recipe(text, source)
         return self.parsed[text]
+
+
+def run_problems(runs: list[tuple[Path, dict]]) -> list[Problem]:
+    """What is wrong with rows of `runs`, each by itself."""
+    known = _Recipes()
+    return [problem for path, row in runs for problem in _run(path, row, known)]
 
 
 def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:

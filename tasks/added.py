@@ -14,7 +14,6 @@ and grouped folds below.
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import os
@@ -292,10 +291,7 @@ def _of_folder(top: Path) -> list[Row]:
 
 
 def _of_table(table: Path) -> list[Row]:
-    try:
-        lines = files.table(table, "file", "label")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: not a CSV file in UTF-8 ({error}); save it as one") from error
+    lines = files.table(table, "file", "label")
     rows: dict[Path, Row] = {}
     for number, line in enumerate(lines, 2):
         file, label, group, split = ((line.get(key) or "").strip() for key in ("file", "label", "group", "split"))

@@ -129,16 +129,18 @@ def _digest(path: Path) -> str:
 
 
 def table(path: Path, *columns: str) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises DataError if a column is missing."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in columns if column not in (reader.fieldnames or ())]
-        if missing:
-            found = ", ".join(reader.fieldnames or ("nothing",))
-            raise DataError(
-                f"{path}: no column {missing[0]!r}, found {found}; its first line names the columns, mend it"
-            )
-        return list(reader)
+    """The rows of a CSV file, "" where a row is short. Raises DataError if it is none, or a column is missing."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            found, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error}); fetch it again, or save it as one") from error
+    missing = [column for column in columns if column not in found]
+    if missing:
+        listed = ", ".join(found[:20]) or "nothing"
+        raise DataError(f"{path}: no column {missing[0]!r}, found {listed}; its first line names the columns, mend it")
+    return rows
 
 
 def groups(top: Path, column: str) -> dict[str, str] | None:

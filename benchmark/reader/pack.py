@@ -15,7 +15,6 @@ import io
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,7 @@ import pyarrow.parquet as pq
 from matplotlib import colormaps
 from PIL import Image
 
+from benchmark import unfinished
 from benchmark.reader import design
 from benchmark.reader.design import Case
 from tasks.base import DataError
@@ -74,7 +74,7 @@ def make(
     shown = [*arms, *(arm for arm in design.CONTROLS if all(arm in case.maps for case in [*cases, *practice]))]
     by_id = {case.case: case for case in [*cases, *practice]}
     order = [case.case for case in cases], [case.case for case in practice]
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    part = unfinished.beside(out)
     (part / KEY).parent.mkdir(parents=True)
     try:
         rows, pages = [], {}

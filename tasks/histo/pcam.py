@@ -33,6 +33,7 @@ from tasks.base import Access, DataError, Download, Fixed, NoData, Sample, Task
 PREFIX = "camelyonpatch_level_2_split"
 PARTS = {"train": "train", "valid": "val", "test": "test"}  # of the file names -> ours
 PATCH = (96, 96, 3)
+MOST = 1_000_000  # patches of a file; the largest has 262,144
 CHUNK = 1024  # patches hashed at a time: 28 MB
 RECORD = "https://zenodo.org/records/2546921"
 
@@ -118,6 +119,11 @@ def _dataset(path: Path, key: str, shape: tuple[int, ...]) -> Any:
         file = h5py.File(path, "r")
         if key not in file:
             raise DataError(f"{path}: no key {key!r}, found {', '.join(file) or 'none'}; fetch it again from {RECORD}")
+        own = isinstance(file.get(key, getlink=True), h5py.HardLink) and isinstance(file[key], h5py.Dataset)
+        if not own or file[key].external or len(file[key]) > MOST:
+            raise DataError(
+                f"{path}: key {key!r} is no plain array of at most {MOST:,} patches; fetch it again from {RECORD}"
+            )
         dataset = file[key]
     if dataset.shape[1:] != shape or dataset.dtype != np.uint8:
         wanted = ", ".join(map(str, ("N", *shape)))
@@ -132,7 +138,7 @@ def _dataset(path: Path, key: str, shape: tuple[int, ...]) -> Any:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: unreadable HDF5 ({error}); fetch it again from {RECORD}") from error
 
 

@@ -1,0 +1,64 @@
+"""Over 10,000 damaged inputs in all: readers answer with our own errors, soon, in bounded memory. See tests/fuzz.py."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from benchmark import encoder, results
+from benchmark.goldens import short
+from tests import fuzz
+
+ROOT = Path(__file__).parents[1]
+CASES = 350  # of each target
+TARGETS = sorted(fuzz.TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_damaged_input_gives_our_own_error(target):
+    command = [sys.executable, "-m", "tests.fuzz", target, "--cases", str(CASES)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == []
+
+
+def test_the_cases_are_ten_thousand_and_a_reader_that_lets_errors_out_is_caught(monkeypatch):
+    assert CASES * len(TARGETS) >= 10_000
+    loose = fuzz.Target(
+        lambda folder: (folder / "a.json").write_text('{"a": [1, 2]}'), lambda f, n: json.loads((f / n).read_bytes())
+    )
+    monkeypatch.setitem(fuzz.TARGETS, "loose", lambda: loose)
+    assert fuzz.fuzz("loose", 50, 0)
+
+
+def test_a_pickle_that_calls_itself_weights_is_not_unpickled(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return Path.write_text, (tmp_path / "harm", "done")
+
+    path = tmp_path / "encoder.safetensors"
+    path.write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(results.SchemaError, match=r"encoder\.safetensors: not the weights of this encoder"):
+        encoder.load(short("mae").encoder, path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_safetensors_header_that_lies_is_named(tmp_path):
+    import torch
+
+    path = tmp_path / "encoder.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+    content = path.read_bytes()
+    for lie in (
+        (2**60).to_bytes(8, "little") + content[8:],
+        content.replace(b"[0,8]", b"[0,9]"),
+        content.replace(b'"F32"', b'"F64"'),
+        content,
+    ):
+        path.write_bytes(lie)
+        with pytest.raises(results.SchemaError, match="not the weights of this encoder"):
+            encoder.load(short("mae").encoder, path)
