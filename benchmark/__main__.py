@@ -18,7 +18,7 @@ from benchmark import doctor as checks
 from benchmark.reader import cli as reader_commands
 from benchmark.recipe import Runtime
 from benchmark.results import SchemaError
-from tasks.base import DataError
+from tasks.base import DataError, ProcessError
 
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C
 STAGES = ("", "prepare", "compute", "pretrain", "probe", "report")
@@ -458,8 +458,11 @@ def main() -> None:
     stopping.listen()
     try:
         app()
-    except (DataError, SchemaError, ValueError) as error:
+    except (DataError, SchemaError, ValueError, ProcessError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written to, a share that went away
+        print(f"error: {error}; everything finished is kept: mend that, then repeat the command", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, stopping.Stopped, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:

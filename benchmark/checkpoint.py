@@ -28,13 +28,13 @@ def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state:
     target = folder / f"step-{step:08d}"
     part = unfinished.beside(target)
     part.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part / "model.safetensors")
+    write(model.state_dict(), part / "model.safetensors")
     moments = {
-        f"{index}.{name}": value.detach().cpu().contiguous()
+        f"{index}.{name}": value
         for index, values in optimiser.state_dict()["state"].items()
         for name, value in values.items()
     }
-    save_file(moments, part / "optimiser.safetensors")
+    write(moments, part / "optimiser.safetensors")
     hashes = {name: results.sha256(part / f"{name}.safetensors") for name in FILES}
     (part / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}))
     if target.exists():
@@ -45,6 +45,15 @@ def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state:
         if old not in kept:
             shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def write(tensors: dict[str, Tensor], path: Path) -> None:
+    """As safetensors, whatever device they are on. Raises OSError, where safetensors has an error of its own for a full
+    disk."""
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
 
 
 def stored(folder: Path) -> list[Path]:

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.layers import Attention, RotaryEmbeddingDinoV3, apply_rot_embed_cat
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from benchmark import results
+from benchmark import checkpoint, results
 from benchmark.recipe import EncoderSpec
 
 
@@ -182,7 +182,7 @@ class Encoder(nn.Module):
 
 def save(encoder: Encoder, path: Path) -> str:
     """Write the weights as safetensors; returns their SHA-256, which is independent of the device."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}, path)
+    checkpoint.write(encoder.state_dict(), path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

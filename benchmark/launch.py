@@ -14,12 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.recipe import Recipe, Runtime, canonical, from_json, key
+from tasks.base import ProcessError
 
 
 def pretrain(
     recipe: Recipe, runtime: Runtime, label: str, synthetic: bool, spec: str, policy: str, watched: tuple[str, ...]
 ) -> None:
-    """Pretrain one recipe in `runtime.processes` processes. Raises RuntimeError if they fail.
+    """Pretrain one recipe in `runtime.processes` processes. Raises ProcessError if they fail.
 
     spec and policy are those that `corpus.resolve` made the recipe's corpus from; watched: tasks of the online probe.
     """
@@ -40,7 +41,7 @@ def pretrain(
             process.wait()
             raise
     if code:
-        raise RuntimeError(
+        raise ProcessError(
             f"{label}: the {runtime.processes} training processes ended with code {code}; which rank was first is "
             "written above. Run the same command again to go on from the last checkpoint"
         )
@@ -94,7 +95,7 @@ def worker(job: Path) -> None:
     runtime = Runtime(**(raw["runtime"] | paths))
     pinned = corpus.resolve(recipe.modality, raw["spec"], runtime.data, runtime.cache, raw["policy"])
     if pinned.corpus != recipe.corpus:
-        raise RuntimeError(
+        raise ProcessError(
             f"the corpus under {runtime.data} changed: {pinned.corpus.digest}, not {recipe.corpus.digest}"
         )
     images = data.open_images(pinned.members, recipe, runtime)

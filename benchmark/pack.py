@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark import machine
+from tasks.base import ProcessError
 
 Group = tuple[str, ...]  # ids of runs that are computed together
 
 
 def pack(groups: list[Group], arguments: list[str], slots: int, logs: Path, say: Callable[[str], None]) -> None:
     """Compute the groups, `slots` at a time. arguments: those of `benchmark run` without runs and stage. Raises
-    RuntimeError naming the logs of what failed, after everything else is done."""
+    ProcessError naming the logs of what failed, after everything else is done."""
     logs.mkdir(parents=True, exist_ok=True)
     if "--threads" not in arguments:
         arguments = [*arguments, "--threads", str(max(1, machine.processors() // slots))]
@@ -49,7 +50,7 @@ def pack(groups: list[Group], arguments: list[str], slots: int, logs: Path, say:
             process.wait()
         raise
     if failed:
-        raise RuntimeError(
+        raise ProcessError(
             f"{len(failed)} of {len(groups)} runs failed, the others are stored: {', '.join(map(str, failed))}"
         )
 

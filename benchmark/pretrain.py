@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -337,7 +336,7 @@ def pretrain(
     files = {"encoder.safetensors": staging} if sha else {}
     if sha and (decoder := trained.model.decoder_state()):
         files[DECODER] = staging.with_name(f"{key(recipe)}.{DECODER}")
-        save_file({name: value.detach().cpu().contiguous() for name, value in decoder.items()}, files[DECODER])
+        checkpoint.write(decoder, files[DECODER])
     tables = {"runs": results.table("runs", [row]), "curves": results.table("curves", rows)}
     results.write(target, tables, files=files)
     for path in files.values():

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmark.pack import Group
+from tasks.base import ProcessError
 
 REQUEUE = "PRETEXT_BENCH_REQUEUE"  # in the environment of a job: how often it may ask to be queued again
 WAITING = ("PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "CONFIGURING", "COMPLETING")
@@ -95,7 +96,7 @@ def new_folder(cache: Path, plan: list[Stage]) -> Path:
 
 
 def submit(plan: list[Stage], arguments: list[str], folder: Path) -> list[str]:
-    """Hand everything to SLURM through submitit. Returns a line for each stage. Raises RuntimeError if it refuses."""
+    """Hand everything to SLURM through submitit. Returns a line for each stage. Raises ProcessError if it refuses."""
     try:
         import submitit
     except ImportError as error:
@@ -125,7 +126,7 @@ def submit(plan: list[Stage], arguments: list[str], folder: Path) -> list[str]:
         try:
             jobs = executor.map_array(work, commands(stage, arguments))
         except (submitit.core.utils.FailedJobError, FileNotFoundError, OSError) as error:
-            raise RuntimeError(f"SLURM did not take the stage {stage.name}: {error}") from error
+            raise ProcessError(f"SLURM did not take the stage {stage.name}: {error}") from error
         before = jobs[0].job_id.partition("_")[0]
         with (folder / "ids").open("a") as file:
             file.writelines(f"{stage.name} {number} {job.job_id}\n" for number, job in enumerate(jobs))
@@ -217,7 +218,7 @@ def submissions(cache: Path) -> list[Path]:
 
 
 def status(folder: Path) -> list[Element]:
-    """Of every element of a submission. Raises RuntimeError if SLURM does not answer."""
+    """Of every element of a submission. Raises ProcessError if SLURM does not answer."""
     plan = json.loads((folder / "plan.json").read_text())
     lines = (folder / "ids").read_text().split("\n") if (folder / "ids").exists() else []
     jobs = {(stage, int(number)): job for stage, number, job in (line.split() for line in lines if line)}
@@ -239,9 +240,9 @@ def _queued() -> dict[str, str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise RuntimeError("squeue is not here: ask on a machine of the cluster") from error
+        raise ProcessError("squeue is not here: ask on a machine of the cluster") from error
     if done.returncode:
-        raise RuntimeError(f"squeue: {done.stderr.strip()}")
+        raise ProcessError(f"squeue: {done.stderr.strip()}")
     return dict(line.replace("_N/A", "").split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
 
 

@@ -21,6 +21,10 @@ class DataError(Exception):
     """Bad input data. The message names the file or folder, what was looked for, what was found, and the remedy."""
 
 
+class ProcessError(RuntimeError):
+    """A process that works for this one failed, or cannot be had. The message says what to do."""
+
+
 class NoData(DataError):
     """The task's data are not on this machine: not an error of a run, a cell that says why it is empty."""
 

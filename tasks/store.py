@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import files
-from tasks.base import DataError, Sample, Source, digest
+from tasks.base import DataError, ProcessError, Sample, Source, digest
 
 FORMAT = 1  # of the folder: bump when a reader of older stores would go wrong
 IMAGES, ABOUT = "images.arrow", "store.json"
@@ -236,7 +236,7 @@ def _pooled(work: partial, chunks: list[list[Sample]], workers: int) -> Iterator
             results = pool.map(work, chunks)
         yield from results
     except BrokenProcessPool as error:
-        raise RuntimeError(
+        raise ProcessError(
             "a decoding process died: out of memory, or the calling script lacks `if __name__ == '__main__'`; "
             "run again with fewer workers (1 decodes in this process)"
         ) from error

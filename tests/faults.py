@@ -1,0 +1,201 @@
+"""Kill the benchmark at random moments, repeat the command, and see whether a number moved.
+
+    python -m tests.faults kill --kills 50          one grid, killed until it has happened that often, then finished
+    python -m tests.faults soak --runs 200          whole grids one after another, most of them killed on their way
+
+Signals are SIGKILL, SIGTERM and SIGINT in turn, to the whole process group (every process of the command at once) or to
+the command alone. Afterwards every number has to be bit-identical to an uninterrupted run's, times aside, with nothing
+half-written and no leftover in store or cache.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from benchmark import results
+from leaderboards.verify import verify
+
+ROOT = Path(__file__).parents[1]
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TIMES = ["created", "seconds", "peak_memory_bytes"]
+HASHES = ("_sha256",)
+STAGES = (  # the last of these lines that a killed command had written
+    ("rendering", "above twin|leaderboard:"),
+    ("pretraining", r"\] \w+ \w+ seed \d+"),
+    ("image store", r"at \d+ px"),
+    ("planning", "."),
+)
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    asked = [sys.executable, "-m", "benchmark", "run", "--track", "smoke", "--modality", "histo", "--seeds", "1"]
+    asked += ["--threads", "1", "--checkpoint-seconds", "0.2", "--results", f"{folder}/results"]
+    return [*asked, "--cache", f"{folder}/cache", "--boards", f"{folder}/boards", *more]
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen:
+    log = (folder / "log").open("w")
+    return subprocess.Popen(command(folder, *more), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(folder: Path, *more: str) -> None:
+    process = start(folder, *more)
+    if process.wait(timeout=900):
+        raise AssertionError((folder / "log").read_text()[-3000:])
+
+
+def interrupted(folder: Path, after: float, number: int, everyone: bool, *more: str) -> str:
+    """Start the command and send it a signal after so many seconds; the stage it was in, or "finished"."""
+    process = start(folder, *more)
+    try:
+        process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, number) if everyone else process.send_signal(number)
+        process.wait(timeout=120)
+        _gone(process.pid)
+    said = (folder / "log").read_text(errors="replace")
+    if process.returncode == 0:
+        return "finished"
+    expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
+    if process.returncode not in (expected[number], -number):  # -number: before Python listened
+        raise AssertionError(f"exit code {process.returncode} after {signal.Signals(number).name}:\n{said[-3000:]}")
+    return next((name for name, mark in STAGES if re.search(mark, said)), "start")
+
+
+def _gone(group: int, seconds: float = 60.0) -> None:
+    """Wait for the helpers of a killed command, which end by themselves."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"processes of a killed command still run after {seconds:.0f} seconds")
+
+
+def numbers(store: Path) -> dict[str, object]:
+    """Every table of a store without times and the hashes of files that hold them."""
+    found = {}
+    for name in results.TABLES:
+        table = results.read(store, name)
+        kept = [column for column in table if column not in TIMES and not (name == "runs" and column == "dirty")]
+        if name == "curves":
+            table = table[~table["name"].str.contains("second|share")]
+        found[name] = table[kept].reset_index(drop=True)
+    return found
+
+
+def equal(one: Path, other: Path) -> None:
+    """Raises AssertionError where a number of two stores differs by a bit."""
+    a, b = numbers(one), numbers(other)
+    for name, table in a.items():
+        if not table.equals(b[name]):
+            raise AssertionError(f"{name} differs:\n{table.compare(b[name]) if len(table) == len(b[name]) else ''}")
+    if not len(a["cells"]):
+        raise AssertionError("nothing was compared")
+
+
+def clean(folder: Path) -> None:
+    """Raises AssertionError for what is half-written, left over, or not as sealed."""
+    left = [
+        path for path in folder.rglob("*") if path.suffix in (".part", ".building") or path.parent.name == "checkpoints"
+    ]
+    if left:
+        raise AssertionError(f"left over: {left}")
+    if problems := verify(folder / "results").problems:
+        raise AssertionError("\n".join(map(str, problems)))
+
+
+def kill(kills: int, seed: int, *more: str) -> Counter:
+    """{(signal, to whom, stage): times}"""
+    draw, seen = random.Random(seed), Counter()
+    with tempfile.TemporaryDirectory() as top:
+        whole, part = Path(top) / "whole", Path(top) / "part"
+        whole.mkdir()
+        began = time.monotonic()
+        finish(whole, *more)
+        length = time.monotonic() - began
+        while sum(seen.values()) < kills:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            while sum(seen.values()) < kills:
+                number, everyone = SIGNALS[sum(seen.values()) % len(SIGNALS)], draw.random() < 0.5
+                stage = interrupted(part, draw.uniform(0, 0.8 * length), number, everyone, *more)
+                if stage == "finished":
+                    break
+                seen[signal.Signals(number).name, "all" if everyone else "one", stage] += 1
+                print(
+                    json.dumps([*max(seen.items(), key=lambda item: item[1])[0], sum(seen.values())]), file=sys.stderr
+                )
+            finish(part, *more)
+            finish(part, *more)
+            equal(whole / "results", part / "results")
+            clean(part)
+    return seen
+
+
+def soak(runs: int, seed: int, *more: str) -> dict[str, object]:
+    """Grids in fresh stores that share one cache, three of four killed once on their way."""
+    draw, peaks, disk = random.Random(seed), [], []
+    killed = 0
+    with tempfile.TemporaryDirectory() as top:
+        whole, part = Path(top) / "whole", Path(top) / "part"
+        whole.mkdir()
+        part.mkdir()
+        began = time.monotonic()
+        finish(whole, *more)
+        length = time.monotonic() - began
+        for number in range(runs):
+            for name in ("results", "boards"):
+                shutil.rmtree(part / name, ignore_errors=True)
+            if number % 4:
+                stage = interrupted(part, draw.uniform(0, length), SIGNALS[number % 3], draw.random() < 0.5, *more)
+                killed += stage != "finished"
+            peaks.append(_peak(part, *more))
+            equal(whole / "results", part / "results")
+            clean(part)
+            disk.append(sum(path.stat().st_size for path in part.rglob("*") if path.is_file()))
+            if number % 10 == 0:
+                print(json.dumps({"run": number, "peak": peaks[-1], "disk": disk[-1]}), file=sys.stderr, flush=True)
+    return {"runs": runs, "killed": killed, "peak bytes": _ends(peaks), "disk bytes": _ends(disk)}
+
+
+def _peak(folder: Path, *more: str) -> int:
+    """Finish the command; the most memory it held, in bytes."""
+    process = start(folder, *more)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise AssertionError((folder / "log").read_text()[-3000:])
+    return usage.ru_maxrss * 1024
+
+
+def _ends(values: list[int]) -> dict[str, int]:
+    tenth = max(1, len(values) // 10)
+    first, last = sorted(values[:tenth]), sorted(values[-tenth:])
+    return {"first tenth": first[tenth // 2], "last tenth": last[tenth // 2], "most": max(values)}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("kill", "soak"))
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    asked, more = parser.parse_known_args()
+    if asked.what == "kill":
+        for (name, whom, stage), times in sorted(kill(asked.kills, asked.seed, *more).items()):
+            print(f"{name:<8} to {whom:<4} during {stage:<12} {times}")
+        print(f"{asked.kills} kills: every number as uninterrupted, nothing left over")
+    else:
+        print(json.dumps(soak(asked.runs, asked.seed, *more)))
