@@ -28,9 +28,9 @@ from leaderboards.verify import verify
 ROOT = Path(__file__).parents[1]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TIMES = ["created", "seconds", "peak_memory_bytes"]
-HASHES = ("_sha256",)
 STAGES = (  # the last of these lines that a killed command had written
     ("rendering", "above twin|leaderboard:"),
+    ("probing", r"\] \w+ \w+ seed \d+: 100%"),
     ("pretraining", r"\] \w+ \w+ seed \d+"),
     ("image store", r"at \d+ px"),
     ("planning", "."),
@@ -135,9 +135,7 @@ def kill(kills: int, seed: int, *more: str) -> Counter:
                 if stage == "finished":
                     break
                 seen[signal.Signals(number).name, "all" if everyone else "one", stage] += 1
-                print(
-                    json.dumps([*max(seen.items(), key=lambda item: item[1])[0], sum(seen.values())]), file=sys.stderr
-                )
+                print(f"{sum(seen.values())} of {kills}: {stage}", file=sys.stderr, flush=True)
             finish(part, *more)
             finish(part, *more)
             equal(whole / "results", part / "results")
