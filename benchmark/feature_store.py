@@ -52,7 +52,7 @@ def write(path: Path, parts: dict[str, np.ndarray]) -> None:
         for name, values in parts.items():
             np.save(part / f"{name}.npy", values, allow_pickle=False)
         os.rename(part, path)
-    except OSError:
+    except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         if not path.exists():
-            raise
+            raise OSError(f"{path}: could not be written, is there space left on the device? ({error})") from error

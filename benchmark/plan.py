@@ -197,6 +197,11 @@ def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str,
         present += len(asked) - len(lacking)
         directory = results.run_directory(root, recipe.modality, key(recipe))
         if directory.exists() and not (directory / "encoder.safetensors").exists():
+            if lacking and results.read_file(directory / "runs.parquet")["status"][0].as_py() == "finished":
+                raise results.SchemaError(
+                    f"{directory}: its encoder is gone, and {len(lacking)} cells need it; "
+                    "`python -m leaderboards repair` sets the run aside, then run again"
+                )
             continue  # a diverged run has no encoder to probe
         if lacking or not directory.exists():
             missing.append(Job(recipe, directory.exists(), lacking))

@@ -174,7 +174,7 @@ def train(
     if watching and start == 0:
         log(0, health.look(model.encoder, watch))
     model.train()
-    with stopping.postponed() as asked_to_stop:
+    with stopping.postponed() as asked_to_stop, bar:
         for step in range(start, total):
             progress, done = (step + 0.5) / total, step + 1
             logged = done % every == 0 or done == total
@@ -229,7 +229,6 @@ def train(
                 last, saved = checkpoint.save(folder, done, model, optimiser, state), now
             if asked_to_stop() is not None:
                 break
-    bar.close()
     seconds += time.perf_counter() - began if total else 0.0
     peak = torch.cuda.max_memory_allocated() if gpu else machine.peak_memory()
     name = torch.cuda.get_device_name() if gpu else machine.cpu()

@@ -121,20 +121,32 @@ def train(
     lock = runtime.cache / "checkpoints" / f"{key(recipe)}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock) if runtime.node == 0 else nullcontext():
-        if results.run_directory(runtime.results, recipe.modality, key(recipe)).exists():
-            return
-        synthetic = any(m.source.synthetic for m in study.pinned.members)
-        shown = watched(study)
-        if runtime.processes > 1 and recipe.budget > 0:
-            names = tuple(found.task.name for found in shown)
-            launch.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
-        else:
-            if study.modality not in images:
-                images[study.modality] = data.open_images(study.pinned.members, recipe, runtime)
-            one = replace(runtime, processes=1)
-            look = health.watch([(f.task, f.samples) for f in shown], stored(shown[0], runtime, pixels), recipe)
-            pretrain.pretrain(recipe, one, images[study.modality], label, synthetic, look)
-        lock.unlink(missing_ok=True)
+        if not results.run_directory(runtime.results, recipe.modality, key(recipe)).exists():
+            _train(study, recipe, runtime, pixels, policy, images, label)
+        if runtime.node == 0:
+            lock.unlink(missing_ok=True)
+
+
+def _train(
+    study: Study,
+    recipe: Recipe,
+    runtime: Runtime,
+    pixels: int,
+    policy: str,
+    images: dict[str, data.Images],
+    label: str,
+) -> None:
+    synthetic = any(m.source.synthetic for m in study.pinned.members)
+    shown = watched(study)
+    if runtime.processes > 1 and recipe.budget > 0:
+        names = tuple(found.task.name for found in shown)
+        launch.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
+    else:
+        if study.modality not in images:
+            images[study.modality] = data.open_images(study.pinned.members, recipe, runtime)
+        one = replace(runtime, processes=1)
+        look = health.watch([(f.task, f.samples) for f in shown], stored(shown[0], runtime, pixels), recipe)
+        pretrain.pretrain(recipe, one, images[study.modality], label, synthetic, look)
 
 
 def watched(study: Study) -> list[TaskData]:

@@ -8,6 +8,7 @@ from benchmark import results
 from leaderboards.recount import examine
 from leaderboards.verify import run_problems
 
+ENCODER = "encoder.safetensors"
 ASIDE = ".damaged"  # in the store: hidden from every reader, kept
 
 
@@ -39,4 +40,7 @@ def _damage(place: Path) -> list[str]:
             ]
     except results.SchemaError as error:
         found.append(str(error))
+    for path, row in seen.runs:
+        if row["status"] == "finished" and place.parent.name == "runs" and not (place / ENCODER).exists():
+            found.append(f"{path}: the run finished, and its {ENCODER} is gone")
     return list(dict.fromkeys(found))

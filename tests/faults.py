@@ -45,7 +45,14 @@ def command(folder: Path, *more: str) -> list[str]:
 
 def start(folder: Path, *more: str) -> subprocess.Popen:
     log = (folder / "log").open("w")
-    return subprocess.Popen(command(folder, *more), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(
+        command(folder, *more), cwd=ROOT, stdout=log, stderr=log, start_new_session=True, preexec_fn=heard
+    )
+
+
+def heard() -> None:
+    """In a new process: Ctrl-C is heard, even if what started the tests has it ignored, as shells do in background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(folder: Path, *more: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmark import results
+from tests.faults import heard
 from tests.layouts import breakhis, lc25000
 
 ROOT = Path(__file__).parent.parent
@@ -253,7 +254,9 @@ def test_bad_input_is_one_clear_line(arguments, words):
 def test_ctrl_c_says_how_to_go_on(tmp_path, cache):
     arguments = ["run", "--track", "demo", "--modality", "histo", "--task", "phantom_local", "--pretext", "mae"]
     command = [sys.executable, "-m", "benchmark", *arguments, *places(tmp_path, cache)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
     process.stdout.readline()
     time.sleep(2)
     process.send_signal(signal.SIGINT)

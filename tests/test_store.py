@@ -243,6 +243,7 @@ def _broken(data, sample, pixels):
 
 
 def test_ctrl_c_while_workers_are_started_is_heard_here_and_never_by_them():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with store._deaf():
         child = subprocess.run([sys.executable, "-c", SEES], capture_output=True, text=True, check=True)
     assert child.stdout.strip() == "blocked"
@@ -253,6 +254,7 @@ def test_ctrl_c_while_workers_are_started_is_heard_here_and_never_by_them():
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    signal.signal(signal.SIGINT, before)
 
 
 SEES = "import signal; print('blocked' if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []) else 'heard')"
