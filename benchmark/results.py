@@ -329,7 +329,7 @@ def baseline_directory(root: Path, modality: str, baseline: str) -> Path:
 def read_file(path: Path, cell: str | None = None) -> pa.Table:
     """One stored table, or its rows of one cell, checked against the schema of its name. Raises SchemaError."""
     try:
-        rows = pq.read_table(path, filters=None if cell is None else [("cell", "==", cell)])
+        rows = _read(path) if cell is None else pq.read_table(path, filters=[("cell", "==", cell)])
     except (OSError, pa.ArrowInvalid) as error:
         raise SchemaError(
             f"{path}: not a readable Parquet file ({error}); delete its directory and run again"
@@ -346,6 +346,11 @@ def read_file(path: Path, cell: str | None = None) -> pa.Table:
     return rows
 
 
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        return file.read(use_threads=False)
+
+
 def files(root: Path, name: str) -> list[Path]:
     """Every stored file of a table under root, in a stable order; unfinished directories are not looked into."""
     found = root.glob(f"**/{name}.parquet")
@@ -354,5 +359,6 @@ def files(root: Path, name: str) -> list[Path]:
 
 def read(root: Path, name: str) -> pd.DataFrame:
     """All rows of a table under root, from every finished directory. Raises SchemaError."""
-    tables = [read_file(path) for path in files(root, name)]
-    return pa.concat_tables([TABLES[name].empty_table(), *tables]).to_pandas()
+    from benchmark import compaction
+
+    return compaction.rows(root, name).drop_columns("directory").to_pandas()

@@ -23,15 +23,17 @@ def beside(path: Path) -> Path:
 
 def sweep(results: Path, cache: Path) -> None:
     """Remove what processes that are gone left in the store of results and in the cache."""
-    for path in [*results.glob("*/*/.*.part"), *cache.glob("features/.*.part"), *cache.glob("checkpoints/*/.*.part")]:
-        if _left(path):
-            shutil.rmtree(path, ignore_errors=True)
+    found = [*results.glob("*/*/.*.part"), *cache.glob("features/.*.part"), *cache.glob("checkpoints/*/.*.part")]
+    for path in filter(_left, found):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in filter(_left, results.glob(".compact/.*.part")):
+        path.unlink(missing_ok=True)
     stored = {path.name for path in results.glob("*/runs/*")}
-    found: dict[str, list[Path]] = {}
+    trained: dict[str, list[Path]] = {}
     for path in cache.glob("checkpoints/*"):
-        found.setdefault(path.name.partition(".")[0], []).append(path)
-    for run in found.keys() & stored:
-        _forget(run, found[run], cache)
+        trained.setdefault(path.name.partition(".")[0], []).append(path)
+    for run in trained.keys() & stored:
+        _forget(run, trained[run], cache)
 
 
 def _left(path: Path) -> bool:

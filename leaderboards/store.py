@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmark import results
+from benchmark import compaction, results
 from benchmark.recipe import Recipe, from_json
 from leaderboards.statistics import Predictions
 
@@ -31,11 +31,7 @@ def load(root: Path) -> Store:
 
 def rows(root: Path, name: str) -> pd.DataFrame:
     """All rows of a table, each with the directory of its file."""
-    tables = [results.TABLES[name].empty_table().append_column("directory", pa.array([], pa.string()))]
-    for path in results.files(root, name):
-        table = results.read_file(path)
-        tables.append(table.append_column("directory", pa.array([str(path.parent)] * len(table), pa.string())))
-    return pa.concat_tables(tables).to_pandas()
+    return compaction.rows(root, name).to_pandas()
 
 
 def recipe(text: str, source: object) -> Recipe:
