@@ -12,15 +12,16 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -228,41 +229,66 @@ def _decoded(
 
 
 def _pooled(work: partial, chunks: list[list[Sample]], workers: int) -> Iterator[list[bytes | str]]:
-    """Processes are spawned, never forked from one that may hold threads."""
+    """Processes are spawned, never forked from one that may hold threads. Each has a pipe of its own, whose other end
+    nothing else holds: a process that dies in the middle of a message ends it, and nobody waits for the rest. A process
+    whose parent is gone sees the same."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent)
+    lanes: SimpleQueue[Connection] = SimpleQueue()
+    ends: list[Connection] = []
+    pool = ThreadPoolExecutor(min(workers, len(chunks)))  # a thread for each process
+
+    def ask(chunk: list[Sample]) -> list[bytes | str]:
+        lane = lanes.get()
+        try:
+            lane.send(chunk)
+            answer = lane.recv()
+        except (EOFError, OSError) as error:
+            raise ProcessError(
+                "a decoding process died: out of memory, or the calling script lacks `if __name__ == '__main__'`; "
+                "run again with fewer workers (1 decodes in this process)"
+            ) from error
+        finally:
+            lanes.put(lane)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     try:
-        with _deaf():  # the processes stay so: on Ctrl-C this one cancels what waits, and they end with their chunk
-            results = pool.map(work, chunks)
-        yield from results
-    except BrokenProcessPool as error:
-        raise ProcessError(
-            "a decoding process died: out of memory, or the calling script lacks `if __name__ == '__main__'`; "
-            "run again with fewer workers (1 decodes in this process)"
-        ) from error
+        with _deaf():
+            for _ in range(min(workers, len(chunks))):
+                here, there = context.Pipe()
+                context.Process(target=_serve, args=(there, work)).start()
+                there.close()
+                ends.append(here)
+                lanes.put(here)
+        yield from pool.map(ask, chunks)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)  # after the chunk that each is decoding
+        for end in ends:
+            end.close()
 
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes started in this block never hear Ctrl-C, from their first instruction on; this one does, at the latest
-    after the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Processes started in this block never hear that all should stop, from their first instruction on: they end with
+    their chunk. This one hears it, at the latest after the block."""
+    resource_tracker.ensure_running()  # or the first start would, and undo the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if it was killed: nothing else would tell it."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _serve(lane: Connection, work: partial) -> None:
+    with suppress(EOFError, ConnectionError):  # the parent is gone or has enough
+        while True:
+            chunk = lane.recv()
+            try:
+                answer = work(chunk)
+            except Exception as error:
+                answer = error
+            lane.send(answer)
 
 
 def _read_chunk(read: Callable, policy: str, data: Path, pixels: int, chunk: list[Sample]) -> list[bytes | str]:

@@ -258,13 +258,14 @@ def test_images_that_vanish_after_the_store_is_built_cost_nothing(tmp_path):
     assert (again.pixels == first).all()
 
 
-def test_a_dead_decoding_worker_is_said_and_the_next_call_goes_on(tmp_path):
+@pytest.mark.parametrize("how", ["decoding", "answering"])
+def test_a_dead_decoding_worker_is_said_and_the_next_call_goes_on(tmp_path, how):
     """One of the processes that decode kills itself, as the kernel does to one that takes too much memory."""
     script = tmp_path / "build.py"
     script.write_text(DYING)
     command = [sys.executable, str(script), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    first = subprocess.run([*command, "die"], env=environment, capture_output=True, text=True, check=False)
+    first = subprocess.run([*command, how], env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert "ProcessError: a decoding process died" in first.stderr
     second = subprocess.run([*command, "live"], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(second.stdout) == 600
@@ -272,14 +273,17 @@ def test_a_dead_decoding_worker_is_said_and_the_next_call_goes_on(tmp_path):
 
 DYING = """
 import json, os, sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 import numpy as np
 from tasks import store
 from tasks.base import Access, Sample, Source
 
 def read(data, sample, pixels):
-    if sample.id == "0300" and (data / "die").exists():
+    if sample.id == "0300" and (data / "decoding").exists():
         os._exit(9)
+    if sample.id == "0300" and (data / "answering").exists():
+        Connection._send = lambda lane, content: (os.write(lane.fileno(), content[:1]), os._exit(9))
     return np.zeros((pixels, pixels, 3), np.uint8)
 
 SAMPLES = [Sample(f"{n:04}", 0, str(n), f"{n:064x}", "train") for n in range(600)]
@@ -290,6 +294,7 @@ SOURCE = Source(
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    (folder / "die").touch() if sys.argv[2] == "die" else (folder / "die").unlink()
+    for how in ("decoding", "answering"):
+        (folder / how).touch() if sys.argv[2] == how else (folder / how).unlink(missing_ok=True)
     print(json.dumps(len(store.build(SOURCE, folder, SAMPLES, 8, folder / "cache", workers=2).ids)))
 """
