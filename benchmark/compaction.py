@@ -66,7 +66,9 @@ def _kept(root: Path, name: str) -> pa.Table:
         table = pq.ParquetFile(root / FOLDER / f"{name}.parquet").read()
     except (OSError, pa.ArrowInvalid):
         return _empty(name)
-    return table if table.schema.equals(_empty(name).schema, check_metadata=True) else _empty(name)
+    wanted = _empty(name).schema
+    same = table.schema.equals(wanted) and table.schema.metadata == wanted.metadata
+    return table if same else _empty(name)
 
 
 def _keep(root: Path, name: str, table: pa.Table) -> None:

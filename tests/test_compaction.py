@@ -17,53 +17,53 @@ def root(tmp_path, monkeypatch):
 
 
 def write(root, number, value=0.0):
-    blank = dict.fromkeys(results.TABLES["curves"].names)
-    rows = [blank | {"run": f"r{number}", "step": step, "name": "loss", "value": value + step} for step in range(3)]
-    results.write(root / "histo" / "runs" / f"r{number}", {"curves": results.table("curves", rows)})
+    blank = dict.fromkeys(results.TABLES["predictions"].names)
+    rows = [blank | {"cell": f"r{number}", "sample": f"s{i}", "scores": [value, float(i)]} for i in range(3)]
+    results.write(root / "histo" / "cells" / f"r{number}", {"predictions": results.table("predictions", rows)})
 
 
 def directly(root, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "FROM", 10**9)
-        return compaction.rows(root, "curves")
+        return compaction.rows(root, "predictions")
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "rewrite", "spoil the copy", "nothing"])
 def test_it_says_what_the_files_say(root, monkeypatch, change):
-    first = compaction.rows(root, "curves")
+    first = compaction.rows(root, "predictions")
     assert first.equals(directly(root, monkeypatch))
     if change == "add":
         write(root, 7)
         write(root, -1)
     elif change == "remove":
-        shutil.rmtree(root / "histo" / "runs" / "r2")
+        shutil.rmtree(root / "histo" / "cells" / "r2")
     elif change == "rewrite":
-        shutil.rmtree(root / "histo" / "runs" / "r2")
+        shutil.rmtree(root / "histo" / "cells" / "r2")
         write(root, 2, value=5.0)
     elif change == "spoil the copy":
-        (root / compaction.FOLDER / "curves.parquet").write_bytes(b"broken")
-    found = compaction.rows(root, "curves")
+        (root / compaction.FOLDER / "predictions.parquet").write_bytes(b"broken")
+    found = compaction.rows(root, "predictions")
     assert found.equals(directly(root, monkeypatch))
     assert found.equals(first) == (change in ("nothing", "spoil the copy"))
-    assert results.read(root, "curves").run.tolist() == found["run"].to_pylist()
+    assert results.read(root, "predictions").cell.tolist() == found["cell"].to_pylist()
 
 
 def test_unchanged_files_are_not_read_again(root, monkeypatch):
-    compaction.rows(root, "curves")
+    compaction.rows(root, "predictions")
     write(root, 9)
     read, keep = [], results.read_file
     monkeypatch.setattr(results, "read_file", lambda path: read.append(path.parent.name) or keep(path))
-    compaction.rows(root, "curves")
-    compaction.rows(root, "curves")
+    compaction.rows(root, "predictions")
+    compaction.rows(root, "predictions")
     assert read == ["r9"]
 
 
 def test_a_broken_file_is_named_although_there_is_a_copy(root):
-    compaction.rows(root, "curves")
-    path = root / "histo" / "runs" / "r1" / "curves.parquet"
+    compaction.rows(root, "predictions")
+    path = root / "histo" / "cells" / "r1" / "predictions.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(results.SchemaError, match=str(path)):
-        compaction.rows(root, "curves")
+        compaction.rows(root, "predictions")
 
 
 def test_a_store_that_may_not_be_written_to_is_read_all_the_same(root, monkeypatch):
@@ -71,5 +71,5 @@ def test_a_store_that_may_not_be_written_to_is_read_all_the_same(root, monkeypat
         raise PermissionError("read-only")
 
     monkeypatch.setattr(os, "replace", refuse)
-    assert len(compaction.rows(root, "curves")) == 15
+    assert len(compaction.rows(root, "predictions")) == 15
     assert not list((root / compaction.FOLDER).glob("*"))
