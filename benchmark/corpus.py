@@ -18,7 +18,7 @@ class Member(NamedTuple):
     """One image source of a corpus."""
 
     source: Source
-    samples: list[Sample]  # all of the source's samples
+    samples: list[Sample]  # all of the source's samples; none of a stream's
     train: list[Sample]  # those the corpus holds
 
 
@@ -43,6 +43,15 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
     if ":" in name:
         source = sources.open(name, modality)
         source = replace(source, policy=policy) if policy else source
+        if source.stream:
+            seen = source.stream(data)
+            pinned = Corpus(
+                name=source.name,
+                members=((source.name, source.version),),
+                digest=seen.digest[:12],
+                images=seen.count,
+            )
+            return Pinned(pinned, [Member(source, [], [])])
         samples = source.scan(data)
         members, name = [Member(source, samples, samples)], source.name
     elif name == "local":

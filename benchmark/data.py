@@ -1,6 +1,10 @@
 """Corpus -> batches. Which sample is at which position is a pure function of (seed, epoch, position), never of the
 number of processes; a batch is a slice of one endless sequence of epochs, so any step can be read first."""
 
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,18 +15,37 @@ from benchmark.corpus import Member
 from benchmark.draws import Draws, keyed, text_keys
 from benchmark.recipe import Recipe, Runtime
 from tasks import store
-from tasks.base import DataError
+from tasks.base import DataError, Source
 
+MOMENTS = 1000  # images that mean and deviation are taken over
 RESIDENT_BYTES = 4 * 2**30  # a corpus up to this size is copied to the accelerator as uint8
 
 
 class Images(NamedTuple):
-    """The images of a corpus, in a fixed order."""
+    """The stored images of a corpus, in a fixed order."""
 
     ids: list[str]  # "task/sample id"
     parts: list[np.ndarray]  # memory-mapped (N_i, S, S, 3) uint8
     rows: np.ndarray  # (N, 2): part, row in the part
     skipped: tuple[str, ...]  # unreadable, left out on request
+
+    @property
+    def total(self) -> int:
+        return len(self.rows)
+
+    @property
+    def bytes(self) -> float:
+        return self.total * self.parts[0][0].nbytes
+
+    def order(self, seed: int, epoch: int, start: int, stop: int, _: int) -> np.ndarray:
+        """The images at positions start to stop of an epoch."""
+        return permutation(seed, epoch, self.total)[start:stop]
+
+    def names(self, index: np.ndarray) -> list[str]:
+        return [self.ids[i] for i in index]
+
+    def expect(self, index: np.ndarray) -> None:
+        """Those will be taken next; they are in memory."""
 
     def take(self, index: np.ndarray) -> np.ndarray:
         """(B, S, S, 3) uint8 at index (B,)."""
@@ -30,13 +53,46 @@ class Images(NamedTuple):
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation per channel, in [0, 1], over at most 1,000 evenly spaced images."""
-        index = np.unique(np.linspace(0, len(self.rows) - 1, 1000).astype(int))
-        pixels = self.take(index).reshape(-1, 3)
-        return pixels.mean(axis=0) / 255, pixels.std(axis=0) / 255
+        return moments(self.take(np.unique(np.linspace(0, self.total - 1, MOMENTS).astype(int))))
 
 
-def open_images(members: list[Member], recipe: Recipe, runtime: Runtime) -> Images:
+class Streamed:
+    """The images of a stream, decoded when they are taken; those expected next, meanwhile."""
+
+    bytes = math.inf  # never held whole
+
+    def __init__(self, source: Source, data: Path, pixels: int):
+        self.stream, self.pixels, self.policy, self.source = source.stream(data), pixels, source.policy, source.name
+        self.total, self.order = self.stream.count, self.stream.order
+        self.ahead = ThreadPoolExecutor(1)
+        self.expected: tuple[np.ndarray, Future] | None = None
+
+    def names(self, index: np.ndarray) -> list[str]:
+        return [f"{self.source}/{name}" for name in self.stream.names(index)]
+
+    def expect(self, index: np.ndarray) -> None:
+        self.expected = index, self.ahead.submit(self.stream.take, index, self.pixels, self.policy)
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """(B, S, S, 3) uint8 at index (B,). Raises DataError."""
+        if self.expected is not None and np.array_equal(self.expected[0], index):
+            return self.expected[1].result()
+        return self.stream.take(index, self.pixels, self.policy)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation per channel, in [0, 1], over at most 1,000 images of evenly spaced row groups."""
+        return moments(self.take(self.stream.spread(MOMENTS)))
+
+
+def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pixels = images.reshape(-1, 3)
+    return pixels.mean(axis=0) / 255, pixels.std(axis=0) / 255
+
+
+def open_images(members: list[Member], recipe: Recipe, runtime: Runtime) -> Images | Streamed:
     """Build or open the stores of a corpus' members. Raises DataError on unreadable images or an empty corpus."""
+    if members[0].source.stream:
+        return Streamed(members[0].source, runtime.data, recipe.stored_pixels)
     ids, parts, rows, skipped = [], [], [], []
     for number, member in enumerate(members):
         built = store.build(
@@ -58,18 +114,19 @@ def open_images(members: list[Member], recipe: Recipe, runtime: Runtime) -> Imag
     return Images(ids, parts, np.array(rows), tuple(skipped))
 
 
-def order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The permutation of `count` samples in an epoch."""
+@lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of `count` samples in an epoch."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
-def positions(seed: int, step: int, batch: int, count: int) -> list[tuple[int, np.ndarray]]:
+def positions(images: Images | Streamed, seed: int, step: int, batch: int) -> list[tuple[int, np.ndarray]]:
     """[(epoch, sample indices)] of a step's global batch; it may end one epoch and begin the next."""
     pieces, at, end = [], step * batch, (step + 1) * batch
     while at < end:
-        epoch, start = divmod(at, count)
-        stop = min(count, start + end - at)
-        pieces.append((epoch, order(seed, epoch, count)[start:stop]))
+        epoch, start = divmod(at, images.total)
+        stop = min(images.total, start + end - at)
+        pieces.append((epoch, images.order(seed, epoch, start, stop, batch)))
         at += stop - start
     return pieces
 
@@ -77,29 +134,34 @@ def positions(seed: int, step: int, batch: int, count: int) -> list[tuple[int, n
 class Batches:
     """The batches of one rank of `world` processes."""
 
-    def __init__(self, images: Images, recipe: Recipe, device: torch.device, rank: int = 0, world: int = 1):
+    def __init__(self, images: Images | Streamed, recipe: Recipe, device: torch.device, rank: int = 0, world: int = 1):
         """Raises ValueError if the global batch does not divide by the number of processes."""
         self.images, self.seed, self.device = images, recipe.seed, device
         self.batch = recipe.settings["batch"]
         if self.batch % world:
             raise ValueError(f"a global batch of {self.batch} does not divide over {world} processes; use a divisor")
         self.start, self.size = rank * self.batch // world, self.batch // world
-        self.keys = text_keys(images.ids)
-        nbytes = len(images.rows) * images.parts[0][0].nbytes
-        resident = device.type != "cpu" and nbytes <= RESIDENT_BYTES
-        self.resident = torch.from_numpy(images.take(np.arange(len(images.rows)))).to(device) if resident else None
+        resident = device.type != "cpu" and images.bytes <= RESIDENT_BYTES
+        self.resident = torch.from_numpy(images.take(np.arange(images.total))).to(device) if resident else None
+
+    def slice(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(b,) indices and epochs of this process's images at a step."""
+        pieces = positions(self.images, self.seed, step, self.batch)
+        index = np.concatenate([piece for _, piece in pieces])
+        epochs = np.concatenate([np.full(len(piece), epoch) for epoch, piece in pieces])
+        return index[self.start : self.start + self.size], epochs[self.start : self.start + self.size]
 
     def __call__(self, step: int) -> tuple[Tensor, Draws, list[str]]:
         """Images (b, S, S, 3) uint8 on the device, their draws, and their sample ids, at a step."""
-        pieces = positions(self.seed, step, self.batch, len(self.keys))
-        index = np.concatenate([piece for _, piece in pieces])
-        epochs = np.concatenate([np.full(len(piece), epoch) for epoch, piece in pieces])
-        index, epochs = (x[self.start : self.start + self.size] for x in (index, epochs))
-        keys = np.concatenate([keyed(self.keys[index[epochs == e]], self.seed, int(e)) for e in np.unique(epochs)])
+        index, epochs = self.slice(step)
+        names = self.images.names(index)
+        samples = text_keys(names)
+        keys = np.concatenate([keyed(samples[epochs == e], self.seed, int(e)) for e in np.unique(epochs)])
         step_key = keyed(np.zeros(1, dtype=np.uint64), self.seed, step)
         draws = Draws(keys, step_key, self.start, self.batch, self.device)
         if self.resident is not None:
             pixels = self.resident[torch.from_numpy(index).to(self.device)]
         else:
             pixels = torch.from_numpy(self.images.take(index)).to(self.device)
-        return pixels, draws, [self.images.ids[i] for i in index]
+            self.images.expect(self.slice(step + 1)[0])
+        return pixels, draws, names

@@ -45,7 +45,8 @@ class Outcome:
 def prepare(study: Study, runtime: Runtime, pixels: int) -> dict[str, tuple[str, ...]]:
     """Build every store a study reads. Returns the unreadable ids left out, by task. Raises DataError."""
     skipped = {}
-    sources = {m.source.name: (m.source, m.samples) for m in (study.pinned.members if study.pinned else [])}
+    members = study.pinned.members if study.pinned else []
+    sources = {m.source.name: (m.source, m.samples) for m in members if not m.source.stream}
     sources |= {name: (found.task, found.samples) for name, found in study.tasks.items()}
     for name, (task, samples) in sources.items():
         built = store.build(
@@ -255,9 +256,13 @@ def masks(found: TaskData, runtime: Runtime, pixels: int) -> np.ndarray:
 def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime) -> list[leakage.Overlap]:
     """What the corpus shares with a test part, and what the parts of the task's own split share.
 
-    Groups are compared within one image family only, near-duplicates in real images only.
+    Groups are compared within one image family only, near-duplicates in real images only, and nothing in a stream.
     """
     task, members = found.task, study.pinned.members
+    if any(m.source.stream for m in members):
+        return [leakage.Overlap(kind, None, ()) for kind in ("exact", "near")] + passports.of(
+            task, found.samples, runtime
+        )
     rows = leakage.overlap([s for m in members for s in m.train], test, same_groups=False)
     family = [s for m in members if m.source.images == task.images for s in m.train]
     rows += [row for row in leakage.overlap(family, test) if row.kind == "group"]

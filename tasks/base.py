@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -110,6 +110,8 @@ class Source:
     images: str  # name and version of the image family: sources that share it share one store
     expected: int | None = None  # images of the complete dataset, to name a partial one
     synthetic: bool = False  # simulated, and always shown as such
+    # data folder -> tasks.sources.stream.Stream: images read while training, that are never scanned or stored
+    stream: Callable[[Path], Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ def build(
         _prepare(source, ordered, pixels, building)
         with FileLock(cache / f".{folder.name}.lock"):
             if not folder.exists():
-                _write(source, data, ordered, pixels, building, workers or _processors(), skip_unreadable)
+                _write(source, data, ordered, pixels, building, workers or processors(), skip_unreadable)
                 building.rename(folder)
         (cache / f".{folder.name}.lock").unlink(missing_ok=True)
     store, unreadable = _open(folder)
@@ -305,7 +305,7 @@ def _read(read: Callable, policy: str, data: Path, pixels: int, sample: Sample) 
     return files.to_square(image, pixels, policy).tobytes()
 
 
-def _processors() -> int:
+def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -97,7 +97,8 @@ def test_bf16_is_finite_and_near_fp32(name, progress, images):
 
 
 def test_epochs_are_permutations():
-    seen = [positions(1, step, 8, 20) for step in range(5)]
+    images = Images([], [], np.zeros((20, 2), int), ())
+    seen = [positions(images, 1, step, 8) for step in range(5)]
     first = np.concatenate([part for pieces in seen for epoch, part in pieces if epoch == 0])
     second = np.concatenate([part for pieces in seen for epoch, part in pieces if epoch == 1])
     assert sorted(first) == sorted(second) == list(range(20))

@@ -103,7 +103,7 @@ def test_a_missing_or_empty_location_says_what_to_do(tmp_path, kind):
 
 
 def test_a_spec_is_checked_before_anything_is_read():
-    assert sources.kinds() == ("dicom", "folder", "hub", "parquet", "slides")
+    assert sources.kinds() == ("dicom", "folder", "hub", "parquet", "slides", "stream")
     with pytest.raises(ValueError, match=r"unknown kind of source 'foldr'; did you mean 'folder'\?"):
         sources.open("foldr:/x", "histo")
     with pytest.raises(ValueError, match="unknown modality 'hist'; did you mean 'histo'"):

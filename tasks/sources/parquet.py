@@ -24,7 +24,7 @@ OPEN_SHARDS, OPEN_GROUPS = 256, 8  # shards kept open, row groups kept in memory
 
 def scan(data: Path, *, location: str) -> list[Sample]:
     top = sources.top(data, location)
-    return list(_scanned(top, tuple((path, _stamp(path)) for path in _shards(top))))
+    return list(_scanned(top, tuple((path, stamped(path)) for path in listed(top))))
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
@@ -45,7 +45,7 @@ def _scanned(top: Path, shards: tuple[tuple[Path, tuple[int, int]], ...]) -> tup
         raise DataError(f"{top}: no images in {len(shards)} files *.parquet; give the folder that holds the shards")
     samples = []
     for path, stamp in tqdm(shards, desc=f"hashing {top.name}", unit=" shards", delay=2):
-        for group in range(_shard(path, stamp).num_row_groups):
+        for group in range(opened(path, stamp).num_row_groups):
             for name, encoded in _rows(path, stamp, group).items():
                 samples.append(Sample(name, -1, _group(name), hashlib.sha256(encoded).hexdigest(), "train"))
     return tuple(sorted(samples))
@@ -55,11 +55,11 @@ def _scanned(top: Path, shards: tuple[tuple[Path, tuple[int, int]], ...]) -> tup
 def _index(top: Path, changed: int) -> dict[str, tuple[Path, tuple[int, int], int]]:
     """Image -> the arguments of _rows that give it."""
     index: dict[str, tuple[Path, tuple[int, int], int]] = {}
-    for path in _shards(top):
-        stamp = _stamp(path)
-        for group in range(_shard(path, stamp).num_row_groups):
+    for path in listed(top):
+        stamp = stamped(path)
+        for group in range(opened(path, stamp).num_row_groups):
             place = (path, stamp, group)
-            for name in _column(*place, "path"):
+            for name in column(*place, "path"):
                 if name in index:
                     raise DataError(f"{path}: {name!r} is also in {index[name][0].name}; give every row its own path")
                 index[name] = place
@@ -69,12 +69,12 @@ def _index(top: Path, changed: int) -> dict[str, tuple[Path, tuple[int, int], in
 @lru_cache(maxsize=OPEN_GROUPS)
 def _rows(path: Path, stamp: tuple[int, int], group: int) -> dict[str, bytes]:
     """A row group: path -> encoded image."""
-    return dict(zip(_column(path, stamp, group, "path"), _column(path, stamp, group, "jpeg"), strict=True))
+    return dict(zip(column(path, stamp, group, "path"), column(path, stamp, group, "jpeg"), strict=True))
 
 
-def _column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
+def column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
     try:
-        values = _shard(path, stamp).read_row_group(group, columns=[name], use_threads=False)[name].to_pylist()
+        values = opened(path, stamp).read_row_group(group, columns=[name], use_threads=False)[name].to_pylist()
     except Exception as error:  # Arrow's errors have no common base; a file ends early or is no longer there
         raise _unreadable(path, error) from error
     if not all(values):
@@ -84,7 +84,7 @@ def _column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
-def _shard(path: Path, stamp: tuple[int, int]):
+def opened(path: Path, stamp: tuple[int, int]):
     import pyarrow.parquet as pq
 
     try:
@@ -100,11 +100,11 @@ def _shard(path: Path, stamp: tuple[int, int]):
     return shard
 
 
-def _shards(top: Path) -> list[Path]:
+def listed(top: Path) -> list[Path]:
     return sorted(path for path in top.glob("*.parquet") if not path.name.startswith("."))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamped(path: Path) -> tuple[int, int]:
     """What tells that a file is no longer the one that was opened."""
     return path.stat().st_mtime_ns, path.stat().st_size
 
