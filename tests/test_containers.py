@@ -1,4 +1,4 @@
-"""What can be said of the container files without an engine: they build alike, and their command works where it runs."""
+"""What can be said of the container files without an engine: they build alike, and their command works anywhere."""
 
 import os
 import re
