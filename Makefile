@@ -26,6 +26,7 @@ NODE ?=
 HEAD ?=
 LAUNCH ?=
 PROFILE ?=
+FUZZ ?= 2000
 CHROMIUM ?=
 export CHROMIUM
 RESULTS ?= results/local
@@ -35,7 +36,7 @@ SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --ta
 	$(if $(PROBE),--probe $(PROBE)) \
 	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
 
-.PHONY: bench plan test test-browser test-slurm check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
+.PHONY: bench plan test test-browser test-slurm test-faults soak check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
 bench: $(READY)
@@ -63,6 +64,14 @@ test-slurm: $(READY)
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null) || \
 		echo "test-slurm: SLURM could not be installed; the tests below say what they skip"
 	$(PY) -m pytest -rs -m slurm
+
+# The full counts of what `make test` does in short: half an hour, and an hour
+test-faults: $(READY)
+	PRETEXT_BENCH_FUZZ=$(FUZZ) $(PY) -m pytest -m "not browser and not slurm" tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py
+	$(PY) -m tests.faults kill --kills 50 --pretext mae --task phantom_local
+
+soak: $(READY)
+	$(PY) -m tests.faults soak --runs 200 --pretext mae --task phantom_local --stage compute
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

@@ -1,6 +1,7 @@
 """Over 10,000 damaged inputs in all: readers answer with our own errors, soon, in bounded memory. See tests/fuzz.py."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from benchmark.goldens import short
 from tests import fuzz
 
 ROOT = Path(__file__).parents[1]
-CASES = 350  # of each target
+CASES = int(os.environ.get("PRETEXT_BENCH_FUZZ") or 350)  # of each target
 TARGETS = sorted(fuzz.TARGETS)
 
 
