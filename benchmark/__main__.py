@@ -467,6 +467,7 @@ def main() -> None:
     except (KeyboardInterrupt, stopping.Stopped, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
+        stopping.leaving()
         again = os.environ.get("PRETEXT_BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
         print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
         if isinstance(end, stopping.Stopped) and (queued := slurm.requeue()):

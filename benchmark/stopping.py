@@ -25,6 +25,12 @@ def listen() -> None:
         signal.signal(number, _stop)
 
 
+def leaving() -> None:
+    """From now on both are ignored: this process is on its way out, and a scheduler may ask twice."""
+    for number in ASKS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _stop(number: int, _: object) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt

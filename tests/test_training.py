@@ -140,6 +140,22 @@ def test_asking_again_stops_at_once(monkeypatch):
         impatient()
 
 
+def test_who_is_leaving_is_not_disturbed_again():
+    script = """
+import os, signal, sys
+from benchmark import stopping
+stopping.listen()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except stopping.Stopped as end:
+    stopping.leaving()
+    os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit(end.code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_equal_one(name, tmp_path):
     """One process with the global batch and two with half of it each (gloo): the same loss and gradients."""
