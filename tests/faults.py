@@ -4,8 +4,8 @@
     python -m tests.faults soak --runs 200          whole grids one after another, most of them killed on their way
 
 Signals are SIGKILL, SIGTERM and SIGINT in turn, to the whole process group (every process of the command at once) or to
-the command alone. Afterwards every number has to be bit-identical to an uninterrupted run's, times aside, with nothing
-half-written and no leftover in store or cache.
+the command alone, at a random moment of every stage in turn. Afterwards every number has to be bit-identical to an
+uninterrupted run's, times aside, with nothing half-written and no leftover in store or cache.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from leaderboards.verify import verify
 ROOT = Path(__file__).parents[1]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TIMES = ["created", "seconds", "peak_memory_bytes"]
-STAGES = (  # the last of these lines that a killed command had written
-    ("rendering", "above twin|leaderboard:"),
-    ("probing", r"\] \w+ \w+ seed \d+: 100%"),
-    ("pretraining", r"\] \w+ \w+ seed \d+"),
-    ("image store", r"at \d+ px"),
-    ("planning", "."),
-)
+STAGES = {  # what a command has written once it is there; probing: features, probes and the writing of results
+    "start": "",
+    "image store": r"at \d+ px",
+    "pretraining": r"seed \d+: +0%",
+    "probing": r"seed \d+: 100%|; \d+ to compute, 0 runs to pretrain",
+    "rendering": "cells computed",
+}
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -61,22 +61,44 @@ def finish(folder: Path, *more: str) -> None:
         raise AssertionError((folder / "log").read_text()[-3000:])
 
 
-def interrupted(folder: Path, after: float, number: int, everyone: bool, *more: str) -> str:
-    """Start the command and send it a signal after so many seconds; the stage it was in, or "finished"."""
+def reached(folder: Path) -> str:
+    """The stage that a command is in."""
+    said = (folder / "log").read_text(errors="replace")
+    return [name for name, mark in STAGES.items() if re.search(mark, said)][-1]
+
+
+def lengths(folder: Path, *more: str) -> dict[str, float]:
+    """Run the command to its end; the seconds that each stage took."""
+    process, took, before = start(folder, *more), dict.fromkeys(STAGES, 0.0), time.monotonic()
+    while process.poll() is None:
+        time.sleep(0.02)
+        stage, now = reached(folder), time.monotonic()
+        took[stage] += now - before
+        before = now
+    if process.returncode:
+        raise AssertionError((folder / "log").read_text()[-3000:])
+    return took
+
+
+def interrupted(folder: Path, stage: str, after: float, number: int, everyone: bool, *more: str) -> str:
+    """Start the command and send it a signal so many seconds into a stage; the stage it was in, or "finished"."""
     process = start(folder, *more)
+    while process.poll() is None and list(STAGES).index(reached(folder)) < list(STAGES).index(stage):
+        time.sleep(0.005)
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:
+        found = reached(folder)
         os.killpg(process.pid, number) if everyone else process.send_signal(number)
         process.wait(timeout=120)
         _gone(process.pid)
-    said = (folder / "log").read_text(errors="replace")
     if process.returncode == 0:
         return "finished"
     expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
     if process.returncode not in (expected[number], -number):  # -number: before Python listened
+        said = (folder / "log").read_text(errors="replace")
         raise AssertionError(f"exit code {process.returncode} after {signal.Signals(number).name}:\n{said[-3000:]}")
-    return next((name for name, mark in STAGES if re.search(mark, said)), "start")
+    return found
 
 
 def _gone(group: int, seconds: float = 60.0) -> None:
@@ -130,17 +152,17 @@ def kill(kills: int, seed: int, *more: str) -> Counter:
     with tempfile.TemporaryDirectory() as top:
         whole, part = Path(top) / "whole", Path(top) / "part"
         whole.mkdir()
-        began = time.monotonic()
-        finish(whole, *more)
-        length = time.monotonic() - began
+        took = lengths(whole, *more)
         while sum(seen.values()) < kills:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
-            while sum(seen.values()) < kills:
-                number, everyone = SIGNALS[sum(seen.values()) % len(SIGNALS)], draw.random() < 0.5
-                stage = interrupted(part, draw.uniform(0, 0.8 * length), number, everyone, *more)
-                if stage == "finished":
+            for wanted in STAGES:
+                if sum(seen.values()) == kills:
                     break
+                number, everyone = SIGNALS[sum(seen.values()) % len(SIGNALS)], draw.random() < 0.5
+                stage = interrupted(part, wanted, draw.uniform(0, took[wanted]), number, everyone, *more)
+                if stage == "finished":
+                    continue
                 seen[signal.Signals(number).name, "all" if everyone else "one", stage] += 1
                 print(f"{sum(seen.values())} of {kills}: {stage}", file=sys.stderr, flush=True)
             finish(part, *more)
@@ -158,14 +180,13 @@ def soak(runs: int, seed: int, *more: str) -> dict[str, object]:
         whole, part = Path(top) / "whole", Path(top) / "part"
         whole.mkdir()
         part.mkdir()
-        began = time.monotonic()
-        finish(whole, *more)
-        length = time.monotonic() - began
+        took = lengths(whole, *more)
         for number in range(runs):
             for name in ("results", "boards"):
                 shutil.rmtree(part / name, ignore_errors=True)
             if number % 4:
-                stage = interrupted(part, draw.uniform(0, length), SIGNALS[number % 3], draw.random() < 0.5, *more)
+                after = draw.uniform(0, sum(took.values()))
+                stage = interrupted(part, "start", after, SIGNALS[number % 3], draw.random() < 0.5, *more)
                 killed += stage != "finished"
             peaks.append(_peak(part, *more))
             equal(whole / "results", part / "results")

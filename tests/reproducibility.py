@@ -62,9 +62,9 @@ def main(others: list[str]) -> None:
             apart = (values - base).abs()
             loss = (losses(Path(top) / name) / losses(Path(top) / "base") - 1).abs()
             said = (
-                f"{(apart > 0).sum():>3} cells differ, by {apart.median():.4f} in the median, {apart.max():.4f} at most"
+                f"{(apart > 0).sum():>3} cells differ, by {apart.median():.0e} in the median, {apart.max():.1e} at most"
             )
-            said += f" ({apart.max() / spread:.2f} of the spread); losses by {loss.max():.1e} at most"
+            said += f" ({apart.max() / spread:.1%} of the spread); losses by {loss.max():.1e} at most"
             print(f"{name:<14} {said}", flush=True)
 
 
