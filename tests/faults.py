@@ -180,7 +180,9 @@ def soak(runs: int, seed: int, *more: str) -> dict[str, object]:
         whole, part = Path(top) / "whole", Path(top) / "part"
         whole.mkdir()
         part.mkdir()
-        took = lengths(whole, *more)
+        finish(whole, *more)
+        shutil.rmtree(whole / "results")
+        took = lengths(whole, *more)  # with stores and features there, as in all runs but the first
         for number in range(runs):
             for name in ("results", "boards"):
                 shutil.rmtree(part / name, ignore_errors=True)
