@@ -244,6 +244,7 @@ def compact(board: Board) -> str:
                 )
             ]
     text += ["", "▲ above twin   ○ not shown above twin   ▼ below twin"]
+    text += ["The mean over tasks is of gain / (1 − chance)."]
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []
     text += [textwrap.shorten(f"missing: {what}: {why}", 100, placeholder=" …") for what, why in board.missing]
     return "\n".join(text)
