@@ -10,6 +10,7 @@ the number of claims.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ def _measured(
         low, high = claim.locality
         columns = [column for column in columns if low <= locality[column.task] <= high]
         if not columns:
-            raise Untestable(f"no task of measured locality between {low:g} and {high:g}")
+            ends = [f"of {low:g} or more"] * (low > -math.inf) + [f"of {high:g} or less"] * (high < math.inf)
+            raise Untestable(f"no task of a measured locality {' and '.join(ends)}")
     if claim.corruption:
         numbers = corrupted(claim.corruption, claim.strength)
     pairs = [(_only(one, variants), _only(claim.behind, variants)) for one in claim.ahead]

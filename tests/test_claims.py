@@ -81,7 +81,7 @@ def test_untestable_says_why():
     known = {"near": 0.9, "far": 0.1}
     cases = {
         "locality of no task": said(LOCAL, found, tasks, {"near": None}),
-        "no task of measured locality": said(LOCAL, found, tasks, {"near": 0.5, "far": 0.1}),
+        "no task of a measured locality": said(LOCAL, found, tasks, {"near": 0.5, "far": 0.1}),
         "I-JEPA was not run": said(LOCAL, found, tasks, known, {"DINOv3": ["d"]}),
         "2 recipes of DINOv3": said(LOCAL, found, tasks, known, VARIANTS | {"DINOv3": ["d", "e"]}),
         "2 tasks over a range": said(SLOPE, found, tasks, known),
