@@ -32,6 +32,7 @@ WINDOW = 16_384  # rows that are shuffled together; twice as many encoded images
 LANES = 16  # at most
 SPREAD = 20  # row groups that a sample of all images is taken from
 READERS = 8  # threads that read footers
+CHUNK = 16  # images that a thread decodes at a time
 
 
 class Stream:
@@ -84,8 +85,9 @@ class Stream:
             encoded = [
                 self._group(g)[row - self.first[g]] for g, row in zip(groups.tolist(), index.tolist(), strict=True)
             ]
-        images = self.pool.map(partial(_square, pixels, policy), self.names(index), encoded)
-        return np.stack(list(images))
+        named = list(zip(self.names(index), encoded, strict=True))
+        chunks = [named[start : start + CHUNK] for start in range(0, len(named), CHUNK)]
+        return np.concatenate(list(self.pool.map(partial(_squares, pixels, policy), chunks)))
 
     def _group(self, group: int) -> list[bytes]:
         if group not in self.held:
@@ -135,8 +137,8 @@ def _generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-def _square(pixels: int, policy: str, name: str, encoded: bytes) -> np.ndarray:
-    return files.to_square(files.decode(Path(name), encoded), pixels, policy)
+def _squares(pixels: int, policy: str, chunk: list[tuple[str, bytes]]) -> np.ndarray:
+    return np.stack([files.to_square(files.decode(Path(name), image), pixels, policy) for name, image in chunk])
 
 
 def _footer(path: Path, stamp: tuple[int, int]) -> tuple[str, list[int]]:
