@@ -63,13 +63,16 @@ test-slurm: $(READY)
 	@command -v slurmctld >/dev/null || test -x /usr/sbin/slurmctld || \
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null) || \
 		echo "test-slurm: SLURM could not be installed; the tests below say what they skip"
-	$(PY) -m pytest -rs -m slurm
+	$(PY) -m pytest -rs -m "slurm and not long"
 
-# The full counts of what `make test` does in short: half an hour, and an hour
+# What `make test` and `make test-slurm` do in short, in full: three quarters of an hour
 test-faults: $(READY)
-	PRETEXT_BENCH_FUZZ=$(FUZZ) $(PY) -m pytest -m "not browser and not slurm" tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py
+	PRETEXT_BENCH_FUZZ=$(FUZZ) $(PY) -m pytest -m "not browser and not slurm" \
+		tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py tests/test_nodes.py
+	$(PY) -m pytest -rs -m slurm
 	$(PY) -m tests.faults kill --kills 50 --pretext mae --task phantom_local
 
+# Two hundred grids, most of them killed on their way: an hour
 soak: $(READY)
 	$(PY) -m tests.faults soak --runs 200 --pretext mae --task phantom_local --stage compute
 

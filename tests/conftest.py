@@ -2,6 +2,19 @@
 
 import os
 import tempfile
+from pathlib import Path
+
+import pytest
 
 _nothing = tempfile.TemporaryDirectory(prefix="pretext-bench-added-")
 os.environ["PRETEXT_BENCH_TASKS"] = _nothing.name  # before any test module lists the tasks; children inherit it
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory) -> Path:
+    """The image stores of the smoke track of histology, made once: to be copied to <cache>/stores."""
+    from tests import faults
+
+    folder = tmp_path_factory.mktemp("stores")
+    faults.finish(folder, "--pretext", "mae", "--task", "phantom_local", "--stage", "prepare")
+    return folder / "cache" / "stores"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,14 @@ from tasks import store
 from tests import faults
 
 ROOT = Path(__file__).parents[1]
+LONG = partial(pytest.param, marks=pytest.mark.long)
 SMALL = ("--pretext", "mae", "--task", "phantom_local")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(stores, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
+    shutil.copytree(stores, folder / "cache" / "stores")
     faults.finish(folder, *SMALL)
     return folder
 
@@ -68,7 +71,7 @@ def test_kills_at_random_moments_move_no_number():
     assert sum(seen.values()) == 5
 
 
-@pytest.mark.parametrize("where", ["results", "cache/checkpoints", "cache/features"])
+@pytest.mark.parametrize("where", ["results", *map(LONG, ("cache/checkpoints", "cache/features"))])
 def test_a_full_disk_is_said_and_nothing_is_lost(whole, part, where):
     with mounted(part / where, "size=200k"):
         said = fails(part, "--checkpoint-seconds", "0")
@@ -175,8 +178,11 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
-@pytest.mark.parametrize("pattern", ["cells/*/predictions.parquet", "runs/*/encoder.safetensors"])
+CELL, RUN = "cells/*/predictions.parquet", "runs/*/encoder.safetensors"
+IN_SHORT, IN_FULL = [(CELL, flip), (RUN, cut)], [(CELL, cut), (CELL, Path.unlink), (RUN, flip), (RUN, Path.unlink)]
+
+
+@pytest.mark.parametrize(("pattern", "damage"), [*IN_SHORT, *(LONG(*pair) for pair in IN_FULL)])
 def test_a_damaged_file_is_named_and_repair_recomputes_just_that(whole, part, damage, pattern):
     shutil.copytree(whole / "results", part / "results")
     shutil.copytree(whole / "cache" / "features", part / "cache" / "features")

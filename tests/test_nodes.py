@@ -125,7 +125,9 @@ def test_two_nodes_see_the_samples_masks_and_crops_of_one_process_and_reach_its_
         assert ranks[0][name][1] == pytest.approx(curve(alone, "loss"), rel=1e-5)
 
 
-def test_the_same_command_on_two_nodes_fills_one_store(tmp_path):
+@pytest.mark.long
+def test_the_same_command_on_two_nodes_fills_one_store(stores, tmp_path):
+    shutil.copytree(stores, tmp_path / "cache" / "stores")
     with two_namespaces() as nodes:
         command = [sys.executable, "-m", "benchmark", "run", "--track", "smoke", "--modality", "histo", "--seeds", "1"]
         command += ["--pretext", "mae", "--task", "phantom_local", "--threads", "1", "--nodes", "2"]

@@ -2,6 +2,7 @@
 preempted on its way. `make test-slurm` installs Debian's SLURM and runs all of it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -119,8 +120,9 @@ def same(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
+def local(stores, tmp_path_factory):
     folder = tmp_path_factory.mktemp("local")
+    shutil.copytree(stores, folder / "cache" / "stores")
     run(folder)
     return folder
 
@@ -134,8 +136,11 @@ def cluster(tmp_path_factory):
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("launch", ["slurm", "sbatch"])
-def test_a_grid_through_slurm_with_a_job_preempted_equals_the_local_one(launch, local, cluster, tmp_path, monkeypatch):
+@pytest.mark.parametrize("launch", ["slurm", pytest.param("sbatch", marks=pytest.mark.long)])
+def test_a_grid_through_slurm_with_a_job_preempted_equals_the_local_one(
+    launch, local, stores, cluster, tmp_path, monkeypatch
+):
+    shutil.copytree(stores, tmp_path / "cache" / "stores")
     monkeypatch.setenv("SLURM_CONF", cluster["SLURM_CONF"])
     profile = tmp_path / "site.toml"
     profile.write_text("cpus = 1\nminutes = 20\nmemory_gb = 3\nat_once = 2\n")
