@@ -1,5 +1,6 @@
 """Over 10,000 damaged inputs in all: readers answer with our own errors, soon, in bounded memory. See tests/fuzz.py."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -9,10 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from benchmark import encoder, results
 from benchmark.goldens import short
+from benchmark.recipe import canonical, from_json, key
+from tasks import files, sources
+from tasks.base import DataError
 from tests import fuzz
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +52,52 @@ def test_the_cases_are_ten_thousand_and_a_reader_that_lets_errors_out_is_caught(
     )
     monkeypatch.setitem(fuzz.TARGETS, "loose", lambda: loose)
     assert fuzz.fuzz("loose", 50, 0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+QUICK = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+WHOLE = json.loads(canonical(short("mae")))
+
+
+@given(
+    value=JSON, place=st.sampled_from([(), *((name,) for name in WHOLE), ("encoder", "width"), ("corpus", "members")])
+)
+@QUICK
+def test_a_recipe_of_any_json_is_a_recipe_or_refused(value, place):
+    made = json.loads(json.dumps(WHOLE))
+    at = made
+    for name in place[:-1]:
+        at = at[name]
+    if place:
+        at[place[-1]] = value
+    with contextlib.suppress(ValueError):
+        key(from_json(json.dumps(made if place else value)))
+
+
+@given(content=st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+@QUICK
+def test_any_bytes_as_table_seal_or_results_are_refused_or_read(content, tmp_path):
+    (tmp_path / "a.csv").write_bytes(content)
+    with contextlib.suppress(DataError):
+        files.table(tmp_path / "a.csv", "file")
+    (tmp_path / results.SEAL).write_bytes(content)
+    with contextlib.suppress(results.SchemaError):
+        results.broken_seals(tmp_path)
+    (tmp_path / "cells.parquet").write_bytes(content)
+    with pytest.raises(results.SchemaError, match="not a readable Parquet file"):
+        results.read_file(tmp_path / "cells.parquet")
+
+
+@given(location=st.text(max_size=60), kind=st.sampled_from(sources.kinds()))
+@QUICK
+def test_any_text_as_a_corpus_is_opened_or_refused(location, kind):
+    with contextlib.suppress(DataError, ValueError):
+        opened = sources.open(f"{kind}:{location}", "ultrasound" if kind == "dicom" else "histo")
+        assert "/" not in opened.name
 
 
 def test_a_pickle_that_calls_itself_weights_is_not_unpickled(tmp_path):
