@@ -26,7 +26,7 @@ NODE ?=
 HEAD ?=
 LAUNCH ?=
 PROFILE ?=
-FUZZ ?= 2000
+FUZZ ?= 1000
 CHROMIUM ?=
 export CHROMIUM
 RESULTS ?= results/local
@@ -68,7 +68,8 @@ test-slurm: $(READY)
 # What `make test` and `make test-slurm` do in short, in full: three quarters of an hour
 test-faults: $(READY)
 	PRETEXT_BENCH_FUZZ=$(FUZZ) $(PY) -m pytest -m "not browser and not slurm" \
-		tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py tests/test_nodes.py
+		tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py tests/test_nodes.py \
+		tests/test_stream.py
 	$(PY) -m pytest -rs -m slurm
 	$(PY) -m tests.faults kill --kills 50 --pretext mae --task phantom_local
 

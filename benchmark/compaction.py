@@ -64,7 +64,7 @@ def _kept(root: Path, name: str) -> pa.Table:
     """What was put together before, if it is of this version and readable."""
     try:
         table = pq.ParquetFile(root / FOLDER / f"{name}.parquet").read()
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, ValueError, pa.ArrowException):
         return _empty(name)
     wanted = _empty(name).schema
     same = table.schema.equals(wanted) and table.schema.metadata == wanted.metadata

@@ -142,7 +142,7 @@ def _folder(folder: Path, weights: Path) -> tuple[str, dict, dict, Path]:
         found = json.loads(path.read_text())
         architecture, arguments = found["architecture"], found.get("model_args") or {}
         config = found.get("pretrained_cfg") or {k: v for k, v in found.items() if k != "architecture"}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path}: no config that timm can read ({type(error).__name__}: {error}); put one beside {weights.name}, "
             "as `python -m benchmark export` and timm's push_to_hf_hub write it"

@@ -285,7 +285,7 @@ def broken_seals(directory: Path) -> list[tuple[str, str, str, str]]:
     changed, a table that is missing. Raises SchemaError where there is no readable seal."""
     try:
         sealed = {str(name): dict(entry) for name, entry in json.loads((directory / SEAL).read_text()).items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SchemaError(
             f"{directory / SEAL}: no readable seal ({error}); delete the directory and run again"
         ) from error
@@ -309,7 +309,7 @@ def _contents(path: Path) -> dict[str, str]:
     """SHA-256 of each column's content, however it is encoded; nothing for what is not a readable table."""
     try:
         rows = pq.read_table(path) if path.suffix == ".parquet" else pa.table({})
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, ValueError, pa.ArrowException):
         return {}
     return {name: hashlib.sha256(repr(rows[name].to_pylist()).encode()).hexdigest() for name in rows.column_names}
 
@@ -330,7 +330,7 @@ def read_file(path: Path, cell: str | None = None) -> pa.Table:
     """One stored table, or its rows of one cell, checked against the schema of its name. Raises SchemaError."""
     try:
         rows = _read(path) if cell is None else pq.read_table(path, filters=[("cell", "==", cell)])
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise SchemaError(
             f"{path}: not a readable Parquet file ({error}); delete its directory and run again"
         ) from error

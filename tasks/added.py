@@ -198,7 +198,7 @@ def _task(path: Path, text: bytes) -> Task:
         if len(described.classes) < 2:
             raise ValueError(f"classes are {described.classes}, two are needed")
         return _made(described)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: not a description of a dataset ({type(error).__name__}: {error}); "
             "delete it and run `python -m benchmark data add` again"
@@ -308,9 +308,16 @@ def _of_table(table: Path) -> list[Row]:
         if path in rows:
             raise DataError(f"{table}, row {number}: {file!r} is listed twice; keep one")
         rows[path] = Row(path, label, group, split)
-    missing = [path for path in rows if not path.is_file()]
+    missing = [path for path in rows if not _there(path)]
     if missing:
         raise DataError(
             f"{missing[0]}: listed in {table.name}, not there ({len(missing)} such); put it back, or remove its row"
         )
     return list(rows.values())
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False

@@ -298,7 +298,7 @@ def _discard(target: Path) -> None:
 def _recall(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

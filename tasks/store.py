@@ -100,7 +100,7 @@ def _open(folder: Path) -> tuple[Store, dict[str, str]]:
             raise ValueError(f"{about['rows']} rows expected, {len(ids)} ids and {len(column)} images found")
         shape = (about["rows"], about["pixels"], about["pixels"], 3)
         view = np.frombuffer(column.buffers()[2], np.uint8, count=int(np.prod(shape))).reshape(shape)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(
             f"{folder}: not a whole store ({type(error).__name__}: {error}); delete this folder and run again"
         ) from error

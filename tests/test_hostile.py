@@ -9,15 +9,19 @@ import zlib
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import tasks
+from benchmark import results
 from benchmark.goldens import short
 from benchmark.recipe import canonical, from_json, key
 from leaderboards.flat import inert
-from tasks import files, store
+from tasks import added, files, store
 from tasks.base import DataError
 from tasks.histo.pcam import TASK as PCAM
+from tasks.ultrasound import gbcu
 from tasks.ultrasound.fatty_liver import TASK as FATTY_LIVER
 from tasks.ultrasound.tn5000 import TASK as TN5000
 from tests.layouts import fatty_liver, pcam, tn5000
@@ -126,3 +130,17 @@ def test_a_file_that_changes_between_scan_and_store_is_named(tmp_path):
         damage()
         with pytest.raises(DataError, match=changed.name.replace("(", r"\(").replace(")", r"\)")):
             store.build(BUSI, tmp_path / "data", samples, 16, tmp_path / "cache")
+
+
+def test_json_that_is_too_deep_a_name_that_is_too_long_and_a_column_that_is_no_text_are_named(tmp_path):
+    (tmp_path / "bbox_annot.json").write_text("[" * 100_000)
+    assert "bbox_annot.json: not the authors' boxes (RecursionError" in soon(
+        lambda: gbcu._boxes(tmp_path / "bbox_annot.json", 0)
+    )
+    (tmp_path / "table.csv").write_text("file,label\n" + "9" * 5000 + ",a\n")
+    assert "listed in table.csv, not there" in soon(lambda: added._of_table(tmp_path / "table.csv"))
+    path = tmp_path / "cells.parquet"
+    pq.write_table(pa.table({"strange": [1]}), path)
+    path.write_bytes(path.read_bytes().replace(b"strange", b"\xb2trange"))
+    with pytest.raises(results.SchemaError, match=r"cells\.parquet: not a readable Parquet file"):
+        results.read_file(path)

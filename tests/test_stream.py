@@ -189,6 +189,7 @@ def test_a_killed_run_goes_on_at_the_exact_sample(shards, streamed, part):
     faults.equal(streamed / "results", part / "results")
 
 
+@pytest.mark.long
 def test_two_processes_train_on_the_same_sequence(shards, streamed, part):
     faults.finish(part, *asked(shards), "--gpus", "2")
 

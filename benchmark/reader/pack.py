@@ -177,7 +177,7 @@ def read(folder: Path) -> Pack:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         sealed = (folder / KEY).read_bytes()
         frozen = {**about["pages"], str(KEY): about["key"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{folder}: not a pack of `reader make` ({error!r}); name its folder") from error
     found = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in frozen if (folder / name).exists()

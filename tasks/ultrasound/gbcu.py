@@ -71,7 +71,7 @@ def _boxes(path: Path, written: int) -> dict[str, list[tuple[str, list[float]]]]
         }
         if any(len(corners) != 4 for boxes in listed.values() for _, corners in boxes):
             raise ValueError("a box without four corners")
-    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not the authors' boxes ({type(error).__name__}: {error}); unpack it again") from error
     return listed
 
