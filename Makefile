@@ -65,7 +65,7 @@ test-slurm: $(READY)
 		echo "test-slurm: SLURM could not be installed; the tests below say what they skip"
 	$(PY) -m pytest -rs -m "slurm and not long"
 
-# What `make test` and `make test-slurm` do in short, in full: three quarters of an hour
+# What `make test` and `make test-slurm` do in short, in full
 test-faults: $(READY)
 	PRETEXT_BENCH_FUZZ=$(FUZZ) $(PY) -m pytest -m "not browser and not slurm" \
 		tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py tests/test_nodes.py \
@@ -73,7 +73,7 @@ test-faults: $(READY)
 	$(PY) -m pytest -rs -m slurm
 	$(PY) -m tests.faults kill --kills 50 --pretext mae --task phantom_local
 
-# Two hundred grids, most of them killed on their way: an hour
+# Two hundred grids, three of four sent a signal on their way
 soak: $(READY)
 	$(PY) -m tests.faults soak --runs 200 --pretext mae --task phantom_local --stage compute
 
