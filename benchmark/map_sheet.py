@@ -55,8 +55,8 @@ class Opened(NamedTuple):
 
     @property
     def rebuilds(self) -> bool:
-        """Whether its pretext predicts pixels."""
-        return registry.load("pretexts", self.recipe.pretext).Model.reconstruct is not Pretext.reconstruct
+        """Whether its pretext shows predicted pixels."""
+        return hasattr(registry.load("pretexts", self.recipe.pretext).Model, "reconstruct")
 
     @property
     def name(self) -> str:

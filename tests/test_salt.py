@@ -75,14 +75,14 @@ def test_the_frozen_teacher_and_the_waiting_student_do_not_move(images, tmp_path
 
 
 def test_stage_one_sees_the_context_and_predicts_the_normalised_pixels_of_all_the_rest(model, seen):
-    predicted, target, features = model.reconstruct(seen)
+    predicted, target, features = model.predict_pixels(seen)
     outside = rest(seen["context"])
     patches = losses.patchify(model.student.normalise(seen["images"]), 4)
     assert torch.equal(target, losses.normalise_patches(gather(patches, outside), 1.2e-3))
     assert predicted.shape == target.shape == (8, 196 - 74, 48)
     changed = seen | {"images": inverted(seen["images"], outside)}
-    assert torch.equal(model.reconstruct(changed)[2], features)
-    assert not torch.equal(model.reconstruct(changed)[1], target)
+    assert torch.equal(model.predict_pixels(changed)[2], features)
+    assert not torch.equal(model.predict_pixels(changed)[1], target)
     step = model(seen, 0.1)
     assert step.parts["loss"].item() == pytest.approx((predicted - target).square().mean().item(), rel=1e-6)
     assert step.parts["trivial loss"].item() == pytest.approx(target.square().mean().item(), rel=1e-6)

@@ -39,13 +39,10 @@ class Pretext(nn.Module, ABC):
         """The objective on those views at that share of training."""
 
     def decoder_state(self) -> dict[str, Tensor]:
-        """Weights that are stored beside the encoder, for `reconstruct`; none for a pretext that predicts no pixels."""
+        """Weights that are stored beside the encoder; none for a pretext that shows no pixels. One that does also has
+        `reconstruct(images, draws)`: images (B, 3, S, S) in [0, 1] -> what the encoder saw of them, and that with the
+        hidden part predicted."""
         return {}
-
-    def reconstruct(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, S, S) in [0, 1] -> what the encoder saw of them, and that with the hidden part predicted.
-        Asked only of a pretext with a `decoder_state`."""
-        raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
         """Called once after every optimiser step: teachers move here."""

@@ -116,7 +116,7 @@ class Model(Pretext):
         )
         return {"images": image, "context": mask.context, "targets": mask.targets}
 
-    def reconstruct(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def predict_pixels(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Stage one: prediction and target of the pixels outside the context, and features of the context."""
         seen = torch.zeros(len(views["images"]), self.spec.grid**2, device=views["images"].device)
         outside = seen.scatter(1, views["context"], 1.0).argsort(dim=1, stable=True)[:, : -self.settings.context_tokens]
@@ -138,7 +138,7 @@ class Model(Pretext):
 
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
         first = progress < self.settings.teacher_share
-        predicted, target, features = self.reconstruct(views) if first else self.imitate(views)
+        predicted, target, features = self.predict_pixels(views) if first else self.imitate(views)
         distance = F.mse_loss if first else F.smooth_l1_loss
         loss = distance(predicted, target)
         parts = {"loss": loss.detach(), "trivial loss": distance(torch.zeros_like(target), target)}
