@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import platform
 import resource
 import shutil
@@ -10,6 +9,8 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+
+from tasks.store import processors as processors
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "kornia", "numpy", "scikit-learn", "pyarrow")
@@ -79,7 +80,3 @@ def free_disk(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
-
-
-def processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
