@@ -21,8 +21,8 @@ SEEDS = 3
 CPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def grid(folder: Path, python: str, environment: dict[str, str], *more: str) -> pd.DataFrame:
-    """Headline cells of the grid, computed under `folder`."""
+def grid(folder: Path, python: str, environment: dict[str, str], *more: str) -> pd.Series:
+    """Headline metrics of the grid, computed under `folder`."""
     folder.mkdir()
     asked = ["run", "--track", "smoke", "--modality", "histo", "--seeds", str(SEEDS)]
     places = [word for name in ("results", "cache", "boards") for word in (f"--{name}", str(folder / name))]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,23 +243,35 @@ def _broken(data, sample, pixels):
     raise ValueError("a bug, not a bad file")
 
 
-def test_ctrl_c_while_workers_are_started_is_heard_here_and_never_by_them():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with store._deaf():
-        child = subprocess.run([sys.executable, "-c", SEES], capture_output=True, text=True, check=True)
-    assert child.stdout.strip() == "blocked"
+def test_what_asks_to_stop_is_heard_here_and_never_by_workers(tmp_path):
+    """In a new process, where the first start of a worker also starts multiprocessing's resource tracker."""
+    script = tmp_path / "sees.py"
+    script.write_text(SEES)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["SIGINT", "SIGUSR1", "SIGTERM"]
 
     def interrupted():
         with store._deaf():
             os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     signal.signal(signal.SIGINT, before)
 
 
 SEES = """
-import signal
-blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-print("blocked" if {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1} <= blocked else "heard")
+import multiprocessing, signal
+from tasks import store
+
+def see(lane):
+    lane.send([number.name for number in sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))])
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    with store._deaf():
+        context.Process(target=see, args=(there,)).start()
+    print(*here.recv())
 """
