@@ -35,6 +35,45 @@ READERS = 8  # threads that read footers
 CHUNK = 16  # images that a thread decodes at a time
 
 
+class Order:
+    """Which row comes when, of row groups of so many rows: a pure function of seed, epoch and position.
+
+    first: (groups + 1,) the first row of each group; at last, how many rows there are.
+    """
+
+    def __init__(self, sizes: list[int]):
+        self.first = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        self.epoch, self.window = lru_cache(maxsize=2)(self._epoch), lru_cache(maxsize=3)(self._window)
+
+    def __call__(self, seed: int, epoch: int, start: int, stop: int, batch: int) -> np.ndarray:
+        """The rows at positions start to stop of an epoch, in batches of so many."""
+        _, begins = self.epoch(seed, epoch)
+        pieces, window = [], int(np.searchsorted(begins, start, side="right")) - 1
+        while begins[window] < stop:
+            rows = self.window(seed, epoch, window, batch)
+            pieces.append(rows[max(0, start - begins[window]) : stop - begins[window]])
+            window += 1
+        return np.concatenate(pieces)
+
+    def _epoch(self, seed: int, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The row groups of each window, and the position at which it begins; at last, the length of the epoch."""
+        order = _generator(seed, epoch).permutation(len(self.first) - 1)
+        begins = np.concatenate([[0], np.cumsum(np.diff(self.first)[order])])
+        _, cuts = np.unique(begins[:-1] // WINDOW, return_index=True)
+        return np.split(order, cuts[1:]), np.append(begins[cuts], self.first[-1])
+
+    def _window(self, seed: int, epoch: int, window: int, batch: int) -> np.ndarray:
+        """The rows of a window, in order."""
+        groups, lanes = self.epoch(seed, epoch)[0][window], math.gcd(batch, LANES)
+        rows = np.concatenate([np.arange(self.first[g], self.first[g + 1]) for g in groups])
+        lane = np.arange(len(rows)) * lanes // len(rows)
+        shuffled = _generator(seed, epoch, window).permutation(len(rows))
+        shuffled = shuffled[np.argsort(lane[shuffled], kind="stable")]
+        sizes = np.bincount(lane, minlength=lanes)
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # in the lane
+        return rows[shuffled[np.lexsort((place, lane[shuffled], place // (batch // lanes)))]]
+
+
 class Stream:
     """Images in Parquet shards, by their row number over all shards. Opening it reads the footers."""
 
@@ -46,7 +85,8 @@ class Stream:
         self.shards = shards
         self.shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(rows) for rows in counts])
         self.group = np.concatenate([np.arange(len(rows), dtype=np.int32) for rows in counts] or [np.zeros(0, int)])
-        self.first = np.concatenate([[0], np.cumsum([n for rows in counts for n in rows], dtype=np.int64)])
+        self.order = Order([n for rows in counts for n in rows])
+        self.first = self.order.first
         self.count = int(self.first[-1])
         if not self.count:
             raise DataError(f"{top}: no images in {len(shards)} files *.parquet; give the folder that holds the shards")
@@ -61,7 +101,6 @@ class Stream:
         self.rows = 0  # in them
         self.lock = Lock()
         self.pool = ThreadPoolExecutor(store.processors())
-        self.epoch, self.window = lru_cache(maxsize=2)(self._epoch), lru_cache(maxsize=3)(self._window)
 
     def names(self, index: np.ndarray) -> list[str]:
         """`<shard>#<row group>.<row>` of rows (B,)."""
@@ -103,34 +142,6 @@ class Stream:
             self.rows += len(rows)
         self.held.move_to_end(group)
         return self.held[group]
-
-    def order(self, seed: int, epoch: int, start: int, stop: int, batch: int) -> np.ndarray:
-        """The rows at positions start to stop of an epoch, in batches of so many."""
-        _, begins = self.epoch(seed, epoch)
-        pieces, window = [], int(np.searchsorted(begins, start, side="right")) - 1
-        while begins[window] < stop:
-            rows = self.window(seed, epoch, window, batch)
-            pieces.append(rows[max(0, start - begins[window]) : stop - begins[window]])
-            window += 1
-        return np.concatenate(pieces)
-
-    def _epoch(self, seed: int, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """The row groups of each window, and the position at which it begins; at last, the length of the epoch."""
-        order = _generator(seed, epoch).permutation(len(self.shard))
-        begins = np.concatenate([[0], np.cumsum(np.diff(self.first)[order])])
-        _, cuts = np.unique(begins[:-1] // WINDOW, return_index=True)
-        return np.split(order, cuts[1:]), np.append(begins[cuts], self.count)
-
-    def _window(self, seed: int, epoch: int, window: int, batch: int) -> np.ndarray:
-        """The rows of a window, in order."""
-        groups, lanes = self.epoch(seed, epoch)[0][window], math.gcd(batch, LANES)
-        rows = np.concatenate([np.arange(self.first[g], self.first[g + 1]) for g in groups])
-        lane = np.arange(len(rows)) * lanes // len(rows)
-        shuffled = _generator(seed, epoch, window).permutation(len(rows))
-        shuffled = shuffled[np.argsort(lane[shuffled], kind="stable")]
-        sizes = np.bincount(lane, minlength=lanes)
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # in the lane
-        return rows[shuffled[np.lexsort((place, lane[shuffled], place // (batch // lanes)))]]
 
 
 def _generator(*key: int) -> np.random.Generator:
