@@ -13,12 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from tasks import files, sources
 from tasks.base import DataError, Sample, Source
 
 KIND = "parquet"
 COLUMNS = {"path": ("string", "large_string"), "jpeg": ("binary", "large_binary")}
+UNREADABLE = (OSError, ValueError, pa.ArrowException)  # a file that ends early, is gone, or is damaged
 OPEN_SHARDS, OPEN_GROUPS = 256, 8  # shards kept open, row groups kept in memory
 
 
@@ -75,7 +77,7 @@ def _rows(path: Path, stamp: tuple[int, int], group: int) -> dict[str, bytes]:
 def column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
     try:
         values = opened(path, stamp).read_row_group(group, columns=[name], use_threads=False)[name].to_pylist()
-    except Exception as error:  # Arrow's errors have no common base; a file ends early or is no longer there
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
     if not all(values):
         row = next(row for row, value in enumerate(values) if not value)
@@ -89,7 +91,7 @@ def opened(path: Path, stamp: tuple[int, int]):
 
     try:
         shard = pq.ParquetFile(path)
-    except Exception as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
     found = {field.name: str(field.type) for field in shard.schema_arrow}
     for name, types in COLUMNS.items():
