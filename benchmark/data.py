@@ -62,13 +62,13 @@ class Streamed:
     bytes = math.inf  # never held whole
 
     def __init__(self, source: Source, data: Path, pixels: int):
-        self.stream, self.pixels, self.policy, self.source = source.stream(data), pixels, source.policy, source.name
+        self.stream, self.pixels, self.policy, self.name = source.stream(data), pixels, source.policy, source.name
         self.total, self.order = self.stream.count, self.stream.order
         self.ahead = ThreadPoolExecutor(1)
         self.expected: tuple[np.ndarray, Future] | None = None
 
     def names(self, index: np.ndarray) -> list[str]:
-        return [f"{self.source}/{name}" for name in self.stream.names(index)]
+        return [f"{self.name}/{name}" for name in self.stream.names(index)]
 
     def expect(self, index: np.ndarray) -> None:
         self.expected = index, self.ahead.submit(self.stream.take, index, self.pixels, self.policy)
