@@ -1,15 +1,17 @@
 """Walk a plan: pretrain what is missing, probe what is missing, store each finished thing whole."""
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from benchmark import (
     baselines,
@@ -121,11 +123,26 @@ def train(
         return
     lock = runtime.cache / "checkpoints" / f"{key(recipe)}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock) if runtime.node == 0 else nullcontext():
+    with _alone(lock, label) if runtime.node == 0 else nullcontext():
         if not results.run_directory(runtime.results, recipe.modality, key(recipe)).exists():
             _train(study, recipe, runtime, pixels, policy, images, label)
         if runtime.node == 0:
             lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(lock: Path, label: str) -> Iterator[None]:
+    """Wait for another process that is at this run, and say so."""
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print(f"{label}: another process is at it, waiting for that", file=sys.stderr)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _train(

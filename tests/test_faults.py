@@ -142,6 +142,7 @@ def test_two_commands_for_the_same_grid_share_the_work(whole, part):
         for log in logs
     ]
     assert [process.wait(timeout=300) for process in started] == [0, 0]
+    assert any("another process is at it, waiting" in (log / "log").read_text() for log in logs)
     faults.equal(whole / "results", part / "results")
     shutil.rmtree(part / "one")
     shutil.rmtree(part / "two")
