@@ -9,18 +9,18 @@ Traps       a scan hashes every image, one row group at a time: minutes for 100 
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from tasks import files, sources
 from tasks.base import DataError, Sample, Source
 
 KIND = "parquet"
 COLUMNS = {"path": ("string", "large_string"), "jpeg": ("binary", "large_binary")}
-UNREADABLE = (OSError, ValueError, pa.ArrowException)  # a file that ends early, is gone, or is damaged
 OPEN_SHARDS, OPEN_GROUPS = 256, 8  # shards kept open, row groups kept in memory
 
 
@@ -75,10 +75,8 @@ def _rows(path: Path, stamp: tuple[int, int], group: int) -> dict[str, bytes]:
 
 
 def column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
-    try:
+    with _readable(path):
         values = opened(path, stamp).read_row_group(group, columns=[name], use_threads=False)[name].to_pylist()
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
     if not all(values):
         row = next(row for row, value in enumerate(values) if not value)
         raise DataError(f"{path}: no {name} in row {row} of row group {group}; write the shard again without such rows")
@@ -89,10 +87,8 @@ def column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
 def opened(path: Path, stamp: tuple[int, int]):
     import pyarrow.parquet as pq
 
-    try:
+    with _readable(path):
         shard = pq.ParquetFile(path)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
     found = {field.name: str(field.type) for field in shard.schema_arrow}
     for name, types in COLUMNS.items():
         if found.get(name) not in types:
@@ -116,8 +112,15 @@ def _group(name: str) -> str:
     return sources.of_slide(slide or name)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: unreadable Parquet file ({type(error).__name__}: {error}); fetch it again")
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file that ends early, is damaged or is gone has a DataError that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path}: unreadable Parquet file ({type(error).__name__}: {error}); fetch it again") from error
 
 
 def open_source(location: str, modality: str) -> Source:
