@@ -458,21 +458,27 @@ def main() -> None:
     stopping.listen()
     try:
         app()
-    except (DataError, SchemaError, ValueError, ProcessError, MemoryError) as error:
+    except BaseException as error:
+        sys.exit(_ended(stopping.behind(error)))
+
+
+def _ended(error: BaseException) -> int:
+    """Say why the command ends; its exit code. Raises what is neither bad input nor a wish to stop."""
+    if isinstance(error, (DataError, SchemaError, ValueError, ProcessError, MemoryError)):
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written to, a share that went away
+        return 2
+    if isinstance(error, OSError):  # a full disk, a folder that may not be written to, a share that went away
         print(f"error: {error}; everything finished is kept: mend that, then repeat the command", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, stopping.Stopped, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
-            raise
-        stopping.leaving()
-        again = os.environ.get("PRETEXT_BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
-        print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
-        if isinstance(end, stopping.Stopped) and (queued := slurm.requeue()):
-            print(queued, file=sys.stderr)
-        sys.exit(getattr(end, "code", INTERRUPTED))
+        return 2
+    interrupted = isinstance(error, SystemExit) and error.code == INTERRUPTED  # what typer makes of Ctrl-C
+    if not interrupted and not isinstance(error, (KeyboardInterrupt, stopping.Stopped)):
+        raise error
+    stopping.leaving()
+    again = os.environ.get("PRETEXT_BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
+    print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
+    if isinstance(error, stopping.Stopped) and (queued := slurm.requeue()):
+        print(queued, file=sys.stderr)
+    return getattr(error, "code", INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,17 @@ def leaving() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def behind(error: BaseException) -> BaseException:
+    """The wish to stop that an error was made from, else the error: Python before 3.12 turns whatever is raised in a
+    `__set_name__`, as while modules are imported, into a RuntimeError."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (Stopped, KeyboardInterrupt)):
+            return cause
+        cause = cause.__cause__
+    return error
+
+
 def _stop(number: int, _: object) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt

@@ -156,6 +156,25 @@ except stopping.Stopped as end:
     assert (done.returncode, done.stderr) == (143, "")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_who_asks_while_modules_are_imported_is_heard(number, code):
+    script = f"""
+import os, signal
+from benchmark import __main__
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Asks:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), {int(number)})
+def app():
+    type("Imported", (), {{"field": Asks()}})
+__main__.app = app
+__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith("\nstopped; everything finished is kept")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_equal_one(name, tmp_path):
     """One process with the global batch and two with half of it each (gloo): the same loss and gradients."""
