@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -130,19 +130,14 @@ def train(
             lock.unlink(missing_ok=True)
 
 
-@contextmanager
-def _alone(lock: Path, label: str) -> Iterator[None]:
+def _alone(lock: Path, label: str) -> AbstractContextManager:
     """Wait for another process that is at this run, and say so."""
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        return held.acquire(timeout=0)
     except Timeout:
         print(f"{label}: another process is at it, waiting for that", file=sys.stderr)
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
+        return held.acquire()
 
 
 def _train(
