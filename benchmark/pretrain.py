@@ -366,5 +366,7 @@ def run_row(
         "device": trained.device,
         "threads": torch.get_num_threads(),
         "processes": runtime.processes,
+        "compiled": runtime.compiled,
+        "micro": runtime.micro,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -24,11 +24,12 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmark import unfinished
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SEAL = "seal.json"
 
 
@@ -73,6 +74,8 @@ TABLES: dict[str, pa.Schema] = {
         device=S,
         threads=I,
         processes=I,
+        compiled=B,  # torch.compile; null where it was not recorded
+        micro=I,  # images of a process at once; null: all of its share of the batch, or not recorded
         created=S,  # UTC, ISO 8601
     ),
     "curves": _schema(run=S, step=I, progress=F, name=S, value=F),
@@ -134,6 +137,8 @@ TABLES: dict[str, pa.Schema] = {
         value=F,
         groups=I,  # in the test set (all folds together)
         group_kind=S,
+        family=S,  # dataset family, inside which a group's name means something
+        independent=B,  # the groups are patients or slides
         samples=I,
         protocol=S,  # "published", "cut" or "folds(k, repeats)"
         leakage=S,  # "pass", "warn" or "unknown"
@@ -223,6 +228,8 @@ TABLES: dict[str, pa.Schema] = {
         created=S,
     ),
 }
+
+ADDED = {"runs": ("compiled", "micro"), "cells": ("family", "independent")}  # by schema 3
 
 
 def table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:
@@ -335,15 +342,29 @@ def read_file(path: Path, cell: str | None = None) -> pa.Table:
             f"{path}: not a readable Parquet file ({error}); delete its directory and run again"
         ) from error
     found = (rows.schema.metadata or {}).get(b"pretext_bench_schema", b"none").decode()
-    if found != str(SCHEMA_VERSION):
+    if found not in (str(SCHEMA_VERSION), "2"):
         raise SchemaError(
-            f"{path}: schema version {found}, this code reads {SCHEMA_VERSION}; "
+            f"{path}: schema version {found}, this code reads 2 and {SCHEMA_VERSION}; "
             "check out the release that wrote it, or move the file away and run again"
         )
     expected = TABLES[path.stem]
-    if not rows.schema.equals(expected):
-        raise SchemaError(f"{path}: columns differ from schema {SCHEMA_VERSION}: {rows.schema} instead of {expected}")
-    return rows
+    added = ADDED.get(path.stem, ()) if found == "2" else ()
+    stored = pa.schema([field for field in expected if field.name not in added])
+    if not rows.schema.equals(stored):
+        raise SchemaError(f"{path}: columns differ from schema {found}: {rows.schema} instead of {stored}")
+    return _upgraded(rows, path.stem, added)
+
+
+def _upgraded(rows: pa.Table, name: str, added: Iterable[str]) -> pa.Table:
+    """Rows of schema 2 as rows of schema 3. Only of simulated patients did it say that groups are patients."""
+    schema = TABLES[name]
+    columns = {field.name: rows[field.name] for field in schema if field.name not in added}
+    for column in added:
+        columns[column] = pa.nulls(len(rows), schema.field(column).type)
+    if name == "cells" and added:
+        columns["independent"] = rows["synthetic"]
+        columns["family"] = pc.if_else(rows["synthetic"], "phantom", rows["task"])
+    return pa.table([columns[field.name] for field in schema], schema=schema)
 
 
 def _read(path: Path) -> pa.Table:

@@ -320,6 +320,8 @@ def store_cell(
         "settings": json.dumps(cell.settings, sort_keys=True),
         "readout": cell.readout,
         "group_kind": task.group_kind,
+        "family": task.family,
+        "independent": task.independent,
         "leakage": leakage.verdict(leaks),
         "weights_sha256": weights,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -223,6 +223,8 @@ def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
                 classes=tuple(row["classes"]),
                 groups=int(row["groups"]),
                 group_kind=row["group_kind"],
+                family=row["family"],
+                independent=bool(row["independent"]),
                 samples=int(row["samples"]),
                 protocol=row["protocol"],
                 leakage=_worst(

@@ -24,6 +24,8 @@ class Column:
     classes: tuple[str, ...]
     groups: int  # in the test set
     group_kind: str
+    family: str  # dataset family: group names mean something only inside it
+    independent: bool  # the groups are patients or slides
     samples: int
     protocol: str
     leakage: str

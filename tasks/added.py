@@ -227,6 +227,8 @@ def _made(described: Description) -> Task:
         read=partial(_read, described=described),
         policy=described.policy,
         images=f"added {described.modality} {described.name} 1",
+        family=f"added {described.name}",
+        independent=not described.near,
         expected=sum(sum(part.values()) for part in described.counts.values()),
         counts=described.counts,
         near=described.near,

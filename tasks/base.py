@@ -108,6 +108,7 @@ class Source:
     # its native size; only a simulator looks at pixels, and renders (pixels, pixels, 3). Picklable: no lambda
     policy: str  # how the store brings an image to a square: a key of tasks.files.POLICIES
     images: str  # name and version of the image family: sources that share it share one store
+    family: str  # the dataset: group names mean something only inside it, and tasks that share it share groups
     expected: int | None = None  # images of the complete dataset, to name a partial one
     synthetic: bool = False  # simulated, and always shown as such
     # data folder -> tasks.sources.stream.Stream: images read while training, that are never scanned or stored
@@ -121,6 +122,8 @@ class Task(Source):
     question: str  # one sentence: what the label means
     classes: tuple[str, ...]  # names in label order: two published orders exist for several datasets
     protocol: Protocol
+    independent: bool  # the groups are patients or slides, known as such; where False, values and intervals are as if
+    # images (or look-alike clusters) were independent: too narrow, no verdict, no rank, leakage unknown
     metric: str  # headline metric, one of benchmark.metrics.HEADLINES
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # published split ("" where there is none) ->
     # class -> images of the complete dataset, as its authors or a reader of its files state them; {} for a part of

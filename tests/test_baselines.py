@@ -42,6 +42,8 @@ def _images(kind: str) -> tuple[Task, list[Sample], Store]:
         read=lambda data, sample, side: pixels[int(sample.id)],
         policy="crop",
         images="made 1",
+        family="made",
+        independent=True,
     )
     return task, samples, Store("0" * 12, tuple(s.id for s in samples), np.stack(pixels), ())
 

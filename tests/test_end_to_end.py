@@ -116,7 +116,7 @@ def read(data, sample, pixels):
 TASK = Task(name="shades", modality="histo", title="Shades (synthetic)", question="Dark?", classes=("dark", "light"),
     group_kind="simulated patient", protocol=Fixed(published=True), metric="auroc", version=1,
     access=Access(home="generated", licence="Apache-2.0", citation="none"), scan=scan, read=read, policy="crop",
-    images="shades/1", synthetic=True)
+    images="shades/1", family="shades", independent=True, synthetic=True)
 '''
 PRETEXT = '''
 """Tint: predict the mean colour (a toy)."""

@@ -295,8 +295,8 @@ def read(data, sample, pixels):
 
 SAMPLES = [Sample(f"{n:04}", 0, str(n), f"{n:064x}", "train") for n in range(600)]
 SOURCE = Source(
-    name="made", title="Made", modality="histo", group_kind="image", version=1, images="made", policy="pad",
-    access=Access(home="", licence="", citation=""), read=read, scan=lambda data: SAMPLES,
+    name="made", title="Made", modality="histo", group_kind="image", version=1, images="made", family="made",
+    policy="pad", access=Access(home="", licence="", citation=""), read=read, scan=lambda data: SAMPLES,
 )
 
 if __name__ == "__main__":

@@ -272,6 +272,8 @@ def labelled(protocol) -> tuple[Task, list[Sample], SimpleNamespace]:
         read=lambda data, sample, pixels: None,
         policy="crop",
         images="toy/1",
+        family="toy",
+        independent=True,
     )
     published = isinstance(protocol, Fixed)
     samples = [

@@ -84,6 +84,8 @@ def add_run(root: Path, made: Recipe, status: str = "finished") -> str:
         "device": "cpu",
         "threads": 2,
         "processes": 1,
+        "compiled": False,
+        "micro": None,
         "created": "2026-11-01T00:00:00+00:00",
     }
     curves = [
@@ -161,6 +163,8 @@ def add_cell(root: Path, made: Recipe, task: str, *, groups: int = 60, shift: fl
         "readout": readout,
         "groups": groups,
         "group_kind": "simulated patient",
+        "family": "phantom",
+        "independent": True,
         "samples": 3 * groups,
         "protocol": "cut",
         "leakage": "pass",

@@ -240,6 +240,8 @@ def tiny(**changes) -> Task:
         mask=mask_of,
         policy="pad",
         images="tiny 1",
+        family="tiny",
+        independent=True,
         question="Is it there?",
         classes=("no", "yes"),
         protocol=Fixed(published=True),

@@ -40,7 +40,7 @@ def test_a_foreign_schema_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "a").mkdir()
     foreign = results.TABLES["trials"].with_metadata({"pretext_bench_schema": "99"})
     pq.write_table(pa.Table.from_pylist([trial()], schema=foreign), tmp_path / "a" / "trials.parquet")
-    with pytest.raises(results.SchemaError, match=r"trials\.parquet: schema version 99, this code reads 2; check out"):
+    with pytest.raises(results.SchemaError, match=r"trials\.parquet: schema version 99, .* reads 2 and 3; check out"):
         results.read(tmp_path, "trials")
 
 
@@ -63,3 +63,22 @@ def test_a_cell_is_sealed_with_the_hashes_of_its_siblings(tmp_path):
 def test_unfinished_directories_are_not_read(tmp_path):
     results.write(tmp_path / ".a.part", {"trials": results.table("trials", [trial()])})
     assert results.read(tmp_path, "trials").empty
+
+
+def test_cells_of_schema_2_are_read_as_of_schema_3(tmp_path):
+    """What was published before stays readable: of real images it did not say whether their groups are patients."""
+    new = results.TABLES["cells"]
+    old = pa.schema(
+        [field for field in new if field.name not in ("family", "independent")], {"pretext_bench_schema": "2"}
+    )
+    rows = [
+        dict.fromkeys(old.names) | {"task": "phantom_local", "synthetic": True},
+        dict.fromkeys(old.names) | {"task": "busi", "synthetic": False},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=old), tmp_path / "cells.parquet")
+    read = results.read_file(tmp_path / "cells.parquet")
+    assert read.schema.equals(new)
+    assert read.select(["family", "independent"]).to_pylist() == [
+        {"family": "phantom", "independent": True},
+        {"family": "busi", "independent": False},
+    ]

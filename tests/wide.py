@@ -49,6 +49,8 @@ def column(place: int) -> Column:
         classes=("without", "with"),
         groups=200,
         group_kind="simulated patient",
+        family="phantom",
+        independent=True,
         samples=400,
         protocol="cut",
         leakage="pass",

@@ -103,6 +103,8 @@ TASK = Task(
     read=partial(files.read, top=ANCHOR, task="bach"),
     policy="crop",
     images="bach 1",
+    family="bach",
+    independent=False,
     expected=400,
     counts={
         "train": {"Benign": 42, "InSitu": 60, "Invasive": 59, "Normal": 57},

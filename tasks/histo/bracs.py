@@ -114,6 +114,8 @@ TASK = Task(
     read=partial(files.read, top=ANCHOR, task="bracs"),
     policy="crop",
     images="bracs 1",
+    family="bracs",
+    independent=True,
     expected=4_539,
     counts={
         split: dict(zip(CLASSES, counts, strict=True))

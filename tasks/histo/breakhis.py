@@ -111,6 +111,8 @@ def _two(magnification: int, benign: int, malignant: int) -> Task:
         read=partial(files.read, top=ANCHOR, task=name),
         policy="crop",
         images=f"breakhis {magnification}X 1",
+        family="breakhis",
+        independent=True,
         expected=benign + malignant,
         counts={"": {"benign": benign, "malignant": malignant}},
     )

@@ -107,6 +107,8 @@ CRC = Task(
     read=partial(read, task="crc"),
     policy="crop",
     images="crc 1",
+    family="crc",
+    independent=False,
     expected=107_180,
     counts={
         "train": dict(zip(CLASSES, (10407, 10566, 11512, 11557, 8896, 13536, 8763, 10446, 14317), strict=True)),

@@ -88,6 +88,8 @@ TASK = Task(
     read=partial(files.read, top=ANCHOR, task="kather2016"),
     policy="crop",
     images="kather2016 1",
+    family="kather2016",
+    independent=True,
     expected=4_375,
     counts={"": dict.fromkeys(CLASSES[:-1], 625)},
 )
@@ -100,6 +102,7 @@ TASKS = (
         question="Which of eight tissue types of colorectal cancer, or background, does this tile show?",
         classes=CLASSES,
         group_kind="image",
+        independent=False,
         protocol=Fixed(published=False, seed=0),
         scan=partial(scan, task="kather2016_published", classes=CLASSES, by_image=True),
         read=partial(files.read, top=ANCHOR, task="kather2016_published"),

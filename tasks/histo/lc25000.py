@@ -86,6 +86,8 @@ TASK = Task(
     read=partial(files.read, top=ANCHOR, task="lc25000"),
     policy="crop",
     images="lc25000 1",
+    family="lc25000",
+    independent=False,
     expected=25_000,
     counts={"": dict.fromkeys(CLASSES, 5_000)},
 )

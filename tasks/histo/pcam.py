@@ -202,5 +202,7 @@ TASK = Task(
     read=read,
     policy="crop",
     images="pcam 1",
+    family="pcam",
+    independent=True,
     expected=327_680,
 )

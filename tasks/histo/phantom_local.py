@@ -30,6 +30,8 @@ TASK = Task(
     mask=partial(FAMILY.mask, name="atypical", latent="local"),
     policy="simulated",
     images=FAMILY.images,
+    family=scenes.NAME,
+    independent=True,
     expected=scenes.EXPECTED,
     synthetic=True,
 )

@@ -20,6 +20,7 @@ from tasks.phantoms import abdomen, tissue
 from tasks.phantoms.knobs import Knobs
 
 REPORTED, DEVELOPMENT = 2026, 7  # family seeds: what is published, and what calibration may look at
+NAME = "phantom"  # of the dataset family
 VERSION = 2  # bump with any change to a pixel or a label
 LATENTS = ("local", "regional", "global")
 TEXTURE = "texture"  # the fourth latent of a family whose locality knob is turned

@@ -29,6 +29,8 @@ def _task(modality: str, title: str, question: str, level: int) -> Task:
         read=family.read,
         policy="simulated",
         images=family.images,
+        family=scenes.NAME,
+        independent=True,
         expected=scenes.EXPECTED,
         synthetic=True,
         on_request=True,

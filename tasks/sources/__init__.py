@@ -67,6 +67,7 @@ def source(
         read=partial(read, location=location),
         policy="crop" if modality == "histo" else "pad",
         images=f"{kind} {name} {version}",
+        family=name,
     )
 
 

@@ -177,5 +177,6 @@ def open_source(location: str, modality: str) -> Source:
         name=name,
         title=made.title.replace(parquet.KIND, KIND),
         images=f"{KIND} {name} {made.version}",
+        family=name,
         stream=partial(stream, location=location),
     )

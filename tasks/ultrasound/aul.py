@@ -126,6 +126,8 @@ TASK = Task(
     read=read,
     policy="pad",
     images="aul 1",
+    family="aul",
+    independent=True,
     expected=735,
     counts={
         "train": {"Normal": 80, "Benign": 160, "Malignant": 348},

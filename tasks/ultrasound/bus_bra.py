@@ -110,6 +110,8 @@ TASK = Task(
     mask=mask,
     policy="pad",
     images="bus_bra 1",
+    family="bus_bra",
+    independent=True,
     expected=1_875,
     counts={"": {"benign": 1_268, "malignant": 607}},
 )

@@ -88,6 +88,8 @@ TASK = Task(
     mask=mask,
     policy="pad",
     images="busi 1",
+    family="busi",
+    independent=False,
     expected=780,
     counts={"": {"benign": 437, "malignant": 210, "normal": 133}},
 )

@@ -82,6 +82,8 @@ TASK = Task(
     read=read,
     policy="pad",
     images="butterfly 1",
+    family="butterfly",
+    independent=True,
     expected=41_076,
     counts={
         "train": {},  # 34,325 images; by class not stated

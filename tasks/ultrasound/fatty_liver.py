@@ -121,6 +121,8 @@ TASK = Task(
     read=read,
     policy="pad",
     images="fatty_liver 1",
+    family="fatty_liver",
+    independent=True,
     expected=550,
     counts={"": {"normal": 170, "fatty": 380}},
 )

@@ -134,6 +134,8 @@ TASK = Task(
     mask=mask,
     policy="pad",
     images="gbcu 1",
+    family="gbcu",
+    independent=False,
     expected=1_255,
     counts={
         "train": {"normal": 401, "benign": 509, "malignant": 223},

@@ -31,6 +31,8 @@ TASK = Task(
     mask=partial(FAMILY.mask, name="nodule"),
     policy="simulated",
     images=FAMILY.images,
+    family=scenes.NAME,
+    independent=True,
     expected=scenes.EXPECTED,
     synthetic=True,
 )

@@ -30,6 +30,8 @@ TASK = Task(
     read=FAMILY.read,
     policy="simulated",
     images=FAMILY.images,
+    family=scenes.NAME,
+    independent=True,
     expected=scenes.EXPECTED,
     synthetic=True,
 )

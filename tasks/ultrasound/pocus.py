@@ -217,6 +217,8 @@ POCUS = Task(
     read=read,
     policy="pad",
     images="pocus 1",
+    family="pocus",
+    independent=False,
     left_out=left_out,
 )
 

@@ -122,6 +122,8 @@ TASK = Task(
     mask=mask,
     policy="pad",
     images="tn5000 1",
+    family="tn5000",
+    independent=False,
     expected=5_000,
     counts={
         "train": {"benign": 1_032, "malignant": 2_468},
