@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from tasks import scanned
+from tasks import folders, scanned
 from tasks.base import DataError, NoData, Sample, Source
+from tasks.folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 SQUARES = ("pad", "crop", "sector")  # policies for real images
 LEAST_SIDE, MOST_PIXELS = (
@@ -23,7 +24,6 @@ LEAST_SIDE, MOST_PIXELS = (
     500_000_000,
 )  # an image smaller shows nothing; a larger one is more likely a bomb than a scan
 Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and it refuses instead of warning
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 HASHING_THREADS = 8
 
 _DECODE = "8-bit RGB (16-bit grey / 257, transparency over black, EXIF rotation applied)"
@@ -42,15 +42,22 @@ def find(data: Path, what: str, task: str, match: Callable[[Path], Iterable[Path
 
     Raises NoData where there is none, DataError where there are several.
     """
-    for depth in ("", "*/", "*/*/"):
-        folders = sorted(data.glob(depth)) if depth else [data]
-        found = [path for folder in folders if not hidden(folder, data) for path in match(folder)]
+    level, closed = [data], []
+    for _ in range(3):
+        found: list[Path] = []
+        for folder in level:
+            try:
+                found += match(folder)
+            except OSError as error:
+                closed.append(f"{error.filename or folder} ({error.strerror})")
         if len(found) > 1:
-            listed = ", ".join(map(str, found))
+            listed = ", ".join(map(folders.shown, found))
             raise DataError(f"{data}: {what} is there {len(found)} times ({listed}); keep one, or give it as DATA")
         if found:
             return found[0]
-    raise NoData(f"no {what} in {data}, or up to two folders further down; get it with `make data TASK={task}`")
+        level = [folder for above in level for folder in folders.visible(above)]
+    unseen = f"; {len(closed)} places there could not be looked at, such as {closed[0]}" if closed else ""
+    raise NoData(f"no {what} in {data}, or up to two folders further down{unseen}; get it with `make data TASK={task}`")
 
 
 @functools.cache  # `read` asks for every image; a missing folder raises, and so is never remembered
@@ -59,30 +66,37 @@ def anchor(data: Path, name: str, task: str) -> Path:
 
     Some archives nest the folder in itself: then it is the inner one.
     """
-    named = [data] if data.name == name and data.is_dir() else []
+    named = [data] if data.name == name and folders.is_folder(data) else []
     top = find(
         data, f"folder {name!r}", task, lambda folder: named or [path for path in [folder / name] if path.is_dir()]
     )
-    return top / name if (top / name).is_dir() else top
-
-
-def hidden(path: Path, top: Path) -> bool:
-    """Whether the path, or a folder between it and top, begins with a dot: a download or archive under way."""
-    return any(part.startswith(".") for part in path.relative_to(top).parts)
+    return top / name if folders.is_folder(top / name) else top
 
 
 def subfolder(top: Path, name: str) -> Path:
     """A folder that the native layout has. Raises DataError with what is there instead."""
-    if not (top / name).is_dir():
-        there = ", ".join(sorted(path.name for path in top.iterdir())[:10]) or "nothing"
-        raise DataError(f"{top}: no folder {name!r}, found {there}; unpack the dataset again, keeping its folders")
+    try:
+        there = sorted(path.name for path in top.iterdir())
+    except OSError as error:
+        raise DataError(f"{top}: cannot be looked into ({error.strerror}); make it readable") from error
+    if not folders.is_folder(top / name):
+        listed = ", ".join(map(folders.shown, there[:10])) or "nothing"
+        raise DataError(f"{top}: no folder {name!r}, found {listed}; unpack the dataset again, keeping its folders")
     return top / name
 
 
 def images(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """The folder's image files by extension (case-insensitive), hidden ones left out, in name order."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file())
+    """The image files of a native layout's folder, hidden ones left out, in name order.
+
+    Raises DataError where there is what may be an image and is not read: the authors put none there.
+    """
+    found = folders.listing(folder, recursive=recursive)
+    if strange := {reason: paths for reason, paths in found.left_out.items() if reason != "hidden"}:
+        raise DataError(
+            f"{folder}: {folders.summary(strange)}; make them readable, or remove what the dataset's authors did not "
+            "put there"
+        )
+    return found.images
 
 
 def matching(paths: Iterable[Path], pattern: re.Pattern[str], *, example: str) -> list[tuple[Path, re.Match[str]]]:
@@ -114,7 +128,7 @@ def present(listed: Collection[str], found: Mapping[str, Path], source: str) -> 
 
 def ids(top: Path, paths: Iterable[Path]) -> list[str]:
     """Sample ids: paths from the dataset's top folder (included) on, with forward slashes on every machine."""
-    return [path.relative_to(top.parent).as_posix() for path in paths]
+    return [folders.identifier(path, top.parent) for path in paths]
 
 
 def digests(paths: Iterable[Path]) -> list[str]:
