@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from tasks import folders, scanned
-from tasks.base import DataError, NoData, Sample, Source
+from tasks.base import DataError, NoData, Sample, Source, digest
 from tasks.folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 SQUARES = ("pad", "crop", "sector")  # policies for real images
@@ -24,9 +25,17 @@ LEAST_SIDE, MOST_PIXELS = (
     500_000_000,
 )  # an image smaller shows nothing; a larger one is more likely a bomb than a scan
 Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and it refuses instead of warning
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = (
+    2**28
+)  # bytes of a profile or comment beside the pixels
+DIM = 2**14  # grey levels that 14 bits hold: an image that stays below in 16 bits was scaled to fewer
+OPAQUE = 128  # of 255: an alpha channel that stays below everywhere is none
+BITS, PHOTOMETRIC, SUBFILE, FORMAT = 258, 262, 254, 339  # tags of TIFF
+REDUCED_OR_MASK = 1 | 4  # bits of SUBFILE: a page that is not an image of its own
+SIGNED = 2  # a FORMAT of samples
 HASHING_THREADS = 8
 
-_DECODE = "8-bit RGB (16-bit grey / 257, transparency over black, EXIF rotation applied)"
+_DECODE = "8-bit RGB (grey of more bits by the range of its bits, transparency over black, EXIF rotation applied)"
 _RESIZE = "Lanczos resize (Pillow, antialiased)"
 POLICIES = {
     "pad": f"{_DECODE}; padded with black to a centred square; {_RESIZE}; 1",
@@ -132,14 +141,17 @@ def ids(top: Path, paths: Iterable[Path]) -> list[str]:
 
 
 def digests(paths: Iterable[Path]) -> list[str]:
-    """SHA-256 (hex) of each file's bytes."""
+    """SHA-256 (hex) of each file's bytes; of its path, where it cannot be read: reading it will say so."""
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         return list(pool.map(_digest, paths))
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return digest("unreadable", path.as_posix())
 
 
 def table(path: Path, *columns: str) -> list[dict[str, str]]:
@@ -163,7 +175,7 @@ def groups(top: Path, column: str) -> dict[str, str] | None:
     A table of another dataset that shares the folder, with no row of this one, counts as none.
     """
     path = top.parent / "groups.csv"
-    if not path.is_file():
+    if not folders.is_file(path):
         return None
     rows = [row for row in table(path, "file") if row["file"].startswith(f"{top.name}/")]
     if rows and column not in rows[0]:
@@ -194,31 +206,82 @@ def decode(path: Path, content: bytes | None = None) -> np.ndarray:
                     f"{file.width} x {file.height} pixels; sides of at least {LEAST_SIDE} and at most {MOST_PIXELS:,} "
                     "pixels are taken"
                 )
-            return np.asarray(_rgb(ImageOps.exif_transpose(file)))
+            _check_pages(file)
+            return np.asarray(_rgb(file))
     except (
         Exception
     ) as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ... on bad files
-        length = len(content) if content is not None else path.stat().st_size if path.is_file() else None
-        size = "no such file" if length is None else f"{length} bytes"
         raise DataError(
-            f"{path}: unreadable image ({size}; {type(error).__name__}: {error}); fetch it again, or leave it out"
+            f"{folders.shown(path)}: unreadable image ({_size(path, content)}; {type(error).__name__}: {error}); "
+            "fetch it again, or leave it out"
         ) from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _size(path: Path, content: bytes | None) -> str:
+    try:
+        return f"{path.stat().st_size if content is None else len(content)} bytes"
+    except OSError as error:
+        return "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+
+
+def _check_pages(file: Image.Image) -> None:
+    """Raises ValueError for a file of several images. A smaller version, a mask, or the companions that a camera adds
+    to a JPEG (MPO) are none of their own."""
+    count = getattr(file, "n_frames", 1)
+    if count > 1 and file.format == "TIFF":
+        count = sum(not _subfile(file, page) & REDUCED_OR_MASK for page in range(count))
+        file.seek(0)
+    if count > 1 and file.format != "MPO":
+        raise ValueError(f"{count} images in one file; save each as a file of its own")
+
+
+def _subfile(file: Image.Image, page: int) -> int:
+    file.seek(page)
+    return file.tag_v2.get(SUBFILE, 0)
+
+
+def _rgb(file: Image.Image) -> Image.Image:
+    sixteen = ";16" in str(file.tile)  # Pillow keeps the upper 8 bits of colour
+    image = ImageOps.exif_transpose(file)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed scale; convert the file to 8 or 16 bits")
     if image.mode.startswith("I"):
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError(
-                f"pixels from {wide.min()} to {wide.max()} have no agreed scale; convert it to 8 or 16 bits"
-            )
-        return Image.fromarray((wide.astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over).convert("RGB")
-    return image.convert("RGB")
+        return Image.fromarray(_grey(np.asarray(image).astype(np.int64), getattr(file, "tag_v2", {}))).convert("RGB")
+    shown = _over_black(image) if image.has_transparency_data else image.convert("RGB")
+    if sixteen:
+        _check_range(256 * int(np.asarray(shown).max()))
+    return shown
+
+
+def _grey(values: np.ndarray, tags: Mapping[int, Any]) -> np.ndarray:
+    """Grey of more than 8 bits as uint8: by the range of the bits that a TIFF states, else of 16."""
+    bits = tags.get(BITS, (16,))[0]
+    if bits == 16 and SIGNED in tags.get(FORMAT, ()):
+        raise ValueError("signed pixels have no agreed scale; convert the file to 8 or 16 bits")
+    white = min(2**bits, 2**16) - 1
+    if values.min() < 0 or values.max() > white:
+        raise ValueError(
+            f"pixels from {values.min()} to {values.max()} have no agreed scale; convert it to 8 or 16 bits"
+        )
+    if white == 2**16 - 1:
+        _check_range(values.max())
+    return ((white - values if tags.get(PHOTOMETRIC) == 0 else values) * 255 // white).astype(np.uint8)
+
+
+def _check_range(highest: int) -> None:
+    if 0 < highest < DIM:
+        raise ValueError(
+            f"16-bit pixels of which none is over {highest} of 65,535, as where 12 bits are stored in 16, and the file "
+            "does not say so; convert it to 8 bits"
+        )
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    over = image.convert("RGBA")
+    opaque = over.getextrema()[3][1]
+    if opaque < OPAQUE:
+        raise ValueError(f"transparent everywhere (alpha is at most {opaque} of 255); save it without alpha channel")
+    return Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over).convert("RGB")
 
 
 def read(data: Path, sample: Sample, pixels: int, *, top: str, task: str) -> np.ndarray:
@@ -242,6 +305,15 @@ def mask(
         shown, policy = shown[scanned.frame(image)[1]], "pad"
     grey = np.where(shown, 255, 0).astype(np.uint8)
     return to_square(np.repeat(grey[..., None], 3, axis=2), pixels, policy)[..., 0] >= 128
+
+
+def outline(path: Path) -> np.ndarray:
+    """A mask file as bool (height, width), whether it stores 0 and 255 or 0 and 1: over half of its brightest value.
+
+    Raises DataError where it is missing or unreadable.
+    """
+    grey = decode(path)[..., 0].astype(int)
+    return 2 * grey > grey.max()
 
 
 def box(shape: tuple[int, int], corners: Iterable[Sequence[float]]) -> np.ndarray:

@@ -1,10 +1,11 @@
 """The folder datasets one by one: their traps, what they refuse, and how image files are decoded."""
 
 import shutil
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tasks import files
 from tasks.base import DataError, NoData
@@ -131,9 +132,10 @@ def test_channels_are_red_green_blue(tmp_path, suffix):
 
 
 def test_transparent_pixels_become_black_and_exif_rotation_is_applied(tmp_path):
-    clear = np.dstack([GREY, np.zeros(GREY.shape[:2], np.uint8)])
-    Image.fromarray(clear).save(tmp_path / "clear.png")
-    assert not files.decode(tmp_path / "clear.png").any()
+    alpha = np.zeros(GREY.shape[:2], np.uint8)
+    alpha[0] = 255
+    Image.fromarray(np.dstack([GREY, alpha])).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(files.decode(tmp_path / "clear.png"), np.where(alpha[..., None], GREY, 0))
     turned = Image.Exif()
     turned[0x0112] = 6  # to be shown turned a quarter clockwise
     Image.fromarray(GREY).save(tmp_path / "turned.png", exif=turned)
@@ -156,6 +158,111 @@ def test_unreadable_files_are_named_with_their_size(tmp_path, name, content):
         files.decode(path)
     with pytest.raises(DataError, match=r"gone\.png: unreadable image \(no such file"):
         files.decode(tmp_path / "gone.png")
+
+
+RANGE = r"16-bit pixels of which none is over \d+ of 65,535"
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_grey_of_fewer_bits_than_it_is_stored_in_is_refused(tmp_path, suffix, bits):
+    Image.fromarray(_gradient(2**bits - 1, np.uint16)).save(tmp_path / f"few.{suffix}")
+    with pytest.raises(DataError, match=RANGE):
+        files.decode(tmp_path / f"few.{suffix}")
+
+
+def test_a_black_image_of_16_bits_is_black(tmp_path):
+    Image.fromarray(np.zeros((12, 10), np.uint16)).save(tmp_path / "black.png")
+    assert not files.decode(tmp_path / "black.png").any()
+
+
+def _tiff(path, values: np.ndarray, bits: int, photometric: int, kind: int = 1) -> None:
+    """A TIFF of (height, width) grey or (height, width, 3) colour in 16-bit words, or of packed 12-bit grey."""
+    height, width = values.shape[:2]
+    samples = values.shape[2] if values.ndim == 3 else 1
+    if bits == 12:
+        pairs = values.reshape(-1, 2).astype(int)
+        packed = [pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255]
+        pixels = np.stack(packed, axis=1).astype(np.uint8).tobytes()
+    else:
+        pixels = values.astype("<u2").tobytes()
+    tags = {256: width, 257: height, 259: 1, 262: photometric, 277: samples, 278: height, 279: len(pixels), 339: kind}
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    deep = struct.pack("<3H", bits, bits, bits)
+    tags |= {258: bits if samples == 1 else start, 273: start + len(deep)}
+    entries = b"".join(struct.pack("<HHII", tag, 3, samples if tag == 258 else 1, tags[tag]) for tag in sorted(tags))
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + deep + pixels)
+
+
+def test_tiff_grey_is_read_by_its_bits_and_by_which_end_is_white(tmp_path):
+    wide, few = _gradient(65535, np.uint16), _gradient(4095, np.uint16)
+    _tiff(tmp_path / "black is zero.tif", wide, 16, 1)
+    _tiff(tmp_path / "white is zero.tif", wide, 16, 0)
+    _tiff(tmp_path / "12 bits.tif", few, 12, 1)
+    np.testing.assert_array_equal(files.decode(tmp_path / "black is zero.tif"), GREY)
+    inverted = (65535 - wide.astype(int)) // 257
+    np.testing.assert_array_equal(files.decode(tmp_path / "white is zero.tif")[..., 0], inverted)
+    np.testing.assert_array_equal(files.decode(tmp_path / "12 bits.tif")[..., 0], few.astype(int) * 255 // 4095)
+
+
+def test_pixels_without_an_agreed_scale_are_refused(tmp_path):
+    colour = np.repeat(_gradient(4095, np.uint16)[..., None], 3, axis=2)
+    _tiff(tmp_path / "colour.tif", colour, 16, 2)
+    with pytest.raises(DataError, match=RANGE):
+        files.decode(tmp_path / "colour.tif")
+    _tiff(tmp_path / "signed.tif", _gradient(32767, np.uint16), 16, 1, kind=2)
+    with pytest.raises(DataError, match="signed pixels have no agreed scale"):
+        files.decode(tmp_path / "signed.tif")
+    full = np.repeat(_gradient(65535, np.uint16)[..., None], 3, axis=2)
+    _tiff(tmp_path / "full.tif", full, 16, 2)
+    np.testing.assert_array_equal(files.decode(tmp_path / "full.tif"), full >> 8)
+
+
+@pytest.mark.parametrize(("mode", "alpha"), [("RGBA", 0), ("RGBA", 1), ("LA", 0)])
+def test_an_image_that_is_transparent_everywhere_is_refused(tmp_path, mode, alpha):
+    image = Image.fromarray(GREY).convert(mode)
+    image.putalpha(alpha)
+    image.save(tmp_path / "clear.png")
+    with pytest.raises(DataError, match=rf"transparent everywhere \(alpha is at most {alpha} of 255\)"):
+        files.decode(tmp_path / "clear.png")
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png"])
+def test_a_file_of_several_images_is_refused_and_one_of_a_single_image_read(tmp_path, suffix):
+    pages = [Image.fromarray(np.roll(GREY, n, axis=1)) for n in range(3)]
+    pages[0].save(tmp_path / f"several.{suffix}", save_all=True, append_images=pages[1:], lossless=True)
+    with pytest.raises(DataError, match=rf"several.{suffix}.*3 images in one file; save each as a file of its own"):
+        files.decode(tmp_path / f"several.{suffix}")
+    pages[0].save(tmp_path / f"one.{suffix}", lossless=True)
+    np.testing.assert_array_equal(files.decode(tmp_path / f"one.{suffix}"), GREY)
+
+
+def test_the_smaller_versions_of_a_tiff_are_no_images_of_their_own(tmp_path):
+    small = Image.fromarray(GREY).resize((5, 6))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(GREY).save(tmp_path / "pyramid.tif", save_all=True, append_images=[small])
+    with Image.open(tmp_path / "pyramid.tif") as file:
+        assert file.n_frames == 2
+    np.testing.assert_array_equal(files.decode(tmp_path / "pyramid.tif"), GREY)
+
+
+def test_a_large_profile_or_comment_leaves_the_pixels_sound(tmp_path):
+    comments = PngImagePlugin.PngInfo()
+    comments.add_text("plain", "x" * 3_000_000)
+    comments.add_text("packed", "x" * 3_000_000, zip=True)
+    comments.add_itxt("translated", "x" * 3_000_000, zip=True)
+    Image.fromarray(GREY).save(tmp_path / "tile.png", icc_profile=bytes(3_000_000), pnginfo=comments)
+    np.testing.assert_array_equal(files.decode(tmp_path / "tile.png"), GREY)
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_an_outline_is_read_whether_it_stores_1_or_255(tmp_path, white):
+    shape = np.zeros((12, 10), bool)
+    shape[3:6, 2:8] = True
+    Image.fromarray(shape.astype(np.uint8) * white).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(files.outline(tmp_path / "mask.png"), shape)
+    Image.fromarray(np.zeros((12, 10), np.uint8)).save(tmp_path / "mask.png")
+    assert not files.outline(tmp_path / "mask.png").any()
 
 
 @pytest.mark.parametrize(("name", "size"), [("one pixel.png", (1, 1)), ("huge.png", (30_000, 20_000))])

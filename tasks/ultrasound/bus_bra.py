@@ -68,7 +68,7 @@ def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The outline of an image's lesion."""
     image = files.anchor(data, ANCHOR, "bus_bra").parent / sample.id
     outline = image.parent.parent / "Masks" / image.name.replace("bus_", "mask_", 1)
-    return files.decode(outline)[..., 0] >= 128
+    return files.outline(outline)
 
 
 TASK = Task(

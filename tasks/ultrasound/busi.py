@@ -56,7 +56,7 @@ def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     outlines = [path for path in sorted(image.parent.glob("*.png")) if path.stem.startswith(f"{image.stem}_mask")]
     if not outlines:
         raise DataError(f"{image.parent / image.stem}_mask.png: not there; unpack the dataset again")
-    return np.any([files.decode(path)[..., 0] >= 128 for path in outlines], axis=0)
+    return np.any([files.outline(path) for path in outlines], axis=0)
 
 
 TASK = Task(
