@@ -113,6 +113,8 @@ class Source:
     synthetic: bool = False  # simulated, and always shown as such
     # data folder -> tasks.sources.stream.Stream: images read while training, that are never scanned or stored
     stream: Callable[[Path], Any] | None = None
+    left_out: Callable[[Path], Mapping[str, list[str]]] | None = None  # data folder -> reason -> files that are there,
+    # and that are no part of the task or corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +130,6 @@ class Task(Source):
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # published split ("" where there is none) ->
     # class -> images of the complete dataset, as its authors or a reader of its files state them; {} for a part of
     # which they state no counts by class
-    left_out: Callable[[Path], Mapping[str, list[str]]] | None = None  # data folder -> reason -> files that are there,
-    # of the dataset and no part of the task
     mask: Callable[[Path, Sample, int], np.ndarray] | None = None  # (data folder, sample, pixels) -> bool (height,
     # width) as `read`: where the structure lies that a dense probe looks for; all False in an image without it
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
@@ -137,10 +137,16 @@ class Task(Source):
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 (hex) of the parts' text, each ended by a zero byte, so that ("ab", "c") differs from ("a", "bc")."""
+    """SHA-256 (hex) of the parts' text, each ended by a zero byte, so that ("ab", "c") differs from ("a", "bc").
+
+    Raises DataError for text that is not Unicode, such as a file name in another encoding.
+    """
     sha = hashlib.sha256()
-    for part in parts:
-        sha.update(str(part).encode() + b"\0")
+    for part in map(str, parts):
+        try:
+            sha.update(part.encode() + b"\0")
+        except UnicodeEncodeError as error:
+            raise DataError(f"{part!a}: not UTF-8; rename the file or folder that is called so") from error
     return sha.hexdigest()
 
 

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import io
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ def find(data: Path, what: str, task: str, match: Callable[[Path], Iterable[Path
 
     Raises NoData where there is none, DataError where there are several.
     """
-    level, closed = [data], []
-    for _ in range(3):
+    closed: list[str] = []
+    for level in nearby(data):
         found: list[Path] = []
         for folder in level:
             try:
@@ -64,9 +64,17 @@ def find(data: Path, what: str, task: str, match: Callable[[Path], Iterable[Path
             raise DataError(f"{data}: {what} is there {len(found)} times ({listed}); keep one, or give it as DATA")
         if found:
             return found[0]
-        level = [folder for above in level for folder in folders.visible(above)]
     unseen = f"; {len(closed)} places there could not be looked at, such as {closed[0]}" if closed else ""
     raise NoData(f"no {what} in {data}, or up to two folders further down{unseen}; get it with `make data TASK={task}`")
+
+
+def nearby(data: Path) -> Iterator[list[Path]]:
+    """Where datasets are looked for: data itself, then the folders in it, then those in these; hidden ones left out."""
+    level = [data]
+    yield level
+    for _ in range(2):
+        level = [folder for above in level for folder in folders.visible(above)]
+        yield level
 
 
 @functools.cache  # `read` asks for every image; a missing folder raises, and so is never remembered
@@ -97,9 +105,16 @@ def subfolder(top: Path, name: str) -> Path:
 def images(folder: Path, *, recursive: bool = False) -> list[Path]:
     """The image files of a native layout's folder, hidden ones left out, in name order.
 
-    Raises DataError where there is what may be an image and is not read: the authors put none there.
+    Raises DataError where there is what may be an image and is not read, or one further down unless recursive: the
+    authors put none there.
     """
-    found = folders.listing(folder, recursive=recursive)
+    found = folders.listing(folder)
+    deeper = [] if recursive else [path for path in found.images if path.parent != folder]
+    if deeper:
+        raise DataError(
+            f"{deeper[0]}: an image in a folder below {folder} ({len(deeper)} such), where the dataset has none; "
+            "unpack it again, keeping its folders, or move out what its authors did not put there"
+        )
     if strange := {reason: paths for reason, paths in found.left_out.items() if reason != "hidden"}:
         raise DataError(
             f"{folder}: {folders.summary(strange)}; make them readable, or remove what the dataset's authors did not "
@@ -167,6 +182,25 @@ def table(path: Path, *columns: str) -> list[dict[str, str]]:
         listed = ", ".join(found[:20]) or "nothing"
         raise DataError(f"{path}: no column {missing[0]!r}, found {listed}; its first line names the columns, mend it")
     return rows
+
+
+def readable(path: Path) -> bool:
+    """Whether a file may be opened."""
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
+
+
+def words(path: Path) -> list[str]:
+    """The words of a text file, which may be missing: then none. Raises DataError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace").split()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
 
 
 def groups(top: Path, column: str) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,7 @@ SIGNATURES = {  # how image files begin, whatever they are called
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
 }
+LINKED = "a link to a folder that is listed already"
 HEAD = 132  # bytes of a file that tell what it is
 HIDDEN = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 EXAMPLES = 3  # files that a summary names for each reason
@@ -55,45 +56,64 @@ class Content(NamedTuple):
     left_out: dict[str, list[Path]]  # reason -> what could not be looked at: folders, links, devices
 
 
-def content(top: Path, *, recursive: bool = True) -> Content:
-    """The files in a folder and in those below it; a folder that a link leads to is listed under its own name, if it
-    has one there."""
-    files: list[Path] = []
-    hidden: list[Path] = []
-    left_out: dict[str, list[Path]] = defaultdict(list)
+def walk(top: Path, closed: dict[str, list[Path]]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Each folder from top on with its entries. What a link leads to comes last, and not again where it came already:
+    a folder has its own name, if it has one there. Folders that are not entered are added to closed: reason -> folders.
+    """
     visited: set[tuple[int, int]] = set()
-    waiting = deque([top])  # folders at the left, links to folders at the right: they are visited last
+    waiting = deque([top])  # folders at the left, links to folders at the right
     while waiting:
         folder = waiting.popleft()
-        unseen = is_hidden(folder, top)
         try:
             about = folder.stat()
             if (about.st_dev, about.st_ino) in visited:
-                if not unseen:
-                    left_out["a link to a folder that is listed already"].append(folder)
+                closed.setdefault(LINKED, []).append(folder)
                 continue
             visited.add((about.st_dev, about.st_ino))
             with os.scandir(folder) as entries:
                 listed = list(entries)
         except OSError as error:
-            if not unseen:
-                left_out[f"a folder that cannot be entered ({error.strerror})"].append(folder)
+            closed.setdefault(f"a folder that cannot be entered ({error.strerror})", []).append(folder)
             continue
         for entry in listed:
-            path, concealed = folder / entry.name, unseen or _is_hidden(entry.name)
-            try:
-                if entry.is_dir():
-                    if recursive:
-                        waiting.append(path) if entry.is_symlink() else waiting.appendleft(path)
-                elif entry.is_file():
-                    (hidden if concealed else files).append(path)
-                elif not concealed:
-                    kind = "a link to nothing" if entry.is_symlink() else "neither a file nor a folder"
-                    left_out[kind].append(path)
-            except OSError as error:
-                if not concealed:
-                    left_out[f"cannot be looked at ({error.strerror})"].append(path)
-    return Content(sorted(files), sorted(hidden), {reason: sorted(paths) for reason, paths in left_out.items()})
+            if _is_folder(entry):
+                waiting.append(folder / entry.name) if entry.is_symlink() else waiting.appendleft(folder / entry.name)
+        yield folder, listed
+
+
+def content(top: Path, *, recursive: bool = True) -> Content:
+    """The files in a folder and in those below it."""
+    files: list[Path] = []
+    hidden: list[Path] = []
+    left_out: dict[str, list[Path]] = {}
+    for folder, entries in walk(top, left_out):
+        for entry in entries:
+            path = folder / entry.name
+            if reason := _refused(entry):
+                left_out.setdefault(reason, []).append(path)
+            elif not _is_folder(entry):
+                (hidden if is_hidden(path, top) else files).append(path)
+        if not recursive:
+            break
+    shown = {reason: [path for path in paths if not is_hidden(path, top)] for reason, paths in left_out.items()}
+    return Content(sorted(files), sorted(hidden), {reason: sorted(paths) for reason, paths in shown.items() if paths})
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _refused(entry: os.DirEntry[str]) -> str:
+    """Why an entry is neither a file nor a folder that can be looked at; "" for one that is."""
+    try:
+        if entry.is_dir() or entry.is_file():
+            return ""
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    return "a link to nothing" if entry.is_symlink() else "neither a file nor a folder"
 
 
 class Listing(NamedTuple):
@@ -199,19 +219,14 @@ def shown(path: Path | str) -> str:
 def summary(left_out: Mapping[str, Sequence[Path | str]]) -> str:
     """How many files were left out, why and which, in one line; "" for none."""
     total = sum(map(len, left_out.values()))
-    return f"{total:,} not read: {'; '.join(map(_reason, left_out.items()))}" if total else ""
+    reasons = [f"{len(paths):,} {reason} ({_examples(paths)})" for reason, paths in left_out.items() if paths]
+    return f"{total:,} not read: {', '.join(reasons)}" if total else ""
 
 
-def _reason(item: tuple[str, Sequence[Path | str]]) -> str:
-    reason, paths = item
-    more = ", ..." if len(paths) > EXAMPLES else ""
-    return f"{len(paths):,} {reason} ({', '.join(map(shown, paths[:EXAMPLES]))}{more})"
+def _examples(paths: Sequence[Path | str]) -> str:
+    return ", ".join(map(shown, paths[:EXAMPLES])) + ", ..." * (len(paths) > EXAMPLES)
 
 
-def merged(every: Iterable[Mapping[str, Sequence[Path]]]) -> dict[str, list[Path]]:
-    """Reasons and files of several folders as one."""
-    together: dict[str, list[Path]] = defaultdict(list)
-    for left_out in every:
-        for reason, paths in left_out.items():
-            together[reason] += paths
-    return dict(together)
+def named(left_out: Mapping[str, Sequence[Path]], top: Path) -> dict[str, list[str]]:
+    """As `Source.left_out` gives it: reason -> paths from top on."""
+    return {reason: [shown(path.relative_to(top)) for path in paths] for reason, paths in left_out.items()}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tasks import files, sources, store
 from tasks.base import DataError, NoData, Sample
-from tasks.sources import dicom, hub, parquet, slides
+from tasks.sources import hub, parquet, slides
 from tests.layouts import source_dicom, source_parquet, source_slides
 
 EXTRAS = {"slides": "openslide", "dicom": "pydicom"}  # kind -> the library it needs
@@ -420,10 +420,10 @@ def test_dicom_takes_every_frame_and_lists_what_it_ignores(clinic):
         "a/still.dcm#00000",
         "b/no suffix#00000",
     ]
-    assert dicom.skipped(clinic, str(clinic)) == {
-        "b/README.txt": "not DICOM",
-        "b/ct.dcm": "modality CT",
-        "b/report.dcm": "no pixels",
+    assert opened("dicom", clinic).left_out(clinic) == {
+        "not DICOM": ["b/README.txt"],
+        "of modality CT": ["b/ct.dcm"],
+        "without pixels": ["b/report.dcm"],
     }
 
 
@@ -531,6 +531,11 @@ def test_dicom_without_usable_regions_loses_its_margins(clinic):
     np.testing.assert_array_equal(_lit(clinic), margins)
     np.testing.assert_array_equal(_lit(clinic, BurnedInAnnotation="YES"), margins)
     assert _lit(clinic, BurnedInAnnotation="NO").all()
+    np.testing.assert_array_equal(_lit(clinic, [(0, 0, 0, 0)]), margins)  # regions that are empty or next to it
+    np.testing.assert_array_equal(_lit(clinic, [(30, 20, 10, 5)]), margins)
+    np.testing.assert_array_equal(_lit(clinic, [(10, 10, 11, 11)]), margins)
+    assert _lit(clinic, [(0, 0, 0, 0)], BurnedInAnnotation="NO").all()
+    np.testing.assert_array_equal(_lit(clinic, [(0, 0, 0, 0), (10, 20, 29, 34)]), _box(20, 35, 10, 30))
     np.testing.assert_array_equal(_lit(clinic, [(10, 2, 90, 70)]), margins & _box(2, 40, 10, 60))
     np.testing.assert_array_equal(_lit(clinic, [(100, 0, 120, 30)], BurnedInAnnotation="NO"), margins)
 
@@ -546,7 +551,9 @@ def test_dicom_refuses_what_it_cannot_read(clinic):
     with pytest.raises(DataError, match=r"x\.dcm: unreadable DICOM \(.*CMYK"):
         _first(clinic)
     source_dicom.dicom(clinic / "x.dcm", GREY, PatientID="1", Modality="MR")
-    with pytest.raises(DataError, match=r"no ultrasound image in DICOM below it, found x\.dcm: modality MR"):
+    with pytest.raises(
+        DataError, match=r"no ultrasound image in DICOM below it, found 1 not read: 1 of modality MR \(x\.dcm\)"
+    ):
         _first(clinic)
 
 

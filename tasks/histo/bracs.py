@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks import files
+from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
 
 ANCHOR = "BRACS_RoI"
@@ -34,7 +34,7 @@ WORKBOOK, SHEET, COLUMNS = "BRACS.xlsx", "WSI_Information", ("WSI Filename", "Pa
 
 def scan(data: Path) -> list[Sample]:
     top = files.anchor(data, ANCHOR, "bracs")
-    root = top / "latest_version" if (top / "latest_version").is_dir() else top
+    root = top / "latest_version" if folders.is_folder(top / "latest_version") else top
     paths, labels, slides, sides = [], [], [], []
     for split in SPLITS:
         for label, name in enumerate(CLASSES):
@@ -51,7 +51,7 @@ def scan(data: Path) -> list[Sample]:
     if not paths:
         raise DataError(f"{root}: no images like 'train/0_N/BRACS_1003675_N_1.png'; fetch the dataset again")
     workbook = top.parent / WORKBOOK
-    groups = files.grouped(slides, _patients(workbook), workbook) if workbook.is_file() else slides
+    groups = files.grouped(slides, _patients(workbook), workbook) if folders.is_file(workbook) else slides
     return sorted(map(Sample, files.ids(top, paths), labels, groups, files.digests(paths), sides))
 
 

@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks import files
+from tasks import files, folders
 from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
 
 ANCHOR = "Kather_texture_2016_image_tiles_5000"
@@ -35,7 +35,7 @@ ARCHIVE, CHECKSUM = f"{ANCHOR}.zip", "md5:0ddbebfc56344752028fda72602aaade"
 
 def scan(data: Path, *, task: str, classes: tuple[str, ...], by_image: bool = False) -> list[Sample]:
     top = files.anchor(data, ANCHOR, task)
-    strangers = sorted(p.name for p in top.iterdir() if p.is_dir() and p.name not in FOLDERS and p.name[0] != ".")
+    strangers = [path.name for path in folders.visible(top) if path.name not in FOLDERS]
     if strangers:
         raise DataError(f"{top}: folder {strangers[0]!r} is not one of {', '.join(FOLDERS)}; move it elsewhere")
     paths, labels, sources = [], [], []

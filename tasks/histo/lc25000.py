@@ -18,7 +18,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from tasks import files
+from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
 
 ANCHOR = "lung_colon_image_set"
@@ -46,7 +46,7 @@ def scan(data: Path) -> list[Sample]:
 
 def _groups(top: Path, paths: list[Path], ids: list[str]) -> list[str]:
     clusters = top.parent / CLUSTERS
-    if clusters.is_file():
+    if folders.is_file(clusters):
         rows = files.table(clusters, "stem", "label", "local_cluster_label")
         known = {row["stem"]: f"{row['label']}_{row['local_cluster_label']}" for row in rows}
         return files.grouped([path.stem for path in paths], known, clusters)

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tasks import files
-from tasks.base import Access, DataError, Download, Fixed, NoData, Sample, Task
+from tasks.base import Access, DataError, Download, Fixed, Sample, Task
 
 PREFIX = "camelyonpatch_level_2_split"
 PARTS = {"train": "train", "valid": "val", "test": "test"}  # of the file names -> ours
@@ -76,15 +76,13 @@ def _find(data: Path, name: str) -> Path:
     if packed := _glob(data, f"{name}.gz"):
         raise DataError(f"{packed[0]}: still packed; unpack it where it is, with gunzip")
     if not _glob(data, f"{PREFIX}_*"):
-        raise NoData(
-            f"no files {PREFIX}_* in {data}, or up to two folders further down; get them with `make data TASK=pcam`"
-        )
+        return files.find(data, f"file {name!r}", "pcam", lambda folder: [p for p in [folder / name] if p.is_file()])
     why = ", and only its column wsi tells patches of one slide" if name.endswith(".csv") else ""
     raise DataError(f"{data}: no {name!r} beside the other files of PCam{why}; fetch it from {RECORD}")
 
 
 def _glob(data: Path, pattern: str) -> list[Path]:
-    return [path for depth in ("", "*/", "*/*/") for path in sorted(data.glob(depth + pattern))]
+    return [path for level in files.nearby(data) for folder in level for path in sorted(folder.glob(pattern))]
 
 
 @functools.lru_cache(maxsize=2 * len(PARTS))

@@ -7,12 +7,13 @@ the last part of its location, and its images by their paths from there on.
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import tasks
+from tasks import folders
 from tasks.base import Access, DataError, NoData, Source
 
 LOCAL = Access(home="files of this machine", licence="as their owner states", citation="")
@@ -50,10 +51,11 @@ def source(
     group_kind: str,
     scan: Callable,
     read: Callable,
+    left_out: Callable | None = None,
     access: Access = LOCAL,
     version: int = 1,
 ) -> Source:
-    """The Source of a kind, called by the last part of its location, which `scan` and `read` take as a keyword."""
+    """The Source of a kind, called by the last part of its location, which the functions take as a keyword."""
     last = Path(location).name
     name = f"{kind}-{re.sub(r'[^a-z0-9_]+', '-', last.lower()).strip('-') or 'data'}"
     return Source(
@@ -65,6 +67,7 @@ def source(
         access=access,
         scan=partial(scan, location=location),
         read=partial(read, location=location),
+        left_out=partial(left_out, location=location) if left_out else None,
         policy="crop" if modality == "histo" else "pad",
         images=f"{kind} {name} {version}",
         family=name,
@@ -74,20 +77,9 @@ def source(
 def top(data: Path, location: str) -> Path:
     """The folder of a location. Raises NoData if it is not there."""
     folder = data / Path(location).expanduser()
-    if not folder.is_dir():
+    if not folders.is_folder(folder):
         raise NoData(f"{folder}: no such folder; give CORPUS a folder that is there (a relative one starts at {data})")
     return folder
-
-
-def below(folder: Path, suffixes: Collection[str] = ()) -> list[Path]:
-    """The files below a folder, hidden ones and folders left out, in name order; all, or those of some suffixes."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if (not suffixes or path.suffix.lower() in suffixes)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
 
 
 def of_slide(stem: str) -> str:

@@ -1,13 +1,14 @@
 """dicom:<path>: ultrasound images and clips in DICOM files (pydicom; pip install 'pretext-bench[dicom]').
 
 What        every DICOM file below the folder, by its signature or by `.dcm`: Modality US with pixels; each frame is an
-            image. Files of other modalities, without pixels or not DICOM are ignored; `skipped` lists them with reasons
+            image. Files of other modalities, without pixels or not DICOM are left out, and listed with their reasons
 Pixels      YBR becomes RGB, a palette is applied, MONOCHROME1 is inverted. Grey of other than 8 bits: by the file's
             first window (after its rescaling), else from the frame's least to its largest value; colour of more than
             8 bits and 16-bit palettes: the upper 8 bits
-Text        what lies outside the file's ultrasound regions is blackened. Where none is given, the upper fifth and a
-            tenth at the other sides are, unless BurnedInAnnotation is NO; where one reaches beyond the frame, which was
-            then cropped or resized, both are. Text within a region, or in the middle, stays: this does not anonymise
+Text        what lies outside the file's ultrasound regions is blackened. Where none is given, or only empty ones, the
+            upper fifth and a tenth at the other sides are, unless BurnedInAnnotation is NO; where one reaches beyond
+            the frame, which was then cropped or resized, both are. Text within a region, or in the middle, stays: this
+            does not anonymise
 Group       patient: the first 12 hex digits of the SHA-256 of PatientID, else of StudyInstanceUID. It hides the id from
             readers, not from one who guesses ids
 Traps       paths are kept as they are: rename what holds a patient's name. Compressed files may need plug-ins; the
@@ -15,11 +16,12 @@ Traps       paths are kept as they are: rename what holds a patient's name. Comp
 """
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from tasks import files, sources
+from tasks import files, folders, sources
 from tasks.base import DataError, Sample, Source, digest
 
 KIND = "dicom"
@@ -31,8 +33,8 @@ def scan(data: Path, *, location: str) -> list[Sample]:
     top = sources.top(data, location)
     images, others = _sorted(top)
     if not images:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in list(others.items())[:10]) or "nothing"
-        raise DataError(f"{top}: no ultrasound image in DICOM below it, found {listed}; give another folder")
+        seen = folders.summary(folders.named(others, top)) or "nothing"
+        raise DataError(f"{top}: no ultrasound image in DICOM below it, found {seen}; give another folder")
     whole = files.digests(top / name for name, _, _ in images)
     return sorted(
         Sample(f"{name}#{frame:05d}", -1, group, digest(mark, frame), "train")
@@ -41,9 +43,9 @@ def scan(data: Path, *, location: str) -> list[Sample]:
     )
 
 
-def skipped(data: Path, location: str) -> dict[str, str]:
-    """The files below a location that are no ultrasound image: path -> why."""
-    return _sorted(sources.top(data, location))[1]
+def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
+    top = sources.top(data, location)
+    return folders.named(_sorted(top)[1], top)
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
@@ -57,22 +59,27 @@ def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarra
         raise _unreadable(path, error) from error
 
 
-def _sorted(top: Path) -> tuple[list[tuple[str, str, int]], dict[str, str]]:
-    """(path, group, frames) of each ultrasound file, and path -> reason of the other files."""
-    images, others = [], {}
-    for path in sources.below(top):
-        name = path.relative_to(top).as_posix()
+def _sorted(top: Path) -> tuple[list[tuple[str, str, int]], dict[str, list[Path]]]:
+    """(name, group, frames) of each ultrasound file, and reason -> the other files."""
+    every = folders.content(top)
+    images, others = [], defaultdict(list, every.left_out)
+    for path in every.files:
+        if not files.readable(path):  # `read` will say so
+            name = folders.identifier(path, top)
+            images.append((name, name, 1))
+            continue
         header = _header(path) if path.suffix.lower() == ".dcm" or _signed(path) else None
         if header is None:
-            others[name] = "not DICOM"
+            others["not DICOM"].append(path)
         elif header.get("Modality") != "US":
-            others[name] = f"modality {header.get('Modality', 'not stated')}"
+            others[f"of modality {header.get('Modality', 'not stated')}"].append(path)
         elif "PixelData" not in header:
-            others[name] = "no pixels"
+            others["without pixels"].append(path)
         else:
             _decodable(path, header)
-            images.append((name, _group(path, header), int(header.get("NumberOfFrames") or 1)))
-    return images, others
+            frames = int(header.get("NumberOfFrames") or 1)
+            images.append((folders.identifier(path, top), _group(path, header), frames))
+    return images, dict(others)
 
 
 def _signed(path: Path) -> bool:
@@ -135,17 +142,19 @@ def _scaled(array: np.ndarray, header) -> np.ndarray:
 
 def _masked(image: np.ndarray, header) -> np.ndarray:
     height, width = image.shape[:2]
-    boxes = [
+    stated = [
         [int(region[name].value) for name in CORNERS] for region in header.get("SequenceOfUltrasoundRegions") or ()
     ]
+    boxes = [(x0, y0, x1, y1) for x0, y0, x1, y1 in stated if x0 < x1 and y0 < y1]
     if not boxes and header.get("BurnedInAnnotation") == "NO":
         return image
     seen, middle = np.zeros((height, width, 1), bool), np.zeros((height, width, 1), bool)
     for x0, y0, x1, y1 in boxes:
         seen[y0 : y1 + 1, x0 : x1 + 1] = True
-    if not seen.any() or any(x1 > width or y1 > height for _, _, x1, y1 in boxes):
+    nothing = min(seen.any(axis=0).sum(), seen.any(axis=1).sum()) < files.LEAST_SIDE
+    if nothing or any(x1 > width or y1 > height for _, _, x1, y1 in boxes):
         middle[height // 5 : height - height // 10, width // 10 : width - width // 10] = True
-        seen = seen & middle if (seen & middle).any() else middle
+        seen = middle if nothing or not (seen & middle).any() else seen & middle
     return image * seen
 
 
@@ -155,5 +164,11 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 def open_source(location: str, modality: str) -> Source:
     return sources.source(
-        KIND, location, modality, group_kind="patient (study, where no patient is given)", scan=scan, read=read
+        KIND,
+        location,
+        modality,
+        group_kind="patient (study, where no patient is given)",
+        scan=scan,
+        read=read,
+        left_out=left_out,
     )

@@ -1,6 +1,8 @@
 """folder:<path>: every image file below a folder.
 
-What        PNG, JPEG, TIFF and BMP files by extension, decoded as every task's images are; hidden ones are left out
+What        PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000 and PNM files by extension, decoded as every task's images are;
+            links are followed; hidden files and folders are left out. What may be an image and is not read is listed
+            with its reason
 Group       the folder that an image lies in, from the top; the image itself, where it lies at the top
 Traps       names and folders are kept as they are: rename what holds a patient's name
 """
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, sources
+from tasks import files, folders, sources
 from tasks.base import DataError, Sample, Source
 
 KIND = "folder"
@@ -17,12 +19,18 @@ KIND = "folder"
 
 def scan(data: Path, *, location: str) -> list[Sample]:
     top = sources.top(data, location)
-    paths = sources.below(top, files.IMAGE_SUFFIXES)
+    paths, left_out = folders.listing(top)
     if not paths:
-        raise DataError(f"{top}: no image below it ({', '.join(sorted(files.IMAGE_SUFFIXES))}); give another folder")
-    ids = [path.relative_to(top).as_posix() for path in paths]
+        seen = folders.summary(folders.named(left_out, top)) or ", ".join(sorted(folders.IMAGE_SUFFIXES))
+        raise DataError(f"{top}: no image below it ({seen}); give another folder")
+    ids = [folders.identifier(path, top) for path in paths]
     groups = [name.rpartition("/")[0] or name for name in ids]
     return sorted(Sample(*row, "train") for row in zip(ids, [-1] * len(ids), groups, files.digests(paths), strict=True))
+
+
+def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
+    top = sources.top(data, location)
+    return folders.named(folders.listing(top).left_out, top)
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
@@ -31,5 +39,11 @@ def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarra
 
 def open_source(location: str, modality: str) -> Source:
     return sources.source(
-        KIND, location, modality, group_kind="folder (image, where it lies in none)", scan=scan, read=read
+        KIND,
+        location,
+        modality,
+        group_kind="folder (image, where it lies in none)",
+        scan=scan,
+        read=read,
+        left_out=left_out,
     )

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, sources
+from tasks import files, folders, sources
 from tasks.base import DataError, Sample, Source
 
 KIND = "parquet"
+SUFFIXES = (".parquet",)
 COLUMNS = {"path": ("string", "large_string"), "jpeg": ("binary", "large_binary")}
 OPEN_SHARDS, OPEN_GROUPS = 256, 8  # shards kept open, row groups kept in memory
 
@@ -99,7 +100,14 @@ def opened(path: Path, stamp: tuple[int, int]):
 
 
 def listed(top: Path) -> list[Path]:
-    return sorted(path for path in top.glob("*.parquet") if not path.name.startswith("."))
+    return folders.listing(top, recursive=False, suffixes=SUFFIXES).images
+
+
+def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
+    top = sources.top(data, location)
+    every = folders.listing(top, suffixes=SUFFIXES)
+    deeper = [path for path in every.images if path.parent != top]
+    return folders.named(every.left_out | ({"in folders below": deeper} if deeper else {}), top)
 
 
 def stamped(path: Path) -> tuple[int, int]:
@@ -125,5 +133,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 def open_source(location: str, modality: str) -> Source:
     return sources.source(
-        KIND, location, modality, group_kind="patient (slide, where the name is no TCGA barcode)", scan=scan, read=read
+        KIND,
+        location,
+        modality,
+        group_kind="patient (slide, where the name is no TCGA barcode)",
+        scan=scan,
+        read=read,
+        left_out=left_out,
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks import files, sources
+from tasks import files, folders, sources
 from tasks.base import DataError, Sample, Source, digest
 
 KIND = "slides"
@@ -32,12 +32,16 @@ def scan(data: Path, *, location: str) -> list[Sample]:
     from tqdm import tqdm
 
     top = sources.top(data, location)
-    paths = sources.below(top, SUFFIXES)
+    paths = folders.listing(top, suffixes=SUFFIXES).images
     if not paths:
         raise DataError(f"{top}: no slide below it ({', '.join(sorted(SUFFIXES))}); give another folder")
     samples, blank = [], []
     for path in tqdm(paths, desc=f"tiles of {top.name}", unit=" slides", delay=2):
-        name, slide = path.relative_to(top).as_posix(), _slide(path, path.stat().st_mtime_ns)
+        name, whole = folders.identifier(path, top), _digest(path)
+        if not files.readable(path):  # `read` will say so
+            samples.append(Sample(f"{name}#000000_000000", -1, sources.of_slide(path.stem), whole, "train"))
+            continue
+        slide = _slide(path, path.stat().st_mtime_ns)
         level, side = _scale(slide)
         try:
             spots = np.argwhere(_tissue(slide, side, path))
@@ -46,13 +50,17 @@ def scan(data: Path, *, location: str) -> list[Sample]:
         if not len(spots):
             blank.append(name)
             continue
-        whole = _digest(path)
         for y, x in (spots * side).tolist():
             mark = digest(whole, x, y, level, TILE)
             samples.append(Sample(f"{name}#{x:06d}_{y:06d}", -1, sources.of_slide(path.stem), mark, "train"))
     if blank:
         raise DataError(f"{top}: {len(blank)} slides without a tile of tissue: {', '.join(blank[:10])}; move them out")
     return sorted(samples)
+
+
+def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
+    top = sources.top(data, location)
+    return folders.named(folders.listing(top, suffixes=SUFFIXES).left_out, top)
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
@@ -115,7 +123,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _digest(path: Path) -> str:
-    parts = sources.below(path.with_suffix("")) if path.suffix.lower() == ".mrxs" else []
+    parts = folders.content(path.with_suffix("")).files if path.suffix.lower() == ".mrxs" else []
     return digest(*files.digests([path, *parts]))
 
 
@@ -125,5 +133,11 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 def open_source(location: str, modality: str) -> Source:
     return sources.source(
-        KIND, location, modality, group_kind="patient (slide, where the name is no TCGA barcode)", scan=scan, read=read
+        KIND,
+        location,
+        modality,
+        group_kind="patient (slide, where the name is no TCGA barcode)",
+        scan=scan,
+        read=read,
+        left_out=left_out,
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
+from tasks import files, folders
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
 
 ANCHOR = "BUSBRA"
@@ -30,7 +30,7 @@ FOLDS = "5-fold-cv.csv"
 def scan(data: Path) -> list[Sample]:
     top = files.anchor(data, ANCHOR, "bus_bra")
     table = top / "bus_data.csv"
-    if not table.is_file():
+    if not folders.is_file(table):
         raise DataError(f"{table}: not there, and it holds the labels; unpack the dataset again")
     listed = files.table(table, "ID", "Case", "Pathology")
     rows = {row["ID"]: row for row in listed}
@@ -55,7 +55,7 @@ def scan(data: Path) -> list[Sample]:
 def _check_folds(path: Path, patients: dict[str, str]) -> None:
     """Refuse a patient in two of the authors' folds: then `Case` is not the patient. The file may be missing."""
     folds: dict[str, str] = {}
-    for row in files.table(path, "ID", "kFold") if path.is_file() else ():
+    for row in files.table(path, "ID", "kFold") if folders.is_file(path) else ():
         patient = patients.get(row["ID"])
         if patient and folds.setdefault(patient, row["kFold"]) != row["kFold"]:
             raise DataError(

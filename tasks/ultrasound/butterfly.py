@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
+from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
 
 CLASSES = ("2ch", "4ch", "bladder", "carotid", "ivc", "lungs", "morisons_pouch", "plax", "thyroid")
@@ -31,17 +31,29 @@ CLASSES = ("2ch", "4ch", "bladder", "carotid", "ivc", "lungs", "morisons_pouch",
 def scan(data: Path) -> list[Sample]:
     top = _top(data)
     samples = []
-    for part in (*sorted(top.glob("training*/")), files.subfolder(top, "test")):
-        for folder in sorted(part.glob("*/*/")):
+    training = [part for part in folders.visible(top) if part.name.startswith("training")]
+    for part in (*training, files.subfolder(top, "test")):
+        split = "test" if part.name == "test" else "train"
+        for folder in (inner for patient in folders.visible(part) for inner in folders.visible(patient)):
             if folder.name not in CLASSES:
                 raise DataError(f"{folder}: no such class; known: {', '.join(CLASSES)}; remove what is not the owner's")
-            paths = files.images(folder)
-            for id, digest in zip(files.ids(part, paths), files.digests(paths), strict=True):
-                split = "test" if part.name == "test" else "train"
-                samples.append(Sample(id, CLASSES.index(folder.name), folder.parent.name, digest, split))
+        paths = files.images(part, recursive=True)
+        for path, id, digest in zip(paths, files.ids(part, paths), files.digests(paths), strict=True):
+            patient, name = _place(path, part)
+            samples.append(Sample(id, CLASSES.index(name), patient, digest, split))
     if not samples:
         raise DataError(f"{top}: no images like 'training1/1/carotid/000.png'; unpack the three archives again")
     return sorted(samples)
+
+
+def _place(path: Path, part: Path) -> tuple[str, str]:
+    """An image's patient and class: the two folders that it lies in."""
+    *above, _ = path.relative_to(part).parts
+    if len(above) != 2:
+        raise DataError(
+            f"{path}: not in {part.name}/<patient>/<class>; unpack it again, or remove what is not the owner's"
+        )
+    return above[0], above[1]
 
 
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:

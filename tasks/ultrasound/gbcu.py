@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
+from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
 
 ANCHOR = "GBCU-Shared"
@@ -49,7 +49,7 @@ def _listed(top: Path) -> dict[str, tuple[int, str]]:
     listed = {}
     for split in ("train", "test"):
         path = top / f"{split}.txt"
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").split() if path.is_file() else []
+        lines = files.words(path)
         if not lines:
             raise DataError(f"{path}: empty or not there; unpack the dataset again, with both lists")
         for line in lines:
@@ -78,7 +78,7 @@ def _boxes(path: Path, written: int) -> dict[str, list[tuple[str, list[float]]]]
 
 def _check_boxes(path: Path, listed: dict[str, tuple[int, str]]) -> None:
     """Refuse boxes that leave out a listed image or contradict its label. The file may be missing."""
-    if not path.is_file():
+    if not folders.is_file(path):
         return
     kinds = {name: {kind for kind, _ in boxes} for name, boxes in _boxes(path, path.stat().st_mtime_ns).items()}
     if absent := sorted(listed.keys() - kinds.keys()):
@@ -99,7 +99,7 @@ def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The boxes around an image's gallbladder, filled."""
     image = files.anchor(data, ANCHOR, "gbcu").parent / sample.id
     path = image.parent.parent / BOXES
-    if not path.is_file():
+    if not folders.is_file(path):
         raise DataError(f"{path}: not there, and it holds the boxes; unpack the dataset again")
     boxes = _boxes(path, path.stat().st_mtime_ns)[image.name]
     corners = [corners for kind, corners in boxes if kind in GALLBLADDER]

@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-from tasks import files
+from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Folds, Sample, Task
 
 ANCHOR = "pocus_images"
@@ -48,6 +48,7 @@ CLASSES = ("regular", "pneumonia", "covid")
 PREFIXES = {"reg": "regular", "pneu": "pneumonia", "cov": "covid", "vir": "viral"}
 NAME = re.compile(r"(?P<prefix>reg|pneu|cov|vir)[-_][^#]+", re.IGNORECASE)
 CLIPS = frozenset({".gif", ".avi", ".mp4", ".m4v", ".mov", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv"})
+RECORDINGS = CLIPS | folders.IMAGE_SUFFIXES
 RATE, MOST = 3, 30  # frames taken per second, and of a clip
 UNSTATED = 10.0  # frames per second where a clip states none: the speed at which viewers show such a GIF
 PATIENT, SOURCE = "Patient ID / Name", "Source ID"
@@ -76,7 +77,7 @@ def scan(data: Path, *, published: bool) -> list[Sample]:
         kind = PREFIXES[match["prefix"].lower()]
         if kind not in CLASSES:
             continue
-        if path.suffix.lower() in CLIPS:
+        if path.suffix.lower() in CLIPS and files.readable(path):
             frames = _frames(path, path.stat().st_mtime_ns)
             ids = [f"{path.name}#{number:03d}" for number in range(len(frames))]
             digests = [hashlib.sha256(frame.tobytes()).hexdigest() for frame in frames]
@@ -98,11 +99,15 @@ def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
 
 
 def left_out(data: Path) -> dict[str, list[str]]:
-    """Task.left_out: recordings of "viral" pneumonia, and those of the "linear" probe."""
+    """Task.left_out: recordings of "viral" pneumonia, those of the "linear" probe, and what may be a recording and is
+    not read."""
     top = _top(data)
     viral = [path for path in _recordings(top, "convex") if path.name.lower().startswith("vir")]
     reasons = {"viral": viral, "linear": _recordings(top, "linear")}
-    return {reason: [path.relative_to(top).as_posix() for path in paths] for reason, paths in reasons.items()}
+    for folder in _folders(top, "convex"):
+        for reason, paths in folders.listing(folder, suffixes=RECORDINGS).left_out.items():
+            reasons[reason] = [*reasons.get(reason, ()), *paths]
+    return folders.named(reasons, top)
 
 
 def _top(data: Path) -> Path:
@@ -111,15 +116,18 @@ def _top(data: Path) -> Path:
 
 def _recordings(top: Path, probe: str) -> list[Path]:
     """Stills and clips of a probe, by extension, hidden files left out."""
-    folders = [files.subfolder(files.subfolder(top, name), probe) for name in (ANCHOR, "pocus_videos")]
-    found = [path for folder in folders for path in folder.rglob("*") if not path.name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in CLIPS | files.IMAGE_SUFFIXES and path.is_file())
+    found = [folders.listing(folder, suffixes=RECORDINGS).images for folder in _folders(top, probe)]
+    return sorted(path for paths in found for path in paths)
+
+
+def _folders(top: Path, probe: str) -> list[Path]:
+    return [files.subfolder(files.subfolder(top, name), probe) for name in (ANCHOR, "pocus_videos")]
 
 
 def _rows(top: Path) -> dict[str, dict[str, str]]:
     """File name, mostly without extension, in lower case -> its row of the metadata. No table, no rows."""
     path = top / "dataset_metadata.csv"
-    rows = files.table(path, "Filename", PATIENT, SOURCE) if path.is_file() else []
+    rows = files.table(path, "Filename", PATIENT, SOURCE) if folders.is_file(path) else []
     rows.sort(key=lambda row: row.get("Probe", "").strip().lower() == "convex")  # they overwrite a linear namesake
     return {row["Filename"].strip().casefold(): row for row in rows}
 

@@ -48,7 +48,7 @@ def _listed(folder: Path) -> dict[str, str]:
     listed: dict[str, str] = {}
     for split in SPLITS:
         path = folder / f"{split}.txt"
-        names = path.read_text(encoding="utf-8-sig", errors="replace").split() if path.is_file() else []
+        names = files.words(path)
         if not names:
             raise DataError(f"{path}: empty or not there; unpack the dataset again, with its three lists")
         for name in names:

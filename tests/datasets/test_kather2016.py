@@ -80,10 +80,10 @@ def test_kather2016_reads_a_top_folder_nested_in_itself_alike(tmp_path):
 def test_kather2016_refuses_strange_folders_and_names(tmp_path):
     kather2016.write(tmp_path)
     top = tmp_path / ANCHOR
-    (top / "__MACOSX").mkdir()
-    with pytest.raises(DataError, match=r"folder '__MACOSX' is not one of 01_TUMOR, .*move it elsewhere"):
+    (top / "09_OTHER").mkdir()
+    with pytest.raises(DataError, match=r"folder '09_OTHER' is not one of 01_TUMOR, .*move it elsewhere"):
         TASK.scan(tmp_path)
-    (top / "__MACOSX").rename(top / ".DS_Store")
+    (top / "09_OTHER").rename(top / "__MACOSX")
     path = next((top / "03_COMPLEX").iterdir())
     for name in ("1DA3_tile.tif_Row_1_Col_151.tif", "1DA3_CRC-Prim-HE-123.tif_Row_1_Col_151.tif"):
         path = path.rename(path.with_name(name))
