@@ -18,6 +18,7 @@ from benchmark import doctor as checks
 from benchmark.reader import cli as reader_commands
 from benchmark.recipe import Runtime
 from benchmark.results import SchemaError
+from tasks import folders
 from tasks.base import DataError, ProcessError
 
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C
@@ -103,6 +104,11 @@ def _studies(wanted: plan.Wanted, data: Path, cache: Path) -> list[plan.Study]:
             expected, count = found.task.expected, len(found.samples)
             if expected and count < expected:
                 typer.echo(f"{study.modality}/{name}: partial, {count:,} of {expected:,} images")
+        members = study.pinned.members if study.pinned else []
+        sources = {source.name: source for source in [d.task for d in study.tasks.values()] + [m.source for m in members]}
+        for name, source in sources.items():
+            if source.left_out and (unread := folders.summary(source.left_out(data))):
+                typer.echo(f"{study.modality}/{name}: {unread}")
     return studies
 
 

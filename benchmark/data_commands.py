@@ -12,7 +12,7 @@ import tasks
 from benchmark import machine, passports
 from benchmark.metrics import HEADLINES
 from benchmark.recipe import Runtime
-from tasks import added, cards, croissant, files, inspect, leakage
+from tasks import added, cards, croissant, files, folders, inspect, leakage
 from tasks.base import DataError, NoData, Sample, Task
 from tasks.collect import collect
 
@@ -266,6 +266,7 @@ def _line(found: inspect.Status, cache: Path) -> str:
         told += [f"verified {day}" if day else "not verified"]
     told += [f"licence: {_brief(task.access.licence)}"]
     told += [found.reason] if found.reason else []
+    told += [unread] if (unread := folders.summary(found.left_out)) else []
     return start + "; ".join(told)
 
 
@@ -296,7 +297,8 @@ def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
         )
         typer.echo(f"  {count.split:<{split}} {count.name:<{label}} expected {expected}  found {count.found:>7,}{mark}")
     for checksum in (checksum for checksum in found.checksums if here or checksum.found):
-        state = "wrong: " + ", ".join(checksum.found) if checksum.wrong else "right" if checksum.found else "not here"
+        right = "right but for its line ends" if checksum.expected not in checksum.found else "right"
+        state = "wrong: " + ", ".join(checksum.found) if checksum.wrong else right if checksum.found else "not here"
         typer.echo(
             f"  checksum {checksum.file}: {state}" + (f", expected {checksum.expected}" if checksum.wrong else "")
         )
@@ -307,7 +309,8 @@ def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
     if found.unreadable is not None:
         typer.echo(f"  decoded  {found.status.images - len(found.unreadable):,} of {found.status.images:,} images")
         _problems("unreadable", list(found.unreadable.values()))
-    for reason, names in (found.left_out or {}).items():
+    _problems("one colour", list(found.flat))
+    for reason, names in found.status.left_out.items():
         _problems(f"left out, {reason}", names)
     for together, note in ((False, ""), (True, " (one group)")):
         copies = [" = ".join(copy.ids) for copy in found.contradictions if copy.together == together]

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmark import unfinished
+from tasks import folders
 
 SCHEMA_VERSION = 3
 SEAL = "seal.json"
@@ -374,8 +375,23 @@ def _read(path: Path) -> pa.Table:
 
 def files(root: Path, name: str) -> list[Path]:
     """Every stored file of a table under root, in a stable order; unfinished directories are not looked into."""
-    found = root.glob(f"**/{name}.parquet")
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
+    return named(root, f"{name}.parquet")
+
+
+def named(root: Path, name: str) -> list[Path]:
+    """Every file of that name under root, links followed, hidden directories left out, in a stable order.
+
+    Raises SchemaError for a directory that cannot be entered: what is in it would be taken for missing.
+    """
+    closed: dict[str, list[Path]] = {}
+    found = []
+    for directory, entries in folders.walk(root, closed, hidden=False) if root.exists() else ():
+        if any(entry.name == name for entry in entries):
+            found.append(directory / name)
+    closed.pop(folders.LINKED, None)  # read under its own name
+    for reason, directories in closed.items():
+        raise SchemaError(f"{directories[0]}: {reason}; make it readable")
+    return sorted(found)
 
 
 def read(root: Path, name: str) -> pd.DataFrame:

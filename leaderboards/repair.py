@@ -18,10 +18,9 @@ def repair(root: Path) -> dict[Path, list[str]]:
     Damaged is a directory whose seal does not hold, whose tables cannot be read, or whose numbers do not follow from
     what they were computed from. What is only missing elsewhere, such as a twin, is no damage: `make bench` fills it.
     """
-    sealed = {path.parent for path in root.glob(f"**/{results.SEAL}")}
+    sealed = {path.parent for path in results.named(root, results.SEAL)}
     tables = {path.parent for name in results.TABLES for path in results.files(root, name)}
-    hidden = {place for place in sealed if any(part.startswith(".") for part in place.relative_to(root).parts)}
-    damaged = {place: found for place in sorted((sealed | tables) - hidden) if (found := _damage(place))}
+    damaged = {place: found for place in sorted(sealed | tables) if (found := _damage(place))}
     aside = root / ASIDE / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     for place in damaged:
         target = aside / place.relative_to(root)

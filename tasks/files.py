@@ -34,6 +34,7 @@ BITS, PHOTOMETRIC, SUBFILE, FORMAT = 258, 262, 254, 339  # tags of TIFF
 REDUCED_OR_MASK = 1 | 4  # bits of SUBFILE: a page that is not an image of its own
 SIGNED = 2  # a FORMAT of samples
 HASHING_THREADS = 8
+MOST_TEXT = 2**28  # bytes of a text file that may be compared without its line ends
 
 _DECODE = "8-bit RGB (grey of more bits by the range of its bits, transparency over black, EXIF rotation applied)"
 _RESIZE = "Lanczos resize (Pillow, antialiased)"
@@ -182,6 +183,26 @@ def table(path: Path, *columns: str) -> list[dict[str, str]]:
         listed = ", ".join(found[:20]) or "nothing"
         raise DataError(f"{path}: no column {missing[0]!r}, found {listed}; its first line names the columns, mend it")
     return rows
+
+
+def checksum(path: Path, algorithm: str) -> str:
+    """A file's checksum as cards write it: "md5:<hex>" or "sha256:<hex>"."""
+    with path.open("rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+
+
+def is_same_text(path: Path, expected: str) -> bool:
+    """Whether a text file is the one of that checksum but for its line ends."""
+    if path.stat().st_size > MOST_TEXT:
+        return False
+    content = path.read_bytes()
+    if b"\0" in content:
+        return False
+    lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n").split(b"\n")
+    ends = (b"\n", b"\r\n", b"\r")
+    texts = [end.join(lines) + last for end in ends for last in (end, b"")]
+    algorithm, _, wanted = expected.partition(":")
+    return any(hashlib.new(algorithm, text).hexdigest() == wanted for text in texts)
 
 
 def readable(path: Path) -> bool:

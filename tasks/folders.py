@@ -56,9 +56,10 @@ class Content(NamedTuple):
     left_out: dict[str, list[Path]]  # reason -> what could not be looked at: folders, links, devices
 
 
-def walk(top: Path, closed: dict[str, list[Path]]) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+def walk(top: Path, closed: dict[str, list[Path]], *, hidden: bool) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
     """Each folder from top on with its entries. What a link leads to comes last, and not again where it came already:
-    a folder has its own name, if it has one there. Folders that are not entered are added to closed: reason -> folders.
+    a folder has its own name, if it has one there. Folders that are not entered are added to closed: reason -> folders;
+    hidden ones are passed over unless asked for.
     """
     visited: set[tuple[int, int]] = set()
     waiting = deque([top])  # folders at the left, links to folders at the right
@@ -76,7 +77,7 @@ def walk(top: Path, closed: dict[str, list[Path]]) -> Iterator[tuple[Path, list[
             closed.setdefault(f"a folder that cannot be entered ({error.strerror})", []).append(folder)
             continue
         for entry in listed:
-            if _is_folder(entry):
+            if (hidden or not _is_hidden(entry.name)) and _is_folder(entry):
                 waiting.append(folder / entry.name) if entry.is_symlink() else waiting.appendleft(folder / entry.name)
         yield folder, listed
 
@@ -86,7 +87,7 @@ def content(top: Path, *, recursive: bool = True) -> Content:
     files: list[Path] = []
     hidden: list[Path] = []
     left_out: dict[str, list[Path]] = {}
-    for folder, entries in walk(top, left_out):
+    for folder, entries in walk(top, left_out, hidden=True):
         for entry in entries:
             path = folder / entry.name
             if reason := _refused(entry):

@@ -6,26 +6,24 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 from PIL import Image
 
-from tasks import added, splits
+from tasks import added, files, folders, splits
 from tasks.base import DataError, NoData, Sample, Task, identity
-from tasks.files import IMAGE_SUFFIXES
 
 CHUNK = 64  # images handed to a thread at a time
+FLAT = 2  # of 255
 PIXELS = 64  # size at which a simulator renders; images on disk are read at their own
 
 State = Literal["found", "partial", "missing", "broken"]
@@ -44,10 +42,11 @@ class Checksum(NamedTuple):
     file: str  # name on the card
     expected: str  # "md5:<hex>" or "sha256:<hex>"
     found: tuple[str, ...]  # of the files of that name under data; () where there is none
+    same_text: bool = False  # one of them is a text that differs in its line ends alone
 
     @property
     def wrong(self) -> bool:
-        return bool(self.found) and self.expected not in self.found
+        return bool(self.found) and self.expected not in self.found and not self.same_text
 
 
 class Contradiction(NamedTuple):
@@ -58,11 +57,13 @@ class Contradiction(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A decoded image: width and height in pixels, and how its file stores them (Pillow's mode, or the suffix)."""
+    """A decoded image: width and height in pixels, how its file stores them (Pillow's mode, or the suffix), and whether
+    it shows one colour: no channel has values more than FLAT apart."""
 
     width: int
     height: int
     mode: str
+    flat: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class Status:
     groups: int = 0  # as scanned: where Task.near says so, near-duplicates are joined later
     bytes: int | None = None  # of the files that hold the images; None where they are not files under data
     data: str = ""  # `base.identity` of the samples; "" where there are none
+    left_out: Mapping[str, list[str]] = field(default_factory=dict)  # reason -> files that are no part of the task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ class Verified:
     widths: tuple[int, float, int] | None = None  # smallest, median, largest, pixels
     heights: tuple[int, float, int] | None = None
     modes: Mapping[str, int] | None = None  # how files store the pixels -> images
-    left_out: Mapping[str, list[str]] | None = None  # reason -> files that are no part of the task
+    flat: tuple[str, ...] = ()  # ids of images of one colour
 
     @property
     def broken(self) -> bool:
@@ -108,9 +110,11 @@ def verify(task: Task, data: Path, *, workers: int = 1) -> Verified:
         return Verified(status=found, checksums=sums)
     unreadable: dict[str, str] = {}
     looks: list[Look] = []
+    flat: list[str] = []
     for sample, look in zip(samples, _looks(task, data, samples, workers), strict=True):
         if isinstance(look, Look):
             looks.append(look)
+            flat += [sample.id] * look.flat
         else:
             unreadable[sample.id] = look
     return Verified(
@@ -121,17 +125,24 @@ def verify(task: Task, data: Path, *, workers: int = 1) -> Verified:
         widths=_spread([look.width for look in looks]),
         heights=_spread([look.height for look in looks]),
         modes=dict(Counter(look.mode for look in looks).most_common()),
-        left_out=task.left_out(data) if task.left_out else None,
+        flat=tuple(flat),
     )
 
 
 def _scanned(task: Task, data: Path) -> tuple[Status, list[Sample]]:
     try:
-        samples = task.scan(data)
+        return _counted(task, data)
     except NoData as error:
         return Status(task=task, state="missing", reason=str(error)), []
-    except (DataError, OSError) as error:
+    except DataError as error:
         return Status(task=task, state="broken", reason=str(error)), []
+    except OSError as error:
+        reason = f"{folders.shown(error.filename or data)}: {error.strerror or error}; make it readable, or move it out"
+        return Status(task=task, state="broken", reason=reason), []
+
+
+def _counted(task: Task, data: Path) -> tuple[Status, list[Sample]]:
+    samples = task.scan(data)
     counts = _counts(task, samples)
     state, reason = _judged(task, samples, counts)
     places = set(located(task, data, samples).values())
@@ -144,6 +155,7 @@ def _scanned(task: Task, data: Path) -> tuple[Status, list[Sample]]:
         groups=len({sample.group for sample in samples}),
         bytes=sum(path.stat().st_size for path in places) if places else None,
         data=identity(task, samples),
+        left_out=task.left_out(data) if task.left_out else {},
     )
     return found, samples
 
@@ -167,16 +179,14 @@ def _note(found: Status, cache: Path) -> Path:
 
 def _judged(task: Task, samples: list[Sample], counts: tuple[Count, ...]) -> tuple[State, str]:
     over = [c for c in counts if c.expected is not None and c.found > c.expected]
+    own = added.home(task) is not None
+    card = "when it was described" if own else "on the card"
+    remedy = "remove them, or describe it anew" if own else "remove what the dataset's authors did not put there"
     if over:
         cell = " ".join(filter(None, (over[0].split, over[0].name)))
-        return "broken", (
-            f"{over[0].found:,} images of {cell}, {over[0].expected:,} on the card; "
-            "remove what the dataset's authors did not put there"
-        )
+        return "broken", f"{over[0].found:,} images of {cell}, {over[0].expected:,} {card}; {remedy}"
     if task.expected and len(samples) > task.expected:
-        return "broken", (
-            f"{len(samples):,} images, {task.expected:,} on the card; remove what the authors did not put there"
-        )
+        return "broken", f"{len(samples):,} images, {task.expected:,} {card}; {remedy}"
     short = any(c.expected is not None and c.found < c.expected for c in counts)
     state: State = "partial" if short or len(samples) < (task.expected or 0) else "found"
     try:
@@ -206,16 +216,16 @@ def _stated(task: Task, part: str, name: str) -> int | None:
 def located(task: Task, data: Path, samples: list[Sample]) -> dict[str, Path]:
     """Sample id -> the file that holds it, where that is found; the images of a container share one."""
     tops: dict[str, Path | None] = {}
-    files: dict[str, Path | None] = {}
+    places: dict[str, Path | None] = {}
     for sample in samples:
         name = _file(sample.id)
         top = name.partition("/")[0]
         if top not in tops:
             tops[top] = added.home(task) or _parent(data, top)
-        if name not in files:
+        if name not in places:
             path = tops[top] / name if tops[top] else None
-            files[name] = path if path and path.is_file() else None
-    return {sample.id: path for sample in samples if (path := files[_file(sample.id)])}
+            places[name] = path if path and folders.is_file(path) else None
+    return {sample.id: path for sample in samples if (path := places[_file(sample.id)])}
 
 
 def _file(name: str) -> str:
@@ -228,9 +238,11 @@ def _parent(data: Path, top: str) -> Path | None:
     """The folder that holds `top`, looked for where `files.anchor` looks."""
     if data.name == top:
         return data.parent
-    found = (path for depth in ("", "*/", "*/*/") for path in data.glob(depth + glob.escape(top)))
-    first = next(found, None)
-    return first.parent if first else None
+    return next((folder for level in files.nearby(data) for folder in level if _holds(folder, top)), None)
+
+
+def _holds(folder: Path, name: str) -> bool:
+    return folders.is_folder(folder / name) or folders.is_file(folder / name)
 
 
 def _looks(task: Task, data: Path, samples: list[Sample], workers: int) -> Iterator[Look | str]:
@@ -261,18 +273,19 @@ def _look_at(task: Task, data: Path, places: Mapping[str, Path], samples: list[S
 
 def _look(task: Task, data: Path, path: Path | None, sample: Sample) -> Look | str:
     try:
-        height, width, _ = task.read(data, sample, PIXELS).shape
-        return Look(width, height, _mode(path))
+        image = task.read(data, sample, PIXELS)
+        height, width, _ = image.shape
+        return Look(width, height, _mode(path), bool(np.ptp(image, axis=(0, 1)).max() <= FLAT))
     except DataError as error:
         return str(error)
     except Exception as error:  # whatever a damaged file makes a reader's library raise
-        return f"{path or sample.id}: unreadable ({type(error).__name__}: {error})"
+        return f"{folders.shown(path or sample.id)}: unreadable ({type(error).__name__}: {error})"
 
 
 def _mode(path: Path | None) -> str:
     if path is None:
         return "not a file"
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in folders.IMAGE_SUFFIXES:
         return f"in {path.suffix.lower() or 'a file'}"
     with Image.open(path) as file:
         return file.mode
@@ -298,17 +311,22 @@ def _checksums(task: Task, data: Path) -> tuple[Checksum, ...]:
     fetched = {download.name: download.checksum for download in task.access.downloads if download.checksum}
     known = fetched | dict(task.access.checksums)
     named: dict[str, list[Path]] = defaultdict(list)
-    for folder, _, names in os.walk(data) if known else ():
-        for name in {Path(file).name for file in known} & set(names):
-            named[name].append(Path(folder) / name)
-    return tuple(
-        Checksum(file, expected, tuple(_hash(path, expected) for path in sorted(named[Path(file).name])))
-        for file, expected in known.items()
-    )
+    for path in folders.content(data).files if known else ():
+        named[path.name].append(path)
+    return tuple(_compared(file, expected, named[Path(file).name]) for file, expected in known.items())
+
+
+def _compared(file: str, expected: str, paths: list[Path]) -> Checksum:
+    found = tuple(_hash(path, expected) for path in paths)
+    unlike = [
+        path for path, checksum in zip(paths, found, strict=True) if checksum != expected and files.readable(path)
+    ]
+    return Checksum(file, expected, found, any(files.is_same_text(path, expected) for path in unlike))
 
 
 def _hash(path: Path, like: str) -> str:
-    """The file's checksum, made and written as `like` is."""
-    algorithm = like.partition(":")[0]
-    with path.open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+    """The file's checksum, made and written as `like` is, or why it cannot be read."""
+    try:
+        return files.checksum(path, like.partition(":")[0])
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
