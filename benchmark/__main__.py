@@ -105,7 +105,9 @@ def _studies(wanted: plan.Wanted, data: Path, cache: Path) -> list[plan.Study]:
             if expected and count < expected:
                 typer.echo(f"{study.modality}/{name}: partial, {count:,} of {expected:,} images")
         members = study.pinned.members if study.pinned else []
-        sources = {source.name: source for source in [d.task for d in study.tasks.values()] + [m.source for m in members]}
+        sources = {
+            source.name: source for source in [d.task for d in study.tasks.values()] + [m.source for m in members]
+        }
         for name, source in sources.items():
             if source.left_out and (unread := folders.summary(source.left_out(data))):
                 typer.echo(f"{study.modality}/{name}: {unread}")

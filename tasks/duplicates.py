@@ -28,7 +28,7 @@ VERSION = 1  # of the rules: cached pairs of another version are not read
 PIXELS = 128  # side of the stored images that are compared
 HASH_BITS, CORRELATION = 8, 0.90  # on BUSI they find all 173 pairs that people have listed
 GREY = 32  # side of the grey images
-BLOCK = 1024  # rows compared at once
+COMPARED = 2**23  # pairs compared at once: 9 bytes each
 MOST_PAIRS = 1e10  # comparisons of hashes; beyond it, `copies` is not looked for
 NEIGHBOURS, INLIERS, LOWE = 20, 8, 0.8
 KEYPOINTS = 200  # of an image
@@ -67,13 +67,20 @@ def copies(
     if len(which) * len(others) > MOST_PAIRS:
         return None
     codes, targets = one.codes[one.rows[which]], other.codes[other.rows[others]]
-    found = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(codes), BLOCK):
-        i, j = np.nonzero(np.bitwise_count(codes[start : start + BLOCK, None] ^ targets[None]) <= HASH_BITS)
-        found.append(np.stack([which[start + i], others[j]], axis=1))
-    pairs = np.concatenate(found)
-    if within:
-        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    found, waiting = [np.empty((0, 2), np.int64)], []
+    rows = max(1, COMPARED // max(1, len(targets)))
+    for start in range(0, len(codes), rows):
+        i, j = np.nonzero(np.bitwise_count(codes[start : start + rows, None] ^ targets[None]) <= HASH_BITS)
+        pairs = np.stack([which[start + i], others[j]], axis=1)
+        waiting.append(pairs[pairs[:, 0] < pairs[:, 1]] if within else pairs)
+        if sum(map(len, waiting)) >= COMPARED // 8:
+            found.append(_confirmed(one, other, np.concatenate(waiting)))
+            waiting = []
+    return np.concatenate([*found, *(_confirmed(one, other, pairs) for pairs in waiting)])
+
+
+def _confirmed(one: Look, other: Look, pairs: np.ndarray) -> np.ndarray:
+    """Those of the candidates (P, 2) whose grey images correlate."""
     first, second = (_greys(side, column) for side, column in ((one, pairs[:, 0]), (other, pairs[:, 1])))
     alike = [float(first[i] @ second[j]) >= CORRELATION for i, j in pairs.tolist()]
     return pairs[np.array(alike, bool)]
@@ -141,8 +148,9 @@ def _colours(image: np.ndarray) -> np.ndarray:
 def _neighbours(features: np.ndarray) -> list[tuple[int, int]]:
     """Pairs i < j of which one is among the other's nearest."""
     pairs: set[tuple[int, int]] = set()
-    for start in range(0, len(features), BLOCK):
-        alike = features[start : start + BLOCK] @ features.T
+    rows = max(1, COMPARED // max(1, len(features)))
+    for start in range(0, len(features), rows):
+        alike = features[start : start + rows] @ features.T
         alike[np.arange(len(alike)), start + np.arange(len(alike))] = -1.0
         nearest = np.argsort(-alike, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(features) - 1)]
         pairs.update((min(i, j), max(i, j)) for i, row in enumerate(nearest.tolist(), start) for j in row)

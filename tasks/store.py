@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, spawn
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -66,13 +66,15 @@ def build(
 ) -> Store:
     """The source's store at that size, decoded first if it is not there. Raises DataError for unreadable images.
 
-    A second process that wants the same store waits for the first and finds it done.
+    A second process that wants the same store waits for the first and finds it done. Raises RuntimeError in a process
+    that was started to decode and came here by importing its parent's script, which would wait for that parent.
     """
     from filelock import FileLock
 
     ordered = sorted(samples, key=lambda sample: sample.id)
     folder = cache / address(source, ordered, pixels)
     if not folder.exists():
+        spawn.get_preparation_data("")  # Python's own check that a main module is not being imported
         building = cache / f".{folder.name}.building"
         _prepare(source, ordered, pixels, building)
         with FileLock(cache / f".{folder.name}.lock"):
@@ -144,7 +146,7 @@ def _write(
         "bytes": (building / IMAGES).stat().st_size,
         "skipped": unreadable,
     }
-    (building / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (building / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     raw.unlink()
     journal.unlink()
 

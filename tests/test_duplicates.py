@@ -1,6 +1,7 @@
 """Near-duplicates: altered copies are found, other images are not, and groups are joined by them."""
 
 import io
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,29 @@ def test_alike_hashes_of_unlike_images_are_not_enough(monkeypatch):
     assert len(duplicates.copies(seen, every)) == 0
     monkeypatch.setattr(duplicates, "CORRELATION", -1.0)
     assert len(duplicates.copies(seen, every)) == 15
+
+
+def test_pairs_are_the_same_however_many_are_compared_at_once(monkeypatch):
+    images = [_texture(seed) for seed in range(5)]
+    seen = _look([*images, *(_recompressed(image) for image in images[::2])])
+    colours = np.stack([duplicates._colours(image) for image in seen.pixels])
+    neighbours = duplicates._neighbours(colours)
+    for compared in (1, 20, 10**6):
+        monkeypatch.setattr(duplicates, "COMPARED", compared)
+        assert duplicates.copies(seen, np.arange(8)).tolist() == [[0, 5], [2, 6], [4, 7]]
+        assert duplicates._neighbours(colours) == neighbours
+
+
+def test_memory_does_not_grow_with_the_square_of_the_images():
+    """All pairs at once, or a fixed number of rows, would take gigabytes."""
+    count = 200_000
+    codes = np.random.default_rng(0).integers(0, 2**63, count).astype(np.uint64)
+    seen = duplicates.Look(np.broadcast_to(np.uint8(0), (count, 1, 1, 3)), codes, np.arange(count))
+    tracemalloc.start()
+    assert len(duplicates.copies(seen, np.arange(1000), seen, np.arange(count))) == 0  # one colour is like nothing
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * duplicates.COMPARED
 
 
 def _zoomed(image: Image.Image, angle: float) -> Image.Image:

@@ -243,6 +243,37 @@ def _broken(data, sample, pixels):
     raise ValueError("a bug, not a bad file")
 
 
+def test_a_script_without_a_main_guard_ends_with_pythons_own_error(data, tmp_path):
+    """Its workers import it, and so come to the same build: they must not wait for the process that waits for them."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, script, data, tmp_path / "cache"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "RuntimeError" in done.stderr
+    assert "bootstrapping phase" in done.stderr
+    assert "ProcessError: a decoding process died" in done.stderr
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from tasks import store
+from tasks.ultrasound.busi import TASK
+
+store.PARALLEL_FROM = 2
+data, cache = map(Path, sys.argv[1:])
+store.build(TASK, data, TASK.scan(data), 32, cache, workers=2)
+"""
+
+
 def test_what_asks_to_stop_is_heard_here_and_never_by_workers(tmp_path):
     """In a new process, where the first start of a worker also starts multiprocessing's resource tracker."""
     script = tmp_path / "sees.py"
