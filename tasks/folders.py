@@ -72,7 +72,7 @@ def walk(top: Path, closed: dict[str, list[Path]], *, hidden: bool) -> Iterator[
                 continue
             visited.add((about.st_dev, about.st_ino))
             with os.scandir(folder) as entries:
-                listed = list(entries)
+                listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             closed.setdefault(f"a folder that cannot be entered ({error.strerror})", []).append(folder)
             continue
