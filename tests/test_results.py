@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import results
+from tests.permissions import barred
 
 
 def trial(**changes: object) -> dict[str, object]:
@@ -63,6 +64,29 @@ def test_a_cell_is_sealed_with_the_hashes_of_its_siblings(tmp_path):
 def test_unfinished_directories_are_not_read(tmp_path):
     results.write(tmp_path / ".a.part", {"trials": results.table("trials", [trial()])})
     assert results.read(tmp_path, "trials").empty
+
+
+def test_links_are_followed_once_and_never_in_circles(tmp_path):
+    store, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
+    results.write(store / "histo" / "trials" / "a", {"trials": results.table("trials", [trial()])})
+    results.write(elsewhere / "trials" / "b", {"trials": results.table("trials", [trial()])})
+    (store / "ultrasound").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(store)
+    (store / "again").symlink_to(store / "histo")
+    assert [str(path.relative_to(store)) for path in results.files(store, "trials")] == [
+        "histo/trials/a/trials.parquet",
+        "ultrasound/trials/b/trials.parquet",
+    ]
+    assert len(results.read(store, "trials")) == 2
+    (store / "linked").symlink_to(store)
+    assert len(results.read(store / "linked", "trials")) == 2
+
+
+def test_a_directory_that_may_not_be_entered_is_an_error_and_not_an_empty_store(tmp_path):
+    results.write(tmp_path / "histo" / "trials" / "a", {"trials": results.table("trials", [trial()])})
+    with barred(tmp_path / "histo"), pytest.raises(results.SchemaError, match=r"histo: .*cannot be entered \(Perm"):
+        results.files(tmp_path, "trials")
+    assert results.files(tmp_path / "nowhere", "trials") == []
 
 
 def test_cells_of_schema_2_are_read_as_of_schema_3(tmp_path):

@@ -14,8 +14,10 @@ from tasks import files, sources, store
 from tasks.base import DataError, NoData, Sample
 from tasks.sources import hub, parquet, slides
 from tests.layouts import source_dicom, source_parquet, source_slides
+from tests.permissions import barred
 
 EXTRAS = {"slides": "openslide", "dicom": "pydicom"}  # kind -> the library it needs
+LOCAL = [kind for kind in sources.kinds() if kind != "hub"]
 MODALITY = {"dicom": "ultrasound"}  # else histo
 
 
@@ -94,12 +96,77 @@ def test_the_same_files_elsewhere_are_the_same_samples(found):
     assert relative.read(data, samples[0], 8).ndim == 3
 
 
-@pytest.mark.parametrize("kind", [kind for kind in sources.kinds() if kind != "hub"])
+@pytest.mark.parametrize("kind", LOCAL)
 def test_a_missing_or_empty_location_says_what_to_do(tmp_path, kind):
     with pytest.raises(NoData, match=r"nowhere: no such folder; give CORPUS a folder that is there"):
         opened(kind, tmp_path / "nowhere").scan(tmp_path)
     with pytest.raises(DataError, match=r"no .*; give (another|the) folder"):
         opened(kind, tmp_path).scan(tmp_path)
+
+
+def first_file(folder):
+    return next(path for path in sorted(folder.rglob("*")) if path.is_file() and "/." not in path.as_posix())
+
+
+@pytest.mark.parametrize("kind", LOCAL)
+def test_a_file_whose_name_is_not_utf_8_is_named_before_anything_is_written(tmp_path, kind):
+    pytest.importorskip(EXTRAS.get(kind, "numpy"))
+    fill(kind, tmp_path / "set")
+    path = first_file(tmp_path / "set")
+    path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"\xe9" + os.fsencode(path.suffix)))
+    source = opened(kind, tmp_path / "set")
+    with pytest.raises(DataError, match=r"\\xe9.*: its name is not UTF-8.*rename it"):
+        source.stream(tmp_path) if source.stream else source.scan(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "slides", "dicom"])
+def test_a_file_that_may_not_be_read_is_skipped_like_an_unreadable_image(tmp_path, kind):
+    pytest.importorskip(EXTRAS.get(kind, "numpy"))
+    fill(kind, tmp_path / "set")
+    source, path = opened(kind, tmp_path / "set"), first_file(tmp_path / "set")
+    name = path.relative_to(tmp_path / "set").as_posix()
+    whole = {sample for sample in source.scan(tmp_path) if sample.id.partition("#")[0] != name}
+    slides._slide.cache_clear()  # it holds open files
+    with barred(path):
+        samples = source.scan(tmp_path)
+        (lost,) = set(samples) - whole
+        assert (lost.id.partition("#")[0], len(samples)) == (name, len(whole) + 1)
+        with pytest.raises(DataError, match=rf"1 unreadable images.*\n.*{path.name}: .*ermission denied"):
+            store.build(source, tmp_path, samples, 8, tmp_path / "cache", workers=1)
+        built = store.build(source, tmp_path, samples, 8, tmp_path / "cache", workers=1, skip_unreadable=True)
+    assert built.skipped == (lost.id,)
+    assert set(built.ids) == {sample.id for sample in whole}
+
+
+def test_every_local_kind_says_what_it_leaves_out(tmp_path):
+    for kind in LOCAL:
+        if kind in EXTRAS:
+            pytest.importorskip(EXTRAS[kind])
+        fill(kind, tmp_path / kind)
+        (tmp_path / kind / "zz").mkdir()
+        (tmp_path / kind / "zz" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+        (tmp_path / kind / "zz" / "photo.heic").write_bytes(b"x")
+        left_out = opened(kind, tmp_path / kind).left_out(tmp_path)
+        assert left_out["a link to nothing"] == ["zz/gone.png"]
+        assert "zz/photo.heic" in [path for paths in left_out.values() for path in paths]
+    assert opened("folder", tmp_path / "folder").left_out(tmp_path)["hidden"] == [".thumbs/4.png", "a/.5.png"]
+
+
+def test_shards_in_folders_below_are_said(tmp_path):
+    source_parquet.write(tmp_path / "set")
+    shard = first_file(tmp_path / "set")
+    shard.rename(shard.with_suffix(".PARQUET"))
+    images = len(opened("parquet", tmp_path / "set").scan(tmp_path))
+    source_parquet.write(tmp_path / "set" / "below")
+    source = opened("parquet", tmp_path / "set")
+    assert len(source.scan(tmp_path)) == images
+    assert "below/" + shard.name in source.left_out(tmp_path)["in folders below"]
+
+
+def test_a_folder_without_a_readable_image_says_what_lies_there(tmp_path):
+    (tmp_path / "scan.dcm").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no image below it \(1 not read: 1 in DICOM \(scan\.dcm\)\)"):
+        opened("folder", tmp_path).scan(tmp_path)
 
 
 def test_a_spec_is_checked_before_anything_is_read():

@@ -81,6 +81,7 @@ def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarra
 def _slide(path: Path, changed: int):
     openslide = sources.extra("openslide", KIND)
     try:
+        path.open("rb").close()  # OpenSlide does not say that a file may not be opened
         return openslide.OpenSlide(path)
     except (openslide.OpenSlideError, OSError) as error:
         raise _unreadable(path, error) from error
