@@ -52,20 +52,24 @@ def find(data: Path, what: str, task: str, match: Callable[[Path], Iterable[Path
 
     Raises NoData where there is none, DataError where there are several.
     """
-    closed: list[str] = []
+    closed: dict[str, str | None] = {}  # path -> why it could not be looked at
     for level in nearby(data):
         found: list[Path] = []
         for folder in level:
+            if reason := folders.closed(folder):
+                closed[str(folder)] = reason
+                continue
             try:
                 found += match(folder)
             except OSError as error:
-                closed.append(f"{error.filename or folder} ({error.strerror})")
+                closed[str(error.filename or folder)] = error.strerror
         if len(found) > 1:
             listed = ", ".join(map(folders.shown, found))
             raise DataError(f"{data}: {what} is there {len(found)} times ({listed}); keep one, or give it as DATA")
         if found:
             return found[0]
-    unseen = f"; {len(closed)} places there could not be looked at, such as {closed[0]}" if closed else ""
+    examples = [f"{folders.shown(path)} ({reason})" for path, reason in closed.items()]
+    unseen = f"; {len(closed)} places there could not be looked at, such as {examples[0]}" if closed else ""
     raise NoData(f"no {what} in {data}, or up to two folders further down{unseen}; get it with `make data TASK={task}`")
 
 
@@ -93,14 +97,19 @@ def anchor(data: Path, name: str, task: str) -> Path:
 
 def subfolder(top: Path, name: str) -> Path:
     """A folder that the native layout has. Raises DataError with what is there instead."""
-    try:
-        there = sorted(path.name for path in top.iterdir())
-    except OSError as error:
-        raise DataError(f"{top}: cannot be looked into ({error.strerror}); make it readable") from error
+    there = entries(top)
     if not folders.is_folder(top / name):
-        listed = ", ".join(map(folders.shown, there[:10])) or "nothing"
+        listed = ", ".join(folders.shown(path.name) for path in there[:10]) or "nothing"
         raise DataError(f"{top}: no folder {name!r}, found {listed}; unpack the dataset again, keeping its folders")
+    entries(top / name)
     return top / name
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in name order. Raises DataError where it cannot be entered."""
+    if reason := folders.closed(folder):
+        raise DataError(f"{folder}: a folder that cannot be entered ({reason}); make it readable")
+    return sorted(folder.iterdir())
 
 
 def images(folder: Path, *, recursive: bool = False) -> list[Path]:

@@ -182,9 +182,20 @@ def identifier(path: Path, top: Path) -> str:
 def visible(folder: Path) -> list[Path]:
     """The folders in a folder, links to folders too, hidden ones left out; none where it cannot be entered."""
     try:
-        return sorted(path for path in folder.iterdir() if not _is_hidden(path.name) and is_folder(path))
+        with os.scandir(folder) as entries:
+            return sorted(folder / entry.name for entry in entries if not _is_hidden(entry.name) and _is_folder(entry))
     except OSError:
         return []
+
+
+def closed(folder: Path) -> str | None:
+    """Why a folder cannot be entered and listed; None where it can."""
+    try:
+        os.listdir(folder)
+        os.stat(os.path.join(folder, os.curdir))
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def is_hidden(path: Path, top: Path) -> bool:

@@ -129,6 +129,17 @@ def test_a_file_is_fetched_once(site, tmp_path, checksum):
     assert names(tmp_path) == ["deep", "deep/er", "deep/er/a.bin"]
 
 
+def test_a_text_that_is_there_with_other_line_ends_is_taken(site, tmp_path):
+    published = b"patch,slide\r\n1,a\r\n"
+    (tmp_path / "a.bin").write_bytes(published.replace(b"\r\n", b"\n"))
+    checksum = f"md5:{hashlib.md5(published).hexdigest()}"
+    assert "a.bin: as published but for its line ends" in bring(site, tmp_path, checksum=checksum, bytes=len(published))
+    assert site.asked == []
+    (tmp_path / "a.bin").write_bytes(b"patch,slide\n1,b\n")
+    with pytest.raises(DataError, match="expected md5"):
+        bring(site, tmp_path, checksum=checksum, bytes=len(published))
+
+
 def test_without_a_published_checksum_the_found_one_is_said_and_kept(site, tmp_path):
     assert f"found sha256:{SHA}, kept in a.bin.sha256" in bring(site, tmp_path)
     assert (tmp_path / "a.bin.sha256").read_text() == f"{SHA}  a.bin\n"

@@ -23,6 +23,7 @@ from tasks import inspect
 from tasks.base import DataError, Download, Sample
 from tasks.ultrasound.busi import TASK as BUSI
 from tests.layouts import busi
+from tests.permissions import barred
 
 ROOT = Path(__file__).parent.parent
 WHOLE = replace(BUSI, expected=busi.IMAGES, counts={"": busi.COUNTS})  # the layout's own card
@@ -85,6 +86,15 @@ def test_more_images_than_the_card_is_broken(data):
     assert "39 images, 38 on the card" in inspect.status(replace(BUSI, expected=38, counts={}), data).reason
 
 
+def test_of_ones_own_dataset_no_authors_are_spoken(data, monkeypatch):
+    monkeypatch.setattr(inspect.added, "home", lambda task: data)
+    for counts in ({"": busi.COUNTS | {"benign": 13}}, {}):
+        found = inspect.status(replace(WHOLE, counts=counts, expected=38), data)
+        assert found.state == "broken"
+        assert "when it was described; remove them, or describe it anew" in found.reason
+        assert "author" not in found.reason
+
+
 def test_counts_stand_side_by_side_for_every_split_and_class(data):
     image(data, "malignant (1)").unlink()
     found = {count.name: (count.expected, count.found) for count in inspect.status(WHOLE, data).counts}
@@ -133,6 +143,111 @@ def test_checksums_are_compared_wherever_the_file_lies(data):
     found = inspect.verify(task, data)
     assert found.broken
     assert [checksum.file for checksum in found.checksums if checksum.wrong] == ["x.zip"]
+
+
+def checksummed(data: Path, content: bytes) -> inspect.Checksum:
+    """What is found of the groups' table, by a card that was written for this content."""
+    right = "sha256:" + hashlib.sha256(content).hexdigest()
+    task = replace(WHOLE, access=replace(BUSI.access, checksums={"groups.csv": right}, downloads=()))
+    (checksum,) = inspect.verify(task, data).checksums
+    return checksum
+
+
+def test_a_text_is_judged_by_its_content_and_other_line_ends_are_said(data, capsys):
+    table = data / "groups.csv"
+    lines = table.read_bytes().replace(b"\r\n", b"\n")
+    for there in (lines, lines.replace(b"\n", b"\r\n"), lines.rstrip(b"\n")):
+        table.write_bytes(there)
+        for published in (lines, lines.replace(b"\n", b"\r\n")):
+            found = checksummed(data, published)
+            assert not found.wrong
+            assert found.same_text == (there != published)
+    access = replace(BUSI.access, checksums={"groups.csv": "md5:" + hashlib.md5(lines).hexdigest()})
+    data_commands._verified(replace(WHOLE, access=access), data, 1, data / "cache")
+    assert "checksum groups.csv: right but for its line ends" in capsys.readouterr().out
+    assert checksummed(data, lines + b"another row\n").wrong
+    table.write_bytes(b"file,neardup_group\n" + lines.partition(b"\n")[2].replace(b"\n", b"\0"))
+    assert checksummed(data, lines).wrong
+
+
+def test_a_link_to_a_checksummed_file_is_followed(data, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "x.zip").write_bytes(b"archive")
+    (data / "linked").symlink_to(elsewhere)
+    right = "md5:" + hashlib.md5(b"archive").hexdigest()
+    task = replace(WHOLE, access=replace(BUSI.access, checksums={"x.zip": right}))
+    (checksum,) = inspect.verify(task, data).checksums
+    assert checksum.found == (right,)
+
+
+def test_a_file_that_may_not_be_read_is_unreadable_and_a_folder_breaks_its_dataset_alone(data, capsys):
+    with barred(image(data, "benign (6)"), data / "groups.csv"):
+        assert "groups.csv: not a CSV file in UTF-8 ([Errno 13]" in inspect.status(WHOLE, data).reason
+    (data / "groups.csv").rename(data / "x.csv")
+    access = replace(BUSI.access, checksums={"x.csv": "md5:" + "0" * 32})
+    with barred(image(data, "benign (6)"), data / "x.csv"):
+        found = inspect.verify(replace(WHOLE, access=access), data, workers=2)
+    assert (found.status.state, found.status.images) == ("found", busi.IMAGES)
+    (reason,) = found.unreadable.values()
+    assert "benign (6).png: unreadable image" in reason
+    assert "Permission denied" in reason
+    assert found.checksums[0].found == ("cannot be read (Permission denied)",)
+    assert found.checksums[0].wrong
+    for closed in (data / "Dataset_BUSI_with_GT", data / "Dataset_BUSI_with_GT" / "normal"):
+        with barred(closed):
+            data_commands.status("", data)
+        said = capsys.readouterr().out
+        assert "broken   ultrasound/busi" in said
+        assert f"{closed}" in said
+        assert "missing  ultrasound/tn5000" in said
+
+
+def test_a_place_that_may_not_be_entered_is_named_where_a_dataset_is_missed(data):
+    (data / "outer" / "inner").mkdir(parents=True)
+    (data / "Dataset_BUSI_with_GT").rename(data / "outer" / "Dataset_BUSI_with_GT")
+    with barred(data / "outer"):
+        found = inspect.status(BUSI, data)
+        others = {name: inspect.status(tasks.get(*name), data).reason for name in NAMELESS}
+    assert found.state == "missing"
+    for reason in (found.reason, *others.values()):
+        assert "1 places there could not be looked at, such as" in reason
+        assert "outer" in reason
+
+
+NAMELESS = (("ultrasound", "aul"), ("histo", "mhist"), ("histo", "pcam"))  # found by what lies in a folder
+
+
+@pytest.mark.parametrize("error", [DataError("x.png: bad"), PermissionError(13, "Permission denied", "/d/x.png")])
+def test_whatever_a_scan_or_its_identity_finds_breaks_that_dataset_alone(data, error, monkeypatch):
+    def raising(*_):
+        raise error
+
+    for task in (replace(WHOLE, scan=raising), replace(WHOLE, left_out=raising)):
+        found = inspect.status(task, data)
+        assert found.state == "broken"
+        assert "x.png: " in found.reason
+    foreign = [sample._replace(group="caf\udce9") for sample in BUSI.scan(data)]
+    found = inspect.status(replace(WHOLE, scan=lambda data: foreign), data)
+    assert found.state == "broken"
+    assert r"'caf\udce9': not UTF-8" in found.reason
+
+
+def test_a_bug_of_a_reader_is_not_called_bad_data(data):
+    def wrong(data):
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        inspect.status(replace(WHOLE, scan=wrong), data)
+
+
+def test_images_of_one_colour_are_listed(data, capsys):
+    Image.new("RGB", (30, 30), (200, 10, 10)).save(image(data, "benign (6)"))
+    Image.fromarray(np.random.default_rng(0).integers(5, 8, (30, 30, 3), np.uint8)).save(image(data, "normal (2)"))
+    found = inspect.verify(WHOLE, data)
+    assert [name.rpartition("/")[2] for name in found.flat] == ["benign (6).png", "normal (2).png"]
+    assert not found.broken
+    assert not data_commands._verified(WHOLE, data, 1, data / "cache")
+    assert "one colour: Dataset_BUSI_with_GT/benign/benign (6).png" in capsys.readouterr().out
 
 
 def test_one_image_with_two_labels_is_broken_unless_its_group_keeps_it_together(data):

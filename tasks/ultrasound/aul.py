@@ -78,8 +78,13 @@ def _top(data: Path) -> Path:
 
 def _check_outlines(folder: Path, images: set[str]) -> None:
     """Every outline has its image. (Not every image has all its outlines.)"""
-    outlines = (folder / "segmentation" / "outline").glob("[0-9]*.json")
-    missing = sorted((path.stem for path in outlines if path.stem not in images), key=lambda stem: (len(stem), stem))
+    place = folder
+    for name in ("segmentation", "outline"):
+        if place / name not in files.entries(place):
+            return
+        place = place / name
+    stems = [path.stem for path in files.entries(place) if re.fullmatch(r"\d.*\.json", path.name)]
+    missing = sorted((stem for stem in stems if stem not in images), key=lambda stem: (len(stem), stem))
     if missing:
         raise DataError(
             f"{folder / 'image' / missing[0]}.jpg: no such file, but segmentation/outline/{missing[0]}.json is there "
