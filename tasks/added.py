@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 import tasks
-from tasks import files, splits
+from tasks import files, folders, splits
 from tasks.base import Access, DataError, Fixed, Folds, NoData, Protocol, Sample, Task
 
 SCHEMA = 1  # of the JSON file
@@ -277,7 +277,7 @@ def _rows(form: str, path: Path, name: str) -> list[Row]:
 
 
 def _of_folder(top: Path) -> list[Row]:
-    loose = files.images(top)
+    loose = folders.listing(top, recursive=False).images
     if loose:
         raise DataError(f"{loose[0]}: an image beside the classes ({len(loose)} such); put it into a class's folder")
     rows = []

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import results
+from leaderboards.repair import repair
 from tests.permissions import barred
 
 
@@ -80,6 +81,17 @@ def test_links_are_followed_once_and_never_in_circles(tmp_path):
     assert len(results.read(store, "trials")) == 2
     (store / "linked").symlink_to(store)
     assert len(results.read(store / "linked", "trials")) == 2
+
+
+def test_repair_finds_damage_behind_a_link(tmp_path):
+    store, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
+    for name in ("sound", "damaged"):
+        results.write(elsewhere / "trials" / name, {"trials": results.table("trials", [trial()])})
+    (elsewhere / "trials" / "damaged" / results.SEAL).write_text("{")
+    store.mkdir()
+    (store / "histo").symlink_to(elsewhere)
+    assert list(repair(store)) == [store / "histo" / "trials" / "damaged"]
+    assert [path.name for path in (elsewhere / "trials").iterdir()] == ["sound"]
 
 
 def test_a_directory_that_may_not_be_entered_is_an_error_and_not_an_empty_store(tmp_path):

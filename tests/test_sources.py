@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import plan
+from benchmark.__main__ import _studies
 from tasks import files, sources, store
 from tasks.base import DataError, NoData, Sample
 from tasks.sources import hub, parquet, slides
@@ -150,6 +152,17 @@ def test_every_local_kind_says_what_it_leaves_out(tmp_path):
         assert left_out["a link to nothing"] == ["zz/gone.png"]
         assert "zz/photo.heic" in [path for paths in left_out.values() for path in paths]
     assert opened("folder", tmp_path / "folder").left_out(tmp_path)["hidden"] == [".thumbs/4.png", "a/.5.png"]
+
+
+def test_a_run_says_what_its_corpus_and_tasks_leave_out(tmp_path, capsys):
+    fill("folder", tmp_path / "set")
+    wanted = plan.Wanted(
+        modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("phantom_local",), corpus="folder:set"
+    )
+    (study,) = _studies(wanted, tmp_path, tmp_path / "cache")
+    assert study.pinned.corpus.images == 3
+    reasons = "1 PNG by content, under another suffix (a/notes.txt), 2 hidden (.thumbs/4.png, a/.5.png)"
+    assert f"histo/folder-set: 3 not read: {reasons}" in capsys.readouterr().out
 
 
 def test_shards_in_folders_below_are_said(tmp_path):
