@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 import tasks
-from benchmark import machine, passports
+from benchmark import described, machine, passports
 from benchmark.metrics import HEADLINES
 from benchmark.recipe import Runtime
-from tasks import added, cards, croissant, files, folders, inspect, leakage
+from tasks import cards, croissant, describe, files, folders, inspect, leakage
 from tasks.base import DataError, NoData, Sample, Task
 from tasks.collect import collect
 
@@ -44,6 +44,7 @@ def list_() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+    _say_broken()
 
 
 @app.command()
@@ -52,6 +53,8 @@ def status(task: Names = "", data: Data = Path("data"), cache: Cache = CACHE) ->
     _folder(data)
     for wanted in _chosen(task) if task else _real():
         typer.echo(_line(inspect.status(wanted, data), cache))
+    if not task:
+        _say_broken()
 
 
 @app.command()
@@ -64,7 +67,8 @@ def verify(
     """Count, compare checksums and decode every image. Exit code 1 if something is broken."""
     _folder(data)
     checked = [_verified(wanted, data, workers, cache) for wanted in (_chosen(task) if task else _real())]
-    raise typer.Exit(code=1 if any(checked) else 0)
+    damaged = not task and _say_broken()
+    raise typer.Exit(code=1 if any(checked) or damaged else 0)
 
 
 @app.command()
@@ -136,19 +140,23 @@ def add(
     modality: Annotated[str, typer.Option(help="Its modality.")],
     title: Annotated[str, typer.Option(help="For people.")],
     question: Annotated[str, typer.Option(help="One sentence: what the label means.")],
-    group_kind: Annotated[str, typer.Option(help="What a group is: patient, slide, video, image, ...")],
+    group_kind: Annotated[str, typer.Option(help="What a group is: patient, slide, ...; verdicts need one of these.")],
     metric: Annotated[str, typer.Option(help=f"Headline metric: {', '.join(HEADLINES)}.")],
     policy: Annotated[str, typer.Option(help=f"How images are squared: {', '.join(files.SQUARES)}.")],
     licence: Annotated[str, typer.Option(help="As its owner states it.")],
-    folder: Annotated[Path | None, typer.Option(help="A folder of classes, each a folder of images or groups.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="[train, val, test folders of] class folders, of images or groups.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="A table: file,label and perhaps group,split.")] = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="Describe it though images cannot be read.")] = False,
+    cache: Cache = CACHE,
     home: Annotated[str, typer.Option(help="Address of its page.")] = "not published",
     citation: Annotated[str, typer.Option(help="Authors, title, venue, year, DOI.")] = "not published",
 ) -> None:
-    """Describe a dataset of one's own, without code; its images stay where they are."""
+    """Describe a dataset of one's own, without code; its images are all decoded once, and stay where they are."""
     if (folder is None) == (csv is None):
         raise ValueError("give either --folder or --csv")
-    written = added.add(
+    made = describe.add(
         name=name,
         modality=modality,
         form="csv" if csv else "folder",
@@ -156,6 +164,9 @@ def add(
         policy=policy,
         metric=metric,
         metrics=HEADLINES,
+        cache=cache,
+        workers=machine.processors(),
+        skip_unreadable=skip_unreadable,
         home=home,
         citation=citation,
         title=title,
@@ -163,8 +174,12 @@ def add(
         group_kind=group_kind,
         licence=licence,
     )
-    typer.echo(f"described in {written}; to forget it, delete that file")
-    typer.echo(_line(inspect.status(tasks.get(modality, name), Path("data")), CACHE))
+    if not made.verified.broken:
+        inspect.remember(made.verified.status, cache)
+    for line in described.lines(made):
+        typer.echo(f"  {line}")
+    typer.echo(_line(replace(made.verified.status, groups=len({sample.group for sample in made.samples})), cache))
+    typer.echo(f"described in {made.path}; to forget it, delete that file")
 
 
 @app.command("croissant")
@@ -210,9 +225,22 @@ def _real() -> list[Task]:
     return [task for task in _all() if not task.synthetic]
 
 
+def _broken() -> dict[str, DataError]:
+    """modality/name -> what is wrong with the description of a dataset of one's own."""
+    every = {modality: tasks.broken(modality) for modality in tasks.modalities()}
+    return {f"{modality}/{name}": error for modality, broken in every.items() for name, error in broken.items()}
+
+
+def _say_broken() -> bool:
+    """Print the broken descriptions; whether there are any."""
+    for name, error in _broken().items():
+        typer.echo(f"broken   {folders.shown(name)}: {error}")
+    return bool(_broken())
+
+
 def _chosen(text: str) -> list[Task]:
     """The tasks named: by name, by modality/name, or all of a file by its name."""
-    every = _all()
+    every, broken = _all(), _broken()
     names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not names:
         raise ValueError("name a task; `python -m benchmark data list` lists them")
@@ -222,6 +250,9 @@ def _chosen(text: str) -> list[Task]:
         found = by_name or [
             task for task in every if name in (cards.dataset(task), f"{task.modality}/{cards.dataset(task)}")
         ]
+        damaged = [error for full, error in broken.items() if name in (full, full.partition("/")[2])]
+        if damaged and not by_name:
+            raise damaged[0]
         if not found:
             raise tasks.unknown("task", name, tuple(dict.fromkeys(task.name for task in every)))
         chosen += [task for task in found if task not in chosen]

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import tasks
 from benchmark import machine
-from tasks import inspect
+from tasks import folders, inspect
 from tasks.base import Task
 
 NEEDED_DISK = 2e9  # bytes for stores, checkpoints and results of the laptop track
@@ -40,6 +40,8 @@ def run(data: Path, cache: Path) -> Iterator[Check]:
             task = tasks.get(modality, name)
             if not task.synthetic:
                 yield _data(task, data)
+        for name, error in tasks.broken(modality).items():
+            yield Check("fail", f"data {modality}/{folders.shown(name)}", str(error))
 
 
 def _torch() -> Iterator[Check]:

@@ -72,7 +72,10 @@ def validate(wanted: Wanted) -> None:
     known = {name for modality in tasks.modalities() for name in tasks.names(modality)}
     for modality in wanted.modalities:
         tasks.names(modality)
+    broken = {name: error for modality in tasks.modalities() for name, error in tasks.broken(modality).items()}
     for name in wanted.tasks:
+        if name not in known and name in broken:
+            raise broken[name]
         if name not in known:
             raise tasks.unknown("task", name, tuple(sorted(known)))
     for pretext in wanted.pretexts:
@@ -99,6 +102,8 @@ def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
     if wanted.tasks and not chosen:
         return Study(modality=modality, pinned=None)
     found, absent = {}, {}
+    if not wanted.tasks:
+        absent |= {broken: str(error) for broken, error in tasks.broken(modality).items()}
     for task_name in chosen:
         task = corpus.get(modality, task_name, wanted.policy)
         off_board = not wanted.tasks and task.synthetic != (name == "phantom")

@@ -92,10 +92,11 @@ def _card(modality: str, task: str) -> tuple[dict[str, str], str, tuple[tuple[st
     """(labelled parts of the data card, licence, the owner's page), as far as this code knows the task."""
     import tasks
     from tasks import cards
+    from tasks.base import DataError
 
     try:
         known = tasks.get(modality, task)
-    except ValueError:
+    except (ValueError, DataError):
         return {"Card": "this version of the code has no task of that name"}, "not known", ()
     parts = dict(cards.read(known).parts)
     shared = known.synthetic or known.access.redistributable

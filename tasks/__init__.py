@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 
 from tasks import added
-from tasks.base import Task
+from tasks.base import DataError, Task
 
 NOT_MODALITIES = ("phantoms", "sources")
 
@@ -32,17 +32,26 @@ def names(modality: str) -> tuple[str, ...]:
 
 
 def get(modality: str, name: str) -> Task:
-    """The task of that name. Raises ValueError, with the nearest match, for an unknown one."""
-    if name not in _found(modality):
-        raise unknown(f"{modality} task", name, names(modality))
-    return _found(modality)[name]
+    """The task of that name. Raises ValueError, with the nearest match, for an unknown one, and DataError for one whose
+    description is broken."""
+    found = _found(modality)
+    if name in found:
+        return found[name]
+    if name in (damaged := broken(modality)):
+        raise damaged[name]
+    raise unknown(f"{modality} task", name, tuple(sorted(found)))
+
+
+def broken(modality: str) -> dict[str, DataError]:
+    """Name -> why no task is there, of the files that should describe one: they stop nobody who does not ask for it."""
+    return added.found(modality, taken=_written(modality)).broken
 
 
 def _found(modality: str) -> dict[str, Task]:
     if modality not in modalities():
         raise unknown("modality", modality, modalities())
     written = _written(modality)
-    return written | added.found(modality, taken=written)
+    return written | added.found(modality, taken=written).tasks
 
 
 @functools.cache

@@ -1,13 +1,6 @@
-"""Datasets of one's own, described in a small JSON file instead of a module; `python -m benchmark data add` writes it.
+"""Datasets of one's own, described in a small JSON file instead of a module; `tasks.describe` writes it.
 
-The files are `<modality>/<name>.json` in the folder that the environment variable PRETEXT_BENCH_TASKS names, else in
-`tasks/added/`. The images stay where they are, in one of two forms:
-
-folder   a folder for each class, called like it. Images lie in it (then each is its own group), or all in folders in
-         it: such a folder is a group (a patient, say), and one name in two classes is one group. Hidden folders are
-         left out
-csv      a table with the columns file (relative to the table's folder), label, and perhaps group and split
-
+The files are `<modality>/<name>.json` in `folder()`. The images stay where they are, and `tasks.rows` reads them.
 Classes are in the order of their names. Where a split is given, it is kept; else there is one cut from 250 groups on,
 and grouped folds below.
 """
@@ -18,25 +11,25 @@ import functools
 import json
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-import tasks
-from tasks import files, folders, splits
-from tasks.base import Access, DataError, Fixed, Folds, NoData, Protocol, Sample, Task
+from tasks import files, folders, rows
+from tasks.base import Access, DataError, Fixed, Folds, Sample, Task
 
 SCHEMA = 1  # of the JSON file
-FORMS = ("folder", "csv")
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-CUT_FROM = 250  # groups from which one cut is precise enough; below, folds
-FOLDS, REPEATS, FEWEST_FOLDS = 5, 3, 3  # three folds: one to test, one to choose, one to train
 KINDS = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}  # JSON types of a description's fields
+INDEPENDENT = (  # kinds of groups that are patients or slides
+    *("patient", "subject", "person", "participant", "individual", "volunteer", "donor", "case", "animal", "slide"),
+    *("whole slide", "whole slide image", "wsi", "specimen", "biopsy"),
+)
+NEAR_KIND = "near-duplicate cluster (no patient is known)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +47,7 @@ class Description:
     licence: str
     home: str
     citation: str
-    form: str  # one of FORMS
+    form: str  # one of rows.FORMS
     path: str  # absolute: the folder of classes, or the table
     classes: list[str]
     counts: dict[str, dict[str, int]]  # split ("" where there is none) -> class -> images, when it was described
@@ -62,124 +55,62 @@ class Description:
     near: bool  # no groups are known
 
 
-class Row(NamedTuple):
-    path: Path
-    name: str  # class
-    group: str  # "" where none is known
-    split: str
+class Found(NamedTuple):
+    tasks: dict[str, Task]
+    broken: dict[str, DataError]  # name -> why its file describes no task
 
 
 def folder() -> Path:
-    return Path(os.environ.get("PRETEXT_BENCH_TASKS") or Path(__file__).parent / "added")
+    """Where descriptions are: the environment's PRETEXT_BENCH_TASKS, else `tasks/added/` of a checkout, else the
+    user's own folder of settings for this program."""
+    if given := os.environ.get("PRETEXT_BENCH_TASKS"):
+        return Path(given).expanduser()
+    package = Path(__file__).parent
+    if (package.parent / "pyproject.toml").is_file():
+        return package / "added"
+    from typer import get_app_dir
+
+    return Path(get_app_dir("pretext-bench")) / "tasks"
 
 
-def found(modality: str, taken: Collection[str] = ()) -> dict[str, Task]:
-    """The modality's added tasks by name. Raises DataError for a damaged file or a name that is taken."""
-    made = {}
+def found(modality: str, taken: Collection[str] = ()) -> Found:
+    """The modality's added tasks, and the files that describe none: damaged ones, and those of a name that is taken."""
+    made, broken = {}, {}
     for path in sorted((folder() / modality).glob("*.json")):
-        task = _task(path, path.read_bytes())
-        if (task.modality, task.name) != (modality, path.stem):
-            raise DataError(f"{path}: describes {task.modality}/{task.name}; call the file and its folder so")
-        if task.name in taken:
-            raise DataError(
-                f"{path}: {modality}/{task.name} is a built-in task; give the file and its task another name"
-            )
-        made[task.name] = task
-    return made
+        if path.name.startswith("."):
+            continue
+        try:
+            task = _task(path, _content(path))
+            if (task.modality, task.name) != (modality, path.stem):
+                raise DataError(
+                    f"{folders.shown(path)}: describes {task.modality}/{task.name}; call the file and its folder so"
+                )
+            if task.name in taken:
+                raise DataError(
+                    f"{path}: {modality}/{task.name} is a built-in task; give the file and its task another name"
+                )
+            made[task.name] = task
+        except DataError as error:
+            broken[path.stem] = error
+    return Found(made, broken)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{folders.shown(path)}: cannot be read ({error.strerror}); mend that, or delete it") from error
+
+
+def place(described: Description) -> Path:
+    """The file of a description."""
+    return folder() / described.modality / f"{described.name}.json"
 
 
 def home(task: Task) -> Path | None:
     """The folder that an added task's sample ids are relative to; None for any other task."""
     described = getattr(task.scan, "keywords", {}).get("described")
     return _top(described).parent if isinstance(described, Description) else None
-
-
-def add(
-    *,
-    name: str,
-    modality: str,
-    form: str,
-    path: Path,
-    policy: str,
-    metric: str,
-    metrics: Collection[str],
-    home: str = "not published",
-    citation: str = "not published",
-    **texts: str,
-) -> Path:
-    """Describe a dataset and return the JSON file written; the dataset is scanned and split, to see that it can be.
-
-    `metrics` are the known ones; `texts` are title, question, group_kind and licence. Raises ValueError for an argument
-    that is not as it should be, DataError for a dataset that cannot be used. Nothing is written then.
-    """
-    _refuse(name, modality, policy, metric, metrics, {**texts, "home": home, "citation": citation})
-    path = path.expanduser().resolve()
-    rows = _rows(form, path, name)
-    classes = sorted({row.name for row in rows})
-    if len(classes) < 2:
-        raise DataError(f"{path}: 1 class ({classes[0]}); a task needs two or more")
-    counts = Counter((row.split, row.name) for row in rows)
-    parts = [part for part in (*splits.PARTS, "") if any(part == split for split, _ in counts)]
-    described = Description(
-        schema=SCHEMA,
-        name=name,
-        modality=modality,
-        metric=metric,
-        policy=policy,
-        home=home.strip(),
-        citation=citation.strip(),
-        form=form,
-        path=str(path),
-        classes=classes,
-        counts={part: {label: counts[part, label] for label in classes} for part in parts},
-        protocol=asdict(_protocol(rows, path)),
-        near=not rows[0].group,
-        **{key: text.strip() for key, text in texts.items()},
-    )
-    task = _made(described)
-    splits.assignments(task, task.scan(path))
-    target = folder() / modality / f"{name}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(asdict(described), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return target
-
-
-def _refuse(
-    name: str, modality: str, policy: str, metric: str, metrics: Collection[str], texts: Mapping[str, str]
-) -> None:
-    if not NAME.fullmatch(name):
-        raise ValueError(f"name {name!r}: use small letters, digits and underscores, a letter first")
-    if modality not in tasks.modalities():
-        raise tasks.unknown("modality", modality, tasks.modalities())
-    if policy not in files.SQUARES:
-        raise tasks.unknown("policy", policy, files.SQUARES)
-    if metric not in metrics:
-        raise tasks.unknown("metric", metric, tuple(metrics))
-    for key, text in texts.items():
-        if not text.strip() or "\n" in text:
-            raise ValueError(f"{key} {text!r}: one line of text is needed")
-    if (folder() / modality / f"{name}.json").exists():
-        raise ValueError(f"{modality}/{name} is described already; delete {folder() / modality / name}.json first")
-    holders = [there for there in tasks.modalities() if name in tasks.names(there)]
-    if holders:
-        raise ValueError(f"the name {name!r} is taken by {holders[0]}/{name}; choose another")
-
-
-def _protocol(rows: list[Row], path: Path) -> Protocol:
-    if rows[0].split:
-        return Fixed(published=True)
-    held: dict[str, set[object]] = defaultdict(set)
-    for row in rows:
-        held[row.name].add(row.group or row.path)
-    rarest = min(held, key=lambda name: len(held[name]))
-    fewest = len(held[rarest])
-    if fewest < FEWEST_FOLDS:
-        raise DataError(
-            f"{path}: class {rarest!r} has {fewest} groups; {FEWEST_FOLDS} are needed to train, choose and test on it"
-        )
-    if len(set.union(*held.values())) >= CUT_FROM and fewest >= splits.CUT_FOLDS:
-        return Fixed(published=False)
-    return Folds(k=min(FOLDS, fewest), repeats=REPEATS)
 
 
 @functools.cache  # by content, so that a task is one object as long as its file is unchanged
@@ -193,11 +124,11 @@ def _task(path: Path, text: bytes) -> Task:
             value, kind = getattr(described, field.name), KINDS[field.type.partition("[")[0]]
             if not isinstance(value, kind):
                 raise ValueError(f"{field.name} is {value!r}, not a {kind.__name__}")
-        if described.form not in FORMS or described.policy not in files.SQUARES:
+        if described.form not in rows.FORMS or described.policy not in files.SQUARES:
             raise ValueError(f"form {described.form!r} or policy {described.policy!r} is unknown")
         if len(described.classes) < 2:
             raise ValueError(f"classes are {described.classes}, two are needed")
-        return _made(described)
+        return made(described)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: not a description of a dataset ({type(error).__name__}: {error}); "
@@ -205,7 +136,14 @@ def _task(path: Path, text: bytes) -> Task:
         ) from error
 
 
-def _made(described: Description) -> Task:
+def is_independent(group_kind: str) -> bool:
+    """Whether groups so called are patients or slides: "patient", "Patients (by name)", "patient or slide"."""
+    plain = re.sub(r"\(.*?\)", "", group_kind).casefold().replace("-", " ")
+    kinds = [re.sub(r"( (id|ids|number|numbers|name))?$", "", kind.strip()) for kind in re.split(r"/|,|\bor\b", plain)]
+    return all(kind in INDEPENDENT or kind.removesuffix("s") in INDEPENDENT for kind in kinds)
+
+
+def made(described: Description) -> Task:
     protocol = described.protocol
     return Task(
         name=described.name,
@@ -213,7 +151,7 @@ def _made(described: Description) -> Task:
         title=described.title,
         question=described.question,
         classes=tuple(described.classes),
-        group_kind=described.group_kind,
+        group_kind=NEAR_KIND if described.near else described.group_kind,
         protocol=Folds(**protocol) if "k" in protocol else Fixed(**protocol),
         metric=described.metric,
         version=1,
@@ -228,26 +166,40 @@ def _made(described: Description) -> Task:
         policy=described.policy,
         images=f"added {described.modality} {described.name} 1",
         family=f"added {described.name}",
-        independent=not described.near,
+        independent=not described.near and is_independent(described.group_kind),
         expected=sum(sum(part.values()) for part in described.counts.values()),
         counts=described.counts,
         near=described.near,
+        left_out=partial(_left_out, described=described),
     )
 
 
 def _scan(data: Path, *, described: Description) -> list[Sample]:
-    rows = _rows(described.form, Path(described.path), described.name)
-    strangers = sorted({row.name for row in rows} - set(described.classes))
+    found = rows.read(described.form, Path(described.path), described.name).rows
+    again = f"delete {place(described)} and describe the dataset again"
+    strangers = sorted({row.name for row in found} - set(described.classes))
     if strangers:
         raise DataError(
-            f"{described.path}: class {strangers[0]!r} is not among {', '.join(described.classes)}; "
-            f"remove it, or delete {folder() / described.modality / described.name}.json and describe the dataset again"
+            f"{described.path}: class {strangers[0]!r} is not among {', '.join(described.classes)}; remove it, or "
+            f"{again}"
         )
-    paths = [row.path for row in rows]
+    counts = Counter((row.split, row.name) for row in found)
+    for (split, name), count in sorted(counts.items()):
+        expected = described.counts.get(split, {}).get(name, 0)
+        if count > expected:
+            raise DataError(
+                f"{described.path}: {count:,} images of {' '.join(filter(None, (split, name)))}, {expected:,} when it "
+                f"was described; remove what came since, or {again}"
+            )
+    paths = [row.path for row in found]
     ids = files.ids(_top(described), paths)
-    labels = [described.classes.index(row.name) for row in rows]
-    groups = [row.group or name for row, name in zip(rows, ids, strict=True)]
-    return sorted(map(Sample, ids, labels, groups, files.digests(paths), [row.split for row in rows]))
+    labels = [described.classes.index(row.name) for row in found]
+    groups = [row.group or name for row, name in zip(found, ids, strict=True)]
+    return sorted(map(Sample, ids, labels, groups, files.digests(paths), [row.split for row in found]))
+
+
+def _left_out(data: Path, *, described: Description) -> dict[str, list[str]]:
+    return rows.read(described.form, Path(described.path), described.name).left_out
 
 
 def _read(data: Path, sample: Sample, pixels: int, *, described: Description) -> np.ndarray:
@@ -257,69 +209,3 @@ def _read(data: Path, sample: Sample, pixels: int, *, described: Description) ->
 def _top(described: Description) -> Path:
     path = Path(described.path)
     return path if described.form == "folder" else path.parent
-
-
-def _rows(form: str, path: Path, name: str) -> list[Row]:
-    if not (path.is_dir() if form == "folder" else path.is_file()):
-        raise NoData(f"no {form} {path}; put it back, then look with `make data TASK={name}`")
-    rows = _of_folder(path) if form == "folder" else _of_table(path)
-    if not rows:
-        raise DataError(
-            f"{path}: no images; {'a folder for each class' if form == 'folder' else 'rows'} should be there"
-        )
-    for column in ("group", "split"):
-        without = [row.path for row in rows if not getattr(row, column)]
-        if 0 < len(without) < len(rows):
-            raise DataError(
-                f"{without[0]}: no {column} ({len(without)} such images); give one to all images, or to none"
-            )
-    return rows
-
-
-def _of_folder(top: Path) -> list[Row]:
-    loose = folders.listing(top, recursive=False).images
-    if loose:
-        raise DataError(f"{loose[0]}: an image beside the classes ({len(loose)} such); put it into a class's folder")
-    rows = []
-    shown = (path for path in top.iterdir() if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX")
-    for held in sorted(shown):
-        found = files.images(held, recursive=True)
-        if not found:
-            raise DataError(f"{held}: no image ({', '.join(sorted(files.IMAGE_SUFFIXES))}); a folder here is a class")
-        for path in found:
-            below = path.relative_to(held).parts
-            rows.append(Row(path, held.name, below[0] if len(below) > 1 else "", ""))
-    return rows
-
-
-def _of_table(table: Path) -> list[Row]:
-    lines = files.table(table, "file", "label")
-    rows: dict[Path, Row] = {}
-    for number, line in enumerate(lines, 2):
-        file, label, group, split = ((line.get(key) or "").strip() for key in ("file", "label", "group", "split"))
-        below = PurePosixPath(file)
-        if not file or not label:
-            raise DataError(f"{table}, row {number}: file {file!r}, label {label!r}; both are needed")
-        if below.is_absolute() or ".." in below.parts:
-            raise DataError(
-                f"{table}, row {number}: {file!r} leads out of the table's folder; move the table or the file"
-            )
-        if split not in ("", *splits.PARTS):
-            raise DataError(f"{table}, row {number}: split {split!r}; known: {', '.join(splits.PARTS)}")
-        path = table.parent / below
-        if path in rows:
-            raise DataError(f"{table}, row {number}: {file!r} is listed twice; keep one")
-        rows[path] = Row(path, label, group, split)
-    missing = [path for path in rows if not _there(path)]
-    if missing:
-        raise DataError(
-            f"{missing[0]}: listed in {table.name}, not there ({len(missing)} such); put it back, or remove its row"
-        )
-    return list(rows.values())
-
-
-def _there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long
-        return False

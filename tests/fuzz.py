@@ -127,7 +127,7 @@ def archive(suffix: str) -> Target:
 
 def described() -> Target:
     """Datasets without code: a description and its table."""
-    from tasks import added
+    from tasks import rows
 
     def write(folder: Path) -> None:
         from PIL import Image
@@ -140,8 +140,8 @@ def described() -> Target:
         (folder / "table.csv").write_text("\n".join(rows) + "\n")
 
     def read(folder: Path, damaged: str) -> None:
-        for row in added._of_table(folder / "table.csv"):
-            files.decode(folder / row.file if hasattr(row, "file") else folder / row[0])
+        for row in rows.of_table(folder / "table.csv").rows:
+            files.decode(row.path)
 
     return Target(write, read)
 

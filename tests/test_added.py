@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import tasks
-from tasks import added, inspect, splits, store
+from tasks import added, describe, inspect, rows, spelling, splits, store
 from tasks.base import DataError, Fixed, Folds, NoData, identity
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +59,9 @@ def table(top: Path, rows: list[tuple[str, ...]], columns: tuple[str, ...] = ("f
 def add(path: Path, name: str = "mine", modality: str = "ultrasound", **changes: str) -> tasks.Task:
     form = "folder" if path.is_dir() else "csv"
     given = TEXTS | {"metric": "auroc", "policy": "pad"} | changes
-    added.add(name=name, modality=modality, form=form, path=path, metrics=METRICS, **given)
+    describe.add(
+        name=name, modality=modality, form=form, path=path, metrics=METRICS, cache=path.parent / ".cache", **given
+    )
     return tasks.get(modality, name)
 
 
@@ -154,7 +156,7 @@ def test_a_published_split_that_cannot_be_is_refused(tmp_path, described):
     leaking = [*rows[:-1], ("9.png", "y", "p0", "test")]
     with pytest.raises(DataError, match=r"'p0'.*mend the split"):
         add(table(tmp_path / "set", leaking, columns))
-    with pytest.raises(DataError, match="a published split needs train, test"):
+    with pytest.raises(DataError, match="no test part, only train"):
         add(table(tmp_path / "set", rows[:6], columns))
     assert not described.exists()
 
@@ -271,14 +273,15 @@ def test_a_file_unlike_what_is_written_is_refused(tmp_path, described):
     for words, changed in damaged.items():
         path.write_text(json.dumps(changed))
         with pytest.raises(DataError, match=words):
-            tasks.names("ultrasound")
+            tasks.get("ultrasound", "mine")
+        assert "mine" not in tasks.names("ultrasound")
     path.write_bytes(b'{"title": "\xff"}')
     with pytest.raises(DataError, match="not a description of a dataset"):
-        tasks.names("ultrasound")
+        tasks.get("ultrasound", "mine")
     path.unlink()
     (described / "ultrasound" / "busi.json").write_text(json.dumps(content | {"name": "busi"}))
-    with pytest.raises(DataError, match="ultrasound/busi is a built-in task"):
-        tasks.get("ultrasound", "busi")
+    assert "ultrasound/busi is a built-in task" in str(tasks.broken("ultrasound")["busi"])
+    assert tasks.get("ultrasound", "busi").title != "Mine"
 
 
 def test_it_can_be_stored_and_sent_to_other_processes(tmp_path):
@@ -293,7 +296,7 @@ def test_it_can_be_stored_and_sent_to_other_processes(tmp_path):
 
 
 def test_without_a_folder_of_descriptions_nothing_is_added(monkeypatch):
-    assert added.found("ultrasound") == {}
+    assert added.found("ultrasound") == ({}, {})
     monkeypatch.delenv("PRETEXT_BENCH_TASKS")
     assert added.folder() == ROOT / "tasks" / "added"
 
@@ -312,5 +315,5 @@ def test_the_command_line_describes_a_dataset_and_finds_it(tmp_path):
     assert "give either --folder or --csv" in run(*arguments, expect=2)
     said = run(*arguments, "--folder", str(top))
     assert "mine.json" in said
-    assert "found    ultrasound/mine: 10 images, 10 groups (image)" in said
+    assert "found    ultrasound/mine: 10 images, 10 groups (near-duplicate cluster (no patient is known))" in said
     assert "x or y?" in run("show", "mine")

@@ -18,7 +18,7 @@ from benchmark import results
 from benchmark.goldens import short
 from benchmark.recipe import canonical, from_json, key
 from leaderboards.flat import inert
-from tasks import added, files, store
+from tasks import files, rows, store
 from tasks.base import DataError
 from tasks.histo.pcam import TASK as PCAM
 from tasks.ultrasound import gbcu
@@ -138,7 +138,7 @@ def test_json_that_is_too_deep_a_name_that_is_too_long_and_a_column_that_is_no_t
         lambda: gbcu._boxes(tmp_path / "bbox_annot.json", 0)
     )
     (tmp_path / "table.csv").write_text("file,label\n" + "9" * 5000 + ",a\n")
-    assert "listed in table.csv, not there" in soon(lambda: added._of_table(tmp_path / "table.csv"))
+    assert "listed in table.csv, not there" in soon(lambda: rows.of_table(tmp_path / "table.csv"))
     path = tmp_path / "cells.parquet"
     pq.write_table(pa.table({"strange": [1]}), path)
     path.write_bytes(path.read_bytes().replace(b"strange", b"\xb2trange"))

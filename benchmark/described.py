@@ -1,0 +1,84 @@
+"""What `data add` says of a dataset that it described: classes, groups, split, and what it did not read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tasks import added, folders, splits
+from tasks.base import Folds, Sample, Task
+from tasks.describe import Added
+
+HEAD = ("part", "class", "images", "groups")
+
+
+def lines(made: Added) -> Iterator[str]:
+    """The report, line by line; images and groups of folds are given as the least and the most of a fold."""
+    task, samples, verified = made.task, made.samples, made.verified
+    yield f"groups: {_groups(made)}"
+    yield f"verdicts: {_verdicts(task)}"
+    yield f"split: {_split(task)}"
+    divisions = splits.assignments(task, samples)
+    rows = [HEAD, *_rows("all", task, [samples])]
+    for part in splits.PARTS:
+        rows += _rows(part, task, [[samples[i] for i in getattr(division, part)] for division in divisions])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for part, name, *counts in rows:
+        numbers = (f"{count:>{width}}" for count, width in zip(counts, widths[2:], strict=True))
+        yield "  ".join([f"  {part:<{widths[0]}}", f"{name:<{widths[1]}}", *numbers])
+    yield f"decoded: {len(samples):,} of {verified.status.images:,} images"
+    yield from (f"unreadable: {error}" for error in verified.unreadable.values())
+    yield from filter(None, (_copies(samples), folders.summary(verified.left_out or {})))
+
+
+def _groups(made: Added) -> str:
+    sizes = Counter(sample.group for sample in made.samples)
+    if not made.task.near:
+        return f"{len(sizes):,} ({made.task.group_kind}), of {min(sizes.values())} to {max(sizes.values())} images"
+    joined = sum(size for size in sizes.values() if size > 1)
+    clusters = sum(size > 1 for size in sizes.values())
+    return (
+        f"none given, so each image is one; {joined:,} near-duplicate images were joined into {clusters:,}, "
+        f"and {len(sizes):,} groups remain"
+    )
+
+
+def _verdicts(task: Task) -> str:
+    if task.independent:
+        return "groups are patients or slides, so intervals and verdicts hold for new ones"
+    unknown = "no patient is known" if task.near else f"groups are called {task.group_kind!r}, not patients or slides"
+    return (
+        f"none, and no rank: {unknown}, and intervals are too narrow, as if images were independent "
+        f"(kinds of groups that are: {', '.join(added.INDEPENDENT)})"
+    )
+
+
+def _split(task: Task) -> str:
+    if isinstance(task.protocol, Folds):
+        return f"{task.protocol.k} grouped folds, {task.protocol.repeats} times; a part holds at least - at most"
+    return "as given" if task.protocol.published else "cut here by groups, 60/20/20"
+
+
+def _rows(part: str, task: Task, divided: list[list[Sample]]) -> Iterator[tuple[str, ...]]:
+    """The images and groups of each class, in however many divisions."""
+    for label, name in enumerate(task.classes):
+        held = [[sample.group for sample in samples if sample.label == label] for samples in divided]
+        images, groups = ([len(of) for of in held], [len(set(of)) for of in held])
+        yield part, name, _span(images), _span(groups)
+
+
+def _span(counts: list[int]) -> str:
+    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} - {max(counts):,}"
+
+
+def _copies(samples: list[Sample]) -> str:
+    """Byte-identical images, in words; "" where there are none."""
+    same: dict[str, list[Sample]] = {}
+    for sample in samples:
+        same.setdefault(sample.digest, []).append(sample)
+    copies = [held for held in same.values() if len(held) > 1]
+    if not copies:
+        return ""
+    apart = sum(len({sample.group for sample in held}) > 1 for held in copies)
+    shown = " = ".join(sample.id for sample in copies[0])
+    return f"copies: {len(copies):,} images are there more than once, {apart:,} of them in several groups ({shown})"
