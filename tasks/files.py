@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -180,13 +181,17 @@ def _digest(path: Path) -> str:
 
 
 def table(path: Path, *columns: str) -> list[dict[str, str]]:
-    """The rows of a CSV file, "" where a row is short. Raises DataError if it is none, or a column is missing."""
+    """The rows of a CSV file, "" where a row is short. Raises DataError if it is none, or a column is missing or there
+    twice."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             found, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error}); fetch it again, or save it as one") from error
+    several = [(column, count) for column, count in Counter(filter(str.strip, found)).items() if count > 1]
+    if several:
+        raise DataError(f"{path}: {several[0][0]!r} is the name of {several[0][1]} columns; keep or rename one")
     missing = [column for column in columns if column not in found]
     if missing:
         listed = ", ".join(found[:20]) or "nothing"

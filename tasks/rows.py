@@ -98,7 +98,7 @@ def of_folder(top: Path) -> Rows:
             )
         label, *deeper = parents[depth:]
         for folder in (label, *deeper) if parts else deeper:
-            if _part(folder):
+            if _part(folder) not in ("", parts.get(parents[0])):
                 raise DataError(
                     f"{path}: {folder!r} is a part of a split below {parents[0]!r}; put the parts above the classes "
                     "(train/CLASS/image), or give a table: --csv with the columns file, label, group and split"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import tasks
-from tasks import added, describe, inspect, rows, spelling, splits, store
+from tasks import added, describe, inspect, splits, store
 from tasks.base import DataError, Fixed, Folds, NoData, identity
 
 ROOT = Path(__file__).parent.parent
