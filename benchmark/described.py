@@ -9,6 +9,7 @@ from tasks import added, folders, splits
 from tasks.base import Folds, Sample, Task
 from tasks.describe import Added
 
+SHOWN = 10  # problems of a kind that are listed
 HEAD = ("part", "class", "images", "groups")
 
 
@@ -27,14 +28,20 @@ def lines(made: Added) -> Iterator[str]:
         numbers = (f"{count:>{width}}" for count, width in zip(counts, widths[2:], strict=True))
         yield "  ".join([f"  {part:<{widths[0]}}", f"{name:<{widths[1]}}", *numbers])
     yield f"decoded: {len(samples):,} of {verified.status.images:,} images"
-    yield from (f"unreadable: {error}" for error in verified.unreadable.values())
+    yield from _first("unreadable", list(verified.unreadable.values()))
     yield from filter(None, (_copies(samples), folders.summary(verified.left_out or {})))
+
+
+def _first(kind: str, texts: list[str]) -> Iterator[str]:
+    yield from (f"{kind}: {text}" for text in texts[:SHOWN])
+    if len(texts) > SHOWN:
+        yield f"{kind}: {len(texts) - SHOWN:,} more"
 
 
 def _groups(made: Added) -> str:
     sizes = Counter(sample.group for sample in made.samples)
     if not made.task.near:
-        return f"{len(sizes):,} ({made.task.group_kind}), of {min(sizes.values())} to {max(sizes.values())} images"
+        return f"{len(sizes):,} ({made.task.group_kind}), images in each: {_span(list(sizes.values()))}"
     joined = sum(size for size in sizes.values() if size > 1)
     clusters = sum(size > 1 for size in sizes.values())
     return (

@@ -131,7 +131,7 @@ def _task(path: Path, text: bytes) -> Task:
         return made(described)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: not a description of a dataset ({type(error).__name__}: {error}); "
+            f"{folders.shown(path)}: not a description of a dataset ({type(error).__name__}: {error}); "
             "delete it and run `python -m benchmark data add` again"
         ) from error
 

@@ -192,7 +192,7 @@ def of_table(table: Path) -> Rows:
         )
     if "group" in column:
         _refuse_coarser(table, lines, column["group"], ignored)
-    left_out = {"columns that are not among file, label, group and split": ignored} if ignored else {}
+    left_out = {"column(s) not called file, label, group or split": ignored} if ignored else {}
     if unlisted := _unlisted(rows):
         left_out["images beside the listed ones, without a row"] = _below(unlisted, table.parent)
     return Rows(list(rows.values()), left_out)

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,15 @@ import pytest
 from PIL import Image
 
 import tasks
+from benchmark import plan
+from benchmark.described import lines
 from tasks import added, describe, inspect, splits, store
 from tasks.base import DataError, Fixed, Folds, NoData, identity
+from tasks.collect import collect
 
 ROOT = Path(__file__).parent.parent
 METRICS = ("auroc", "accuracy")
+PARTS = splits.PARTS
 TEXTS = {
     "title": "Mine",
     "question": "Which is it?",
@@ -38,7 +43,7 @@ def described(tmp_path, monkeypatch) -> Path:
 def draw(*paths: Path) -> None:
     for number, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng([number, *str(path).encode()]).integers(0, 256, (9, 12, 3), np.uint8)
+        pixels = np.random.default_rng([number, *os.fsencode(path)]).integers(0, 256, (9, 12, 3), np.uint8)
         Image.fromarray(pixels).save(path)
 
 
@@ -56,7 +61,7 @@ def table(top: Path, rows: list[tuple[str, ...]], columns: tuple[str, ...] = ("f
     return path
 
 
-def add(path: Path, name: str = "mine", modality: str = "ultrasound", **changes: str) -> tasks.Task:
+def add(path: Path, name: str = "mine", modality: str = "ultrasound", **changes: object) -> tasks.Task:
     form = "folder" if path.is_dir() else "csv"
     given = TEXTS | {"metric": "auroc", "policy": "pad"} | changes
     describe.add(
@@ -295,25 +300,224 @@ def test_it_can_be_stored_and_sent_to_other_processes(tmp_path):
     assert built.pixels.shape == (10, 16, 16, 3)
 
 
-def test_without_a_folder_of_descriptions_nothing_is_added(monkeypatch):
+def test_descriptions_are_kept_where_the_user_may_write(tmp_path, monkeypatch):
     assert added.found("ultrasound") == ({}, {})
+    monkeypatch.setenv("PRETEXT_BENCH_TASKS", "~/mine")
+    assert added.folder() == Path.home() / "mine"
     monkeypatch.delenv("PRETEXT_BENCH_TASKS")
     assert added.folder() == ROOT / "tasks" / "added"
+    installed = tmp_path / "site-packages" / "tasks" / "added.py"
+    monkeypatch.setattr(added, "__file__", str(installed))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    assert not added.folder().is_relative_to(tmp_path / "site-packages")
+    assert added.folder().parts[-2:] == ("pretext-bench", "tasks")
+
+
+def benchmark(*arguments: str, expect: int = 0) -> str:
+    command = [sys.executable, "-m", "benchmark", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def test_the_command_line_describes_a_dataset_and_finds_it(tmp_path):
     top = classes(tmp_path / "set", x=5, y=5)
-
-    def run(*arguments: str, expect: int = 0) -> str:
-        command = [sys.executable, "-m", "benchmark", "data", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
     texts = ["--title", "Mine", "--question", "x or y?", "--group-kind", "image", "--licence", "not public"]
-    arguments = ["add", "mine", "--modality", "ultrasound", *texts, "--metric", "auroc", "--policy", "pad"]
-    assert "give either --folder or --csv" in run(*arguments, expect=2)
-    said = run(*arguments, "--folder", str(top))
-    assert "mine.json" in said
-    assert "found    ultrasound/mine: 10 images, 10 groups (near-duplicate cluster (no patient is known))" in said
-    assert "x or y?" in run("show", "mine")
+    arguments = ["data", "add", "mine", "--modality", "ultrasound", *texts, "--metric", "auroc", "--policy", "pad"]
+    arguments += ["--cache", str(tmp_path / "cache")]
+    assert "give either --folder or --csv" in benchmark(*arguments, expect=2)
+    report = benchmark(*arguments, "--folder", str(top))
+    assert "mine.json" in report
+    assert "found    ultrasound/mine: 10 images, 10 groups (near-duplicate cluster (no patient is known))" in report
+    assert "x or y?" in benchmark("data", "show", "mine")
+
+
+def test_the_report_says_what_was_read_and_what_was_not(tmp_path):
+    rows = [(f"{i}.png", "xy"[i % 2], f"p{i // 3}", PARTS[i // 12], "40") for i in range(36)]
+    draw(*(tmp_path / row[0] for row in rows), tmp_path / "unlisted.png")
+    shutil.copy(tmp_path / "0.png", tmp_path / "2.png")
+    path = table(tmp_path, rows, ("file", "label", "Group", "Split", "age"))
+    given = TEXTS | {"metric": "auroc", "policy": "pad"}
+    made = describe.add(
+        name="mine",
+        modality="histo",
+        form="csv",
+        path=path,
+        metrics=METRICS,
+        cache=tmp_path / "cache",
+        **given,
+    )
+    report = "\n".join(lines(made))
+    assert "groups: 12 (patient), images in each: 3" in report
+    assert "verdicts: groups are patients or slides" in report
+    assert "split: as given" in report
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in report.splitlines() if line.startswith("  ")}
+    assert rows[("all", "x")] == ["18", "12"]
+    assert all(rows[(part, label)] == ["6", "4"] for part in PARTS for label in "xy")
+    assert "decoded: 36 of 36 images" in report
+    assert "copies: 1 images are there more than once, 0 of them in several groups" in report
+    assert "1 column(s) not called file, label, group or split (age)" in report
+    assert "1 images beside the listed ones, without a row (unlisted.png)" in report
+
+
+def frames(top: Path, **clips: int) -> Path:
+    """Clips of ten frames each, alike within a clip, for each class."""
+    draws = np.random.default_rng(0)
+    for name, count in clips.items():
+        for clip in range(count):
+            small = draws.integers(0, 256, (8, 8), np.uint8)
+            scene = np.asarray(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)).astype(int)
+            (top / name).mkdir(parents=True, exist_ok=True)
+            for frame in range(10):
+                noisy = np.clip(scene + draws.normal(0, 4, scene.shape), 0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(top / name / f"{clip}_{frame}.png")
+    return top
+
+
+def test_frames_of_one_clip_are_one_group_and_the_folds_are_of_clips(tmp_path, described):
+    with pytest.raises(DataError, match=r"class 'a' has 1 group: its 10 images are near-duplicates.*were joined"):
+        add(frames(tmp_path / "one", a=1, b=4))
+    assert not described.exists()
+    given = TEXTS | {"metric": "auroc", "policy": "pad", "cache": tmp_path / "cache", "metrics": METRICS}
+    made = describe.add(
+        name="clips", modality="ultrasound", form="folder", path=frames(tmp_path / "four", a=4, b=5), **given
+    )
+    assert made.task.protocol == Folds(k=4, repeats=3)
+    assert len({sample.group for sample in made.samples}) == 9
+    report = "\n".join(lines(made))
+    assert "90 near-duplicate images were joined into 9, and 9 groups remain" in report
+    assert "verdicts: none, and no rank: no patient is known" in report
+    divided = splits.assignments(made.task, collect(made.task, tmp_path, tmp_path / "cache"))
+    assert len(divided) == 12
+
+
+def test_near_duplicates_across_a_given_split_are_refused_with_the_right_reason(tmp_path, described):
+    top = frames(tmp_path / "train", x=6, y=6)
+    frames(tmp_path / "test", x=6, y=6)
+    set_ = tmp_path / "set"
+    set_.mkdir()
+    top.rename(set_ / "train")
+    (tmp_path / "test").rename(set_ / "test")
+    with pytest.raises(DataError, match="parts of the split share 12 near-duplicate images"):
+        add(set_)
+    assert not described.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"version https://git-lfs.github.com/spec/v1\n"])
+@pytest.mark.parametrize("groups", ["", "p"])
+def test_an_unreadable_image_is_refused_by_name_unless_it_may_be_skipped(tmp_path, described, content, groups):
+    top = tmp_path / "set"
+    draw(*(top / label / (f"p{i}" if groups else "") / f"{i}.png" for label in "xy" for i in range(5)))
+    torn = next((top / "x").rglob("3.png"))
+    torn.write_bytes(content)
+    with pytest.raises(DataError, match=r"1 of 10 images are unreadable, such as .*3\.png.*--skip-unreadable"):
+        add(top)
+    assert not described.exists()
+    task = add(top, skip_unreadable=True)
+    assert task.protocol == Folds(k=4, repeats=3)
+    assert task.expected == 10
+
+
+def test_one_image_with_two_labels_is_refused(tmp_path, described):
+    top = classes(tmp_path / "set", x=5, y=5)
+    shutil.copy(top / "x" / "000.png", top / "y" / "000.png")
+    with pytest.raises(DataError, match=r"x/000.png = set/y/000.png: one image, byte by byte, with two labels"):
+        add(top)
+    assert not described.exists()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_lost_a_class_is_broken_when_it_is_scanned(tmp_path, part):
+    parts = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
+    rows = [(f"{i}_{c}.png", c, f"p{i}", part) for part, held in parts.items() for i in held for c in "ba"]
+    draw(*(tmp_path / row[0] for row in rows))
+    task = add(table(tmp_path, rows, ("file", "label", "group", "split")))
+    table(tmp_path, [row for row in rows if row[1::2] != ("a", part)], ("file", "label", "group", "split"))
+    found = inspect.status(task, tmp_path)
+    assert found.state == "broken"
+    assert f"no image of class 'a' in the {part} part" in found.reason
+    with pytest.raises(DataError, match="no image of class 'a'"):
+        task.scan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "independent"),
+    [
+        *((kind, True) for kind in ("patient", "Patients", "slide", "case", "subject id", "animal", "WSI", "biopsy")),
+        *((kind, True) for kind in ("patient (by name)", "patient or slide", "whole-slide image")),
+        *(
+            (kind, False)
+            for kind in ("image", "video", "tile", "cluster", "frame", "patient or image", "lesion", "eye")
+        ),
+        ("near-duplicate cluster (no patient ids exist)", False),
+        ("image of a patient", False),
+    ],
+)
+def test_groups_are_independent_where_they_are_patients_or_slides(kind, independent):
+    assert added.is_independent(kind) == independent
+
+
+def test_without_groups_no_patient_is_claimed(tmp_path):
+    task = add(classes(tmp_path / "set", x=5, y=5), group_kind="patient")
+    assert not task.independent
+    assert task.group_kind == added.NEAR_KIND
+    draw(*(tmp_path / "grouped" / label / f"p{i}" / "0.png" for label in "xy" for i in range(4)))
+    assert add(tmp_path / "grouped", name="grouped").independent
+    assert not add(tmp_path / "grouped", name="clips", group_kind="clip").independent
+
+
+def test_a_broken_description_stops_no_command_but_its_own(tmp_path, described):
+    add(classes(tmp_path / "set", x=5, y=5))
+    (described / "ultrasound" / "torn.json").write_text("{")
+    (described / "ultrasound" / "._mine.json").write_bytes(b"\0\x05\x16\x07")  # a Mac's companion file
+    (described / "histo").mkdir()
+    (described / "histo" / os.fsdecode(b"caf\xe9.json")).write_text("{}")
+    report = benchmark("data", "status", "--data", str(tmp_path))
+    assert "found    ultrasound/mine" in report
+    assert "broken   ultrasound/torn: " in report
+    assert "broken   histo/caf\\xe9: " in report
+    assert "ultrasound/mine" in benchmark("data", "list")
+    checked = benchmark("doctor", "--data", str(tmp_path), expect=1)
+    assert "data ultrasound/mine" in checked
+    assert "fail  data ultrasound/torn: " in checked
+    assert "torn.json: not a description of a dataset" in benchmark("data", "status", "torn", expect=2)
+    wanted = plan.Wanted(modalities=("ultrasound",), track="smoke", pretexts=("mae",))
+    study = plan.survey(wanted, "ultrasound", tmp_path, tmp_path / "cache")
+    assert "torn.json: not a description" in study.absent["torn"]
+    with pytest.raises(DataError, match=r"torn\.json: not a description"):
+        plan.validate(replace(wanted, tasks=("torn",)))
+
+
+def test_a_described_dataset_that_broke_stops_no_command(tmp_path):
+    top = classes(tmp_path / "set", x=5, y=5)
+    add(top)
+    other = classes(tmp_path / "other", x=5, y=5)
+    add(other, name="other")
+    (top / "x" / "000.png").rename(top / "x" / os.fsdecode(b"caf\xe9.png"))
+    report = benchmark("data", "status", "--data", str(tmp_path))
+    assert "broken   ultrasound/mine: " in report
+    assert "caf\\xe9.png: its name is not UTF-8" in report
+    assert "found    ultrasound/other" in report
+    assert "fail  data ultrasound/mine: " in benchmark("doctor", "--data", str(tmp_path), expect=1)
+
+
+def test_a_path_that_cannot_be_stored_is_refused(tmp_path, described):
+    top = classes(tmp_path / os.fsdecode(b"caf\xe9") / "set", x=5, y=5)
+    with pytest.raises(DataError, match=r"caf\\xe9/set: the path has characters that cannot be shown") as caught:
+        add(top)
+    str(caught.value).encode()
+    assert not described.exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_with_the_remedy(tmp_path, described):
+    described.write_text("no folder")
+    with pytest.raises(DataError, match=r"cannot be written .*PRETEXT_BENCH_TASKS"):
+        add(classes(tmp_path / "set", x=5, y=5))
+
+
+def test_a_table_is_read_beside_the_name_it_is_given_by(tmp_path):
+    rows = [(f"{i}.png", "xy"[i % 2], f"p{i}") for i in range(10)]
+    draw(*(tmp_path / "images" / row[0] for row in rows))
+    kept = table(tmp_path / "tables", rows, ("file", "label", "group"))
+    (tmp_path / "images" / "list.csv").symlink_to(kept)
+    assert len(add(tmp_path / "images" / "list.csv").scan(tmp_path)) == 10

@@ -202,7 +202,7 @@ def test_columns_are_known_in_any_case_and_others_are_named(tmp_path):
     lines = [(f"{i}.png", "xy"[i % 2], f"p{i // 2}", ("Train", "testing")[i // 4], "40", "F") for i in range(8)]
     found = read(table(tmp_path, lines, ("File", " label ", "GROUP", "Split", "age", "sex")))
     assert {(row.group, row.split) for row in found.rows} == {(f"p{i}", ("train", "test")[i // 2]) for i in range(4)}
-    assert found.left_out == {"columns that are not among file, label, group and split": ["age", "sex"]}
+    assert found.left_out == {"column(s) not called file, label, group or split": ["age", "sex"]}
     with pytest.raises(DataError, match="columns 'group' and 'Group' are both the group"):
         read(table(tmp_path, lines, ("file", "label", "group", "Group", "age", "sex")))
     with pytest.raises(DataError, match="no column 'label', found file, Class; rename 'Class' to it"):
