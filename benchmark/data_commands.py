@@ -178,7 +178,8 @@ def add(
         inspect.remember(made.verified.status, cache)
     for line in described.lines(made):
         typer.echo(f"  {line}")
-    typer.echo(_line(replace(made.verified.status, groups=len({sample.group for sample in made.samples})), cache))
+    groups = len({sample.group for sample in made.samples})
+    typer.echo(_line(replace(made.verified.status, groups=groups, left_out={}), cache))
     typer.echo(f"described in {made.path}; to forget it, delete that file")
 
 

@@ -29,7 +29,8 @@ def lines(made: Added) -> Iterator[str]:
         yield "  ".join([f"  {part:<{widths[0]}}", f"{name:<{widths[1]}}", *numbers])
     yield f"decoded: {len(samples):,} of {verified.status.images:,} images"
     yield from _first("unreadable", list(verified.unreadable.values()))
-    yield from filter(None, (_copies(samples), folders.summary(verified.left_out or {})))
+    yield from _first("one colour", list(verified.flat))
+    yield from filter(None, (_copies(samples), folders.summary(verified.status.left_out)))
 
 
 def _first(kind: str, texts: list[str]) -> Iterator[str]:

@@ -336,6 +336,7 @@ def test_the_report_says_what_was_read_and_what_was_not(tmp_path):
     rows = [(f"{i}.png", "xy"[i % 2], f"p{i // 3}", PARTS[i // 12], "40") for i in range(36)]
     draw(*(tmp_path / row[0] for row in rows), tmp_path / "unlisted.png")
     shutil.copy(tmp_path / "0.png", tmp_path / "2.png")
+    Image.new("RGB", (12, 9), (9, 9, 9)).save(tmp_path / "35.png")
     path = table(tmp_path, rows, ("file", "label", "Group", "Split", "age"))
     given = TEXTS | {"metric": "auroc", "policy": "pad"}
     made = describe.add(
@@ -355,6 +356,7 @@ def test_the_report_says_what_was_read_and_what_was_not(tmp_path):
     assert rows[("all", "x")] == ["18", "12"]
     assert all(rows[(part, label)] == ["6", "4"] for part in PARTS for label in "xy")
     assert "decoded: 36 of 36 images" in report
+    assert "one colour: " + f"{tmp_path.name}/35.png" in report
     assert "copies: 1 images are there more than once, 0 of them in several groups" in report
     assert "1 column(s) not called file, label, group or split (age)" in report
     assert "1 images beside the listed ones, without a row (unlisted.png)" in report
