@@ -84,12 +84,16 @@ def passport(
     """What the parts of each split share: exact copies, groups, near-duplicates."""
     _folder(data)
     runtime = Runtime(data=data, results=results, cache=cache)
+    broken = not task and _say_broken()
     for wanted in _chosen(task) if task else _real():
         try:
             samples = collect(wanted, data, cache)
-        except NoData:
+        except DataError as error:
             if task:
                 raise
+            if not isinstance(error, NoData):
+                typer.echo(f"broken   {_full(wanted)}: {error}")
+                broken = True
             continue
         rows = passports.of(wanted, samples, runtime, rotated=turned)
         groups = len({sample.group for sample in samples})
@@ -101,6 +105,8 @@ def passport(
             count = "not looked for" if row.count is None else f"{row.count:,}"
             shown = f": {'; '.join(row.examples)}" if row.examples else ""
             typer.echo(f"  {row.between:<14}  {row.kind:<5}  {count}{shown}")
+    if broken:
+        raise typer.Exit(code=1)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import tasks
 from benchmark import corpus, feature_store, machine, mask_sizes, registry, results, tracks
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
 from tasks import files, store
-from tasks.base import NoData, Sample, Task, identity
+from tasks.base import DataError, NoData, Sample, Task, identity
 from tasks.collect import collect
 
 NO_DATA = "no data: `make data` says how to get them"
@@ -113,6 +113,11 @@ def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
             samples = collect(task, data, cache)
         except NoData:
             absent[task_name] = NO_DATA
+            continue
+        except DataError as error:
+            if not off_board:
+                raise
+            absent[task_name] = str(error)
             continue
         if off_board:
             absent[task_name] = "found, but real data have a board of their own: `make bench CORPUS=local`"

@@ -501,6 +501,14 @@ def test_a_described_dataset_that_broke_stops_no_command(tmp_path):
     assert "caf\\xe9.png: its name is not UTF-8" in report
     assert "found    ultrasound/other" in report
     assert "fail  data ultrasound/mine: " in benchmark("doctor", "--data", str(tmp_path), expect=1)
+    places = ["--data", str(tmp_path), "--cache", str(tmp_path / "cache"), "--results", str(tmp_path / "results")]
+    report = benchmark("data", "passport", *places, expect=1)
+    assert "broken   ultrasound/mine: " in report
+    assert "\nultrasound/other: " in report
+    wanted = plan.Wanted(modalities=("ultrasound",), track="smoke", pretexts=("mae",), corpus="phantom")
+    study = plan.survey(wanted, "ultrasound", tmp_path, tmp_path / "cache")
+    assert "its name is not UTF-8" in study.absent["mine"]
+    assert "phantom_local" in study.tasks
 
 
 def test_a_path_that_cannot_be_stored_is_refused(tmp_path, described):
