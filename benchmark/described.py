@@ -43,17 +43,19 @@ def _groups(made: Added) -> str:
     sizes = Counter(sample.group for sample in made.samples)
     if not made.task.near:
         return f"{len(sizes):,} ({made.task.group_kind}), images in each: {_span(list(sizes.values()))}"
-    joined = sum(size for size in sizes.values() if size > 1)
-    clusters = sum(size > 1 for size in sizes.values())
+    clusters = [group for group, size in sizes.items() if size > 1]
+    joined = sum(sizes[group] for group in clusters)
+    labels = Counter(group for group, _ in {(sample.group, sample.label) for sample in made.samples})
+    mixed = sum(labels[group] > 1 for group in clusters)
     return (
-        f"none given, so each image is one; {joined:,} near-duplicate images were joined into {clusters:,}, "
-        f"and {len(sizes):,} groups remain"
+        f"none given, so each image is one; {joined:,} near-duplicate images were joined into {len(clusters):,}, "
+        f"{mixed:,} of these with several labels, and {len(sizes):,} groups remain"
     )
 
 
 def _verdicts(task: Task) -> str:
     if task.independent:
-        return "groups are patients or slides, so intervals and verdicts hold for new ones"
+        return "given where there are enough groups, since groups are patients or slides by their name"
     unknown = "no patient is known" if task.near else f"groups are called {task.group_kind!r}, not patients or slides"
     return (
         f"none, and no rank: {unknown}, and intervals are too narrow, as if images were independent "

@@ -178,9 +178,10 @@ def _protocol(described: Description, samples: list[Sample]) -> Protocol:
     fewest = len(held[rarest])
     if fewest < FEWEST_FOLDS:
         images = sum(sample.label == rarest for sample in samples)
+        known = "" if described.near else f" ({', '.join(sorted(held[rarest]))})"
         joined = f": its {images} images are near-duplicates, such as frames of one clip, and were joined"
         raise DataError(
-            f"{described.path}: class {described.classes[rarest]!r} has {fewest} group{'s' * (fewest != 1)}"
+            f"{described.path}: class {described.classes[rarest]!r} has {fewest} group{'s' * (fewest != 1)}{known}"
             f"{joined if described.near and images > fewest else ''}; {FEWEST_FOLDS} are needed to train, choose and "
             "test on it: add images of other patients, or leave the class out"
         )

@@ -44,6 +44,20 @@ RESEMBLING = {  # our column -> names of columns that may be meant for it
 }
 IDENTIFIER = re.compile(r"(^|_)(id|ids|uid|identifier|nr|no|num|number|code|key|name)$")
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+NOT_IMAGES = frozenset(  # folders of what belongs to images
+    (
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "annotation",
+        "annotations",
+        "segmentation",
+        "segmentations",
+        "overlay",
+        "overlays",
+    )
+)
 MASK = re.compile(r"(.+?)[ _-]?(mask|masks|seg|segmentation|annotation)([ _-]?\d+)?", re.IGNORECASE)
 SHOWN = 20  # columns that a message lists
 
@@ -103,6 +117,11 @@ def of_folder(top: Path) -> Rows:
                     f"{path}: {folder!r} is a part of a split below {parents[0]!r}; put the parts above the classes "
                     "(train/CLASS/image), or give a table: --csv with the columns file, label, group and split"
                 )
+        if drawn := [folder for folder in deeper if folder.casefold() in NOT_IMAGES]:
+            raise DataError(
+                f"{path}: a folder {drawn[0]!r} in a class, as if it held no images of its own; move it out, or list "
+                "the images in a table: --csv"
+            )
         group = spelling.named(deeper[0], "group", path) if deeper else ""
         rows.append(Row(path, spelling.named(label, "class", path), group, parts.get(parents[0], "")))
     filled = {top.joinpath(*parents[:depth]) for parents in below.values() for depth in (1, 2)}
@@ -192,7 +211,11 @@ def of_table(table: Path) -> Rows:
         )
     if "group" in column:
         _refuse_coarser(table, lines, column["group"], ignored)
-    left_out = {"column(s) not called file, label, group or split": ignored} if ignored else {}
+    left_out = {}
+    if ignored:
+        left_out["column(s) not called file, label, group or split"] = [
+            name or "one without a name" for name in ignored
+        ]
     if unlisted := _unlisted(rows):
         left_out["images beside the listed ones, without a row"] = _below(unlisted, table.parent)
     return Rows(list(rows.values()), left_out)
@@ -202,9 +225,9 @@ def _columns(table: Path, lines: list[dict[str, str]]) -> tuple[dict[str, str], 
     """(our column -> its name in the table, names that are not read). Raises DataError for names that may be ours."""
     ours: dict[str, str] = {}
     others = []
-    header = [name for name in lines[0] if name]
+    header = [name for name in lines[0] if name or (name == "" and any(line[name].strip() for line in lines))]
     for name in header:
-        known = name.strip().casefold()
+        known = spelling.loose(name)
         if known in ours:
             raise DataError(f"{table}: columns {ours[known]!r} and {name!r} are both the {known}; keep one")
         if known in COLUMNS:

@@ -350,7 +350,7 @@ def test_the_report_says_what_was_read_and_what_was_not(tmp_path):
     )
     report = "\n".join(lines(made))
     assert "groups: 12 (patient), images in each: 3" in report
-    assert "verdicts: groups are patients or slides" in report
+    assert "verdicts: given where there are enough groups" in report
     assert "split: as given" in report
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in report.splitlines() if line.startswith("  ")}
     assert rows[("all", "x")] == ["18", "12"]
@@ -387,7 +387,7 @@ def test_frames_of_one_clip_are_one_group_and_the_folds_are_of_clips(tmp_path, d
     assert made.task.protocol == Folds(k=4, repeats=3)
     assert len({sample.group for sample in made.samples}) == 9
     report = "\n".join(lines(made))
-    assert "90 near-duplicate images were joined into 9, and 9 groups remain" in report
+    assert "90 near-duplicate images were joined into 9, 0 of these with several labels, and 9 groups remain" in report
     assert "verdicts: none, and no rank: no patient is known" in report
     divided = splits.assignments(made.task, collect(made.task, tmp_path, tmp_path / "cache"))
     assert len(divided) == 12

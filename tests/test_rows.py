@@ -163,6 +163,12 @@ def test_masks_beside_images_are_no_images(tmp_path):
         read(tmp_path / "set")
 
 
+def test_a_folder_of_masks_in_a_class_is_no_group(tmp_path):
+    touch(*(tmp_path / "set" / label / kind / "0.png" for label in "xy" for kind in ("images", "Masks", "more")))
+    with pytest.raises(DataError, match="a folder 'Masks' in a class"):
+        read(tmp_path / "set")
+
+
 @pytest.mark.parametrize(
     ("columns", "meant"),
     [
@@ -209,6 +215,13 @@ def test_columns_are_known_in_any_case_and_others_are_named(tmp_path):
         read(table(tmp_path, [("0.png", "x")], ("file", "Class")))
     with pytest.raises(DataError, match="no column 'file', found path, label; rename 'path' to it"):
         read(table(tmp_path, [("0.png", "x")], ("path", "label")))
+
+
+def test_a_column_without_a_name_is_named_as_not_read(tmp_path):
+    touch(*(tmp_path / f"{i}.png" for i in range(4)))
+    lines = [(str(i), f"{i}.png", "xy"[i % 2], "") for i in range(4)]
+    found = read(table(tmp_path, lines, ("", "file", "label", " ")))
+    assert found.left_out == {"column(s) not called file, label, group or split": ["one without a name", " "]}
 
 
 def test_a_column_twice_and_a_row_too_long_are_refused(tmp_path):
