@@ -8,7 +8,6 @@ pixels are shares of the side. Nothing that is black in ultrasound (outside the 
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable
 
@@ -20,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.augment import STAINS, to_float
+from benchmark.subset import seed
 
 VERSION = 1  # bump with any change to a pixel
 STRENGTHS = (1, 2, 3)
-LIMIT = 1000  # test samples that are altered, at most
 
 
 def gain(images: Tensor, strength: int, generators: list[torch.Generator]) -> Tensor:
@@ -94,24 +93,8 @@ def apply(pixels: np.ndarray, ids: list[str], modality: str, name: str, strength
     suite = SUITES.get(modality, {})
     if name not in suite or strength not in STRENGTHS:
         raise ValueError(f"no nuisance {name!r} of strength {strength} for {modality}: {', '.join(suite)}; {STRENGTHS}")
-    generators = [torch.Generator().manual_seed(_seed(name, one)) for one in ids]
+    generators = [torch.Generator().manualseed(seed(name, one)) for one in ids]
     return _bytes(suite[name](to_float(torch.from_numpy(np.ascontiguousarray(pixels))), strength, generators))
-
-
-def subset(groups: list[str], tested: np.ndarray) -> np.ndarray:
-    """Positions among the tested ones, ascending: whole groups, in an order that their names give, up to LIMIT."""
-    members: dict[str, list[int]] = {}
-    for i in tested.tolist():
-        members.setdefault(groups[i], []).append(i)
-    chosen: list[int] = []
-    for group in sorted(members, key=lambda group: _seed("subset", group)):
-        if not chosen or len(chosen) + len(members[group]) <= LIMIT:
-            chosen += members[group]
-    return np.array(sorted(chosen))
-
-
-def _seed(purpose: str, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{purpose}/{name}".encode()).digest()[:7], "little")
 
 
 def _signs(generators: list[torch.Generator]) -> Tensor:

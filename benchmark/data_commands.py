@@ -98,7 +98,7 @@ def passport(
         rows = passports.of(wanted, samples, runtime, rotated=turned)
         groups = len({sample.group for sample in samples})
         counted = f"{len(samples):,} images, {groups:,} groups ({wanted.group_kind})"
-        typer.echo(f"{_full(wanted)}: {leakage.verdict(rows)}; {counted}")
+        typer.echo(f"{_full(wanted)}: {leakage.verdict(rows, independent=wanted.independent)}; {counted}")
         if wanted.near:
             typer.echo(f"  {_joined(samples)}")
         for row in rows:

@@ -302,7 +302,7 @@ def contamination(declared: tuple[str, ...] | None, task: Task, test: list[Sampl
     between = "declared pretraining data and test"
     if declared is None:
         return leakage.Overlap("declared", None, (), between)
-    own = {_plainly(text) for text in (task.name, task.title, task.images.split("/")[0])}
+    own = {_plainly(text) for text in (task.name, task.title, task.images.split("/")[0], task.family)}
     named = [d for d in declared if any(_plainly(d) in text or text in _plainly(d) for text in own)]
     return leakage.Overlap("declared", len(test) if named else 0, tuple(named), between)
 

@@ -6,10 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 import tasks
 from benchmark import corpus, feature_store, machine, mask_sizes, registry, results, tracks
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
-from tasks import files, store
+from benchmark.subset import FOLDS, LIMIT, subset
+from tasks import files, splits, store
 from tasks.base import DataError, NoData, Sample, Task, identity
 from tasks.collect import collect
 
@@ -94,7 +97,10 @@ def validate(wanted: Wanted) -> None:
 
 
 def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
-    """Find a modality's corpus and tasks. What is not there is named in `absent`, never an error."""
+    """Find a modality's corpus and tasks. What is not there is named in `absent`, never an error.
+
+    Raises DataError for a dataset that is broken, and for one that could not be probed once encoders were pretrained.
+    """
     name = wanted.corpus or corpus.default(modality, data)
     chosen = [
         n for n in tasks.names(modality) if n in wanted.tasks or not (wanted.tasks or tasks.get(modality, n).on_request)
@@ -123,6 +129,7 @@ def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
             absent[task_name] = "found, but real data have a board of their own: `make bench CORPUS=local`"
         else:
             found[task_name] = TaskData(task, samples)
+            divide(found[task_name], wanted.probes)
     try:
         pinned = corpus.resolve(modality, name, data, cache, wanted.policy)
     except NoData as error:
@@ -130,6 +137,22 @@ def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
             raise
         return Study(modality=modality, pinned=None, absent=absent | {"corpus": str(error)})
     return Study(modality=modality, pinned=pinned, spec=name, tasks=found, absent=absent)
+
+
+def divide(found: TaskData, probes: tuple[str, ...]) -> None:
+    """Divide the samples as probing will. Raises DataError where it would."""
+    task, samples = found.task, found.samples
+    divisions = splits.assignments(task, samples)
+    for probe in probes:
+        if registry.declarations("probes", probe).NEEDS == "nuisances":
+            tested = np.unique(np.concatenate([division.test for division in divisions]))
+            altered = {samples[i].group for i in subset([sample.group for sample in samples], tested)}
+            if len(altered) < FOLDS.k:
+                raise DataError(
+                    f"{task.modality}/{task.name}: {len(altered)} groups ({task.group_kind}) are among the {LIMIT:,} "
+                    f"test images that the {probe} probe alters, {FOLDS.k} are needed; leave out one of them, "
+                    "by TASK= or by PROBE="
+                )
 
 
 def reasons(study: Study) -> dict[str, list[str]]:
@@ -140,12 +163,15 @@ def reasons(study: Study) -> dict[str, list[str]]:
     return grouped
 
 
-def without(study: Study, skipped: dict[str, tuple[str, ...]]) -> Study:
-    """The study less the unreadable samples {task: ids} that were left out on request."""
+def without(study: Study, skipped: dict[str, tuple[str, ...]], probes: tuple[str, ...] = ()) -> Study:
+    """The study less the unreadable samples {task: ids} that were left out on request. Raises DataError where a task
+    can no longer be divided."""
     kept = {
         name: TaskData(d.task, [s for s in d.samples if s.id not in set(skipped.get(name, ()))])
         for name, d in study.tasks.items()
     }
+    for name in kept.keys() & skipped.keys():
+        divide(kept[name], probes)
     return replace(study, tasks=kept)
 
 

@@ -365,6 +365,8 @@ def _upgraded(rows: pa.Table, name: str, added: Iterable[str]) -> pa.Table:
     if name == "cells" and added:
         columns["independent"] = rows["synthetic"]
         columns["family"] = pc.if_else(rows["synthetic"], "phantom", rows["task"])
+        unknown = pc.and_(pc.invert(rows["synthetic"]), pc.equal(rows["leakage"], "pass"))
+        columns["leakage"] = pc.if_else(unknown, "unknown", rows["leakage"])
     return pa.table([columns[field.name] for field in schema], schema=schema)
 
 

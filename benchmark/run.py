@@ -31,6 +31,7 @@ from benchmark import (
 from benchmark.plan import Job, Study, TaskData, Wanted
 from benchmark.probing import Altered, Fitting, fit, observed
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
+from benchmark.subset import FOLDS, subset
 from tasks import files, leakage, splits, store
 from tasks.base import Folds, Sample
 
@@ -73,7 +74,7 @@ def bench(
         skipped = prepare(study, runtime, pixels)
         for name, ids in skipped.items():
             say(f"{study.modality}/{name}: {len(ids)} unreadable images left out, as asked: {', '.join(ids[:5])}")
-        study = plan.without(study, skipped)
+        study = plan.without(study, skipped, wanted.probes)
         for found in study.tasks.values() if runtime.node == 0 else ():
             baselines.measure(found.task, found.samples, stored(found, runtime, pixels), runtime)
         missing, there = plan.jobs(wanted, study, runtime.results, skipped)
@@ -232,7 +233,7 @@ def altered(
 ) -> list[Altered]:
     """Features of test samples under every nuisance of the modality, at these strengths. index: rows of the store."""
     modality = found.task.modality
-    some = corrupt.subset([sample.group for sample in found.samples], np.array(sorted(tested)))
+    some = subset([sample.group for sample in found.samples], np.array(sorted(tested)))
     made = []
     for name in corrupt.SUITES.get(modality, {}):
         for strength in strengths:
@@ -254,7 +255,7 @@ def nuisances(found: TaskData, x: np.ndarray, changed: list[Altered]) -> tuple[T
         for label, name in enumerate(kinds)
         for i in some
     ]
-    task = replace(found.task, classes=kinds, protocol=Folds(k=5, repeats=1), metric="auroc")
+    task = replace(found.task, classes=kinds, protocol=FOLDS, metric="auroc")
     return TaskData(task, samples), np.concatenate([x[some], *(one.x for one in changed)])
 
 
@@ -268,7 +269,7 @@ def masks(found: TaskData, runtime: Runtime, pixels: int) -> np.ndarray:
 def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime) -> list[leakage.Overlap]:
     """What the corpus shares with a test part, and what the parts of the task's own split share.
 
-    Groups are compared within one image family only, near-duplicates in real images only, and nothing in a stream.
+    Groups are compared within one dataset family only, near-duplicates in real images only, and nothing in a stream.
     """
     task, members = found.task, study.pinned.members
     if any(m.source.stream for m in members):
@@ -276,7 +277,7 @@ def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime
             task, found.samples, runtime
         )
     rows = leakage.overlap([s for m in members for s in m.train], test, same_groups=False)
-    family = [s for m in members if m.source.images == task.images for s in m.train]
+    family = [s for m in members if m.source.family == task.family for s in m.train]
     rows += [row for row in leakage.overlap(family, test) if row.kind == "group"]
     real = [(m.source, m.samples, m.train) for m in members if not m.source.synthetic]
     if real and not task.synthetic:
@@ -322,7 +323,7 @@ def store_cell(
         "group_kind": task.group_kind,
         "family": task.family,
         "independent": task.independent,
-        "leakage": leakage.verdict(leaks),
+        "leakage": leakage.verdict(leaks, independent=task.independent),
         "weights_sha256": weights,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

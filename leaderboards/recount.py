@@ -158,7 +158,7 @@ def _alike(path: Path, by_cell: dict[str, list[dict]]) -> Iterator[Problem]:
 
 
 def _leakage(path: Path, by_cell: dict[str, list[dict]], table: pa.Table | None) -> Iterator[Problem]:
-    """The verdict of a cell follows from the overlaps stored beside it."""
+    """The verdict of a cell follows from the overlaps stored beside it, and from whether its groups are patients."""
     if table is None:
         where = path.with_name("leakage.parquet")
         yield Problem(file=where, what="leakage", stored="needed", recomputed="not read")
@@ -168,7 +168,8 @@ def _leakage(path: Path, by_cell: dict[str, list[dict]], table: pa.Table | None)
         row = rows[0]
         about = tuple(row[name] for name in ("corpus_digest", "task", "data"))
         own = [one for one in stored if tuple(one[name] for name in ("corpus_digest", "task", "data")) == about]
-        found = leakage.verdict(leakage.Overlap(one["kind"], one["count"], (), one["between"]) for one in own)
+        overlaps = (leakage.Overlap(one["kind"], one["count"], (), one["between"]) for one in own)
+        found = leakage.verdict(overlaps, independent=row["independent"])
         if row["leakage"] != found:
             yield Problem(file=path, what=f"leakage of {cell}", stored=str(row["leakage"]), recomputed=found)
 

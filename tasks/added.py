@@ -154,7 +154,7 @@ def made(described: Description) -> Task:
         group_kind=NEAR_KIND if described.near else described.group_kind,
         protocol=Folds(**protocol) if "k" in protocol else Fixed(**protocol),
         metric=described.metric,
-        version=1,
+        version=2,
         access=Access(
             home=described.home,
             licence=described.licence,
@@ -171,6 +171,7 @@ def made(described: Description) -> Task:
         counts=described.counts,
         near=described.near,
         left_out=partial(_left_out, described=described),
+        own=True,
     )
 
 

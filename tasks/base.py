@@ -57,9 +57,13 @@ class Fixed:
 class Folds:
     """Grouped cross-validation: for tasks under 250 groups without a published split. Such a task enters no corpus."""
 
-    k: int  # folds
+    k: int  # folds, three or more: one to test, one to choose, the others to train
     repeats: int  # of the whole cross-validation, each with its own assignment
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.k < 3 or self.repeats < 1:
+            raise ValueError(f"{self.k} folds, {self.repeats} times: 3 folds and one repeat are needed at least")
 
 
 Protocol = Fixed | Folds
@@ -134,6 +138,7 @@ class Task(Source):
     # width) as `read`: where the structure lies that a dense probe looks for; all False in an image without it
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
+    own: bool = False  # its user's, described by `python -m benchmark data add`: no dataset to be got from elsewhere
 
 
 def digest(*parts: object) -> str:

@@ -30,7 +30,7 @@ class Overlap(NamedTuple):
 def overlap(corpus: Iterable[Sample], test: Iterable[Sample], *, same_groups: bool = True) -> list[Overlap]:
     """What a corpus shares with a test part, one row for each kind that was looked for, found or not.
 
-    Groups are names within one dataset or image family. Pass `same_groups=False` where the two sides come from
+    Groups are names within one dataset family. Pass `same_groups=False` where the two sides come from
     different ones: equal names are chance there, and no "group" row is given.
     """
     corpus, test = list(corpus), sorted(test)
@@ -94,11 +94,13 @@ def passport(task: Task, data: Path, samples: list[Sample], cache: Path, *, rota
     return rows
 
 
-def verdict(rows: Iterable[Overlap]) -> Verdict:
+def verdict(rows: Iterable[Overlap], *, independent: bool) -> Verdict:
+    """What overlaps say of a task. Where its groups are not known to be patients or slides (not `independent`), nothing
+    can be passed: patients may be on both sides of what looks disjoint."""
     rows = list(rows)
     if any(row.count for row in rows):
         return "warn"
-    return "unknown" if any(row.count is None for row in rows) else "pass"
+    return "pass" if independent and all(row.count is not None for row in rows) else "unknown"
 
 
 def _positions(samples: list[Sample], some: list[Sample]) -> np.ndarray:

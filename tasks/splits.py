@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from tasks import dealing
 from tasks.base import DataError, Fixed, Folds, Sample, Task
 
 PARTS = ("train", "val", "test")
-CUT_FOLDS = 5  # one fifth of the groups for testing, one fifth for choosing, three fifths for training
+CUT = ("test", "val", "train", "train", "train")  # a cut: the part that each fifth of the groups goes to
+CUT_FOLDS = len(CUT)
+CHOOSING = ("val", "train", "train", "train", "train")  # of a published training part, where no val part is
 
 
 class Assignment(NamedTuple):
@@ -28,7 +31,8 @@ class Assignment(NamedTuple):
 def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
     """Every division of the task's protocol. The order of `samples` has no influence on who is where.
 
-    All samples are in one of the parts, but for those that `Fixed(crossing="remove")` leaves out.
+    All samples are in one of the parts, but for those that `Fixed(crossing="remove")` leaves out. Every part holds
+    every class, so that metrics of parts and folds mean the same; raises DataError, with the remedy, where none can.
     """
     if not samples:
         raise DataError(f"{task.modality}/{task.name}: no samples to divide")
@@ -39,7 +43,8 @@ def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
     divisions = []
     for repeat, fold, parts, variant in _divide(task, ordered):
         train, val, test = (np.sort(order[part]) for part in parts)
-        _complete(task, samples, train, f"repeat {repeat}, fold {fold}")
+        for name, part in zip(("training", "validation", "test"), (train, val, test), strict=True):
+            _complete(task, samples, part, f"{name} part (repeat {repeat}, fold {fold}")
         divisions.append(Assignment(repeat, fold, train, val, test, variant))
     return divisions
 
@@ -76,11 +81,9 @@ def _divide(task: Task, ordered: list[Sample]) -> Iterator[tuple[int, int, tuple
             parts, variant = _without_crossing(ordered, parts), "clean"
         yield 0, 0, parts, variant
     elif isinstance(protocol, Fixed):
-        folds = _image_folds(task, ordered, CUT_FOLDS, protocol.seed)
-        yield 0, 0, (np.concatenate(folds[2:]), folds[1], folds[0]), "cut"
+        yield 0, 0, _cut(task, ordered, CUT, protocol.seed), "cut"
     else:
-        for repeat in range(protocol.repeats):
-            folds = _group_folds(task, ordered, protocol.k, protocol.seed + repeat)
+        for repeat, folds in enumerate(_folds(task, ordered, protocol)):
             for fold in range(protocol.k):
                 turned = folds[fold:] + folds[:fold]
                 yield repeat, fold, (np.concatenate(turned[2:]), turned[1], turned[0]), "folds"
@@ -96,8 +99,10 @@ def _published(task: Task, ordered: list[Sample]) -> tuple[np.ndarray, ...]:
             f"{task.modality}/{task.name}: a published split needs train, test and perhaps val alone, found {counts}"
         )
     if not len(val):
-        within = _image_folds(task, [ordered[i] for i in train], CUT_FOLDS, task.protocol.seed)
-        train, val = train[np.sort(np.concatenate(within[1:]))], train[within[0]]
+        if task.protocol.crossing == "remove":
+            train, _, _ = _without_crossing(ordered, (train, val, test))
+        kept, chosen, _ = _cut(task, [ordered[i] for i in train], CHOOSING, task.protocol.seed)
+        train, val = train[kept], train[chosen]
     return train, val, test
 
 
@@ -110,50 +115,64 @@ def _without_crossing(ordered: list[Sample], parts: tuple[np.ndarray, ...]) -> t
     return np.array([i for i in train if ordered[i].group not in taken], dtype=np.int64), val, test
 
 
-def _image_folds(task: Task, ordered: list[Sample], k: int, seed: int) -> list[np.ndarray]:
-    """Positions of each fold: groups whole, images of each class in like proportions. For a cut that is made once."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    labels, groups = _labels_and_groups(task, ordered, k)
-    splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
-    return [test for _, test in splitter.split(labels, labels, groups)]
-
-
-def _group_folds(task: Task, ordered: list[Sample], k: int, seed: int) -> list[np.ndarray]:
-    """Positions of each fold: groups whole, groups of each class (a group's commonest label) in like proportions.
-
-    For repeats: StratifiedGroupKFold deals the groups by descending size and breaks only ties by its seed, so with
-    patients of unlike sizes its repeats are one and the same division.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    labels, groups = _labels_and_groups(task, ordered, k)
-    counts = np.zeros((groups.max() + 1, len(task.classes)), dtype=np.int64)
-    np.add.at(counts, (groups, labels), 1)
-    splitter = StratifiedKFold(n_splits=k, shuffle=True, random_state=seed)
-    dealt = splitter.split(counts, counts.argmax(axis=1))
-    return [np.flatnonzero(np.isin(groups, test)) for _, test in dealt]
+def _cut(task: Task, ordered: list[Sample], hands: tuple[str, ...], seed: int) -> tuple[np.ndarray, ...]:
+    """Positions of train, val and test: groups whole, images of each class in like proportions. hands: the part that
+    each equal hand of the groups goes to."""
+    parts = [part for part in PARTS if part in hands]
+    (dealt,) = _dealt(
+        task, ordered, [parts.index(part) for part in hands], 1, seed, f"{len(parts)} parts, {' and '.join(parts)}"
+    )
+    return tuple(np.flatnonzero(np.array(hands)[dealt] == part) for part in PARTS)
 
 
-def _labels_and_groups(task: Task, ordered: list[Sample], k: int) -> tuple[np.ndarray, np.ndarray]:
+def _folds(task: Task, ordered: list[Sample], protocol: Folds) -> Iterator[list[np.ndarray]]:
+    """Positions of each fold of each repeat: groups whole, images of each class in like proportions."""
+    hands = range(protocol.k)
+    for dealt in _dealt(task, ordered, hands, protocol.repeats, protocol.seed, f"{protocol.k} folds"):
+        yield [np.flatnonzero(dealt == hand) for hand in hands]
+
+
+def _dealt(
+    task: Task, ordered: list[Sample], sides: Sequence[int], ways: int, seed: int, among: str
+) -> list[np.ndarray]:
+    """Ways to deal the samples' groups: the hand of every sample. Raises DataError where a side would lack a class."""
     labels = np.array([sample.label for sample in ordered])
-    groups = np.unique([sample.group for sample in ordered], return_inverse=True)[1]
-    for label, name in enumerate(task.classes):
-        held = len(np.unique(groups[labels == label]))
-        if held < k:
-            raise DataError(
-                f"{task.modality}/{task.name}: class {name!r} has {held} groups ({task.group_kind}), "
-                f"fewer than the {k} folds; get the complete dataset"
-            )
-    return labels, groups
+    names, groups = np.unique([sample.group for sample in ordered], return_inverse=True)
+    counts = np.zeros((len(names), len(task.classes)), dtype=np.int64)
+    np.add.at(counts, (groups, labels), 1)
+    held, needed = (counts > 0).sum(axis=0), max(sides) + 1
+    few = [label for label, number in enumerate(held) if number < needed]
+    dealt = [] if few else dealing.deal(counts, sides, ways, seed)
+    if not dealt:
+        kind = task.group_kind + (", near-duplicates joined" if task.near and len(names) < len(ordered) else "")
+        listed = "; ".join(
+            f"class {task.classes[c]!r} has {held[c]} groups ({kind}) of {counts[:, c].sum():,} images"
+            for c in few or range(len(held))
+        )
+        fault = f"fewer than the {among}" if few else f"but no way to deal them gives each of {among} every class"
+        raise DataError(f"{task.modality}/{task.name}: {listed}, {fault}; {_remedy(task, ordered)}")
+    return [hands[groups] for hands in dealt]
 
 
-def _complete(task: Task, samples: list[Sample], train: np.ndarray, where: str) -> None:
-    counts = Counter(samples[i].label for i in train)
+def _complete(task: Task, samples: list[Sample], part: np.ndarray, where: str) -> None:
+    counts = Counter(samples[i].label for i in part)
     absent = [name for label, name in enumerate(task.classes) if not counts[label]]
     if absent:
         found = ", ".join(f"{name} {counts[label]}" for label, name in enumerate(task.classes))
         raise DataError(
-            f"{task.modality}/{task.name}: no image of class {absent[0]!r} in the training part ({where}; {found}); "
-            "get the complete dataset"
+            f"{task.modality}/{task.name}: no image of class {absent[0]!r} in the {where}; {found}); "
+            f"{_remedy(task, samples)}"
         )
+
+
+def _remedy(task: Task, samples: list[Sample]) -> str:
+    if task.own:
+        return (
+            f"add images of more groups ({task.group_kind}) of that class, join it with another class, or leave it "
+            "out; then describe the dataset again"
+        )
+    if task.expected is None:
+        return "get the complete dataset"
+    if len(samples) < task.expected:
+        return f"get the complete dataset ({len(samples):,} of {task.expected:,} images are used here)"
+    return "by its card the dataset is complete, so its protocol cannot hold: please report it"

@@ -1,7 +1,7 @@
 """Robustness: the linear probe as fitted on clean images, asked about test images under the nuisances of `corrupt`.
 
 Encoder and probe are frozen, nothing is trained again. Stored are the answers to the clean test set and, on up to
-`corrupt.LIMIT` test samples, to each nuisance at three strengths; the drop is the difference on those samples.
+`subset.LIMIT` test samples, to each nuisance at three strengths; the drop is the difference on those samples.
 """
 
 from benchmark.probes import linear

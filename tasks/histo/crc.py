@@ -101,7 +101,7 @@ CRC = Task(
     group_kind="image (no slide or patient is known)",
     protocol=Fixed(published=True, seed=0),
     metric="balanced_accuracy",
-    version=1,
+    version=2,
     access=_access(NORMALISED, _archive(NORMALISED, "6fd702d11df6292bc054397ae038a464", 11_690_284_003)),
     scan=partial(scan, train=NORMALISED, task="crc"),
     read=partial(read, task="crc"),

@@ -61,7 +61,7 @@ TASK = Task(
     group_kind="numbered source",
     protocol=Folds(k=5, repeats=3, seed=0),
     metric="balanced_accuracy",
-    version=1,
+    version=2,
     access=Access(
         home="https://zenodo.org/records/53169",
         licence="CC BY 4.0",

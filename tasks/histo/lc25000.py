@@ -68,7 +68,7 @@ TASK = Task(
     group_kind="source tile",
     protocol=Fixed(published=False, seed=0),
     metric="auroc",
-    version=1,
+    version=2,
     access=Access(
         home="https://github.com/tampapath/lung_colon_image_set",
         licence="announced by the authors as free for any use by AI researchers; no formal licence",

@@ -100,7 +100,7 @@ TASK = Task(
     group_kind="near-duplicate cluster (no patient is known)",
     protocol=Fixed(published=True, seed=0, crossing="remove"),
     metric="auroc",
-    version=1,
+    version=2,
     access=Access(
         home="https://bmirds.github.io/MHIST/",
         licence="research use agreement, no redistribution",

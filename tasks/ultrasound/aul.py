@@ -101,7 +101,7 @@ TASK = Task(
     group_kind="patient (one image each)",
     protocol=Fixed(published=True),
     metric="macro_f1",
-    version=1,
+    version=2,
     access=Access(
         home="https://zenodo.org/records/7272660",
         licence="CC BY 4.0, as a catalogue reads the record; the authors ask to be contacted and credited",

@@ -80,7 +80,7 @@ TASK = Task(
     group_kind="patient",
     protocol=Fixed(published=False, seed=0),
     metric="auroc",
-    version=1,
+    version=2,
     access=Access(
         home="https://doi.org/10.5281/zenodo.8231412",
         licence="CC BY 4.0",

@@ -69,7 +69,7 @@ TASK = Task(
     protocol=Fixed(published=False, seed=0),
     near=True,
     metric="auroc",
-    version=2,
+    version=3,
     access=Access(
         home="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
         licence="not stated by the owner; one mirror says CC BY 4.0",

@@ -79,7 +79,7 @@ TASK = Task(
     group_kind="patient",
     protocol=Fixed(published=True),
     metric="macro_f1",
-    version=1,
+    version=2,
     access=Access(
         home="https://github.com/ButterflyNetwork/MITGrandHack2018",
         licence="for the MIT Grand Hack 2018 alone; no other use and no re-publication without written permission",

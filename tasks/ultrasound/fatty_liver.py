@@ -101,7 +101,7 @@ TASK = Task(
     group_kind="patient",
     protocol=Folds(k=5, repeats=3),
     metric="auroc",
-    version=1,
+    version=2,
     access=Access(
         home="https://doi.org/10.5281/zenodo.1009146",
         licence="CC BY 4.0",

@@ -115,7 +115,7 @@ TASK = Task(
     group_kind="near-duplicate cluster (no patient ids are released)",
     protocol=Fixed(published=True, crossing="remove"),
     metric="macro_f1",
-    version=1,
+    version=2,
     access=Access(
         home="https://gbc-iitd.github.io/data/gbcu",
         licence="GBCU licence agreement: research use, no redistribution without written approval",

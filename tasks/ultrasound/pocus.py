@@ -206,7 +206,7 @@ POCUS = Task(
     protocol=Folds(k=5, repeats=3, seed=0),
     near=True,
     metric="macro_f1",
-    version=1,
+    version=2,
     access=Access(
         home="https://github.com/jannisborn/covid19_ultrasound",
         licence="by file: mostly CC BY-NC 4.0, some CC BY, BY-NC-SA, BY-NC-ND or none stated; see dataset_metadata.csv",

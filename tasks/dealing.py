@@ -1,0 +1,153 @@
+"""Groups dealt into equal hands: whole, every class in like shares, and the same on every machine.
+
+From each of many random orders, a group goes where it evens the shares most; then groups are moved and exchanged until
+nothing gains. Shares are integers, so that no processor's rounding can move a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+SHARE = 1_000_000  # all images of a class together
+STARTS = 16  # random orders, of which those that end most evenly are kept
+WORK = 200_000  # groups squared over all starts, about: where groups are many, one start is even already
+EXCHANGED = 1_000  # groups up to which pairs are exchanged; more are even by moves alone
+SWEEPS = 20  # over all groups, at most
+SEARCH_SECONDS = 30  # for a solver, where no start gave some of every class to every side
+
+
+def deal(counts: np.ndarray, sides: Sequence[int], ways: int, seed: int) -> list[np.ndarray]:
+    """`ways` unlike ways to deal G groups, the most even first: the hand (G,) of every group. Empty where none is.
+
+    counts (G, C): images of each class in each group. sides (hands,): which side, from 0 on, a hand belongs to; every
+    side gets some of every class. Where there are fewer unlike ways, they come again.
+    """
+    sides = np.asarray(sides)
+    starts = max(ways, min(STARTS, WORK // len(counts) ** 2))
+    tables = [_Table(counts, sides) for _ in range(starts)]
+    for start, table in enumerate(tables):
+        table.deal(np.random.default_rng([seed, start]), skewed=bool(start % 2))
+    if all(table.lacking for table in tables):
+        tables = [_Table(counts, sides, hands) for hands in _solved(counts > 0, sides)]
+        for table in tables:
+            table.settle(range(len(counts)))
+    unlike: dict[bytes, np.ndarray] = {}
+    for table in sorted((table for table in tables if not table.lacking), key=lambda table: table.unevenness):
+        unlike.setdefault(_renamed(table.hands).tobytes(), table.hands)
+    best = list(unlike.values())[:ways]
+    return [best[way % len(best)] for way in range(ways if best else 0)]
+
+
+class _Table:
+    """Groups being dealt."""
+
+    def __init__(self, counts: np.ndarray, sides: np.ndarray, hands: np.ndarray | None = None) -> None:
+        groups, classes = counts.shape
+        shares = np.rint(counts / counts.sum(axis=0) * SHARE).astype(np.int64)
+        self.shares = np.column_stack([shares, np.ones(groups, np.int64)])  # the last column: like numbers of groups
+        self.has = (counts > 0).astype(np.int64)
+        self.penalty = 4 * classes * SHARE**2  # of a class that a side lacks: above all that like shares can gain
+        self.sides = sides
+        self.hands = np.full(groups, -1)
+        self.load = np.zeros((len(sides), classes + 1), np.int64)  # shares in each hand
+        self.held = np.zeros((sides.max() + 1, classes), np.int64)  # groups of each class on each side
+        for group, hand in enumerate(() if hands is None else hands):
+            self._put(group, hand)
+
+    @property
+    def unevenness(self) -> int:
+        return int((self.load**2).sum())
+
+    @property
+    def lacking(self) -> int:
+        """Classes that a side has nothing of, over all sides."""
+        return int((self.held == 0).sum())
+
+    def deal(self, rng: np.random.Generator, *, skewed: bool) -> None:
+        """Deal all groups in a random order, if skewed the large ones first more often than not, and settle."""
+        sizes = self.shares[:, :-1].max(axis=1) / SHARE
+        weights = np.square(np.square(sizes)) if skewed else 1
+        order = np.argsort(rng.random(len(sizes)) / weights, kind="stable")
+        for group in order:
+            self._put(group, int(self._costs(group).argmin()))
+        self.settle(order)
+
+    def settle(self, order: Sequence[int]) -> None:
+        """Move and exchange groups, in this order again and again, until nothing gains."""
+        for _ in range(SWEEPS):
+            changed = [self._move(group) or self._exchange(group) for group in order]
+            if not any(changed):
+                return
+
+    def _move(self, group: int) -> bool:
+        hand = self.hands[group]
+        self._take(group)
+        costs = self._costs(group)
+        better = int(costs.argmin()) if costs.min() < costs[hand] else hand
+        self._put(group, better)
+        return better != hand
+
+    def _exchange(self, group: int) -> bool:
+        if len(self.hands) > EXCHANGED:
+            return False
+        here, there = self.hands[group], self.hands
+        given, classes = self.shares[group] - self.shares, self.has[group] - self.has
+        gained = 2 * ((self.load[there] - self.load[here] + given) * given).sum(axis=1)
+        elsewhere = self.sides[there] != self.sides[here]
+        for side, change in ((self.sides[here], -classes), (self.sides[there], classes)):
+            before, after = self.held[side] == 0, self.held[side] + change == 0
+            gained += self.penalty * elsewhere * (after.sum(axis=1) - before.sum(axis=-1))
+        gained[there == here] = 0
+        other = int(gained.argmin())
+        if gained[other] >= 0:
+            return False
+        there = there[other]
+        self._take(group)
+        self._take(other)
+        self._put(group, there)
+        self._put(other, here)
+        return True
+
+    def _costs(self, group: int) -> np.ndarray:
+        """What this group, in no hand now, adds to the unevenness in each hand, but for a constant."""
+        met = ((self.held == 0) & (self.has[group] > 0)).sum(axis=1)
+        return 2 * self.load @ self.shares[group] - self.penalty * met[self.sides]
+
+    def _put(self, group: int, hand: int) -> None:
+        self.hands[group] = hand
+        self.load[hand] += self.shares[group]
+        self.held[self.sides[hand]] += self.has[group]
+
+    def _take(self, group: int) -> None:
+        hand = self.hands[group]
+        self.load[hand] -= self.shares[group]
+        self.held[self.sides[hand]] -= self.has[group]
+
+
+def _renamed(hands: np.ndarray) -> np.ndarray:
+    """The hands numbered by their first group, so that one division has one name."""
+    _, first, hands = np.unique(hands, return_index=True, return_inverse=True)
+    return first[hands]
+
+
+def _solved(has: np.ndarray, sides: np.ndarray) -> list[np.ndarray]:
+    """One way to give every side a group of every class, by a solver; empty where there is none. has: bool (G, C)."""
+    from scipy.optimize import LinearConstraint, milp
+    from scipy.sparse import eye_array, kron
+
+    groups, number = len(has), sides.max() + 1
+    once = kron(eye_array(groups), np.ones((1, number)))  # a group is on one side
+    some = kron(has.T.astype(float), eye_array(number))  # a class is on every side
+    found = milp(
+        np.zeros(groups * number),
+        integrality=np.ones(groups * number),
+        bounds=(0, 1),
+        constraints=[LinearConstraint(once, 1, 1), LinearConstraint(some, 1, np.inf)],
+        options={"time_limit": SEARCH_SECONDS},
+    )
+    if found.x is None:
+        return []
+    first = np.array([np.flatnonzero(sides == side)[0] for side in range(number)])
+    return [first[found.x.reshape(groups, number).argmax(axis=1)]]
