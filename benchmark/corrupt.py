@@ -93,7 +93,7 @@ def apply(pixels: np.ndarray, ids: list[str], modality: str, name: str, strength
     suite = SUITES.get(modality, {})
     if name not in suite or strength not in STRENGTHS:
         raise ValueError(f"no nuisance {name!r} of strength {strength} for {modality}: {', '.join(suite)}; {STRENGTHS}")
-    generators = [torch.Generator().manualseed(seed(name, one)) for one in ids]
+    generators = [torch.Generator().manual_seed(seed(name, one)) for one in ids]
     return _bytes(suite[name](to_float(torch.from_numpy(np.ascontiguousarray(pixels))), strength, generators))
 
 

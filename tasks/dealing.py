@@ -25,18 +25,19 @@ def deal(counts: np.ndarray, sides: Sequence[int], ways: int, seed: int) -> list
     side gets some of every class. Where there are fewer unlike ways, they come again.
     """
     sides = np.asarray(sides)
-    starts = max(ways, min(STARTS, WORK // len(counts) ** 2))
-    tables = [_Table(counts, sides) for _ in range(starts)]
-    for start, table in enumerate(tables):
-        table.deal(np.random.default_rng([seed, start]), skewed=bool(start % 2))
-    if all(table.lacking for table in tables):
-        tables = [_Table(counts, sides, hands) for hands in _solved(counts > 0, sides)]
-        for table in tables:
+    found: dict[bytes, tuple[int, np.ndarray]] = {}  # by what makes ways alike
+    for start in range(max(ways, min(STARTS, WORK // len(counts) ** 2))):
+        table = _Table(counts, sides)
+        order = table.deal(np.random.default_rng([seed, start]), skewed=bool(start % 2))
+        table.note(found)  # few groups settle alike from everywhere
+        table.settle(order)
+        table.note(found)
+    if not found:
+        for hands in _solved(counts > 0, sides):
+            table = _Table(counts, sides, hands)
             table.settle(range(len(counts)))
-    unlike: dict[bytes, np.ndarray] = {}
-    for table in sorted((table for table in tables if not table.lacking), key=lambda table: table.unevenness):
-        unlike.setdefault(_renamed(table.hands).tobytes(), table.hands)
-    best = list(unlike.values())[:ways]
+            table.note(found)
+    best = [hands for _, hands in sorted(found.values(), key=lambda way: way[0])][:ways]
     return [best[way % len(best)] for way in range(ways if best else 0)]
 
 
@@ -56,23 +57,20 @@ class _Table:
         for group, hand in enumerate(() if hands is None else hands):
             self._put(group, hand)
 
-    @property
-    def unevenness(self) -> int:
-        return int((self.load**2).sum())
+    def note(self, found: dict[bytes, tuple[int, np.ndarray]]) -> None:
+        """Add the hands as they are and their unevenness, where every side has every class."""
+        if self.held.all():
+            _, first, renamed = np.unique(self.hands, return_index=True, return_inverse=True)
+            found.setdefault(first[renamed].tobytes(), (int((self.load**2).sum()), self.hands.copy()))
 
-    @property
-    def lacking(self) -> int:
-        """Classes that a side has nothing of, over all sides."""
-        return int((self.held == 0).sum())
-
-    def deal(self, rng: np.random.Generator, *, skewed: bool) -> None:
-        """Deal all groups in a random order, if skewed the large ones first more often than not, and settle."""
+    def deal(self, rng: np.random.Generator, *, skewed: bool) -> np.ndarray:
+        """Deal all groups in a random order, if skewed the large ones first more often than not. Returns the order."""
         sizes = self.shares[:, :-1].max(axis=1) / SHARE
         weights = np.square(np.square(sizes)) if skewed else 1
         order = np.argsort(rng.random(len(sizes)) / weights, kind="stable")
         for group in order:
             self._put(group, int(self._costs(group).argmin()))
-        self.settle(order)
+        return order
 
     def settle(self, order: Sequence[int]) -> None:
         """Move and exchange groups, in this order again and again, until nothing gains."""
@@ -124,12 +122,6 @@ class _Table:
         hand = self.hands[group]
         self.load[hand] -= self.shares[group]
         self.held[self.sides[hand]] -= self.has[group]
-
-
-def _renamed(hands: np.ndarray) -> np.ndarray:
-    """The hands numbered by their first group, so that one division has one name."""
-    _, first, hands = np.unique(hands, return_index=True, return_inverse=True)
-    return first[hands]
 
 
 def _solved(has: np.ndarray, sides: np.ndarray) -> list[np.ndarray]:

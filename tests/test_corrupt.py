@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmark import corrupt
-from benchmark.subset import subset
+from benchmark import corrupt, subset
 
 CASES = [(modality, name) for modality, suite in corrupt.SUITES.items() for name in suite]
 IDS = [f"patient{i // 2}/{i}" for i in range(6)]
@@ -71,11 +70,11 @@ def test_an_unknown_nuisance_is_named_with_what_is_known():
 
 
 def test_the_altered_part_is_whole_groups_and_does_not_depend_on_order(monkeypatch):
-    monkeypatch.setattr(corrupt, "LIMIT", 40)
+    monkeypatch.setattr(subset, "LIMIT", 40)
     groups = [f"g{i // 4}" for i in range(200)]
-    some = subset(groups, np.arange(100, 200))
+    some = subset.subset(groups, np.arange(100, 200))
     assert len(some) == 40
     assert some.min() >= 100
     assert len({groups[i] for i in some}) == 10
-    turned = subset(groups[::-1], np.arange(100))
+    turned = subset.subset(groups[::-1], np.arange(100))
     assert {groups[::-1][i] for i in turned} == {groups[i] for i in some}

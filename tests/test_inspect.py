@@ -352,7 +352,7 @@ def test_of_a_missing_dataset_no_checksums_are_listed(tmp_path, capsys):
 def test_a_passport_is_told_with_the_kind_of_group_and_the_groups_of_two_labels(data, capsys):
     data_commands.passport("busi", data, data / "results", data / "cache")
     said = capsys.readouterr().out
-    assert f"ultrasound/busi: pass; {busi.IMAGES} images, {busi.GROUPS} groups ({BUSI.group_kind})" in said
+    assert f"ultrasound/busi: unknown; {busi.IMAGES} images, {busi.GROUPS} groups ({BUSI.group_kind})" in said
     assert f"{len(busi.NEAR)} groups of more than one image, 1 of them with two labels" in said
     assert "benign (3).png = Dataset_BUSI_with_GT/malignant/malignant (3).png" in said
     assert re.search("train and test +near +0$", said, re.MULTILINE)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import passports, results
+import tasks
+from benchmark import corpus, passports, plan, results, run
 from benchmark.recipe import Runtime
+from leaderboards import recount
 from tasks import duplicates, leakage, splits
 from tasks.base import Fixed, Folds
 from tasks.ultrasound.busi import TASK as BUSI
 from tasks.ultrasound.phantom_local import TASK as PHANTOM
-from tests.layouts import busi
+from tests.layouts import breakhis, busi
 
 ALONE = replace(BUSI, near=False)  # each image its own group, so that copies cross the split
 
@@ -117,3 +119,40 @@ def test_a_passport_is_stored_once_and_read_back(data, monkeypatch):
     rows = results.read(data.parent / "results", "leakage")
     assert set(rows["task"]) == {"busi"}
     assert set(rows["corpus_digest"]) == {""}
+
+
+def test_a_patient_at_another_magnification_is_the_same_patient_and_in_another_dataset_is_not(tmp_path):
+    breakhis.write(tmp_path / "data", scales=(40, 100))
+    runtime = Runtime(data=tmp_path / "data", results=tmp_path / "results", cache=tmp_path / "cache")
+    held, task = tasks.get("histo", "breakhis_40x_4class"), tasks.get("histo", "breakhis_100x")
+    samples, others = task.scan(runtime.data), held.scan(runtime.data)
+    train = [others[i] for i in splits.train_part(held, others)]
+    shared = sum(sample.group in {other.group for other in train} for sample in samples)
+    assert 0 < shared < len(samples)
+    for family, count in (("breakhis", shared), ("another", 0)):
+        member = corpus.Member(replace(held, family=family), others, train)
+        study = plan.Study(modality="histo", pinned=corpus.Pinned(None, [member]))
+        rows = run.overlaps(study, plan.TaskData(task, samples), samples, runtime)
+        assert [row.count for row in rows if (row.kind, row.between) == ("group", "corpus and test")] == [count]
+
+
+def test_where_no_patient_is_known_nothing_passes_and_warnings_stay():
+    clean, found, unseen = (leakage.Overlap("exact", count, ()) for count in (0, 1, None))
+    for rows, known, unknown in (
+        ([clean], "pass", "unknown"),
+        ([clean, found], "warn", "warn"),
+        ([unseen], *2 * ("unknown",)),
+    ):
+        assert leakage.verdict(rows, independent=True) == known
+        assert leakage.verdict(rows, independent=False) == unknown
+
+
+def test_verify_holds_a_cell_to_the_verdict_of_groups_that_are_not_patients(tmp_path):
+    about = {"corpus_digest": "d", "task": "t", "data": "s"}
+    row = about | {"between": "train and test", "kind": "exact", "count": 0, "examples": "[]"}
+    table = results.table("leakage", [row])
+    for independent, right, wrong in ((True, "pass", "unknown"), (False, "unknown", "pass")):
+        for stored in (right, wrong):
+            cells = {"c": [about | {"independent": independent, "leakage": stored}]}
+            problems = list(recount._leakage(tmp_path / "cells.parquet", cells, table))
+            assert [(p.stored, p.recomputed) for p in problems] == [(wrong, right)] * (stored == wrong)

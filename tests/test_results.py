@@ -108,13 +108,15 @@ def test_cells_of_schema_2_are_read_as_of_schema_3(tmp_path):
         [field for field in new if field.name not in ("family", "independent")], {"pretext_bench_schema": "2"}
     )
     rows = [
-        dict.fromkeys(old.names) | {"task": "phantom_local", "synthetic": True},
-        dict.fromkeys(old.names) | {"task": "busi", "synthetic": False},
+        dict.fromkeys(old.names) | {"task": "phantom_local", "synthetic": True, "leakage": "pass"},
+        dict.fromkeys(old.names) | {"task": "busi", "synthetic": False, "leakage": "pass"},
+        dict.fromkeys(old.names) | {"task": "busi", "synthetic": False, "leakage": "warn"},
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=old), tmp_path / "cells.parquet")
     read = results.read_file(tmp_path / "cells.parquet")
     assert read.schema.equals(new)
-    assert read.select(["family", "independent"]).to_pylist() == [
-        {"family": "phantom", "independent": True},
-        {"family": "busi", "independent": False},
+    assert read.select(["family", "independent", "leakage"]).to_pylist() == [
+        {"family": "phantom", "independent": True, "leakage": "pass"},
+        {"family": "busi", "independent": False, "leakage": "unknown"},
+        {"family": "busi", "independent": False, "leakage": "warn"},
     ]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmark import plan, probing
 from tasks import splits
 from tasks.base import DataError, Folds
 from tasks.histo.kather2016 import ANCHOR, TASK, TASKS
@@ -43,14 +44,33 @@ def test_kather2016_has_every_other_class_in_enough_sources_for_its_folds(tmp_pa
     assert len(divisions) == 15
     for division in divisions:
         sources = [{samples[i].group for i in part} for part in (division.train, division.val, division.test)]
-        assert list(map(len, sources)) == [6, 2, 2]
-        assert len(set.union(*sources)) == 10
+        assert sum(map(len, sources)) == len(set.union(*sources)) == 10
+        parts = (division.train, division.val, division.test)
+        assert all({samples[i].label for i in part} == set(range(len(TASK.classes))) for part in parts)
+
+
+def test_kather2016_is_planned_and_probed(tmp_path):
+    kather2016.write(tmp_path)
+    wanted = plan.Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("kather2016",))
+    wanted = replace(wanted, corpus="phantom")
+    study = plan.survey(wanted, "histo", tmp_path, tmp_path / "cache")
+    found = study.tasks["kather2016"]
+    assert plan.cells(plan.recipes(wanted, study, {})[0], study)
+    x = np.random.default_rng(0).normal(size=(len(found.samples), 4)).astype(np.float32)
+    x[:, 0] += [sample.label for sample in found.samples]
+    divisions = splits.assignments(TASK, found.samples)
+    for probe in ("linear", "knn"):
+        asked = vars(probing.registry.load("probes", probe).Settings())
+        fitted = probing.fit(probe, asked, 0, TASK, found.samples, x, divisions)
+        _, about, scored = probing.observed("c", "patches", TASK, found.samples, fitted, TASK.metric)
+        assert (about["groups"], about["samples"], about["protocol"]) == (10, len(found.samples), "folds(5, 3)")
+        assert all(np.isfinite(row["value"]) for row in scored)
 
 
 def test_kather2016_with_the_empty_class_cannot_be_folded_by_source(tmp_path):
     kather2016.write(tmp_path)
     every = [s._replace(group=s.id.split("CRC-Prim-HE-")[1][:2]) for s in PUBLISHED.scan(tmp_path)]
-    with pytest.raises(DataError, match=r"class 'empty' has 2 groups \(image\), fewer than the 5 folds"):
+    with pytest.raises(DataError, match=r"class 'empty' has 2 groups \(image\) of 26 images, fewer than the 5 folds"):
         splits.assignments(replace(PUBLISHED, protocol=Folds(k=5, repeats=3)), every)
 
 

@@ -1,0 +1,42 @@
+"""What a plan refuses: whatever probing would refuse once encoders were pretrained."""
+
+import pytest
+
+from benchmark import plan
+from tasks.base import DataError
+from tests.layouts import butterfly, kather2016
+
+TOP = "Kather_texture_2016_image_tiles_5000"
+
+
+def survey(data, task: str, modality: str = "histo", probes: tuple[str, ...] = ()) -> plan.Study:
+    asked = plan.Wanted(
+        modalities=(modality,), track="smoke", pretexts=("mae",), tasks=(task,), probes=probes, corpus="phantom"
+    )
+    return plan.survey(asked, modality, data, data / "cache")
+
+
+def test_a_dataset_that_cannot_be_divided_is_refused_before_anything_is_pretrained(tmp_path):
+    kather2016.write(tmp_path)
+    for source in ("03", "04"):
+        for path in (tmp_path / TOP / "07_ADIPOSE").glob(f"*CRC-Prim-HE-{source}*"):
+            path.unlink()
+    with pytest.raises(DataError, match=r"histo/kather2016: class 'adipose' has 4 groups .*fewer than the 5 folds"):
+        survey(tmp_path, "kather2016")
+
+
+def test_so_is_one_that_unreadable_images_make_so(tmp_path):
+    kather2016.write(tmp_path)
+    study = survey(tmp_path, "kather2016")
+    adipose = study.tasks["kather2016"].task.classes.index("adipose")
+    lost = [s.id for s in study.tasks["kather2016"].samples if s.label == adipose and s.group in ("03", "04")]
+    assert len(plan.without(study, {"kather2016": tuple(lost[:1])}).tasks["kather2016"].samples) > 0
+    with pytest.raises(DataError, match="class 'adipose' has 4 groups"):
+        plan.without(study, {"kather2016": tuple(lost)})
+
+
+def test_a_probe_that_needs_more_test_groups_than_there_are_is_refused(tmp_path):
+    butterfly.write(tmp_path)
+    assert survey(tmp_path, "butterfly", "ultrasound").tasks
+    with pytest.raises(DataError, match=r"butterfly: \d groups \(patient\) .*nuisance probe alters, 5 are needed"):
+        survey(tmp_path, "butterfly", "ultrasound", ("nuisance",))
