@@ -34,13 +34,14 @@ CACHE = Path(".cache")
 @app.command("list")
 def list_() -> None:
     """One line for each task."""
-    rows = [("TASK", "IMAGES", "CLASSES", "LICENCE", "OBTAINED", "", "GROUP")]
+    rows = [("TASK", "IMAGES", "CLASSES", "LICENCE", "OBTAINED", "", "PATIENTS OR SLIDES", "GROUP")]
     for task in _all():
         obtained = "simulated" if task.synthetic else "download" if task.access.downloads else "by hand"
         images = f"{task.expected:,}" if task.expected else "?"
         asked = "on request" if task.on_request else ""
         licence = _brief(task.access.licence)
-        rows.append((_full(task), images, str(len(task.classes)), licence, obtained, asked, task.group_kind))
+        known = "yes" if task.independent else "not known"
+        rows.append((_full(task), images, str(len(task.classes)), licence, obtained, asked, known, task.group_kind))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
@@ -99,6 +100,8 @@ def passport(
         groups = len({sample.group for sample in samples})
         counted = f"{len(samples):,} images, {groups:,} groups ({wanted.group_kind})"
         typer.echo(f"{_full(wanted)}: {leakage.verdict(rows, independent=wanted.independent)}; {counted}")
+        if not wanted.independent:
+            typer.echo("  no patient or slide is known: patients may be on both sides of what looks disjoint")
         if wanted.near:
             typer.echo(f"  {_joined(samples)}")
         for row in rows:
@@ -135,7 +138,13 @@ def show(task: Name) -> None:
     for text in dict.fromkeys(cards.text(wanted) for wanted in chosen):
         typer.echo(text + "\n")
     for wanted in chosen:
-        typer.echo("\n".join([f"{_full(wanted)}: {wanted.question}", f"  classes  {', '.join(wanted.classes)}"]))
+        lines = [
+            f"{_full(wanted)}: {wanted.question}",
+            f"  classes  {', '.join(wanted.classes)}",
+            f"  groups   {wanted.group_kind}",
+            f"  patients or slides: {cards.independence(wanted)}",
+        ]
+        typer.echo("\n".join(lines))
     for text in dict.fromkeys(_steps(wanted) for wanted in chosen):
         typer.echo("\n" + text)
 

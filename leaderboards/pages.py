@@ -191,7 +191,8 @@ def _passport(column: Column, checks: Sequence[Mapping]) -> Table:
     return Table(
         title="Overlap checks",
         caption=f"Verdict: {column.leakage}. Images of the second side with a partner in the first; groups are "
-        f"{plural(column.group_kind, 2)}.",
+        f"{plural(column.group_kind, 2)}."
+        + ("" if column.independent else " No patient or slide is known: patients may be on both sides."),
         heads=tuple(Text(lines=(head,)) for head in ("Between", "Kind", "Found")),
         rows=tuple(
             Line(

@@ -132,8 +132,13 @@ def _undefined(board: Board) -> tuple[str, ...]:
 
 
 def _leakage(board: Board) -> tuple[str, ...]:
-    said = {
-        "warn": "the leakage check found test images, near-duplicates or groups of them, in the corpus or in training",
-        "unknown": "leakage was not wholly checked",
-    }
-    return tuple(f"{column.title}: {said[column.leakage]}." for column in board.columns if column.leakage in said)
+    warning = "the leakage check found test images, near-duplicates or groups of them, in the corpus or in training"
+    unchecked = "leakage was not wholly checked"
+    unnamed = "no patient or slide is known, so patients may be on both sides of the split: leakage is unknown"
+    notes = []
+    for column in board.columns:
+        if column.leakage == "warn":
+            notes.append(f"{column.title}: {warning}.")
+        elif column.leakage == "unknown":
+            notes.append(f"{column.title}: {unchecked if column.independent else unnamed}.")
+    return tuple(notes)

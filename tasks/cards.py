@@ -58,6 +58,16 @@ def text(task: Task) -> str:
     return "\n".join([f"{task.title}.", "", *(f"{label:<{COLUMN}}{line}" for label, line in lines.items())])
 
 
+def independence(task: Task) -> str:
+    """Whether the task's groups are patients or slides, and what follows where they are not known to be."""
+    if task.independent:
+        return "yes"
+    return (
+        "not known: values and intervals as if groups were independent, so intervals are too narrow; no verdict, no "
+        "rank, and leakage is unknown at best"
+    )
+
+
 def dataset(task: Task) -> str:
     """The name of the file that holds the task: its own, or what stands before an underscore; "" without a file."""
     name = task.name

@@ -13,7 +13,7 @@ import numpy as np
 SHARE = 1_000_000  # all images of a class together
 STARTS = 16  # random orders, of which those that end most evenly are kept
 WORK = 200_000  # groups squared over all starts, about: where groups are many, one start is even already
-EXCHANGED = 1_000  # groups up to which pairs are exchanged; more are even by moves alone
+EXCHANGED = 1_000  # groups up to which all are moved and pairs exchanged; more are even without
 SWEEPS = 20  # over all groups, at most
 SEARCH_SECONDS = 30  # for a solver, where no start gave some of every class to every side
 
@@ -64,13 +64,27 @@ class _Table:
             found.setdefault(first[renamed].tobytes(), (int((self.load**2).sum()), self.hands.copy()))
 
     def deal(self, rng: np.random.Generator, *, skewed: bool) -> np.ndarray:
-        """Deal all groups in a random order, if skewed the large ones first more often than not. Returns the order."""
+        """Deal all groups in a random order, if skewed the large ones first more often than not. Returns the groups
+        worth moving, in that order: where there are many, those that have too few like them to be dealt in turn."""
         sizes = self.shares[:, :-1].max(axis=1) / SHARE
         weights = np.square(np.square(sizes)) if skewed else 1
         order = np.argsort(rng.random(len(sizes)) / weights, kind="stable")
-        for group in order:
+        self._put_in_turn(order)
+        loose = order[self.hands[order] < 0]
+        for group in loose:
             self._put(group, int(self._costs(group).argmin()))
-        return order
+        return order if len(order) <= EXCHANGED else loose
+
+    def _put_in_turn(self, order: np.ndarray) -> None:
+        """Of the groups that hold the same, put an equal number into every hand; the rest stays."""
+        _, kind, number = np.unique(self.shares[order], axis=0, return_inverse=True, return_counts=True)
+        by_kind = np.argsort(kind.reshape(-1), kind="stable")
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(number) - number, number)
+        dealt = rank < np.repeat(number - number % len(self.load), number)
+        groups, hands = order[by_kind][dealt], rank[dealt] % len(self.load)
+        self.hands[groups] = hands
+        np.add.at(self.load, hands, self.shares[groups])
+        np.add.at(self.held, self.sides[hands], self.has[groups])
 
     def settle(self, order: Sequence[int]) -> None:
         """Move and exchange groups, in this order again and again, until nothing gains."""

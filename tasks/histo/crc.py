@@ -2,7 +2,8 @@
 
 What        H&E tiles, 224 x 224 RGB TIFF at 0.5 um per pixel: adipose (ADI), background (BACK), debris (DEB),
             lymphocytes (LYM), mucus (MUC), smooth muscle (MUS), normal mucosa (NORM), stroma (STR), tumour (TUM)
-Who         training: 86 slides by the record's text; test: 50 other patients; NCT Heidelberg and UMM Mannheim, 2018
+Who         training: 86 slides by the record's text; test: 50 other patients; NCT Heidelberg and UMM Mannheim, 2018. Of
+            UMM Mannheim and the same authors is Kather 2016 (`kather2016`): patients of both cannot be told apart
 Counts      100,000 training and 7,180 test images
 Licence     CC BY 4.0
 Access      zenodo.org/records/1214456, fetched unattended; one folder each: `NCT-CRC-HE-100K`,
@@ -10,7 +11,8 @@ Access      zenodo.org/records/1214456, fetched unattended; one folder each: `NC
 Split       train: the 100K, test: the 7K. `crc` trains on the colour-normalised 100K, `crc_nonorm` on the other. A val
             part is cut from train here, by image: it shares patients with train, so its scores flatter. No test part is
             cut from the 100K, for the same reason: with the 100K alone the task refuses
-Group       image: no slide or patient of a tile is released; the authors state that no patient is in both sets
+Group       image: no slide or patient of a tile is released, so the 7,180 test images are of 50 patients that cannot
+            be told apart; the authors state that no patient is in both sets
 Traps       the shortcuts are in the data: mean colour alone is above 50 % accuracy, a colour histogram above 82 %, and
             normalisation and JPEG artefacts differ by class (Ignatov and Malivenko, arXiv:2409.11546), so a probe near
             95 % proves little; some tiles are corrupted; `crc_nonorm` is tested on the colour-normalised 7K

@@ -1,19 +1,21 @@
 """Kather texture 2016: tissue types of colorectal cancer, by numbered source.
 
 What        H&E tiles, 150 x 150 RGB TIFF, 0.495 um per pixel
-Who         ten sources from one institute and scanner, University Medical Center Mannheim, 2016; no patient ids
+Who         ten sources from one institute and scanner, University Medical Center Mannheim, 2016; no patient ids. Part
+            of NCT-CRC-HE (`crc`) is of that institute and these authors: patients of both cannot be told apart
 Counts      5,000 images, 625 of each class: tumour epithelium, simple stroma, complex stroma (with single tumour or
             immune cells), lymphocytes, debris and mucus, mucosal glands, adipose tissue, empty background
 Licence     CC BY 4.0
 Access      zenodo.org/records/53169; the folder is `Kather_texture_2016_image_tiles_5000`
 Split       none published, and the literature cuts by image; `kather2016` is five folds by source, three times.
             `kather2016_published` has all eight classes, cut by image, 60/20/20, as the literature does, and leaks
-Group       source: the two digits after `CRC-Prim-HE-` in the file name, ten of them. That they are ten patients is not
-            stated. In `kather2016_published` each image is its own group
+Group       source: the two digits after `CRC-Prim-HE-` in the file name, ten of them. They are read off the names, and
+            that they are ten patients or slides is not stated. In `kather2016_published` each image is its own group
 Traps       EMPTY is in sources 06 (590 images) and 10 (35) alone, so no folds by source can carry it: `kather2016`
             leaves it out, 4,375 images of seven classes. Adipose is in six sources and mucosa in eight by a reader's
-            count, so test folds may lack them; one copy of the dataset nests the top folder in itself; a second
-            archive holds ten images of 5,000 x 5,000 without labels
+            count: the folds here give each some of all seven, which leaves little choice of divisions, and refuse
+            where sources are missing; one copy of the dataset nests the top folder in itself; a second archive holds
+            ten images of 5,000 x 5,000 without labels
 Published   by image: 87.4 % accuracy of eight classes (Kather et al., Scientific Reports 6:27988, 2016). Leaving out a
             source at a time, one reader's ResNet-18 falls from macro F1 .908 to .700
 """
@@ -58,7 +60,7 @@ TASK = Task(
     title="Colorectal tissue types, by source",
     question="Which of seven tissue types of colorectal cancer does this tile show?",
     classes=CLASSES[:-1],
-    group_kind="numbered source",
+    group_kind="numbered source (not stated to be a patient)",
     protocol=Folds(k=5, repeats=3, seed=0),
     metric="balanced_accuracy",
     version=2,
@@ -89,7 +91,7 @@ TASK = Task(
     policy="crop",
     images="kather2016 1",
     family="kather2016",
-    independent=True,
+    independent=False,
     expected=4_375,
     counts={"": dict.fromkeys(CLASSES[:-1], 625)},
 )
@@ -102,7 +104,6 @@ TASKS = (
         question="Which of eight tissue types of colorectal cancer, or background, does this tile show?",
         classes=CLASSES,
         group_kind="image",
-        independent=False,
         protocol=Fixed(published=False, seed=0),
         scan=partial(scan, task="kather2016_published", classes=CLASSES, by_image=True),
         read=partial(files.read, top=ANCHOR, task="kather2016_published"),

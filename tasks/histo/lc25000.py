@@ -7,7 +7,8 @@ Licence     announced by the authors as free for any use by AI researchers; no f
 Access      github.com/tampapath/lung_colon_image_set; the folder is `lung_colon_image_set`
 Split       none published; cut here by source tile, 60/20/20
 Group       source tile, from one of two tables beside the folder: `lc25000_image_groups.csv` of LC25000-clean (1,246
-            verified clusters), else `groups.csv` (columns file, source_tile_group). Without one, the task refuses
+            verified clusters), else `groups.csv` (columns file, source_tile_group). Without one, the task refuses.
+            Neither patient nor slide of a tile is stated
 Traps       a random split puts a copy of nearly every test image into training; files of `colon_aca` are called
             `colonca...`; tiles of one patient cannot be told, so even this split is not by patient
 Published   accuracies near 99 % come from random splits and measure the leak (Batchkala et al., DEMI at MICCAI 2024,
@@ -65,7 +66,7 @@ TASK = Task(
     title="LC25000 lung and colon tissue",
     question="Which of five lung and colon tissues does this tile show?",
     classes=CLASSES,
-    group_kind="source tile",
+    group_kind="source tile (no patient is known)",
     protocol=Fixed(published=False, seed=0),
     metric="auroc",
     version=2,

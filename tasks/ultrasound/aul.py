@@ -7,7 +7,7 @@ Licence     CC BY 4.0, as a catalogue of datasets reads the record, which asks u
 Access      zenodo.org/records/7272660, three archives: the folders `Benign`, `Malignant`, `Normal` in any one folder
 Split       none by the authors. UltraBench's test ids are used here: 147 images (20 / 40 / 87), chosen by a stratified
             draw; the part for choosing is cut from the other 588
-Group       patient: the image, since each is described as another patient's
+Group       patient: the image, since each is described as another patient's (no ids are released to check it)
 Traps       numbers restart in every class, so Benign/1 is not Malignant/1; outlines 229 and 306 of Malignant hold the
             liver, and its liver files 229, 306 and 374 are missing; some images carry yellow marks and text; the
             archives bring a `__MACOSX` folder

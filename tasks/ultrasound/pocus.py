@@ -15,7 +15,7 @@ Group       patient, near-duplicates across patients joined: the column `Patient
             Cov-Atlas-Day+1 and Cov-Atlas-Day+3 are one, and all of Reg_pat1, and all of northumbria_0409. The column
             numbers Northumbria's recordings one by one (set1_vid1 is 184, set1_vid2 is 185), so their group is the set
             in the name, or the day where no set is named. That a set is one patient is an inference; it can only make
-            the split stricter
+            the split stricter, but other series and sources may share a patient, so groups are not known as patients
 Traps       the class is the name's first letters, in any case; viral pneumonia (Vir; 2 convex recordings in the
             repository by its metadata) and the linear probe are left out, and `data verify` lists them; extensions in
             capitals (UltraBench skips .MP4); GIF frames with and without transparency; one name for a convex and a
