@@ -57,10 +57,10 @@ def test_a_whole_dataset_is_found_with_its_bytes_and_groups(data):
 
 
 def test_a_partial_dataset_is_partial_even_where_it_cannot_be_split(data):
-    image(data, "normal (12)").unlink()
+    image(data, "normal (7)").unlink()
     found = inspect.status(WHOLE, data)
     assert (found.state, found.images, found.reason) == ("partial", busi.IMAGES - 1, "")
-    for number in range(3, 12):
+    for number in range(3, 7):
         image(data, f"normal ({number})").unlink()
     found = inspect.status(WHOLE, data)
     assert found.state == "partial"
@@ -82,7 +82,7 @@ def test_more_images_than_the_card_is_broken(data):
     more = replace(WHOLE, counts={"": busi.COUNTS | {"benign": 13, "normal": 13}})
     found = inspect.status(more, data)
     assert found.state == "broken"
-    assert "14 images of benign, 13 on the card" in found.reason
+    assert "22 images of benign, 13 on the card" in found.reason
     assert "39 images, 38 on the card" in inspect.status(replace(BUSI, expected=38, counts={}), data).reason
 
 
@@ -98,11 +98,11 @@ def test_of_ones_own_dataset_no_authors_are_spoken(data, monkeypatch):
 def test_counts_stand_side_by_side_for_every_split_and_class(data):
     image(data, "malignant (1)").unlink()
     found = {count.name: (count.expected, count.found) for count in inspect.status(WHOLE, data).counts}
-    assert found == {"benign": (14, 14), "malignant": (13, 12), "normal": (12, 12)}
+    assert found == {"benign": (22, 22), "malignant": (10, 9), "normal": (7, 7)}
     assert {count.expected for count in inspect.status(replace(BUSI, counts={}), data).counts} == {None}
     published = replace(WHOLE, counts={"train": busi.COUNTS})  # a card of another split than the samples'
     counts = inspect.status(published, data).counts
-    assert [(c.split, c.expected, c.found) for c in counts if c.name == "benign"] == [("train", 14, 0), ("", 0, 14)]
+    assert [(c.split, c.expected, c.found) for c in counts if c.name == "benign"] == [("train", 22, 0), ("", 0, 22)]
     unstated = replace(WHOLE, counts={"": {}})  # a part of which the card states no counts by class
     assert {count.expected for count in inspect.status(unstated, data).counts} == {None}
 

@@ -39,7 +39,7 @@ def test_the_authors_test_part_is_kept_and_val_is_cut_from_train(tmp_path):
     mhist.write(tmp_path)
     samples = TASK.scan(tmp_path)
     (division,) = splits.assignments(TASK, samples)
-    assert [samples[i].split for i in division.test] == ["test"] * 9
+    assert [samples[i].split for i in division.test] == ["test"] * 16
     assert {samples[i].split for i in division.val} == {"train"}
 
 

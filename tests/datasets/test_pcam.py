@@ -28,7 +28,7 @@ def test_every_patch_has_its_label_slide_split_and_digest(tmp_path):
     assert len(samples) == pcam.IMAGES
     assert len({sample.group for sample in samples}) == pcam.GROUPS
     sixth = next(sample for sample in samples if sample.id == f"{STEM}_valid_x.h5#000006")
-    assert (sixth.label, sixth.group, sixth.split) == (1, "camelyon16_train_tumor_006", "val")
+    assert (sixth.label, sixth.group, sixth.split) == (1, "camelyon16_train_tumor_007", "val")
     assert sixth.digest == hashlib.sha256(_patches(tmp_path, "valid")[6].tobytes()).hexdigest()
     np.testing.assert_array_equal(TASK.read(tmp_path, sixth, 224), _patches(tmp_path, "valid")[6])
     sides = {sample.split: sample.id.split("_")[4] for sample in samples}

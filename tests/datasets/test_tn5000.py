@@ -108,7 +108,7 @@ def test_unknown_tags_and_space_do_not_matter(top):
     text = (
         "<annotation><folder>x</folder><object><pose/><name> 1\n</name><difficult>0</difficult></object></annotation>"
     )
-    (top / "Annotations" / "000007.xml").write_text(text)
+    (top / "Annotations" / "000008.xml").write_text(text)
     assert TASK.scan(top.parents[1]) == samples
 
 

@@ -8,7 +8,8 @@ from PIL import Image
 CLASSES = ("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC")
 SLIDES = {"train": (1003675, 1003676, 1003677), "val": (265, 266), "test": (264, 267)}
 PATIENTS = {1003675: 1, 1003676: 2, 1003677: 67, 265: 3, 266: 67, 264: 4, 267: 5}  # patient 67 is in train and in val
-IMAGES, GROUPS = len(CLASSES) * len(PATIENTS), 6  # every slide has one region of each class
+REGIONS = {slide: [1 + (place + label) % 3 for label in range(len(CLASSES))] for place, slide in enumerate(PATIENTS)}
+IMAGES, GROUPS = sum(map(sum, REGIONS.values())), 6  # slides have unlike numbers of regions of each class
 
 
 def write(folder: Path, *, seed: int = 0) -> None:
@@ -18,9 +19,10 @@ def write(folder: Path, *, seed: int = 0) -> None:
             at = folder / "BRACS_RoI" / "latest_version" / split / f"{label}_{name}"
             at.mkdir(parents=True)
             for slide in slides:
-                height, width = draws.integers(13, 60, 2).tolist()
-                image = draws.integers(0, 256, (height, width, 3), np.uint8)
-                Image.fromarray(image).save(at / f"BRACS_{slide}_{name}_{label + 1}.png")
+                for region in range(REGIONS[slide][label]):
+                    height, width = draws.integers(13, 60, 2).tolist()
+                    image = draws.integers(0, 256, (height, width, 3), np.uint8)
+                    Image.fromarray(image).save(at / f"BRACS_{slide}_{name}_{label + 1 + 10 * region}.png")
     workbook(folder / "BRACS.xlsx")
 
 

@@ -38,8 +38,10 @@ SLIDES = (  # (subtype's folder, code, slide)
 )
 CROSSING = {"14-16184", "14-18842", "14-19979", "14-23060"}
 SCALES = (40, 100, 200, 400)
-FIELDS = 2  # of each slide, at each magnification
-IMAGES, GROUPS = FIELDS * len(SLIDES), 19  # at each magnification
+FIELDS = [
+    2 + place % 3 + 2 * (code in ("DC", "LC", "MC", "PC")) for place, (_, code, _) in enumerate(SLIDES)
+]  # at each
+IMAGES, GROUPS = sum(FIELDS), 19  # magnification; two thirds are malignant
 SIDES = {"train": 7, "val": 6, "test": 6}  # slides of the four subtypes' published split
 
 
@@ -47,12 +49,12 @@ def write(folder: Path, *, seed: int = 0, scales: Iterable[int] = SCALES) -> Non
     draws = np.random.default_rng(seed)
     top = folder / "BreaKHis_v1"
     rows = []
-    for subtype, code, slide in SLIDES:
+    for (subtype, code, slide), fields in zip(SLIDES, FIELDS, strict=True):
         kind, letter = ("benign", "B") if code in ("A", "F", "PT", "TA") else ("malignant", "M")
         at = top / "histology_slides" / "breast" / kind / "SOB" / subtype / f"SOB_{letter}_{code}_{slide}"
         for scale in scales:
             (at / f"{scale}X").mkdir(parents=True)
-            for number in range(1, FIELDS + 1):
+            for number in range(1, fields + 1):
                 path = at / f"{scale}X" / f"SOB_{letter}_{code}-{slide}-{scale}-{number:03d}.png"
                 Image.fromarray(draws.integers(0, 256, (23, 35, 3), np.uint8)).save(path)
                 patient = slide.rstrip("ABCDEF")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-TRAIN, TEST = 8, 3  # images of each class
-IMAGES = 3 * (TRAIN + TEST)
+TRAIN, TEST = (16, 20, 9), (3, 5, 4)  # images of each class, a 25th and a tenth
+IMAGES = sum(TRAIN) + sum(TEST)
 KINDS = (("nml",), ("stn", "bmt", "abn"), ("malg", "abn"))  # of the boxes, by label
 
 
@@ -17,11 +17,17 @@ def write(folder: Path, *, seed: int = 0) -> None:
     (top / "imgs").mkdir(parents=True)
     lists: dict[str, list[str]] = {"train": [], "test": []}
     boxes, regions = {}, {}
+    parts = [
+        (part, label)
+        for part, counts in (("train", TRAIN), ("test", TEST))
+        for label in range(3)
+        for _ in range(counts[label])
+    ]
     for number, index in enumerate(draws.permutation(IMAGES).tolist()):
-        label, name = index % 3, f"im{number:05d}.jpg"
+        (part, label), name = parts[index], f"im{number:05d}.jpg"
         width, height = draws.integers(100, 130).item(), draws.integers(70, 90).item()
         Image.fromarray(draws.integers(0, 256, (height, width, 3), np.uint8)).save(top / "imgs" / name)
-        lists["train" if index < 3 * TRAIN else "test"].append(f"{name},{label}")
+        lists[part].append(f"{name},{label}")
         boxes[name] = {"dim": [width, height], "bbs": [[kind, [10, 12, 60, 50]] for kind in KINDS[label]]}
         regions[name] = {"Boxes": [[9, 11, 61, 52]] if number else [], "Gold": [10, 12, 60, 50]}
     for split, lines in lists.items():

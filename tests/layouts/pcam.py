@@ -8,8 +8,8 @@ import numpy as np
 
 PARTS = ("train", "valid", "test")
 EACH = 16  # patches of a part
-SLIDES = 4  # of a part
-IMAGES, GROUPS = EACH * len(PARTS), SLIDES * len(PARTS)
+SLIDES = (1, 2, 5, 8)  # patches of each slide of a part
+IMAGES, GROUPS = EACH * len(PARTS), len(SLIDES) * len(PARTS)
 TWICE = (4, 5)  # patches of train that are one and the same
 HEADER = ("", "coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi")
 
@@ -28,8 +28,8 @@ def write(folder: Path, *, seed: int = 0) -> None:
         with h5py.File(folder / f"{stem}_y.h5", "w") as file:
             file["y"] = labels.reshape(EACH, 1, 1, 1)
         rows = []
-        for index, label in enumerate(labels.tolist()):
-            number = 1 + part_number * SLIDES + index * SLIDES // EACH
+        numbers = np.repeat(np.arange(len(SLIDES)), SLIDES) + 1 + part_number * len(SLIDES)
+        for index, (label, number) in enumerate(zip(labels.tolist(), numbers.tolist(), strict=True)):
             slide = f"camelyon16_test_{number:03d}" if part == "test" else f"camelyon16_train_tumor_{number:03d}"
             rows.append((index, *draws.integers(0, 90_000, 2).tolist(), bool(label), bool(label), slide))
         with (folder / f"{stem}_meta.csv").open("w", newline="") as file:

@@ -32,7 +32,7 @@ def write(folder: Path, *, seed: int = 0) -> None:
             path.write_bytes((path.parent / f"{COPIES[name]}.jpg").read_bytes())
         else:
             Image.fromarray(draws.integers(0, 256, (height, width, 3), np.uint8)).save(path)
-        label = int(COPIES.get(name, name)) % 3 > 0  # copies have the label of their original
+        label = int(COPIES.get(name, name)) % 7 not in (0, 3)  # of seven, two are benign; copies are as their original
         text = ANNOTATION.format(name=name, width=width, height=height, label=int(label))
         (top / "Annotations" / f"{name}.xml").write_text(text)
     train, val = COUNTS["train"], COUNTS["train"] + COUNTS["val"]
