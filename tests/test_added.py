@@ -20,6 +20,7 @@ from benchmark.described import lines
 from tasks import added, describe, inspect, splits, store
 from tasks.base import DataError, Fixed, Folds, NoData, identity
 from tasks.collect import collect
+from tests.permissions import barred
 
 ROOT = Path(__file__).parent.parent
 METRICS = ("auroc", "accuracy")
@@ -531,3 +532,17 @@ def test_a_table_is_read_beside_the_name_it_is_given_by(tmp_path):
     kept = table(tmp_path / "tables", rows, ("file", "label", "group"))
     (tmp_path / "images" / "list.csv").symlink_to(kept)
     assert len(add(tmp_path / "images" / "list.csv").scan(tmp_path)) == 10
+
+
+def test_files_that_may_not_be_read_are_named(tmp_path, described):
+    top = tmp_path / "set"
+    draw(*(top / label / f"p{i}" / "0.png" for label in "xy" for i in range(4)))
+    with barred(top / "x" / "p1" / "0.png"), pytest.raises(DataError, match=r"x/p1/0\.png"):
+        add(top)
+    assert not described.exists()
+    task = add(top)
+    with barred(top / "x" / "p1" / "0.png"):
+        assert list(inspect.verify(task, tmp_path).unreadable) == ["set/x/p1/0.png"]
+    with barred(described / "ultrasound" / "mine.json"):
+        assert "cannot be read" in str(tasks.broken("ultrasound")["mine"])
+        assert "busi" in tasks.names("ultrasound")

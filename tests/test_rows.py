@@ -1,7 +1,6 @@
 """What is read of a folder of classes or a table: spellings accepted and refused, and what is left."""
 
 import csv
-import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from tasks import rows, spelling
 from tasks.base import DataError
+from tests.permissions import barred
 
 COLUMNS = ("file", "label", "group", "split")
 
@@ -366,14 +366,16 @@ def test_images_beside_the_listed_ones_are_counted(tmp_path):
     assert found.left_out == {"images beside the listed ones, without a row": ["in/4.png", "in/5.png"]}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")
-def test_a_folder_that_may_not_be_entered_is_named(tmp_path):
+def test_folders_and_tables_that_may_not_be_opened_are_named(tmp_path):
     touch(*(tmp_path / "set" / label / f"p{i}" / "0.png" for label in "xy" for i in range(3)))
-    closed = tmp_path / "set" / "x" / "p2"
-    closed.chmod(0)
-    try:
+    listed = table(tmp_path, [("set/x/p0/0.png", "x", "p0"), ("set/y/p0/0.png", "y", "p1")], COLUMNS[:3])
+    with barred(tmp_path / "set" / "x" / "p2"):
         found = read(tmp_path / "set")
-    finally:
-        closed.chmod(0o700)
     assert len(found.rows) == 5
     assert ["x/p2"] in found.left_out.values()
+    with barred(tmp_path / "set" / "x"), pytest.raises(DataError, match=r"set/x: no image .*cannot be entered"):
+        read(tmp_path / "set")
+    with barred(tmp_path / "set" / "x" / "p0"), pytest.raises(DataError, match=r"x/p0/0.png: listed in list.csv, not"):
+        read(listed)
+    with barred(listed), pytest.raises(DataError, match=r"list.csv: not a CSV file in UTF-8 \(.*Permission denied"):
+        read(listed)
