@@ -238,7 +238,8 @@ def _parent(data: Path, top: str) -> Path | None:
     """The folder that holds `top`, looked for where `files.anchor` looks."""
     if data.name == top:
         return data.parent
-    return next((folder for level in files.nearby(data) for folder in level if _holds(folder, top)), None)
+    parent = next((folder for level in files.nearby(data) for folder in level if _holds(folder, top)), None)
+    return parent / top if parent and folders.is_folder(parent / top / top) else parent  # nested in itself
 
 
 def _holds(folder: Path, name: str) -> bool:

@@ -56,6 +56,16 @@ def test_a_whole_dataset_is_found_with_its_bytes_and_groups(data):
     assert not found.reason
 
 
+def test_a_folder_nested_in_itself_has_its_bytes(data):
+    whole = inspect.status(WHOLE, data)
+    top = data / "Dataset_BUSI_with_GT"
+    top.rename(data / "inner")
+    top.mkdir()
+    (data / "inner").rename(top / top.name)
+    (data / "groups.csv").rename(top / "groups.csv")
+    assert inspect.status(WHOLE, data) == whole
+
+
 def test_a_partial_dataset_is_partial_even_where_it_cannot_be_split(data):
     image(data, "normal (7)").unlink()
     found = inspect.status(WHOLE, data)
