@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders, sources
+from tasks import decoding, files, folders, sources
 from tasks.base import DataError, Sample, Source, digest
 
 KIND = "dicom"
@@ -151,7 +151,7 @@ def _masked(image: np.ndarray, header) -> np.ndarray:
     seen, middle = np.zeros((height, width, 1), bool), np.zeros((height, width, 1), bool)
     for x0, y0, x1, y1 in boxes:
         seen[y0 : y1 + 1, x0 : x1 + 1] = True
-    nothing = min(seen.any(axis=0).sum(), seen.any(axis=1).sum()) < files.LEAST_SIDE
+    nothing = min(seen.any(axis=0).sum(), seen.any(axis=1).sum()) < decoding.LEAST_SIDE
     if nothing or any(x1 > width or y1 > height for _, _, x1, y1 in boxes):
         middle[height // 5 : height - height // 10, width // 10 : width - width // 10] = True
         seen = middle if nothing or not (seen & middle).any() else seen & middle
