@@ -2,7 +2,8 @@
 
 The budget counts validation labels: a share is drawn from the groups of the training and the validation part together,
 stratified by the groups' commonest label, and a fifth of it (one group of each class at least) chooses the penalty.
-Where a share holds fewer than two groups of a class, two are taken. All of the groups: the parts as they are.
+Where a share holds fewer than two groups of a class, two are taken; a class that is the commonest of fewer is drawn
+from all groups that hold it, and a group drawn for both parts is trained on. All of the groups: the parts as they are.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ class Settings(linear.Settings):
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> list[Fitted]:
-    """Raises ValueError where a class is the commonest of fewer than two labelled groups."""
     both, found = joined(train, val), []
     for fraction in settings.fractions:
         for draw in range(settings.draws if fraction < 1 else 1):
@@ -48,10 +48,14 @@ def _drawn(both: Features, fraction: float, classes: int, rng: np.random.Generat
     for label in range(classes):
         own = rng.permutation(np.flatnonzero(counts.argmax(axis=1) == label))
         if len(own) < 2:
-            raise ValueError(f"label efficiency: class {label} has {len(own)} labelled groups, two are needed")
+            own = rng.permutation(np.flatnonzero(counts[:, label]))
         taken = own[: max(2, round(fraction * len(own)))]
         held = max(1, len(taken) // 5)
         val.append(taken[:held])
         train.append(taken[held:])
-    chosen = (np.isin(member, np.concatenate(part)) for part in (train, val))
+    trained = np.unique(np.concatenate(train))
+    held = np.setdiff1d(np.concatenate(val), trained)
+    if not len(held):
+        trained, held = trained[1:], trained[:1]
+    chosen = (np.isin(member, part) for part in (trained, held))
     return tuple(Features(*(values[part] for values in both)) for part in chosen)

@@ -59,7 +59,7 @@ def test_kather2016_is_planned_and_probed(tmp_path):
     x = np.random.default_rng(0).normal(size=(len(found.samples), 4)).astype(np.float32)
     x[:, 0] += [sample.label for sample in found.samples]
     divisions = splits.assignments(TASK, found.samples)
-    for probe in ("linear", "knn"):
+    for probe in ("linear", "knn", "efficiency", "fewshot"):
         asked = vars(probing.registry.load("probes", probe).Settings())
         fitted = probing.fit(probe, asked, 0, TASK, found.samples, x, divisions)
         _, about, scored = probing.observed("c", "patches", TASK, found.samples, fitted, TASK.metric)
