@@ -38,7 +38,11 @@ def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) ->
     if rows.empty:
         remedy = "`make bench TRACK=smoke SEEDS=3`, commit, `python -m leaderboards promote --track smoke`"
         return Comparison(0, [], [f"{published}: no smoke run is published yet, so nothing was retrained; {remedy}"])
-    trained = rows[(rows.run != rows.twin) & rows.pretext.ne(EXTERNAL)]
+    current = rows[rows.engine.eq(ENGINE)]
+    notes = earlier(published, rows[rows.engine.ne(ENGINE)])
+    if current.empty:
+        return Comparison(0, [], notes)
+    trained = current[(current.run != current.twin) & current.pretext.ne(EXTERNAL)]
     wanted = Wanted(
         modalities=tuple(sorted(set(trained.modality))),
         track=SMOKE,
@@ -49,7 +53,18 @@ def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) ->
     plan.validate(wanted)
     studies = [plan.survey(wanted, modality, runtime.data, runtime.cache) for modality in wanted.modalities]
     runs.bench(wanted, studies, runtime, tracks.get(SMOKE).stored_pixels, say)
-    return compare(published, runtime.results)
+    compared = compare(published, runtime.results)
+    return compared._replace(notes=[*notes, *compared.notes])
+
+
+def earlier(published: Path, rows: pd.DataFrame) -> list[str]:
+    """What is said of published runs (rows of `runs`) that another engine than this code's trained."""
+    return [
+        f"{published}: {len(runs)} smoke runs are of engine {engine}, this code is of engine {ENGINE}: they cannot be "
+        f"trained again here, only verified, and by commit {', '.join(sorted(set(runs.commit)))}; the goldens hold the "
+        f"numbers of engine {ENGINE}"
+        for engine, runs in rows.groupby("engine")
+    ]
 
 
 def reproduce(run: str, published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:

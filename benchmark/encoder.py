@@ -133,8 +133,9 @@ class Encoder(nn.Module):
         return (images * self.std[:, None, None] + self.mean[:, None, None]).clamp(0, 1)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [0, 1] -> patch embeddings without positions (B, N, D)."""
-        return self.vit.patch_embed(self.normalise(images)).flatten(1, 2)
+        """Images (B, 3, S, S) in [0, 1] -> patch embeddings without positions (B, N, D), in the precision of the
+        weights: under autocast too, the residual stream of every trunk is fp32."""
+        return self.vit.patch_embed(self.normalise(images)).flatten(1, 2).to(self.vit.cls_token.dtype)
 
     def sequence(
         self, images: Tensor, keep: Tensor | None = None, hidden: Tensor | None = None, mask_token: Tensor | None = None
@@ -142,11 +143,11 @@ class Encoder(nn.Module):
         """What enters the blocks: tokens (B, T, D) (cls, registers, patches) and their rotations; see `forward`."""
         x = self.embed(images)
         if hidden is not None:
-            x = torch.where(hidden[..., None], mask_token.to(x.dtype), x)
+            x = torch.where(hidden[..., None], mask_token, x)
         table = self.positions(images.shape[-1] // self.spec.patch, x.device)
         rotation = table if self.spec.trunk == "rope" else None
         if rotation is None:
-            x = x + table.to(x.dtype)
+            x = x + table
         if keep is not None:
             x = gather(x, keep)
         if keep is not None and rotation is not None:
@@ -154,7 +155,7 @@ class Encoder(nn.Module):
             rotation = table[torch.cat([still, keep + self.spec.prefix], dim=1)]
         prefix = [self.vit.cls_token] * self.spec.cls + [self.vit.reg_token] * bool(self.spec.registers)
         if prefix:
-            x = torch.cat([*(token.to(x.dtype).expand(len(x), -1, -1) for token in prefix), x], dim=1)
+            x = torch.cat([*(token.expand(len(x), -1, -1) for token in prefix), x], dim=1)
         return x, rotation
 
     def run(self, sequences: Sequence[tuple[Tensor, Tensor | None]]) -> list[Tokens]:

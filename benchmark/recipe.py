@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-ENGINE = 2  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
+ENGINE = 3  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
 
 EXTERNAL = "external"  # pretext and trunk of an encoder from outside: see benchmark/external.py
 

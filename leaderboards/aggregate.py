@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmark import results as schema
 from benchmark.metrics import SEGMENTATION
-from benchmark.recipe import EXTERNAL, Recipe, key
+from benchmark.recipe import ENGINE, EXTERNAL, Recipe, key
 from benchmark.recipe import twin as twin_of
 from leaderboards import claims, contrasts, ledger, ratings, series, store
 from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Entry, Locality, Row, Run
@@ -137,6 +137,7 @@ def _board(
         curves=tuple(curve for line in lines if not line.twin for curve in _curves(line, runs)),
         missing=(*missing, *sorted(absent.items())),
         footnotes=footnotes,
+        earlier=_earlier(runs),
         provenance=_provenance(runs),
         localities=localities,
         series=series.measured(lines, columns, index),
@@ -205,6 +206,12 @@ def _newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         notes.append(f"{(~latest).sum()} cells with other probe settings are not shown; the latest settings are.")
     cells = cells[latest]
     return runs, cells[~cells.duplicated(["run", *QUESTION])], tuple(notes)
+
+
+def _earlier(runs: pd.DataFrame) -> str:
+    """That the runs are of an earlier engine than this code's, in words; "" where they are not."""
+    engine = runs["engine"].max()
+    return f"Measured by engine {engine}; this code is engine {ENGINE}." if engine < ENGINE else ""
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:

@@ -257,6 +257,7 @@ class Board:
     series: tuple[Series, ...] = ()
     ledgers: tuple[Ledger, ...] = ()
     ratings: tuple[Rating, ...] = ()
+    earlier: str = ""  # that its numbers are of an earlier engine than this code's, in words
     updated: str = ""  # when its newest run was made, UTC, ISO 8601
     runs: tuple[Run, ...] = ()  # every run behind the rows, twins that are shown as one too
     numbers: Mapping[tuple[str, Column], Resampled] = field(default_factory=dict, repr=False, compare=False)

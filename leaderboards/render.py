@@ -227,7 +227,7 @@ def _thousandths(text: str) -> str:
 def compact(board: Board) -> str:
     """The headline as plain text, at most 100 columns: tasks down, encoders across."""
     rows = [row for row in board.sections[0].rows if not row.twin]
-    text = [board.title, *([SYNTHETIC] if board.synthetic else [])]
+    text = [board.title, *([SYNTHETIC] if board.synthetic else []), *([board.earlier] if board.earlier else [])]
     measured = sorted({metric(column.metric) for column in board.columns})
     text += [f"gain in {' or '.join(measured)} over the untrained twin [95 % interval], linear probe, patch tokens"]
     if not rows:

@@ -69,6 +69,7 @@ def _facts(board: Board) -> tuple[tuple[str, str], ...]:
     simulated = " simulated" if board.synthetic else ""
     fewest = min((len(cost.seeds) for cost in board.costs), default=0)
     return (
+        *([("Engine", board.earlier)] if board.earlier else []),
         (
             "What was asked",
             f"At equal training FLOPs, does a frozen encoder pretrained on {board.modality} images answer these tasks "

@@ -109,3 +109,16 @@ def test_what_cannot_be_reproduced_says_why(published, copy, tmp_path, cache, mo
     monkeypatch.setattr(again, "ENGINE", 99)
     with pytest.raises(ValueError, match=f"of engine 99 .*check out commit {row.commit}"):
         again.reproduce(row.run, published, runtime(tmp_path, cache), print)
+
+
+def test_published_runs_of_an_earlier_engine_are_not_trained_again_and_that_is_no_difference(
+    published, tmp_path, cache, monkeypatch
+):
+    monkeypatch.setattr(again, "ENGINE", 99)
+    monkeypatch.setattr(again.runs, "bench", lambda *_: pytest.fail("trained again"))
+    found = again.regression(published, runtime(tmp_path, cache), print)
+    (row, *_) = results.read(published, "runs").itertuples()
+    assert (found.compared, found.moved) == (0, [])
+    (note,) = found.notes
+    assert f"4 smoke runs are of engine {row.engine}, this code is of engine 99: they cannot be trained again" in note
+    assert row.commit in note

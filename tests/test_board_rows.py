@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmark import results
-from benchmark.recipe import twin
-from leaderboards import tables
+from benchmark.recipe import ENGINE, twin
+from leaderboards import render, tables
 from leaderboards.aggregate import boards
 from leaderboards.store import load
 from tests.test_leaderboards import TASKS, add_cell, add_run, recipe, rewrite
@@ -86,3 +86,18 @@ def hash_of(sample: str) -> int:
 
 def auroc(rows) -> float:
     return roc_auc_score([row["label"] for row in rows], [row["scores"][1] for row in rows])
+
+
+def test_a_board_of_an_earlier_engine_says_so_wherever_it_is_shown(tmp_path):
+    shown = {}
+    for engine in (ENGINE - 1, ENGINE):
+        root = tmp_path / str(engine)
+        made = recipe("mae", 0, engine=engine)
+        for one in (made, twin(made)):
+            add_run(root, one)
+            add_cell(root, one, "local")
+        (board,) = boards(root)
+        shown[engine] = [render.compact(board), render.html(board), render.markdown(board), render.index([board])]
+    said = f"Measured by engine {ENGINE - 1}; this code is engine {ENGINE}"
+    assert all(said in text for text in shown[ENGINE - 1])
+    assert not any("Measured by engine" in text for text in shown[ENGINE])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,8 +47,10 @@ def test_a_golden_that_moved_says_by_how_much_and_what_to_bump():
 
 
 def test_a_golden_of_another_version_is_not_compared(monkeypatch):
+    stored = re.escape(goldens.version("mae"))
     monkeypatch.setattr(goldens, "version", lambda pretext: "9.9")
-    with pytest.raises(ValueError, match=r"goldens\.json: mae is written down in version 3\.2, the code is in 9\.9"):
+    said = rf"goldens\.json: mae is written down in version {stored}, the code is in 9\.9"
+    with pytest.raises(ValueError, match=said):
         goldens.compare("mae", [1.0] * goldens.STEPS)
 
 

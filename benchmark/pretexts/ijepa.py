@@ -141,7 +141,7 @@ class Predictor(nn.Module):
         blocks, size = targets.shape[1:]
         seen = self.embed(context) + self.positions[where]
         seen = seen.repeat_interleave(blocks, dim=0)
-        asked = self.mask_token.to(seen.dtype) + self.positions[targets.flatten(0, 1)].to(seen.dtype)
+        asked = self.mask_token + self.positions[targets.flatten(0, 1)]
         return self.head(self.blocks(torch.cat([seen, asked], dim=1))[:, -size:])
 
 

@@ -136,7 +136,7 @@ class Model(Pretext):
     def decode(self, cls: Tensor, visible: Tensor, mask: masks.RandomMask) -> Tensor:
         """Visible tokens (B, K, D) in kept order -> predictions (B, N - K, patch²·3) in hidden order."""
         cls, visible = self.decoder_embed(cls)[:, None], self.decoder_embed(visible)
-        filler = self.mask_token.to(visible.dtype).expand(len(visible), mask.hide.shape[1], -1)
+        filler = self.mask_token.expand(len(visible), mask.hide.shape[1], -1)
         tokens = torch.cat([cls, gather(torch.cat([visible, filler], dim=1), mask.restore)], dim=1)
         decoded = self.decoder(tokens + self.decoder_positions)[:, 1:]
         return self.predict(gather(decoded, mask.hide))
