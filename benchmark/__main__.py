@@ -43,7 +43,7 @@ Probe = Annotated[
     str, typer.Option(help=f"Comma-separated: {', '.join(registry.names('probes'))}, or all; empty: linear and kNN.")
 ]
 Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
-Gpus = Annotated[int, typer.Option(min=1, help="Processes of this machine (gloo where it has no GPU).")]
+Gpus = Annotated[int, typer.Option(min=1, help="Processes of this machine, one a GPU (gloo where it has none).")]
 Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
 CorpusName = Annotated[
     str | None,
@@ -54,7 +54,9 @@ Results = Annotated[Path, typer.Option(help="Store of finished work.")]
 Published = Annotated[Path, typer.Option(help="Store of published runs.")]
 Cache = Annotated[Path, typer.Option(help="Image stores, features, checkpoints; may be deleted.")]
 Boards = Annotated[Path, typer.Option(help="Where pages are written.")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16; default: bf16 where a GPU is visible.")]
+Precision = Annotated[
+    str | None, typer.Option(help="fp32 or bf16; default: bf16 on a GPU, fp32 on tracks of 64 pixels.")
+]
 Threads = Annotated[int | None, typer.Option(help="Torch threads per process.")]
 Skip = Annotated[bool, typer.Option(help="Leave unreadable images out, and record it.")]
 Micro = Annotated[int | None, typer.Option(min=1, help="Images at once of a larger batch (MAE, I-JEPA): less memory.")]
@@ -86,7 +88,7 @@ def _wanted(
         seeds=seeds,
         corpus=corpus,
         policy=policy,
-        precision=precision or ("bf16" if machine.gpus() else "fp32"),
+        precision=precision or plan.default_precision(track),
         runs=runs,
     )
     plan.validate(wanted)
@@ -150,6 +152,11 @@ def run(
         raise tasks.unknown("stage", stage, STAGES[1:])
     if launch not in LAUNCHES:
         raise tasks.unknown("launch", launch, LAUNCHES)
+    if launch == "local" and stage in ("", "compute", "pretrain"):
+        machine.refuse_missing_gpus(gpus)
+    elif launch != "local" and not precision:
+        there = slurm.profiles(profile)["pretrain"].gpus > 0
+        precision = plan.default_precision(track, there)
     wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision, _listed(runs))
     runtime = Runtime(
         data=data,
@@ -170,7 +177,8 @@ def run(
     if launch != "local" or pack:
         groups = plan.groups([job for one in studies for job in plan.jobs(wanted, one, results, {})[0]])
         if launch != "local":
-            return _hand_over(groups, _given(ctx, "launch", "profile", "pack", "runs", "stage"), launch, profile, cache)
+            given = _given(ctx, "launch", "profile", "pack", "runs", "stage", "precision")
+            return _hand_over(groups, [*given, "--precision", wanted.precision], launch, profile, cache)
         from benchmark import pack as packing
 
         _bench(wanted, studies, replace(runtime, processes=1), "prepare")
@@ -261,6 +269,7 @@ def plan_(
     precision: Precision = None,
 ) -> None:
     """Print the missing cells with estimated FLOPs, time, memory and disk. Does nothing."""
+    machine.refuse_missing_gpus(gpus)
     wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision)
     runtime = Runtime(data=data, results=results, cache=cache, processes=gpus)
     studies = _studies(wanted, data, cache)

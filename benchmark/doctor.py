@@ -1,6 +1,7 @@
 """What works on this machine, and what to do about what does not. Imports torch only inside its check."""
 
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -51,18 +52,20 @@ def _torch() -> Iterator[Check]:
     try:
         import torch
         import torchvision
+
+        device = machine.device()
     except (ImportError, OSError, RuntimeError) as error:
         yield Check("fail", "torch", str(error), "install torch and torchvision from the same source: `make setup`")
         return
     yield Check("ok", "torch", f"{torch.__version__}, torchvision {torchvision.__version__}")
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            memory = torch.cuda.get_device_properties(i).total_memory
-            yield Check("ok", f"GPU {i}", f"{torch.cuda.get_device_name(i)}, {memory / 1e9:.0f} GB")
-    elif machine.gpus():
-        yield Check(
-            "fail", "GPU", f"{machine.gpus()[0]} is there, torch cannot use it", "install a driver for this torch"
-        )
+    if device.gpus:
+        for place, (name, memory) in enumerate(zip(device.names, device.memory, strict=True)):
+            yield Check("ok", f"GPU {place}", f"{name}, {memory / 1e9:.0f} GB")
+    elif os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        yield Check("note", "GPU", "CUDA_VISIBLE_DEVICES hides all; training runs on the processors")
+    elif shown := machine.driver():
+        remedy = "install a torch that is built for CUDA, and a driver for it"
+        yield Check("fail", "GPU", f"{shown[0]} is there, torch cannot use it", remedy)
     else:
         yield Check("note", "GPU", "none; training runs on the processors")
 

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from benchmark import features, machine, passports, plan, registry, results, run, tracks
+from benchmark import arithmetic, features, machine, passports, plan, registry, results, run, tracks
 from benchmark.encoder import Tokens
 from benchmark.plan import Study
 from benchmark.probing import fit
@@ -226,6 +226,7 @@ def probe(
 
     declared: datasets it was pretrained on; None: not told. Raises DataError where embeddings lack a sample.
     """
+    arithmetic.prepare(runtime.threads)
     run.prepare(study, runtime, tracks.get(track).stored_pixels)
     spec = opened.model.spec if opened.model else _plain(opened.embeddings, track)
     recipe = Recipe(
@@ -347,7 +348,7 @@ def _row(recipe: Recipe, weights: str, synthetic: bool) -> dict[str, object]:
         "commit": commit,
         "dirty": dirty,
         "versions": machine.versions(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else machine.cpu(),
+        "device": machine.device_name(),
         "threads": torch.get_num_threads(),
         "processes": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -3,7 +3,8 @@
     <cache>/features/<weights>-<transform>-<store>/   <part>.npy: float32 (N, D), or float16 (N, patches, D) of tokens
 
 The name holds what determines the values: the weights' SHA-256, the hash of everything between a stored image and the
-encoder's answer, and the address of the store (for a part of its images, a hash of which). Written once, renamed whole.
+encoder's answer, the kind of device and the rule of its rounding included, and the address of the store (for a part of
+its images, a hash of which). Written once, renamed whole.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import unfinished
+from benchmark import arithmetic, unfinished
 from benchmark.recipe import ENGINE, EncoderSpec
 from tasks.base import digest
 
@@ -31,7 +32,7 @@ def folder(
     rows: np.ndarray | None = None,
 ) -> Path:
     """tokens: of every patch, instead of pooled. change: what is done to the images, in words. rows: of the store."""
-    transform = digest(FORMAT, ENGINE, spec, tokens, change)[:8]
+    transform = digest(FORMAT, ENGINE, arithmetic.features(), spec, tokens, change)[:8]
     images = store if rows is None else digest(store, *rows.tolist())[:12]
     return cache / "features" / f"{weights[:16]}-{transform}-{images}"
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark import feature_store
+from benchmark import arithmetic, feature_store
 from benchmark.encoder import Encoder
 from tasks.store import Store
 
@@ -42,7 +42,7 @@ def extract(
 ) -> dict[str, np.ndarray]:
     """{"patches": mean patch token, "cls": cls token where it enters the blocks}: (N, D) fp32 each, in store order, or
     in that of the given rows. tokens: {"tokens": (N, patches, D) fp16} instead."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = arithmetic.prepare()
     encoder = encoder.to(device).eval()
     rows = np.arange(len(store.ids)) if rows is None else rows
     parts: dict[str, list[np.ndarray]] = {}

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from benchmark import machine, plan, registry, tracks
+from benchmark import arithmetic, machine, plan, registry, tracks
 from benchmark.recipe import Runtime, key
 
 SPARE = 1.25  # an estimate times this must fit in the time left
@@ -94,9 +94,11 @@ def environment() -> dict[str, Any]:
     found |= {"missing": lacking, "commit": machine.commit()[0], "cuda": torch.version.cuda}
     if lacking:
         typer.echo(f"missing here, carry their wheels: {' '.join(lacking)}")
-    if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        found |= {"gpu": card.name, "gpus": torch.cuda.device_count(), "memory GB": card.total_memory / 1e9}
+    device = machine.device()
+    if device.gpus:
+        card = torch.cuda.get_device_properties(torch.cuda.current_device())
+        found |= {"gpu": card.name, "gpus": device.gpus, "memory GB": card.total_memory / 1e9}
+        found |= {"names": list(device.names)}
         found |= {"capability": f"{card.major}.{card.minor}", "processors of the gpu": card.multi_processor_count}
         found["driver"] = machine._output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return found
@@ -116,7 +118,7 @@ def missing() -> list[str]:
 
 
 def agreement(pretext: str, size: str) -> dict[str, Any]:
-    """One recipe and its draws on the CPU and here, fp32 without TF32, at the first step.
+    """One recipe and its draws on the CPU and here, fp32 by the rule of `arithmetic`, at the first step.
 
     views: mean absolute difference of the images, in [0, 1]. loss, gradient (of all parameters as one vector): relative
     difference on the same views. bf16 loss: relative difference of the loss under autocast from the CPU's fp32.
@@ -125,8 +127,7 @@ def agreement(pretext: str, size: str) -> dict[str, Any]:
 
     from benchmark.speed import measure
 
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    here = arithmetic.prepare()
     recipe = measure.recipe(size, pretext, batch=8)
     images = measure.noise(8, recipe.stored_pixels)
     sides = [measure.ours(recipe, images, device) for device in (torch.device("cpu"), here)]
@@ -167,16 +168,16 @@ def speed(size: str, pretext: str, batch: int, compiled: bool = False) -> dict[s
 
     from benchmark.speed import measure
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = arithmetic.prepare()
     gpu = device.type == "cuda"
     product = measure.peak(device)
-    top = measure.nominal_peak(torch.cuda.get_device_name() if gpu else "") or product
+    top = measure.nominal_peak(machine.device_name()) or product
     while True:
         recipe = measure.recipe(size, pretext, batch=batch, precision="bf16" if gpu else "fp32")
         try:
             if gpu:
                 torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
+                machine.reset_peak_memory()
             ours = measure.ours(recipe, measure.noise(2 * batch, recipe.stored_pixels), device, compiled)
             views = ours.views(0)
             steps = (lambda: ours.step(ours.views(0)), lambda: ours.step(views))  # noqa: B023
@@ -194,7 +195,7 @@ def speed(size: str, pretext: str, batch: int, compiled: bool = False) -> dict[s
         "MFU": rate / top,
         "MFU of the step": rate * whole / alone / top,
         "data share": max(0.0, 1 - alone / whole),
-        "memory GB": (torch.cuda.max_memory_allocated() if gpu else machine.peak_memory()) / 1e9,
+        "memory GB": machine.peak_memory() / 1e9,
         "matrix product TFLOP/s": product / 1e12,
     }
 
@@ -208,7 +209,7 @@ def _study(
         pretexts=pretexts or registry.default_pretexts(),
         seeds=seeds,
         corpus=name,
-        precision="bf16" if machine.gpus() else "fp32",
+        precision=plan.default_precision(track),
     )
     runtime = Runtime(data=setup.data, results=setup.results, cache=setup.cache, checkpoint_seconds=60.0)
     return wanted, plan.survey(wanted, modality, setup.data, setup.cache), runtime
@@ -325,10 +326,8 @@ def main(
     dry: Annotated[bool, typer.Option("--dry", help="Tiny pieces, on the CPU where there is no GPU.")] = False,
 ) -> None:
     """Measure this machine's GPU and fill its boards, as far as the time goes; call again to go on."""
-    if not dry and not machine.gpus():
-        print(
-            "error: no GPU is visible here (nvidia-smi names none); --dry tries the pieces on the CPU", file=sys.stderr
-        )
+    if not dry and not machine.device().gpus:
+        print("error: torch can use no GPU here; --dry tries the pieces on the CPU", file=sys.stderr)
         raise typer.Exit(1)
     if failed := go(Setup(data, out, results, cache, dry), 60 * minutes, typer.echo):
         print(f"error: {len(failed)} pieces failed: {', '.join(failed)}", file=sys.stderr)

@@ -1,12 +1,15 @@
-"""What ran where: the provenance stored with every number, and what `plan` needs to know of this machine. No torch."""
+"""What ran where: the provenance stored with every number, and what `plan` needs to know of this machine. Imports torch
+only to ask for the device."""
 
 import importlib.metadata
 import json
+import os
 import platform
 import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -30,9 +33,51 @@ def commit() -> tuple[str, bool]:
     return (found, bool(_output("git", "status", "--porcelain"))) if found else ("unknown", True)
 
 
-@cache
-def gpus() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs that the driver shows."""
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What this process may compute on."""
+
+    type: str  # "cuda" or "cpu", as torch calls it
+    names: tuple[str, ...]  # of its GPUs, in torch's order; of a machine without any, of the processor
+    memory: tuple[int, ...]  # bytes of each
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs."""
+        return len(self.names) if self.type == "cuda" else 0
+
+
+def device() -> Device:
+    """Asked of torch, the only authority: a driver knows neither CUDA_VISIBLE_DEVICES nor what torch was built for."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Device(type="cpu", names=(cpu(),), memory=(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),))
+    cards = [torch.cuda.get_device_properties(place) for place in range(torch.cuda.device_count())]
+    names, memory = zip(*((card.name, card.total_memory) for card in cards), strict=True)
+    return Device(type="cuda", names=names, memory=memory)
+
+
+def device_name() -> str:
+    """Of the GPU that this process computes on, or of the processor."""
+    import torch
+
+    found = device()
+    return found.names[torch.cuda.current_device() if found.gpus else 0]
+
+
+def refuse_missing_gpus(processes: int) -> None:
+    """Raises ValueError where torch sees GPUs, but fewer than processes. Without any, they share the processors."""
+    found = device()
+    if 0 < found.gpus < processes:
+        raise ValueError(
+            f"GPUS={processes}: torch sees {found.gpus} here ({', '.join(found.names)}); ask for no more than that, or "
+            "make more visible (CUDA_VISIBLE_DEVICES, the cluster's job)"
+        )
+
+
+def driver() -> tuple[str, ...]:
+    """Names of the GPUs that NVIDIA's driver shows, for advice alone: torch may be unable to use them."""
     return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
 
 
@@ -57,7 +102,12 @@ def versions() -> str:
 
 
 def reset_peak_memory() -> None:
-    """Start a new high-water mark of this process where the kernel allows it (Linux)."""
+    """Start new high-water marks of this process: of the GPU, and of resident memory where the kernel allows it
+    (Linux)."""
+    if device().gpus:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -65,7 +115,12 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes: the highest resident size of this process since the last reset, or since its start."""
+    """Bytes: what this process held at most since the last reset, or since its start: of the GPU that it computes on,
+    else resident."""
+    if device().gpus:
+        import torch
+
+        return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

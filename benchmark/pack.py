@@ -17,11 +17,12 @@ Group = tuple[str, ...]  # ids of runs that are computed together
 
 def pack(groups: list[Group], arguments: list[str], slots: int, logs: Path, say: Callable[[str], None]) -> None:
     """Compute the groups, `slots` at a time. arguments: those of `benchmark run` without runs and stage. Raises
-    ProcessError naming the logs of what failed, after everything else is done."""
+    ValueError for more slots than GPUs, ProcessError naming the logs of what failed, after everything else is done."""
+    machine.refuse_missing_gpus(slots)
     logs.mkdir(parents=True, exist_ok=True)
     if "--threads" not in arguments:
         arguments = [*arguments, "--threads", str(max(1, machine.processors() // slots))]
-    gpus = machine.gpus()
+    gpus = machine.device().gpus
     waiting, free = list(enumerate(groups, 1)), list(range(slots))
     running: dict[subprocess.Popen, tuple[int, int, Path]] = {}
     failed = []
@@ -58,4 +59,4 @@ def pack(groups: list[Group], arguments: list[str], slots: int, logs: Path, say:
 def _device(slot: int) -> str:
     """What CUDA_VISIBLE_DEVICES names for the slot, within what this process may see."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return seen.split(",")[slot] if seen else str(slot)
+    return str(slot) if seen is None else seen.split(",")[slot].strip()

@@ -1,4 +1,5 @@
-"""Which runs and cells are wanted, which are missing, and what they cost. Pure but for scanning folders; no torch."""
+"""Which runs and cells are wanted, which are missing, and what they cost. Pure but for scanning folders, and for asking
+torch what device is here."""
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ READOUTS = ("patches", "native")
 TOKENS = ("tokens", "masks")  # what a probe needs that reads every patch token
 NOMINAL_FLOPS = 40e9  # per core and second, used only before anything has been measured here
 NOMINAL_GPU_FLOPS = 60e12  # per GPU and second
+FP32_PIXELS = 64  # side of the images of tracks that train in fp32 on every device
 PROBE_SECONDS = 3.0  # per cell, a generous guess
 LIBRARIES_BYTES = 1.0e9  # resident size of a process that has imported everything
 
@@ -94,6 +96,17 @@ def validate(wanted: Wanted) -> None:
         raise tasks.unknown("precision", wanted.precision, ("fp32", "bf16"))
     if wanted.seeds is not None and wanted.seeds < 1:
         raise ValueError(f"SEEDS must be at least 1, got {wanted.seeds}")
+
+
+def default_precision(track: str, gpu: bool | None = None) -> str:
+    """The precision of a track's training where nothing else is asked for: fp32 on every device up to FP32_PIXELS, so
+    that seeds from a card and from a processor are one row; above, bf16 on a GPU.
+
+    gpu: whether it trains on one; None: here, so torch is asked."""
+    if tracks.get(track).encoder.pixels <= FP32_PIXELS:
+        return "fp32"
+    gpu = machine.device().gpus > 0 if gpu is None else gpu
+    return "bf16" if gpu else "fp32"
 
 
 def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
@@ -293,7 +306,7 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime)
     speed, count = measured_speed(runtime.results, track, runtime.processes)
     basis = f"speed of {count} earlier runs here"
     if not count:
-        gpus = machine.gpus()
+        gpus = machine.device().gpus
         speed = NOMINAL_GPU_FLOPS * runtime.processes if gpus else NOMINAL_FLOPS * machine.processors()
         basis = f"a nominal {speed / 1e9:,.0f} GFLOP/s; nothing measured here yet"
     cell_count = sum(len(job.cells) for job in missing)

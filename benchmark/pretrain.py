@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark import checkpoint, health, machine, plan, registry, results, schedules, stopping, tracks
+from benchmark import arithmetic, checkpoint, health, machine, plan, registry, results, schedules, stopping, tracks
 from benchmark import encoder as encoders
 from benchmark.data import Batches, Images
 from benchmark.pretexts._base import Pretext, Step
@@ -28,18 +29,22 @@ DECODER = "decoder.safetensors"  # beside the encoder of a pretext that predicts
 class Diverged(Exception):
     """A loss that is not finite. The message names the step, the samples, the terms and the last good checkpoint."""
 
-    def __init__(self, message: str, curves: list[dict[str, object]]):
+    def __init__(self, message: str, trained: "Trained"):
         super().__init__(message)
-        self.curves = curves  # up to there
+        self.trained = trained  # up to there
 
 
 class Trained(NamedTuple):
-    model: Pretext
+    """A training as it was."""
+
+    model: Pretext | None  # None: diverged
     curves: list[dict[str, object]]
-    seconds: float
+    seconds: float  # of all sessions
     images: int
-    peak_memory: int
-    device: str
+    peak_memory: int  # bytes, of the process that held most
+    device: str  # its name; several where processes had different ones
+    compiled: bool
+    micro: int | None  # images at once of the share of a process; None: all
 
 
 def build(recipe: Recipe, images: Images) -> Pretext:
@@ -110,12 +115,19 @@ def backward(accelerator: Accelerator, model: nn.Module, views: dict, progress: 
             shares.append(min(micro, size - start) / size)
             accelerator.backward(step.loss * shares[-1])
         steps.append(step._replace(loss=step.loss.detach()))
-    parts = {
-        name: sum(share * step.parts[name] for share, step in zip(shares, steps, strict=True))
-        for name in steps[0].parts
-    }
+    parts, means = (averaged([getattr(step, name) for step in steps], shares) for name in ("parts", "means"))
     loss = sum(share * step.loss for share, step in zip(shares, steps, strict=True))
-    return Step(loss, parts, torch.cat([step.pooled for step in steps]))
+    return Step(loss, parts, torch.cat([step.pooled for step in steps]), means)
+
+
+def averaged(found: list[dict[str, Tensor]], shares: list[float]) -> dict[str, Tensor]:
+    """Each of several batches' means -> those of all of them together; shares: of the images."""
+    return {name: sum(share * means[name] for share, means in zip(shares, found, strict=True)) for name in found[0]}
+
+
+def gathered(accelerator: Accelerator, pooled: Tensor) -> Tensor:
+    """Features (b, D) of every process -> of the global batch, (B, D) fp32."""
+    return accelerator.gather(pooled.float().contiguous())
 
 
 def train(
@@ -124,7 +136,7 @@ def train(
     """Run the recipe to its end, from its last checkpoint if there is one. Raises Diverged, MemoryError with what
     would fit, and what `stopping` raises, after a checkpoint. watch: where the online probe looks; it changes no
     other number."""
-    gpu = torch.cuda.is_available()
+    gpu = arithmetic.prepare(runtime.threads).type == "cuda"
     accelerator = Accelerator(
         cpu=not gpu,
         mixed_precision="bf16" if recipe.precision == "bf16" else "no",
@@ -133,7 +145,6 @@ def train(
     if accelerator.num_processes != runtime.processes:
         raise RuntimeError(f"{runtime.processes} processes were asked for, {accelerator.num_processes} are running")
     machine.reset_peak_memory()
-    torch.set_flush_denormal(True)
     model = build(recipe, images).to(accelerator.device)
     settings, total = model.settings, tracks.steps(recipe)
     optimiser = torch.optim.AdamW(parameter_groups(model), lr=settings.lr, betas=(0.9, settings.beta2), fused=gpu)
@@ -142,17 +153,18 @@ def train(
     if found := checkpoint.load(folder, model, optimiser):
         last, state = found
         start, seconds, curves = state["step"], state["seconds"], state["curves"]
-    if runtime.compiled:
+    compiled = runtime.compiled and total > 0
+    if compiled:
         compile_parts(model)
     wrapped, prepared = accelerator.prepare(model, optimiser) if total else (model, optimiser)
     batches = Batches(images, recipe, accelerator.device, accelerator.process_index, accelerator.num_processes)
-    micro = runtime.micro
-    if micro is not None and micro < batches.size and not model.separable:
+    micro = runtime.micro if total and runtime.micro is not None and runtime.micro < batches.size else None
+    if micro is not None and not model.separable:
         raise ValueError(
             f"{recipe.pretext} cannot be cut into micro-batches of {micro}: its loss compares the images of a batch; "
             "leave MICRO out, or spread the batch over more processes"
         )
-    memory = Memory(recipe, accelerator.device, min(micro or batches.size, batches.size), model.separable)
+    memory = Memory(recipe, accelerator.device, micro or batches.size, model.separable)
     every = max(1, math.ceil(total / LOG_POINTS))
     unread: list[tuple[int, list[str], dict[str, Tensor]]] = []
     began = saved = time.perf_counter()
@@ -169,6 +181,11 @@ def train(
 
     def log(done: int, row: dict[str, float]) -> None:
         curves.extend({"step": done, "progress": done / total, "name": k, "value": v} for k, v in row.items())
+
+    def trained(model: Pretext | None, curves: list[dict[str, object]], images: int) -> Trained:
+        spent = seconds + time.perf_counter() - began if total else 0.0
+        peaks, names = gather_object([machine.peak_memory()]), gather_object([machine.device_name()])
+        return Trained(model, curves, spent, images, max(peaks), " and ".join(sorted(set(names))), compiled, micro)
 
     watching = watch is not None and total > 0 and accelerator.is_main_process
     if watching and start == 0:
@@ -194,13 +211,20 @@ def train(
             bar.update(settings.batch)
 
             if logged:
-                refuse_non_finite(accelerator, unread, curves, done / total, last)
+                if failure := non_finite(accelerator, unread, done / total, last):
+                    raise Diverged(failure.sentence, trained(None, [*curves, failure.row], done * settings.batch))
                 unread.clear()
                 asked = time.perf_counter()
                 measured = {**out.parts, **norms, **health.weights(model, resting)}
                 values = torch.stack([value.detach().double().to(accelerator.device) for value in measured.values()])
                 parts = dict(zip(measured, accelerator.reduce(values, "mean").tolist(), strict=True))
-                row = {**parts, **health.below_trivial(parts), **rates, **health.figures(out.pooled)}
+                row = {
+                    **parts,
+                    **health.below_trivial(parts),
+                    **rates,
+                    **health.figures(gathered(accelerator, out.pooled)),
+                }
+                row |= model.figures({name: accelerator.reduce(mean, "mean") for name, mean in out.means.items()})
                 judging += time.perf_counter() - asked
                 asked = time.perf_counter()
                 if watching and done * (health.LOOKS - 1) // total > max(0, done - every) * (health.LOOKS - 1) // total:
@@ -229,36 +253,39 @@ def train(
                 last, saved = checkpoint.save(folder, done, model, optimiser, state), now
             if asked_to_stop() is not None:
                 break
-    seconds += time.perf_counter() - began if total else 0.0
-    peak = torch.cuda.max_memory_allocated() if gpu else machine.peak_memory()
-    name = torch.cuda.get_device_name() if gpu else machine.cpu()
-    return Trained(model, curves, seconds, total * settings.batch, peak, name)
+    return trained(model, curves, total * settings.batch)
 
 
 def all_finite(unread: list[tuple[int, list[str], dict[str, Tensor]]]) -> bool:
     return not unread or bool(torch.isfinite(torch.stack([parts["loss"] for _, _, parts in unread])).all())
 
 
-def refuse_non_finite(
+class Failure(NamedTuple):
+    """The first loss that is not finite."""
+
+    sentence: str
+    row: dict[str, object]  # of the curves
+
+
+def non_finite(
     accelerator: Accelerator,
     unread: list[tuple[int, list[str], dict[str, Tensor]]],
-    curves: list[dict[str, object]],
     progress: float,
     last: Path | None,
-) -> None:
-    """Raises Diverged, in all processes, at the first loss that is not finite. Read together, not to stall the device
-    at each step."""
+) -> Failure | None:
+    """Alike in all processes. Losses are read together, not to stall the device at each step."""
     losses = accelerator.reduce(torch.stack([parts["loss"] for _, _, parts in unread]).float(), "mean").tolist()
     for (step, ids, parts), loss in zip(unread, losses, strict=True):
         if not math.isfinite(loss):
             terms = ", ".join(name for name, value in parts.items() if not math.isfinite(value))
             name = f"{health.ALARM}the loss is not finite; lower the learning rate, and look at: {terms or 'the data'}"
             row = {"step": step, "progress": progress, "name": name, "value": 1.0}
-            raise Diverged(
+            return Failure(
                 f"loss {loss} at step {step}; samples {', '.join(ids[:8])}{' …' if len(ids) > 8 else ''}; "
                 f"terms that are not finite: {terms or 'none here'}; last good checkpoint: {last or 'none'}",
-                [*curves, row],
+                row,
             )
+    return None
 
 
 class Memory:
@@ -282,8 +309,7 @@ class Memory:
                 raise MemoryError(self.sentence(step)) from error
             raise
         if not self.measured:
-            peak = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else machine.peak_memory()
-            self.each, self.measured = max(peak - self.fixed, 1) / self.images, True
+            self.each, self.measured = max(machine.peak_memory() - self.fixed, 1) / self.images, True
 
     def sentence(self, step: int) -> str:
         fits = max(0, min(int((capacity(self.device) - self.fixed) / self.each), self.images // 2))
@@ -305,7 +331,7 @@ def capacity(device: torch.device) -> int:
     """Bytes that this process may hold: of the GPU, or of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine.device().memory[0]
 
 
 def pretrain(
@@ -326,7 +352,7 @@ def pretrain(
         trained, status = train(recipe, runtime, images, label, watch), "finished"
     except Diverged as error:
         print(f"{label}: diverged: {error}")
-        trained, status = Trained(None, error.curves, 0.0, 0, machine.peak_memory(), machine.cpu()), "diverged"
+        trained, status = error.trained, "diverged"
     if int(os.environ.get("RANK", "0")):
         return
     sha = encoders.save(trained.model.encoder, staging) if trained.model is not None else ""
@@ -366,7 +392,7 @@ def run_row(
         "device": trained.device,
         "threads": torch.get_num_threads(),
         "processes": runtime.processes,
-        "compiled": runtime.compiled,
-        "micro": runtime.micro,
+        "compiled": trained.compiled,
+        "micro": trained.micro,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -10,10 +10,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 
 from benchmark import (
+    arithmetic,
     baselines,
     corrupt,
     data,
@@ -65,8 +65,7 @@ def bench(
 ) -> Outcome:
     """Compute everything asked for and missing, or one stage of it: "prepare" (image stores and baselines), "pretrain"
     or "probe" (what is pretrained). Finished things are kept whatever happens later."""
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
+    arithmetic.prepare(runtime.threads)
     unfinished.sweep(runtime.results, runtime.cache)
     todo: list[tuple[Study, Job]] = []
     present = 0
@@ -154,6 +153,7 @@ def _train(
     shown = watched(study)
     if runtime.processes > 1 and recipe.budget > 0:
         names = tuple(found.task.name for found in shown)
+        arithmetic.release()
         launch.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
     else:
         if study.modality not in images:
@@ -184,6 +184,7 @@ def stored(found: TaskData, runtime: Runtime, pixels: int) -> store.Store:
 
 def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
     """Probe the stored encoder of a job on every missing cell."""
+    arithmetic.prepare(runtime.threads)
     directory = results.run_directory(runtime.results, job.recipe.modality, key(job.recipe))
     weights = results.sha256(directory / "encoder.safetensors")
     frozen = encoder.load(job.recipe.encoder, directory / "encoder.safetensors")

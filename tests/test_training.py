@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from benchmark import checkpoint, goldens, pretrain, registry, results, stopping
+from benchmark import checkpoint, goldens, machine, pretrain, registry, results, stopping, tracks
 from benchmark.data import Images
 from benchmark.goldens import short
 from benchmark.recipe import Runtime, key
@@ -224,6 +224,7 @@ accelerator.end_training()
 
 
 RESUMED = ("mae", "ijepa:official", "dinov3")
+HEALTH = ("rankme", "feature deviation", "pairwise cosine", "between-image share of target variance")
 
 
 class Killed(Exception):
@@ -283,7 +284,7 @@ def whole_and_resumed(folder: Path) -> None:
         state = whole.model.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in resumed.model.state_dict().items())
         same(again, {step: seen[step] for step in again})
-        found[name] = seen, {key: curve(whole, key) for key in ("loss", "lr", "weight decay")}
+        found[name] = seen, {key: curve(whole, key) for key in ("loss", "lr", "weight decay", *HEALTH)}
     torch.save(found, folder / f"{dist.get_rank()}.pt")
 
 
@@ -330,6 +331,8 @@ def test_two_processes_resume_bit_by_bit_and_one_process_goes_on_with_the_same_s
         assert curve(alone, "loss") == pytest.approx(curves["loss"], rel=1e-4)
         for rate in ("lr", "weight decay"):
             assert curve(alone, rate) == curves[rate], "schedules know optimiser steps, not processes"
+        for figure in HEALTH:
+            assert curve(alone, figure) == pytest.approx(curves[figure], rel=1e-3), "of the global batch"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_stored(images, tmp_path, monkeypatch, capsys):  # noqa: F811
@@ -346,6 +349,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_stored(images, tmp_path,
     assert "diverged: loss nan at step 3; samples noise/" in capsys.readouterr().out
     rows = results.read(place.results, "runs")
     assert rows.status.tolist() == ["diverged"]
+    (row,) = rows.itertuples()
+    assert row.images_seen == 8 * (goldens.STEPS // 2 + 1)
+    assert row.realised_flops == row.images_seen * tracks.image_flops(run)
+    assert row.seconds > 0
+    assert row.peak_memory_bytes > 0
+    assert row.device == machine.device_name()
     assert not (results.run_directory(place.results, "histo", key(run)) / "encoder.safetensors").exists()
 
 

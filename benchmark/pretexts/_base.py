@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ from benchmark.encoder import Encoder
 
 class Step(NamedTuple):
     loss: Tensor  # scalar, with gradient
-    parts: dict[str, Tensor]  # detached scalars for the log
+    parts: dict[str, Tensor]  # detached scalars for the log, each a mean over the images of the batch
     pooled: Tensor  # (B, D) detached features of what the probes will read, for the health figures
+    means: dict[str, Tensor] = MappingProxyType({})  # detached means over the images, of any shape, for `figures`
 
 
 class Pretext(nn.Module, ABC):
@@ -37,6 +39,10 @@ class Pretext(nn.Module, ABC):
     @abstractmethod
     def forward(self, views: dict[str, Any], progress: float) -> Step:
         """The objective on those views at that share of training."""
+
+    def figures(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """What the log shows that is no mean over images, from the `means` of the global batch."""
+        return {}
 
     def decoder_state(self) -> dict[str, Tensor]:
         """Weights that are stored beside the encoder; none for a pretext that shows no pixels. One that does also has

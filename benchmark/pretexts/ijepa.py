@@ -210,13 +210,20 @@ class Model(Pretext):
         context = self.student(views["images"], keep=views["context"]).patches
         predicted = self.predictor(context, views["context"], blocks).float()
         loss = F.smooth_l1_loss(predicted, target)
-        between, total = (normed.var(dim=axes, correction=0).mean() for axes in (0, (0, 1)))
         parts = {
             "loss": loss.detach(),
             "trivial loss": F.smooth_l1_loss(torch.zeros_like(target), target),
-            "between-image share of target variance": between / total,
         }
-        return Step(loss, parts, full.mean(dim=1))
+        return Step(
+            loss, parts, full.mean(dim=1), {"target": normed.mean(dim=0), "square": normed.square().mean(dim=0)}
+        )
+
+    def figures(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """How much of the variance of a target feature, over images and positions, is between images at a position."""
+        target, square = means["target"].double(), means["square"].double()  # (N, D)
+        between = (square - target.square()).mean()
+        total = (square.mean(dim=0) - target.mean(dim=0).square()).mean()
+        return {"between-image share of target variance": float(between / total)}
 
     def after_step(self, progress: float) -> None:
         follow(self.teacher, self.student, schedules.linear(progress, start=self.settings.momentum, end=1.0))

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark import arithmetic
+
 CG_STEPS = 200  # products of one Newton step, at most
 HALVINGS = 40  # of a Newton step, at most
 
@@ -50,7 +52,7 @@ def fit(
 
     tolerance: of the largest component of the gradient. iterations: Newton steps for one penalty, at most.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = arithmetic.prepare()
     x = torch.as_tensor(np.ascontiguousarray(x), device=device).double()
     mean, scale = x.mean(dim=0), x.std(dim=0, correction=0)
     scale[scale <= 1e-12 * mean.abs().clamp(min=1e-300)] = 1.0  # a constant feature

@@ -32,6 +32,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark import arithmetic
+
 ASKED = 512  # images answered at a time
 
 
@@ -53,7 +55,7 @@ class Reader(nn.Module):
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = arithmetic.prepare()
 
     def answering(reader: Reader):
         @torch.inference_mode()

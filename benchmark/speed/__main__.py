@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 import tasks
-from benchmark import machine, plan, registry
+from benchmark import arithmetic, machine, plan, registry
 from tasks import files, store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -60,11 +60,11 @@ def compare(
         from benchmark.speed import usual
     except ImportError as error:
         sys.exit(f"error: {error}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = arithmetic.prepare()
     gpu = device.type == "cuda"
     workers = 0 if busy else machine.processors() if workers is None else workers
     clock = time.process_time if busy else time.perf_counter
-    name = torch.cuda.get_device_name() if gpu else machine.cpu()
+    name = machine.device_name()
     product = measure.peak(device, clock=clock)
     top = measure.nominal_peak(name) or product
     typer.echo(
