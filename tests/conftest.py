@@ -1,4 +1,4 @@
-"""Tests see the built-in registry alone, never what the user has added."""
+"""Tests see the built-in registry alone, never what the user has added, and no GPU: their numbers are a processor's."""
 
 import os
 import tempfile
@@ -8,6 +8,7 @@ import pytest
 
 _nothing = tempfile.TemporaryDirectory(prefix="pretext-bench-added-")
 os.environ["PRETEXT_BENCH_TASKS"] = _nothing.name  # before any test module lists the tasks; children inherit it
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch asks for devices; children inherit it
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def main(others: list[str]) -> None:
     variants |= {f"environment {number}": (python, CPU, one) for number, python in enumerate(others, 2)}
     variants |= {"two threads": (sys.executable, CPU, ("--threads", "2"))}
     variants |= {"two processes": (sys.executable, CPU, ("--threads", "1", "--gpus", "2"))}
-    if machine.gpus():
+    if machine.device().gpus:
         variants |= {"GPU": (sys.executable, {}, one)}
     with tempfile.TemporaryDirectory() as top:
         base = grid(Path(top) / "base", sys.executable, CPU, *one)
