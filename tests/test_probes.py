@@ -4,10 +4,15 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark import metrics, registry
+from benchmark.encoder import Encoder
+from benchmark.features import extract
 from benchmark.probes import _logistic
 from benchmark.probes._base import Features, Fitted
+from benchmark.recipe import EncoderSpec
+from tasks.store import Store
 
 EVERY = registry.names("probes")
 NAMES = [name for name in EVERY if "classification" in registry.declarations("probes", name).KINDS]
@@ -121,6 +126,35 @@ def test_regression_survives_constant_and_repeated_features():
     np.testing.assert_allclose(model.weights[4], model.weights[5], atol=1e-9)
 
 
+@pytest.mark.parametrize("spec", [(64, 2, 32, 8), (192, 12, 64, 16)])
+def test_rounding_of_a_collapsed_encoder_is_no_feature(spec):
+    """Images that differ by less than fp32 can tell: no probe may enlarge what is left of them."""
+    width, depth, pixels, patch = spec
+    frozen = Encoder(EncoderSpec(width=width, depth=depth, heads=width // 32, patch=patch, pixels=pixels), seed=0)
+    with torch.no_grad():
+        frozen.vit.patch_embed.proj.weight.mul_(1e-8)
+    images = np.random.default_rng(0).integers(0, 256, (300, pixels, pixels, 3), np.uint8)
+    found = extract(frozen, Store("noise", tuple(map(str, range(300))), images, ()))["patches"]
+    assert (found.std(axis=0, dtype=np.float64) > 0).any()
+    y, group = np.arange(300) % 2, np.arange(300).astype(str)
+    train, val, test = (Features(found[i::3], y[i::3], group[i::3]) for i in range(3))
+    (model,) = _logistic.fit(train.x, train.y, 2, [10.0], tolerance=1e-9, iterations=100)
+    assert (model.scale == 1).all()
+    for name in ("linear", "fewshot"):
+        probe = registry.load("probes", name)
+        fitted = probe.fit(train, val, probe.Settings(), 2, 0)
+        for one in fitted if isinstance(fitted, list) else [fitted]:
+            assert len(np.unique(one.predict(test.x), axis=0)) == 1
+
+
+def test_small_features_beside_large_ones_are_kept():
+    x, y = correlated(60, 1, 3)
+    x = (x - x.mean(axis=0)) * np.logspace(-9, 9, x.shape[1])
+    (model,) = _logistic.fit(x.astype(np.float32), y, 3, [1.0], tolerance=1e-9, iterations=100)
+    assert (model.scale < 1e-8).any()
+    assert not (model.scale == 1).any()
+
+
 def test_linear_refits_the_chosen_penalty_on_training_and_validation():
     linear = registry.load("probes", "linear")
     train, val, test = features(240, 0, signal=1.0), features(60, 1, signal=1.0), features(90, 2, signal=1.0)
@@ -147,6 +181,21 @@ def test_knn_equals_brute_force():
             count[labels[i]] += 1
         assert found == pytest.approx(votes / votes.sum())
         assert counted == pytest.approx(count / 5)
+
+
+def test_knn_searches_the_neighbours_of_a_query_once_for_the_whole_grid(monkeypatch):
+    knn, products = registry.load("probes", "knn"), []
+    train, val, test = features(60, 0, signal=1.0), features(30, 1, signal=1.0), features(20, 2, signal=1.0)
+    searched = knn._nearest
+    monkeypatch.setattr(knn, "_nearest", lambda x, bank, sizes: products.append(len(x)) or searched(x, bank, sizes))
+    fitted = knn.fit(train, val, knn.Settings(), 3, 0)
+    assert products == [30]
+    for trial in fitted.grid:
+        point = {"k": (trial.settings["k"],), "votes": (trial.settings["vote"],)}
+        assert knn.fit(train, val, knn.Settings(**point), 3, 0).grid[0].score == trial.score
+    (best,) = [trial.settings for trial in fitted.grid if trial.selected]
+    alone = knn.fit(train, val, knn.Settings(k=(best["k"],), votes=(best["vote"],)), 3, 0)
+    assert np.array_equal(fitted.predict(test.x), alone.predict(test.x))
 
 
 def test_few_shots_equal_the_paper_s_centred_nearest_mean():

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+ROUNDING = 16  # units in the last place by which features that ought to be equal may deviate; 1 or 2 are usual
+
 
 class Features(NamedTuple):
     x: np.ndarray  # (N, D) fp32, or (N, patches, D) fp16 for a probe that needs tokens or masks
@@ -37,6 +39,17 @@ def select(scores: list[tuple[dict[str, Any], float]], metric: str) -> tuple[int
     """The highest score wins, the earlier point on a tie."""
     best = max(range(len(scores)), key=lambda i: (scores[i][1], -i))
     return best, [Trial(settings, metric, score, i == best) for i, (settings, score) in enumerate(scores)]
+
+
+def constant(mean: np.ndarray, deviation: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """(D,) bool: which features vary by no more than rounding, and so say nothing. mean, deviation: (D,) of each.
+
+    Rounding is in proportion to a feature's own magnitude; where every feature is that still against the magnitude of
+    all of them, the encoder has collapsed and all are. dtype: in which the features were computed."""
+    noise = ROUNDING * np.finfo(np.result_type(dtype, np.float16)).eps
+    typical = np.sqrt(np.square(mean).mean())
+    collapsed = (deviation <= noise * np.maximum(np.abs(mean), typical)).all()
+    return collapsed | (deviation <= noise * np.abs(mean))
 
 
 def joined(train: Features, val: Features) -> Features:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark import arithmetic
+from benchmark.probes._base import constant
 
 CG_STEPS = 200  # products of one Newton step, at most
 HALVINGS = 40  # of a Newton step, at most
@@ -52,11 +53,12 @@ def fit(
 
     tolerance: of the largest component of the gradient. iterations: Newton steps for one penalty, at most.
     """
-    device = arithmetic.prepare()
+    device, dtype = arithmetic.prepare(), np.asarray(x).dtype
     x = torch.as_tensor(np.ascontiguousarray(x), device=device).double()
     mean, scale = x.mean(dim=0), x.std(dim=0, correction=0)
-    scale[scale <= 1e-12 * mean.abs().clamp(min=1e-300)] = 1.0  # a constant feature
-    x = (x - mean) / scale
+    still = torch.from_numpy(constant(mean.cpu().numpy(), scale.cpu().numpy(), dtype)).to(device)
+    scale[still] = 1.0
+    x = ((x - mean) / scale).masked_fill(still, 0.0)
     axes = _axes(x)
     x = torch.cat([x @ axes, torch.ones(len(x), 1, device=device, dtype=x.dtype)], dim=1)
     target = torch.as_tensor(y, device=device)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.probes._base import Features, Fitted
+from benchmark.probes._base import Features, Fitted, constant
 
 VERSION = 1
 KINDS = ("classification",)
@@ -27,7 +27,8 @@ class Settings:
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> list[Fitted]:
     """Raises ValueError where some class has fewer training groups than the smallest number of shots."""
     centre = train.x.mean(axis=0, dtype=np.float64)
-    unit = _unit(train.x - centre)
+    still = constant(centre, train.x.std(axis=0, dtype=np.float64), train.x.dtype)
+    unit = _unit(np.where(still, 0.0, train.x - centre))
     groups = [np.unique(train.group[train.y == c]) for c in range(classes)]
     usable = [shots for shots in settings.shots if shots <= min(map(len, groups))]
     if not usable:
@@ -41,7 +42,7 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
         def predict(x: np.ndarray) -> np.ndarray:
             from scipy.special import softmax
 
-            distances = np.square(_unit(x - centre)[:, None] - means).sum(axis=2)
+            distances = np.square(_unit(np.where(still, 0.0, x - centre))[:, None] - means).sum(axis=2)
             return np.round(softmax(-distances, axis=1), 4)
 
         return predict
