@@ -9,7 +9,10 @@ its images, a hash of which). Written once, renamed whole.
 
 import os
 import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -45,15 +48,26 @@ def read(path: Path) -> dict[str, np.ndarray] | None:
     return {part: np.load(file, mmap_mode="r") for part, file in files.items() if file.exists()}
 
 
-def write(path: Path, parts: dict[str, np.ndarray]) -> None:
-    """Store the parts; the first of two writers wins."""
+def write(path: Path, blocks: Iterable[dict[str, np.ndarray]], count: int) -> None:
+    """Store the parts of `count` images, block after block as they come; the first of two writers wins."""
     part = unfinished.beside(path)
     part.mkdir(parents=True)
     try:
-        for name, values in parts.items():
-            np.save(part / f"{name}.npy", values, allow_pickle=False)
+        with ExitStack() as stack:
+            files: dict[str, BinaryIO] = {}
+            for block in blocks:
+                for name, values in block.items():
+                    if name not in files:
+                        files[name] = stack.enter_context((part / f"{name}.npy").open("wb"))
+                        shape = {"shape": (count, *values.shape[1:]), "fortran_order": False}
+                        header = shape | {"descr": np.lib.format.dtype_to_descr(values.dtype)}
+                        np.lib.format.write_array_header_1_0(files[name], header)
+                    files[name].write(np.ascontiguousarray(values).data)
         os.rename(part, path)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         if not path.exists():
             raise OSError(f"{path}: could not be written, is there space left on the device? ({error})") from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -1,6 +1,6 @@
 """Frozen encoder -> features of the images of a store, extracted once and cached by content (`feature_store`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,6 @@ class Change(NamedTuple):
     apply: Callable[[np.ndarray, list[str]], np.ndarray]  # uint8 (B, S, S, 3) and the images' ids -> the same shape
 
 
-@torch.inference_mode()
 def extract(
     encoder: Encoder,
     store: Store,
@@ -42,10 +41,23 @@ def extract(
 ) -> dict[str, np.ndarray]:
     """{"patches": mean patch token, "cls": cls token where it enters the blocks}: (N, D) fp32 each, in store order, or
     in that of the given rows. tokens: {"tokens": (N, patches, D) fp16} instead."""
+    parts = list(blocks(encoder, store, tokens=tokens, change=change, rows=rows))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@torch.inference_mode()
+def blocks(
+    encoder: Encoder,
+    store: Store,
+    *,
+    tokens: bool = False,
+    change: Change | None = None,
+    rows: np.ndarray | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """What `extract` returns, for BATCH images at a time."""
     device = arithmetic.prepare()
     encoder = encoder.to(device).eval()
     rows = np.arange(len(store.ids)) if rows is None else rows
-    parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         pixels = store.pixels[some]
@@ -57,9 +69,7 @@ def extract(
         else:
             found = {"patches": seen.patches.mean(dim=1).float()}
             found |= {} if seen.cls is None else {"cls": seen.cls.float()}
-        for name, value in found.items():
-            parts.setdefault(name, []).append(value.cpu().numpy())
-    return {name: np.concatenate(values) for name, values in parts.items()}
+        yield {name: value.cpu().numpy() for name, value in found.items()}
 
 
 def cached(
@@ -72,12 +82,13 @@ def cached(
     change: Change | None = None,
     rows: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """`extract`, memory-mapped from the cache; weights is the SHA-256 of the encoder's."""
+    """`extract`, memory-mapped from the cache and never held whole; weights is the SHA-256 of the encoder's."""
     named = change.name if change else ""
     path = feature_store.folder(cache, weights, encoder.spec, store.address, tokens=tokens, change=named, rows=rows)
     found = feature_store.read(path)
     if found is None:
-        feature_store.write(path, extract(encoder, store, tokens=tokens, change=change, rows=rows))
+        made = blocks(encoder, store, tokens=tokens, change=change, rows=rows)
+        feature_store.write(path, made, len(store.ids) if rows is None else len(rows))
         found = feature_store.read(path)
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark import metrics, registry, results
-from benchmark.probes._base import Features, Trial
+from benchmark.probes._base import Features, Rows, Trial
 from tasks import splits
 from tasks.base import Folds, Sample, Task, identity
 
@@ -42,7 +42,7 @@ def fit(
     seed: int,
     task: Task,
     samples: list[Sample],
-    x: np.ndarray,
+    x: np.ndarray | Rows,
     divisions: list[splits.Assignment],
     altered: Sequence[Altered] = (),
     masks: np.ndarray | None = None,
@@ -52,16 +52,17 @@ def fit(
     masks: bool (N, S, S), what a dense probe is to find instead of the label; its scores are then areas (test samples,
     3), see `metrics.SEGMENTATION`.
     """
+    take = x.part if isinstance(x, Rows) else x.__getitem__
     y = np.array([sample.label for sample in samples]) if masks is None else masks
     group = np.array([sample.group for sample in samples])
     probe = registry.load("probes", name)
     done = []
     for division in divisions:
-        train, val = (Features(x[part], y[part], group[part]) for part in (division.train, division.val))
+        train, val = (Features(take(part), y[part], group[part]) for part in (division.train, division.val))
         fitted = probe.fit(train, val, probe.Settings(**settings), len(task.classes), seed=seed)
         for one in fitted if isinstance(fitted, list) else [fitted]:
             condition = {"fraction": one.fraction, "shots": one.shots, "draw": one.draw}
-            clean = one.predict(x[division.test])
+            clean = one.predict(take(division.test))
             clean = clean if masks is None else metrics.areas(clean, masks[division.test])
             done.append(Fitting(division, one.grid, clean, division.test, **condition))
             for other in altered:
@@ -94,31 +95,15 @@ def observed(
         for f in fitted
         for trial in f.grid
     ]
-    predictions = [
-        {
-            "cell": this,
-            "sample": samples[i].id,
-            "group": samples[i].group,
-            "label": samples[i].label,
-            "scores": [float(s) for s in scores],
-            "repeat": f.division.repeat,
-            "fold": f.division.fold,
-            "readout": readout,
-            "split_variant": f.division.variant,
-            "fraction": f.fraction,
-            "shots": f.shots,
-            "draw": f.draw,
-            "corruption": f.corruption,
-            "strength": f.strength,
-        }
-        for f in fitted
-        for i, scores in zip(f.index, f.scores, strict=True)
-    ]
-    clean = [row for row in predictions if not row["corruption"]]
-    labels, folds = (np.array([row[name] for row in clean]) for name in ("label", "fold"))
-    conditions = [(row["fraction"], row["shots"] or 0, row["draw"], row["repeat"]) for row in clean]
-    repeats = np.unique(conditions, axis=0, return_inverse=True)[1].reshape(-1)
-    scores = np.concatenate([f.scores for f in fitted if not f.corruption])
+    predictions = _predictions(this, readout, samples, fitted)
+    clean = [f for f in fitted if not f.corruption]
+    sizes = [len(f.index) for f in clean]
+    labels = np.array([samples[i].label for f in clean for i in f.index])
+    folds = np.repeat([f.division.fold for f in clean], sizes)
+    conditions = [(f.fraction, f.shots or 0, f.draw, f.division.repeat) for f in clean]
+    repeats = np.repeat(np.unique(conditions, axis=0, return_inverse=True)[1].reshape(-1), sizes)
+    scores = np.concatenate([f.scores for f in clean])
+    seen = {int(i) for f in fitted for i in f.index}
     protocol = task.protocol
     known = metrics.METRICS if headline in metrics.METRICS else metrics.SEGMENTATION
     about = {
@@ -127,8 +112,8 @@ def observed(
         "task": task.name,
         "task_version": task.version,
         "data": identity(task, samples),
-        "groups": len({row["group"] for row in predictions}),
-        "samples": len({row["sample"] for row in predictions}),
+        "groups": len({samples[i].group for i in seen}),
+        "samples": len({samples[i].id for i in seen}),
         "protocol": f"folds({protocol.k}, {protocol.repeats})"
         if isinstance(protocol, Folds)
         else fitted[0].division.variant,
@@ -141,5 +126,34 @@ def observed(
         }
         for name in known
     ]
-    tables = {"predictions": results.table("predictions", predictions), "fits": results.table("fits", fits)}
-    return tables, about, scored
+    return {"predictions": predictions, "fits": results.table("fits", fits)}, about, scored
+
+
+def _predictions(this: str, readout: str, samples: list[Sample], fitted: list[Fitting]) -> pa.Table:
+    """A row per prediction, built column by column: a dict for each would take a kilobyte."""
+    schema = results.TABLES["predictions"]
+    index = np.concatenate([f.index for f in fitted])
+    fitting = np.repeat(np.arange(len(fitted)), [len(f.index) for f in fitted])  # of each row
+    scores = np.concatenate([f.scores for f in fitted]).astype(np.float64)
+    ends = np.arange(len(scores) + 1, dtype=np.int32) * scores.shape[1]
+    of_sample = {
+        "sample": [sample.id for sample in samples],
+        "group": [sample.group for sample in samples],
+        "label": [sample.label for sample in samples],
+    }
+    of_fitting = {
+        "cell": [this] * len(fitted),
+        "repeat": [f.division.repeat for f in fitted],
+        "fold": [f.division.fold for f in fitted],
+        "readout": [readout] * len(fitted),
+        "split_variant": [f.division.variant for f in fitted],
+        "fraction": [f.fraction for f in fitted],
+        "shots": [f.shots for f in fitted],
+        "draw": [f.draw for f in fitted],
+        "corruption": [f.corruption for f in fitted],
+        "strength": [f.strength for f in fitted],
+    }
+    columns = {"scores": pa.ListArray.from_arrays(ends, scores.reshape(-1))}
+    for values, place in ((of_sample, index), (of_fitting, fitting)):
+        columns |= {name: pa.array(row, schema.field(name).type).take(pa.array(place)) for name, row in values.items()}
+    return pa.table(columns, schema=schema)

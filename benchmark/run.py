@@ -29,6 +29,7 @@ from benchmark import (
     unfinished,
 )
 from benchmark.plan import Job, Study, TaskData, Wanted
+from benchmark.probes._base import Rows
 from benchmark.probing import Altered, Fitting, fit, observed
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
 from benchmark.subset import FOLDS, subset
@@ -210,7 +211,7 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
                 needs, seed = registry.declarations("probes", cell.probe).NEEDS, cell.recipe.seed
                 tokens = needs in plan.TOKENS
                 seen = cached(tokens=tokens)
-                x = (seen["tokens"] if tokens else features.readout(seen, kind))[index]
+                x = Rows(seen["tokens"], index) if tokens else features.readout(seen, kind)[index]
                 asked, parts = found, divisions
                 if needs == "nuisances":
                     asked, x = nuisances(found, x, altered(found, kind, index, tested, cached, (NUISANCE,)))

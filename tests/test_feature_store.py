@@ -29,9 +29,22 @@ def test_features_are_extracted_once_and_memory_mapped(tmp_path, frozen, images,
     assert {name: values.shape for name, values in first.items()} == {"patches": (10, 16), "cls": (10, 16)}
     assert all(np.array_equal(first[name], expected[name]) for name in expected)
     assert all(isinstance(values, np.memmap) and not values.flags.writeable for values in first.values())
-    monkeypatch.setattr(features, "extract", lambda *_, **__: pytest.fail("extracted again"))
+    saved = next(tmp_path.rglob("patches.npy")).read_bytes()
+    np.save(tmp_path / "whole.npy", expected["patches"], allow_pickle=False)
+    assert saved == (tmp_path / "whole.npy").read_bytes()
+    monkeypatch.setattr(features, "blocks", lambda *_, **__: pytest.fail("extracted again"))
     assert np.array_equal(features.cached(tmp_path, "w" * 64, images, frozen)["cls"], first["cls"])
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_features_are_written_block_after_block(tmp_path, frozen, images, monkeypatch):
+    whole = features.extract(frozen, images)
+    monkeypatch.setattr(features, "BATCH", 4)
+    monkeypatch.setattr(features, "extract", lambda *_, **__: pytest.fail("held whole"))
+    assert [len(block["cls"]) for block in features.blocks(frozen, images)] == [4, 4, 2]
+    found = features.cached(tmp_path, "w", images, frozen)
+    for name, values in whole.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-6)
 
 
 def test_tokens_are_the_patches_that_the_mean_is_of(tmp_path, frozen, images):

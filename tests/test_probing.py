@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from benchmark import metrics, probing, registry
+from benchmark import metrics, probing, registry, results
+from benchmark.probes._base import Rows
 from leaderboards import store
 from tasks import get, splits
 from tasks.base import Sample
@@ -68,3 +70,64 @@ def test_nuisances_are_stored_beside_the_clean_test_set_and_leave_its_numbers_al
     assert set(altered.strength) == {2}
     assert len({tuple(scores) for scores in altered.scores}) == 1  # the same features, the same answer
     assert (rows.corruption == "").sum() == len(tested)
+
+
+@pytest.mark.parametrize(("probe", "changes"), [("fewshot", {"shots": (1, 4), "draws": 3}), ("robustness", {})])
+def test_predictions_are_the_rows_that_they_are_made_of(probe, changes):
+    samples, x = drawn()
+    some = splits.assignments(TASK, samples)[0].test[:20]
+    altered = (
+        (
+            probing.Altered(
+                "blur",
+                2,
+                some,
+                np.zeros_like(x[some]),
+            ),
+        )
+        if probe == "robustness"
+        else ()
+    )
+    settings = vars(registry.load("probes", probe).Settings()) | changes
+    found = probing.fit(probe, settings, 0, TASK, samples, x, splits.assignments(TASK, samples), altered)
+    rows = [
+        {
+            "cell": "c",
+            "sample": samples[i].id,
+            "group": samples[i].group,
+            "label": samples[i].label,
+            "scores": [float(s) for s in scores],
+            "repeat": one.division.repeat,
+            "fold": one.division.fold,
+            "readout": "patches",
+            "split_variant": one.division.variant,
+            "fraction": one.fraction,
+            "shots": one.shots,
+            "draw": one.draw,
+            "corruption": one.corruption,
+            "strength": one.strength,
+        }
+        for one in found
+        for i, scores in zip(one.index, one.scores, strict=True)
+    ]
+    tables, _, _ = probing.observed("c", "patches", TASK, samples, found, TASK.metric)
+    assert tables["predictions"].equals(results.table("predictions", rows))
+    assert tables["predictions"].schema.equals(results.TABLES["predictions"], check_metadata=True)
+
+
+@pytest.mark.parametrize("name", ["attentive", "dense"])
+def test_tokens_that_stay_in_their_file_give_the_same_answers(name, tmp_path):
+    """Rows of a memory-mapped file in the order of the store, against an array in the order of the samples."""
+    samples, _ = drawn()
+    tokens = np.random.default_rng(0).normal(size=(300, 16, 8)).astype(np.float16)
+    np.save(tmp_path / "tokens.npy", tokens)
+    index = np.random.default_rng(1).permutation(300)[:240]
+    masks = np.repeat(np.repeat(tokens[index, :, 0].reshape(240, 4, 4) > 0.5, 4, axis=1), 4, axis=2)
+    changes = {"epochs": 1, "rates": (1e-3,)} if name == "attentive" else {"c": (1.0,)}
+    settings = vars(registry.load("probes", name).Settings()) | changes
+    asked = (name, settings, 0, TASK, samples)
+    last = {"divisions": splits.assignments(TASK, samples), "masks": masks if name == "dense" else None}
+    read = Rows(np.load(tmp_path / "tokens.npy", mmap_mode="r"), index)
+    (held,), (streamed,) = (probing.fit(*asked, x, **last) for x in (tokens[index], read))
+    assert np.array_equal(held.scores, streamed.scores)
+    assert held.grid == streamed.grid

@@ -12,8 +12,27 @@ import numpy as np
 ROUNDING = 16  # units in the last place by which features that ought to be equal may deviate; 1 or 2 are usual
 
 
+class Rows:
+    """Rows of an array that may be too large for memory. Indexing reads; `part` does not."""
+
+    def __init__(self, array: np.ndarray, index: np.ndarray):
+        self.array, self.index = array, index
+        self.shape, self.dtype = (len(index), *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        """As of an array: rows, or rows and what of each of them."""
+        rows, *rest = place if isinstance(place, tuple) else (place,)
+        return self.array[(self.index[rows], *rest)]
+
+    def part(self, rows: np.ndarray) -> "Rows":
+        return Rows(self.array, self.index[rows])
+
+
 class Features(NamedTuple):
-    x: np.ndarray  # (N, D) fp32, or (N, patches, D) fp16 for a probe that needs tokens or masks
+    x: np.ndarray | Rows  # (N, D) fp32; Rows (N, patches, D) fp16 for a probe that needs tokens or masks
     y: np.ndarray  # (N,) class indices, or (N, S, S) bool for a probe that needs masks
     group: np.ndarray  # (N,) group of every sample
 

@@ -43,7 +43,7 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
     hold no patch inside, or none outside."""
     grid = int(train.x.shape[1] ** 0.5)
     pixels = train.y.shape[-1]
-    tokens, inside = train.x.reshape(-1, train.x.shape[-1]), covered(train.y, grid).reshape(-1) >= 0.5
+    inside = covered(train.y, grid).reshape(-1) >= 0.5
     chosen = np.sort(np.random.default_rng(seed).permutation(len(inside))[: settings.patches])
     if inside[chosen].all() or not inside[chosen].any():
         raise ValueError(
@@ -51,7 +51,7 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
             "nothing to tell apart; use smaller patches"
         )
     models = _logistic.fit(
-        np.asarray(tokens[chosen], dtype=np.float32),
+        np.asarray(train.x[np.divmod(chosen, grid**2)], dtype=np.float32),
         inside[chosen].astype(int),
         2,
         settings.c,
