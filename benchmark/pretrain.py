@@ -34,6 +34,19 @@ class Diverged(Exception):
         self.trained = trained  # up to there
 
 
+class Session(NamedTuple):
+    """How a training was computed, in all its processes."""
+
+    devices: tuple[str, ...] = ()  # names
+    compiled: bool = False
+    micro: int | None = None  # images at once of the share of a process; None: all
+
+    def and_then(self, later: "Session") -> "Session":
+        """Both, of a training that was gone on with: all devices, whether either was compiled, the smaller pieces."""
+        micro = min((size for size in (self.micro, later.micro) if size is not None), default=None)
+        return Session(tuple(sorted({*self.devices, *later.devices})), self.compiled or later.compiled, micro)
+
+
 class Trained(NamedTuple):
     """A training as it was."""
 
@@ -42,9 +55,7 @@ class Trained(NamedTuple):
     seconds: float  # of all sessions
     images: int
     peak_memory: int  # bytes, of the process that held most
-    device: str  # its name; several where processes had different ones
-    compiled: bool
-    micro: int | None  # images at once of the share of a process; None: all
+    session: Session
 
 
 def build(recipe: Recipe, images: Images) -> Pretext:
@@ -149,12 +160,12 @@ def train(
     settings, total = model.settings, tracks.steps(recipe)
     optimiser = torch.optim.AdamW(parameter_groups(model), lr=settings.lr, betas=(0.9, settings.beta2), fused=gpu)
     folder = runtime.cache / "checkpoints" / key(recipe)
-    start, seconds, curves, last = 0, 0.0, [], None
+    start, seconds, curves, earlier, last = 0, 0.0, [], Session(), None
     if found := checkpoint.load(folder, model, optimiser):
         last, state = found
         start, seconds, curves = state["step"], state["seconds"], state["curves"]
-    compiled = runtime.compiled and total > 0
-    if compiled:
+        earlier = Session(**state.get("session", {}))
+    if runtime.compiled and total:
         compile_parts(model)
     wrapped, prepared = accelerator.prepare(model, optimiser) if total else (model, optimiser)
     batches = Batches(images, recipe, accelerator.device, accelerator.process_index, accelerator.num_processes)
@@ -164,6 +175,8 @@ def train(
             f"{recipe.pretext} cannot be cut into micro-batches of {micro}: its loss compares the images of a batch; "
             "leave MICRO out, or spread the batch over more processes"
         )
+    names = gather_object([machine.device_name()])
+    session = earlier.and_then(Session(tuple(names), runtime.compiled and total > 0, micro))
     memory = Memory(recipe, accelerator.device, micro or batches.size, model.separable)
     every = max(1, math.ceil(total / LOG_POINTS))
     unread: list[tuple[int, list[str], dict[str, Tensor]]] = []
@@ -184,8 +197,7 @@ def train(
 
     def trained(model: Pretext | None, curves: list[dict[str, object]], images: int) -> Trained:
         spent = seconds + time.perf_counter() - began if total else 0.0
-        peaks, names = gather_object([machine.peak_memory()]), gather_object([machine.device_name()])
-        return Trained(model, curves, spent, images, max(peaks), " and ".join(sorted(set(names))), compiled, micro)
+        return Trained(model, curves, spent, images, max(gather_object([machine.peak_memory()])), session)
 
     watching = watch is not None and total > 0 and accelerator.is_main_process
     if watching and start == 0:
@@ -249,7 +261,7 @@ def train(
             now = time.perf_counter()
             due = asked_to_stop() is not None or now - saved > runtime.checkpoint_seconds
             if accelerator.is_main_process and due and all_finite(unread):
-                state = {"seconds": seconds + now - began, "curves": curves}
+                state = {"seconds": seconds + now - began, "curves": curves, "session": session._asdict()}
                 last, saved = checkpoint.save(folder, done, model, optimiser, state), now
             if asked_to_stop() is not None:
                 break
@@ -389,10 +401,10 @@ def run_row(
         "commit": commit,
         "dirty": dirty,
         "versions": machine.versions(),
-        "device": trained.device,
+        "device": " and ".join(trained.session.devices),
         "threads": torch.get_num_threads(),
         "processes": runtime.processes,
-        "compiled": trained.compiled,
-        "micro": trained.micro,
+        "compiled": trained.session.compiled,
+        "micro": trained.session.micro,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

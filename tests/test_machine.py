@@ -10,7 +10,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmark import arithmetic, doctor, encoder, feature_store, features, goldens, machine, pack, plan, results, run
+from benchmark import (
+    arithmetic,
+    doctor,
+    encoder,
+    feature_store,
+    features,
+    goldens,
+    machine,
+    pack,
+    plan,
+    pretrain,
+    results,
+    run,
+)
 from benchmark.__main__ import app
 from benchmark.recipe import EncoderSpec, Runtime
 from tasks.store import Store
@@ -196,8 +209,12 @@ def test_several_processes_keep_threads_and_micro_batches_and_say_so(stores, tmp
 
 
 def test_what_was_asked_for_and_not_in_force_is_not_recorded(tmp_path):
-    from benchmark import pretrain
-
     asked = Runtime(data=tmp_path, results=tmp_path, cache=tmp_path, micro=8)
     trained = pretrain.train(short("mae"), asked, goldens.images())
-    assert (trained.micro, trained.compiled) == (None, False)  # a batch is 8 images
+    assert trained.session == pretrain.Session((machine.cpu(),), False, None)  # a batch is 8 images
+
+
+def test_a_run_that_went_on_elsewhere_names_both_devices_and_what_either_did():
+    first, second = pretrain.Session(("H100",), True, None), pretrain.Session(("A100",), False, 8)
+    assert first.and_then(second) == pretrain.Session(("A100", "H100"), True, 8)
+    assert second.and_then(pretrain.Session(("A100",), False, 16)) == pretrain.Session(("A100",), False, 8)
