@@ -61,8 +61,8 @@ def earlier(published: Path, rows: pd.DataFrame) -> list[str]:
     """What is said of published runs (rows of `runs`) that another engine than this code's trained."""
     return [
         f"{published}: {len(runs)} smoke runs are of engine {engine}, this code is of engine {ENGINE}: they cannot be "
-        f"trained again here, only verified, and by commit {', '.join(sorted(set(runs.commit)))}; the goldens hold the "
-        f"numbers of engine {ENGINE}"
+        f"trained again by it, but by commit {', '.join(sorted(set(runs.commit)))}; what is stored of them is "
+        f"verified, and the goldens hold the numbers of engine {ENGINE}"
         for engine, runs in rows.groupby("engine")
     ]
 

@@ -25,7 +25,7 @@ from benchmark import (
     run,
 )
 from benchmark.__main__ import app
-from benchmark.recipe import EncoderSpec, Runtime
+from benchmark.recipe import EncoderSpec, Runtime, twin
 from tasks.store import Store
 from tests.test_training import runtime, short
 
@@ -212,6 +212,22 @@ def test_what_was_asked_for_and_not_in_force_is_not_recorded(tmp_path):
     asked = Runtime(data=tmp_path, results=tmp_path, cache=tmp_path, micro=8)
     trained = pretrain.train(short("mae"), asked, goldens.images())
     assert trained.session == pretrain.Session((machine.cpu(),), False, None)  # a batch is 8 images
+
+
+def test_compilation_and_threads_are_recorded_where_they_were_in_force(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(pretrain, "compile_parts", compiled.append)
+    before = torch.get_num_threads()
+    asked = Runtime(data=tmp_path, results=tmp_path / "results", cache=tmp_path, compiled=True, threads=before + 1)
+    try:
+        for made in (short("mae"), twin(short("mae"))):
+            pretrain.pretrain(made, asked, goldens.images())
+    finally:
+        torch.set_num_threads(before)
+    rows = results.read(tmp_path / "results", "runs").set_index("budget_flops").sort_index()
+    assert rows.compiled.tolist() == [False, True]
+    assert len(compiled) == 1
+    assert set(rows.threads) == {before + 1}
 
 
 def test_a_run_that_went_on_elsewhere_names_both_devices_and_what_either_did():
