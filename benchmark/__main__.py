@@ -454,6 +454,7 @@ def probe(
     from benchmark import external
 
     opened = external.open_encoder(encoder, pixels)
+    typer.echo(f"{opened.name}: {opened.loaded}")
     runtime = Runtime(data=data, results=results, cache=cache, threads=threads)
     for study in studies:
         (squared,) = {made.policy for made in plan.recipes(wanted, study, {})}

@@ -13,14 +13,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers import Attention, RotaryEmbeddingDinoV3, apply_rot_embed_cat
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from benchmark import checkpoint, results
+from benchmark import checkpoint, results, weights
 from benchmark.recipe import EncoderSpec
+from tasks.base import DataError
 
 
 class Tokens(NamedTuple):
@@ -191,10 +190,11 @@ def load(spec: EncoderSpec, path: Path) -> Encoder:
     """The frozen encoder stored at path, in eval mode. Raises SchemaError for anything but its safetensors file."""
     encoder = Encoder(spec, seed=0)
     try:
-        encoder.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        weights.load(encoder, path)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
         raise results.SchemaError(
-            f"{path}: not the weights of this encoder ({str(error).splitlines()[0]}); "
+            f"{path}: not the weights of this encoder ({reason}); "
             "`python -m leaderboards repair` sets its run aside, then run again"
         ) from error
     return encoder.eval().requires_grad_(False)

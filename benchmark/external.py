@@ -3,67 +3,112 @@
     timm:NAME            a timm model with its published weights
     hf-hub:OWNER/NAME    a timm-format folder of the Hugging Face hub
     PATH.safetensors     weights with a timm-format config.json beside them, such as `python -m benchmark export` writes
-    MODULE:FUNCTION      a function of yours that returns a module: images (B, 3, S, S) in [0, 1] -> (B, D) or (B, N, D)
+    MODULE:FUNCTION      a function of yours without arguments that returns a module (or function) of images
+                         (B, 3, S, S) in [0, 1], whose forward gives (B, D), or patch tokens (B, N, D) to be averaged
     PATH.parquet         embeddings: a column `sample` with a task's sample ids, a column `embedding` with lists
 
-Weights are read as safetensors alone: nothing from outside is unpickled. The floor of a timm model is the same
-architecture untrained; the other two have none. What an encoder was pretrained on is what its user declares.
+Weights are read as safetensors alone: nothing from outside is unpickled. A timm model is read by its tokens before
+pooling, and every tensor of it comes from the file (`benchmark.timm_model`); yours by its forward and nothing else. The
+floor of a timm model is the same architecture untrained; the other two have none. What an encoder was pretrained on is
+what its user declares.
 """
 
 import hashlib
-import importlib
-import json
-import os
 import re
-import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from benchmark import arithmetic, features, machine, passports, plan, registry, results, run, tracks
+from benchmark import (
+    arithmetic,
+    features,
+    machine,
+    own_encoder,
+    passports,
+    plan,
+    registry,
+    results,
+    run,
+    timm_model,
+    tracks,
+)
 from benchmark.encoder import Tokens
 from benchmark.plan import Study
-from benchmark.probing import fit
+from benchmark.probing import fit, refuse_broken
 from benchmark.recipe import EXTERNAL, Cell, EncoderSpec, Recipe, Runtime, columns, key, twin
 from tasks import leakage, splits
-from tasks.base import DataError, Sample, Task
+from tasks.base import DataError, Sample, Task, digest
 
 UNKNOWN_FLOPS = -1.0  # the budget of a pretraining that we have not seen
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors")  # names on the hub
 SIDE = 224  # pixels, where nothing says otherwise
 
 
+def timm_tokens(model: nn.Module, images: Tensor) -> Tokens:
+    """What a timm model's `forward_features` makes of normalised images; a grid of channels is one token a place."""
+    out = model.forward_features(images)
+    if not isinstance(out, Tensor) or out.ndim not in (2, 3, 4):
+        raise DataError(
+            f"timm's {type(model).__name__} answers with {own_encoder.described(out)}, no tokens that can be read"
+        )
+    if out.ndim == 2:
+        return Tokens(None, out[:, None])
+    if out.ndim == 4:
+        channels_last = out.shape[-1] == getattr(model, "num_features", None)
+        return Tokens(None, out.flatten(1, 2) if channels_last else out.flatten(2).transpose(1, 2))
+    cls = getattr(model, "cls_token", None) is not None
+    prefix = getattr(model, "num_prefix_tokens", int(cls))
+    if out.shape[1] <= prefix:
+        raise DataError(f"timm's {type(model).__name__} answers with {own_encoder.described(out)}, no patch among them")
+    return Tokens(out[:, 0] if cls else None, out[:, prefix:])
+
+
 class External(nn.Module):
     """A frozen model as probes see an encoder: images (B, 3, side, side) in [0, 1] -> Tokens."""
 
-    def __init__(self, model: Callable[[Tensor], Tensor], pixels: int, mean: list[float], std: list[float]):
+    def __init__(
+        self,
+        model: Callable[[Tensor], object],
+        pixels: int,
+        mean: list[float],
+        std: list[float],
+        read: Callable[[Callable[[Tensor], object], Tensor], Tokens] = timm_tokens,
+    ):
+        """read: of the model and normalised images, the tokens. Raises what it raises on two images."""
         super().__init__()
         self.model = model.eval().requires_grad_(False) if isinstance(model, nn.Module) else model
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
-        self.spec = EncoderSpec(width=1, depth=1, heads=1, patch=pixels, pixels=pixels, trunk=EXTERNAL)
+        self.read = read
         with torch.inference_mode():
-            tokens = self.eval()(torch.full((1, 3, pixels, pixels), 0.5))
-        self.spec = replace(self.spec, width=tokens.patches.shape[-1], cls=tokens.cls is not None)
+            tokens = read(self.eval().model, (ramp(2, pixels) - self.mean) / self.std)
+        self.count, width = tokens.patches.shape[1:]
+        self.spec = EncoderSpec(
+            width=width, depth=1, heads=1, patch=pixels, pixels=pixels, cls=tokens.cls is not None, trunk=EXTERNAL
+        )
 
     def forward(self, images: Tensor) -> Tokens:
-        extract = getattr(self.model, "forward_features", self.model)
-        out = extract((images - self.mean) / self.std)
-        if out.ndim == 2:
-            return Tokens(None, out[:, None])
-        if out.ndim == 4:
-            last = out.shape[-1] == getattr(self.model, "num_features", None)
-            return Tokens(None, out.flatten(1, 2) if last else out.flatten(2).transpose(1, 2))
-        prefix = getattr(self.model, "num_prefix_tokens", 0)
-        cls = getattr(self.model, "cls_token", None) is not None
-        return Tokens(out[:, 0] if cls else None, out[:, prefix:])
+        tokens = self.read(self.model, (images - self.mean) / self.std)
+        if tokens.patches.shape[-1] != self.spec.width:
+            raise DataError(
+                f"the encoder gives {len(images)} images {tokens.patches.shape[-1]} numbers each, and gave others "
+                f"{self.spec.width}: give all images the same"
+            )
+        return tokens
+
+
+def ramp(batch: int, side: int) -> Tensor:
+    """Images (batch, 3, side, side) that run from 0 to 1."""
+    return torch.linspace(0, 1, batch * 3 * side * side).reshape(batch, 3, side, side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,80 +119,56 @@ class Opened:
     model: External | None  # None: embeddings
     floor: External | None  # the same architecture, untrained
     embeddings: dict[str, np.ndarray] | None  # sample id -> (D,)
-    digest: str  # SHA-256 of the weights or of the file
+    digest: str  # SHA-256 of the weights or of the file; of a function, of its module's source too
+    loaded: str  # what was read, and how, in words
 
 
 def open_encoder(spec: str, pixels: int | None = None, seed: int = 0) -> Opened:
-    """Raises ValueError for what cannot be named so, DataError for a file that is missing or is no safetensors."""
+    """Raises ValueError for what cannot be named so, DataError for what is there and cannot be read or used."""
     kind, _, rest = spec.partition(":")
+    if Path(spec).is_dir():
+        raise ValueError(f"--encoder {spec}: a folder; name the file in it, such as {Path(spec) / WEIGHTS[0]}")
     if spec.endswith(".parquet"):
+        if pixels:
+            raise ValueError(f"--pixels {pixels}: embeddings are read as they are; leave it out")
         return _embeddings(Path(spec))
     if kind == "timm" and rest:
-        return _timm(spec, *_registered(rest), pixels, seed)
+        description, home = timm_model.registered(rest)
+        return _timm(spec, description, _hub(home, *WEIGHTS), pixels, seed)
     if kind == "hf-hub" and rest:
-        return _timm(spec, *_folder(_hub(rest, "config.json").parent, _hub(rest, *WEIGHTS)), pixels, seed)
+        return _timm(spec, timm_model.described(_hub(rest, "config.json")), _hub(rest, *WEIGHTS), pixels, seed)
     if spec.endswith(".safetensors"):
         path = Path(spec).absolute()
-        return _timm(f"{path.parent.name}/{path.name}", *_folder(path.parent, path), pixels, seed)
+        description = timm_model.described(path.parent / "config.json")
+        return _timm(f"{path.parent.name}/{path.name}", description, path, pixels, seed)
     if rest and re.fullmatch(r"[\w.]+:\w+", spec):
-        model = External(_function(kind, rest), pixels or SIDE, [0.0] * 3, [1.0] * 3)
-        return Opened(name=spec, model=model, floor=None, embeddings=None, digest=fingerprint(model))
+        return _own(spec, *own_encoder.make(kind, rest), pixels or SIDE)
     raise ValueError(
-        f"--encoder {spec}: name timm:NAME, hf-hub:OWNER/NAME, PATH.safetensors, MODULE:FUNCTION or PATH.parquet"
+        f"--encoder {spec}: name timm:NAME, hf-hub:OWNER/NAME, PATH.safetensors, MODULE:FUNCTION or PATH.parquet; "
+        "nothing but safetensors is loaded as weights"
     )
 
 
-def _timm(
-    name: str, architecture: str, config: dict, arguments: dict, weights: Path, pixels: int | None, seed: int
-) -> Opened:
+def _timm(name: str, description: timm_model.Description, path: Path, pixels: int | None, seed: int) -> Opened:
     """A timm model with those weights, and the same one untrained."""
-    import timm
-    from timm.models import PretrainedCfg
-
-    if not weights.exists():
-        raise DataError(f"{weights}: no such file; weights are read as safetensors alone")
-    if pixels and config.get("fixed_input_size"):
-        arguments = arguments | {"img_size": pixels}
-    side = pixels or arguments.get("img_size") or config.get("input_size", (3, SIDE, SIDE))[-1]
-    fields = set(PretrainedCfg.__dataclass_fields__) - {"source", "hf_hub_id", "hf_hub_filename", "url", "custom_load"}
-    config = {k: v for k, v in config.items() if k in fields} | {"file": str(weights)}
-    models = []
-    for pretrained in (True, False):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                model = timm.create_model(
-                    architecture, pretrained=pretrained, num_classes=0, pretrained_cfg=config, **arguments
-                )
-            except (SafetensorError, RuntimeError) as error:
-                raise DataError(f"{weights}: cannot be loaded into timm's {architecture} ({error})") from error
-        models.append(External(model, side, list(config["mean"]), list(config["std"])))
-    return Opened(name=name, model=models[0], floor=models[1], embeddings=None, digest=fingerprint(models[0]))
-
-
-def _registered(name: str) -> tuple[str, dict, dict, Path]:
-    """(architecture, config, arguments, weights) of a name in timm's registry."""
-    import timm
-
-    known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
-    if known is None or not known.hf_hub_id:
-        raise ValueError(f"timm:{name}: timm knows no published weights of that name; see timm.list_models()")
-    return name, known.to_dict(), {}, _hub(known.hf_hub_id, *WEIGHTS)
-
-
-def _folder(folder: Path, weights: Path) -> tuple[str, dict, dict, Path]:
-    """(architecture, config, arguments, weights) of a folder with a timm-format config.json."""
-    path = folder / "config.json"
+    loaded = timm_model.load(description, path, pixels, seed)
     try:
-        found = json.loads(path.read_text())
-        architecture, arguments = found["architecture"], found.get("model_args") or {}
-        config = found.get("pretrained_cfg") or {k: v for k, v in found.items() if k != "architecture"}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        model, floor = (
+            External(part, loaded.side, list(description.mean), list(description.std))
+            for part in (loaded.model, loaded.floor)
+        )
+    except Exception as error:  # timm does not check what it is given: anything may be raised, anywhere in it
         raise DataError(
-            f"{path}: no config that timm can read ({type(error).__name__}: {error}); put one beside {weights.name}, "
-            "as `python -m benchmark export` and timm's push_to_hf_hub write it"
+            f"{description.source}: {description.architecture} does not take images of {loaded.side} pixels "
+            f"({type(error).__name__}: {error}); mend --pixels, or the image size in the config"
         ) from error
-    return architecture, config, arguments, weights
+    read = fingerprint(model)
+    if read == fingerprint(floor):
+        raise DataError(
+            f"{path}: its weights are those of the untrained {description.architecture}: there is nothing to measure. "
+            "Name the trained ones"
+        )
+    return Opened(name=name, model=model, floor=floor, embeddings=None, digest=read, loaded=loaded.summary)
 
 
 def _hub(name: str, *files: str) -> Path:
@@ -162,40 +183,58 @@ def _hub(name: str, *files: str) -> Path:
         except (HfHubHTTPError, OSError, ValueError) as error:
             last = error
     raise DataError(
-        f"hf-hub:{name}: no {' or '.join(files)} ({type(last).__name__}: {str(last).splitlines()[0]}); nothing but "
-        "safetensors is loaded. Without network, download the folder elsewhere and name its PATH.safetensors"
+        f"hf-hub:{name}: no {' or '.join(files)} ({type(last).__name__}: {str(last).partition(chr(10))[0]}); nothing "
+        "but safetensors is loaded. Without network, download the folder elsewhere and name its PATH.safetensors"
     )
 
 
-def _function(module: str, name: str) -> Callable[[Tensor], Tensor]:
-    """What the user's own function returns."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--encoder {module}:{name}: {error}; run where {module}.py lies, or install it") from error
+def _own(spec: str, made: Callable[[Tensor], object], sources: list[Path], pixels: int) -> Opened:
+    """A module or function of the user's; its digest is of weights and source, since another forward is another one."""
+    model = External(made, pixels, [0.0] * 3, [1.0] * 3, partial(own_encoder.tokens, spec))
+    loaded = f"forward read: {model.spec.width} numbers an image"
+    if model.count > 1:
+        loaded = f"forward read: {model.count} tokens of {model.spec.width} numbers an image, averaged"
+    parts = digest(fingerprint(model), *map(results.sha256, sources))
+    return Opened(name=spec, model=model, floor=None, embeddings=None, digest=parts, loaded=loaded)
 
 
 def _embeddings(path: Path) -> Opened:
+    """A table of embeddings. Raises DataError unless each sample is there once, all of one finite length."""
     if not path.exists():
         raise DataError(f"{path}: no such file")
     try:
         table = pq.read_table(path, columns=["sample", "embedding"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
         raise DataError(f"{path}: needs the columns sample and embedding ({error})") from error
-    rows = dict(zip(table["sample"].to_pylist(), table["embedding"].to_pylist(), strict=True))
-    sizes = {len(row) if row is not None else 0 for row in rows.values()}
-    if len(rows) < len(table) or len(sizes) != 1 or 0 in sizes:
+    ids, lists = (table[name].combine_chunks() for name in ("sample", "embedding"))
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
+    if isinstance(lists, pa.ExtensionArray):
+        lists = lists.storage
+    if not (pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
+        raise DataError(f"{path}: the column sample holds {ids.type}; needed are sample ids, as text")
+    if not _is_list_of_numbers(lists.type):
+        raise DataError(f"{path}: the column embedding holds {table['embedding'].type}; needed are lists of numbers")
+    names, rows = ids.to_pylist(), lists.to_pylist()
+    lengths = {0 if row is None else len(row) for row in rows}
+    if None in names or len(set(names)) < len(names) or len(lengths) != 1 or 0 in lengths:
+        name, times = Counter(names).most_common(1)[0] if names else (None, 0)
+        twice = f", {name!r} {times} times" if times > 1 else ""
         raise DataError(
-            f"{path}: {len(table)} rows, {len(rows)} different samples, lengths {sorted(sizes)[:5]}; each "
-            "sample once, all of one length"
+            f"{path}: {len(names)} rows, {len(set(names))} different samples{twice}, lengths {sorted(lengths)[:5]}; "
+            "each sample once, all of one length"
         )
-    found = {name: np.asarray(row, dtype=np.float32) for name, row in rows.items()}
-    broken = [name for name, row in found.items() if not np.isfinite(row).all()]
-    if broken:
+    values = np.array(rows, dtype=np.float32)  # what is not there, None, becomes nan
+    if broken := [name for name, row in zip(names, values, strict=True) if not np.isfinite(row).all()]:
         raise DataError(f"{path}: the embedding of {broken[0]} is not finite, one of {len(broken)}")
-    return Opened(name=path.name, model=None, floor=None, embeddings=found, digest=results.sha256(path))
+    loaded = f"{len(names)} embeddings of {values.shape[1]} numbers"
+    found = dict(zip(names, values, strict=True))
+    return Opened(name=path.name, model=None, floor=None, embeddings=found, digest=results.sha256(path), loaded=loaded)
+
+
+def _is_list_of_numbers(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
 
 
 def fingerprint(model: External) -> str:
@@ -205,10 +244,8 @@ def fingerprint(model: External) -> str:
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     if not any(True for _ in model.parameters()):
-        side = model.spec.pixels
-        image = torch.linspace(0, 1, 3 * side * side).reshape(1, 3, side, side)
         with torch.inference_mode():
-            sha.update(model(image).patches.float().numpy().tobytes())
+            sha.update(model(ramp(1, model.spec.pixels)).patches.float().numpy().tobytes())
     return sha.hexdigest()
 
 
@@ -240,6 +277,7 @@ def probe(
             "weights": opened.digest,
             "pretrained_on": None if declared is None else sorted(declared),
             "floor": opened.floor is not None,
+            "loaded": opened.loaded,
         },
         encoder=spec,
         stored_pixels=tracks.get(track).stored_pixels,
@@ -253,9 +291,6 @@ def probe(
     if opened.floor is not None:
         pairs.append((twin(recipe), opened.floor, fingerprint(opened.floor), ()))
     for one, model, weights, told in pairs:
-        directory = results.run_directory(runtime.results, one.modality, key(one))
-        row = _row(one, weights, any(member.source.synthetic for member in study.pinned.members))
-        results.write(directory, {"runs": results.table("runs", [row]), "curves": results.table("curves", [])})
         _probe(one, model, opened.embeddings, study, weights, told, runtime, say)
         done.append(key(one))
     return done
@@ -273,11 +308,14 @@ def _probe(
 ) -> None:
     seen: dict[str, dict[str, np.ndarray]] = {}  # address of an image store -> features
     asked = [c for c in plan.cells(recipe, study) if registry.declarations("probes", c.probe).NEEDS == "pooled"]
+    encoder = f"{recipe.settings['arm']}{' untrained' if recipe.budget == 0 else ''}"
+    directory = results.run_directory(runtime.results, recipe.modality, key(recipe))
+    row = _row(recipe, weights, any(member.source.synthetic for member in study.pinned.members))
     for name, found in study.tasks.items():
         missing = [cell for cell in asked if cell.task == name and not _there(cell, runtime)]
         if not missing:
             continue
-        say(f"{recipe.settings['arm']}{' untrained' if recipe.budget == 0 else ''} on {name}: {len(missing)} cells")
+        say(f"{encoder} on {name}: {len(missing)} cells")
         if model is None:
             pooled = {"patches": _rows(embeddings, found.task, found.samples)}
         else:
@@ -287,6 +325,8 @@ def _probe(
             place = {sample_id: i for i, sample_id in enumerate(built.ids)}
             index = np.array([place[sample.id] for sample in found.samples])
             pooled = {kind: rows[index] for kind, rows in seen[built.address].items()}
+        for x in pooled.values():
+            refuse_broken(x, found.samples, f"{encoder} on {name}: features")
         divisions = splits.assignments(found.task, found.samples)
         tested = sorted({i for division in divisions for i in division.test})
         leaks = [contamination(declared, found.task, [found.samples[i] for i in tested])]
@@ -294,6 +334,7 @@ def _probe(
         for cell in missing:
             x = pooled["cls" if cell.readout == "native" and "cls" in pooled else "patches"]
             fitted = fit(cell.probe, cell.settings, recipe.seed, found.task, found.samples, x, divisions)
+            results.write(directory, {"runs": results.table("runs", [row]), "curves": results.table("curves", [])})
             run.store_cell(cell, found, found, fitted, leaks, weights, runtime)
 
 

@@ -24,9 +24,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from safetensors.torch import load_file
 
-from benchmark import again, corrupt, draws, encoder, features, maps, registry, results
+from benchmark import again, corrupt, draws, encoder, features, maps, registry, results, weights
 from benchmark.encoder import Encoder
 from benchmark.pretexts._base import Pretext
 from benchmark.probes.dense import covered
@@ -84,16 +83,16 @@ def open_run(run: str, root: Path) -> Opened:
         )
     recipe = from_json(row["recipe"])
     folder = results.run_directory(root, row["modality"], row["run"])
-    weights = folder / "encoder.safetensors"
-    if not weights.exists():
-        raise DataError(f"{weights}: no such file; `python -m benchmark reproduce {row['run']}` trains the run again")
-    if results.sha256(weights) != row["weights_sha256"]:
-        raise DataError(f"{weights}: not the weights of run {row['run']} (SHA-256 differs); `make verify`")
-    module, frozen = registry.load("pretexts", recipe.pretext), encoder.load(recipe.encoder, weights)
+    stored = folder / "encoder.safetensors"
+    if not stored.exists():
+        raise DataError(f"{stored}: no such file; `python -m benchmark reproduce {row['run']}` trains the run again")
+    if results.sha256(stored) != row["weights_sha256"]:
+        raise DataError(f"{stored}: not the weights of run {row['run']} (SHA-256 differs); `make verify`")
+    module, frozen = registry.load("pretexts", recipe.pretext), encoder.load(recipe.encoder, stored)
     decoder, path = None, folder / "decoder.safetensors"
     if path.exists():
         decoder = module.Model(module.Settings(**recipe.settings), frozen, recipe.modality, seed=0).eval()
-        decoder.load_state_dict(load_file(path), strict=False)
+        weights.load(decoder, path, decoder.decoder_state())
     return Opened(row, recipe, frozen, getattr(module, "QUERY", "patches"), decoder)
 
 
@@ -324,8 +323,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def directory(root: Path, one: Opened, task: Task, data: str) -> Path:
-    weights = one.row["weights_sha256"]
-    name = digest("maps", maps.VERSION, one.row["run"], weights, task.modality, task.name, data)[:12]
+    trained = one.row["weights_sha256"]
+    name = digest("maps", maps.VERSION, one.row["run"], trained, task.modality, task.name, data)[:12]
     return root / task.modality / "maps" / name
 
 

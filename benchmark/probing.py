@@ -10,7 +10,7 @@ import pyarrow as pa
 from benchmark import metrics, registry, results
 from benchmark.probes._base import Features, Rows, Trial
 from tasks import splits
-from tasks.base import Folds, Sample, Task, identity
+from tasks.base import DataError, Folds, Sample, Task, identity
 
 
 class Altered(NamedTuple):
@@ -50,8 +50,10 @@ def fit(
     """A probe on features (N, ...) of a task's samples, once per division; its answers to clean and altered ones.
 
     masks: bool (N, S, S), what a dense probe is to find instead of the label; its scores are then areas (test samples,
-    3), see `metrics.SEGMENTATION`.
+    3), see `metrics.SEGMENTATION`. Raises DataError for features or answers that are not finite.
     """
+    if len(x.shape) == 2:
+        refuse_broken(x, samples, f"{task.name}: features")
     take = x.part if isinstance(x, Rows) else x.__getitem__
     y = np.array([sample.label for sample in samples]) if masks is None else masks
     group = np.array([sample.group for sample in samples])
@@ -64,6 +66,7 @@ def fit(
             condition = {"fraction": one.fraction, "shots": one.shots, "draw": one.draw}
             clean = one.predict(take(division.test))
             clean = clean if masks is None else metrics.areas(clean, masks[division.test])
+            refuse_broken(clean, [samples[i] for i in division.test], f"{task.name}: what the probe {name} says")
             done.append(Fitting(division, one.grid, clean, division.test, **condition))
             for other in altered:
                 here = np.isin(other.index, division.test)
@@ -72,6 +75,16 @@ def fit(
                     scores = one.predict(other.x[here])
                     done.append(Fitting(division, [], scores, other.index[here], **condition))
     return done
+
+
+def refuse_broken(values: np.ndarray, samples: list[Sample], what: str) -> None:
+    """Raises DataError where values (N, D) of N samples are not finite; what: they are, in words."""
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        raise DataError(
+            f"{what} of {len(broken)} of {len(samples)} images are not finite, such as {samples[broken[0]].id}; "
+            "mend the encoder, or leave the task out by --task"
+        )
 
 
 def observed(
