@@ -20,7 +20,7 @@ from torch import Tensor
 import tasks
 from benchmark import encoder as encoders
 from benchmark import results, unfinished
-from benchmark.recipe import EncoderSpec, Recipe, canonical, from_json, key
+from benchmark.recipe import EXTERNAL, EncoderSpec, Recipe, canonical, from_json, key
 from tasks.base import DataError
 
 ARCHITECTURES = {"common": "vit_tiny_patch16_224", "rope": "vit_small_patch16_rope_224"}
@@ -35,8 +35,11 @@ LIMITS = (
 def export(run: dict, cells: pd.DataFrame, weights: Path, out: Path) -> Path:
     """Write the folder of one stored run (a row of `runs`); cells: those of the store.
 
-    Raises DataError where the folder is there already, or the weights are not those of the run.
+    Raises DataError where the folder is there already, or the weights are not those of the run; ValueError for an
+    encoder from outside.
     """
+    if run["pretext"] == EXTERNAL:
+        raise ValueError(f"{run['run']} is an encoder from outside: its weights are where they came from")
     if out.exists():
         raise DataError(f"{out}: is there already; name another folder by --out, or delete it")
     if not weights.exists():

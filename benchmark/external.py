@@ -14,6 +14,7 @@ what its user declares.
 """
 
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -67,8 +68,12 @@ def timm_tokens(model: nn.Module, images: Tensor) -> Tokens:
         return Tokens(None, out.flatten(1, 2) if channels_last else out.flatten(2).transpose(1, 2))
     cls = getattr(model, "cls_token", None) is not None
     prefix = getattr(model, "num_prefix_tokens", int(cls))
-    if out.shape[1] <= prefix:
-        raise DataError(f"timm's {type(model).__name__} answers with {own_encoder.described(out)}, no patch among them")
+    patches = out.shape[1] - prefix
+    if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        raise DataError(
+            f"timm's {type(model).__name__} answers a square image with {own_encoder.described(out)}, {prefix} of them "
+            "before the patches: the others are no square of patches, so tokens of another kind are among them"
+        )
     return Tokens(out[:, 0] if cls else None, out[:, prefix:])
 
 
@@ -139,6 +144,8 @@ def open_encoder(spec: str, pixels: int | None = None, seed: int = 0) -> Opened:
         return _timm(spec, timm_model.described(_hub(rest, "config.json")), _hub(rest, *WEIGHTS), pixels, seed)
     if spec.endswith(".safetensors"):
         path = Path(spec).absolute()
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
         description = timm_model.described(path.parent / "config.json")
         return _timm(f"{path.parent.name}/{path.name}", description, path, pixels, seed)
     if rest and re.fullmatch(r"[\w.]+:\w+", spec):
@@ -157,6 +164,8 @@ def _timm(name: str, description: timm_model.Description, path: Path, pixels: in
             External(part, loaded.side, list(description.mean), list(description.std))
             for part in (loaded.model, loaded.floor)
         )
+    except DataError:
+        raise
     except Exception as error:  # timm does not check what it is given: anything may be raised, anywhere in it
         raise DataError(
             f"{description.source}: {description.architecture} does not take images of {loaded.side} pixels "
@@ -168,7 +177,8 @@ def _timm(name: str, description: timm_model.Description, path: Path, pixels: in
             f"{path}: its weights are those of the untrained {description.architecture}: there is nothing to measure. "
             "Name the trained ones"
         )
-    return Opened(name=name, model=model, floor=floor, embeddings=None, digest=read, loaded=loaded.summary)
+    said = f"{loaded.summary}; {model.count} patch tokens of {model.spec.width} numbers an image"
+    return Opened(name=name, model=model, floor=floor, embeddings=None, digest=read, loaded=said)
 
 
 def _hub(name: str, *files: str) -> Path:
@@ -224,7 +234,8 @@ def _embeddings(path: Path) -> Opened:
             f"{path}: {len(names)} rows, {len(set(names))} different samples{twice}, lengths {sorted(lengths)[:5]}; "
             "each sample once, all of one length"
         )
-    values = np.array(rows, dtype=np.float32)  # what is not there, None, becomes nan
+    with np.errstate(over="ignore"):  # what fp32 cannot hold becomes infinite, and what is not there nan
+        values = np.array(rows, dtype=np.float32)
     if broken := [name for name, row in zip(names, values, strict=True) if not np.isfinite(row).all()]:
         raise DataError(f"{path}: the embedding of {broken[0]} is not finite, one of {len(broken)}")
     loaded = f"{len(names)} embeddings of {values.shape[1]} numbers"

@@ -85,8 +85,8 @@ def registered(name: str) -> tuple[Description, str]:
     except RuntimeError:  # an unknown tag of a known architecture
         known = None
     if known is None or not known.hf_hub_id:
-        near = difflib.get_close_matches(name, timm.list_pretrained(), n=3)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        near = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"timm:{name}: timm knows no published weights of that name; {hint}see timm.list_pretrained()")
     return describe(f"timm:{name}", name, {}, known.to_dict()), known.hf_hub_id
 
@@ -122,7 +122,9 @@ def describe(source: str, architecture: object, arguments: dict[str, Any], confi
         raise DataError(f"{source}: input_size {size!r} should be [channels, height, width]")
     channels = arguments.get("in_chans") or size[0]
     if channels != 3:
-        raise DataError(f"{source}: a model of {channels!r}-channel images; the benchmark gives three, RGB")
+        raise DataError(
+            f"{source}: a model of {channels!r}-channel images, and the benchmark gives three; name an RGB model"
+        )
     sided = arguments.get("img_size") or config.get("input_size")
     notes = [] if sided else [f"no image size in the config, so timm's default of {size[-1]} pixels"]
     for part in ("mean", "std"):
@@ -172,13 +174,16 @@ def load(description: Description, path: Path, pixels: int | None, seed: int) ->
     if dynamic and side != description.side:
         notes.append(f"positions of {description.side}-pixel images resampled by timm for {side} pixels")
     model, convert = _build_for(description, arguments, seed)
+    _refuse_cut(description, model, side)
     own, classifier = model.state_dict(), description.config.get("classifier") or ()
     match = _match(own, tensors, convert, (classifier,) if isinstance(classifier, str) else classifier)
     if match.misfit.count:
         raise DataError(_refusal(description, path, match, tensors, len(own)))
     model.load_state_dict(own | match.tensors)
     if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
-        raise DataError(f"{path}: {len(broken)} tensors hold values that are not finite, {weights.examples(broken)}")
+        raise DataError(
+            f"{path}: values of {len(broken)} tensors are not finite, {weights.examples(broken)}; name sound weights"
+        )
     read = [name for name in own if name in match.tensors or not name.endswith(weights.COUNTER)]
     summary = f"{len(match.tensors)} of {len(read)} tensors loaded"
     floor = _build(description, arguments, seed, pretrained=False)
@@ -199,8 +204,19 @@ def _build(description: Description, arguments: dict[str, Any], seed: int, *, pr
         except Exception as error:  # timm does not check what it is given: anything may be raised, anywhere in it
             raise DataError(
                 f"{description.source}: timm cannot build {description.architecture} with the arguments {arguments} "
-                f"({type(error).__name__}: {error})"
+                f"({type(error).__name__}: {error}); mend model_args or --pixels"
             ) from error
+
+
+def _refuse_cut(description: Description, model: nn.Module, side: int) -> None:
+    """Raises DataError where patches do not fill the image: timm would not see the rest of it."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None) or (1, 1)
+    height, width = patch if isinstance(patch, tuple | list) else (patch, patch)
+    if (side % height or side % width) and not description.arguments.get("dynamic_img_pad"):
+        raise DataError(
+            f"{description.source}: {side} pixels are no multiple of the {height} x {width} patches of "
+            f"{description.architecture}, which would leave out the edge; mend --pixels or the image size"
+        )
 
 
 def _build_for(description: Description, arguments: dict[str, Any], seed: int) -> tuple[nn.Module, Converter]:
@@ -260,17 +276,23 @@ def _matched(
         changes.append("names converted by timm")
     if left_out:
         changes.append(f"{len(left_out)} not of the encoder left out, {weights.examples(left_out)}")
-    changes += [
-        f"{name} resized by timm from {weights.shape(inside[name])} to {weights.shape(value)}"
-        for name, value in candidate.items()
-        if name in own and name in inside and value.shape != inside[name].shape
+    resized = [
+        name for name in own.keys() & candidate.keys() & inside.keys() if _resized(inside[name], candidate[name])
     ]
+    changes += [f"{name} resampled by timm, {weights.change(inside[name], own[name])}" for name in sorted(resized)]
+    moved = [name for name in resized if "pos" not in name]  # a patch embedding of another patch is another encoder's
+    different = (*misfit.different, *(f"{name} ({weights.change(inside[name], own[name])})" for name in sorted(moved)))
     return Match(
         tensors={name: value for name, value in candidate.items() if name in own},
-        misfit=weights.Misfit(misfit.missing, unexpected, misfit.different),
+        misfit=weights.Misfit(misfit.missing, unexpected, different),
         below=prefix,
         changes=tuple(changes),
     )
+
+
+def _resized(before: Tensor, after: Tensor) -> bool:
+    """Whether values were made anew, not only laid out in another shape."""
+    return before.numel() != after.numel()
 
 
 def _prefixes(names: Mapping[str, Tensor]) -> list[str]:
@@ -295,7 +317,7 @@ def _is_head(name: str, classifiers: Sequence[str]) -> bool:
 
 def _refusal(description: Description, path: Path, match: Match, tensors: Mapping[str, Tensor], size: int) -> str:
     """Why a file is not that of a model, and what to do."""
-    below = f" below {match.below}" if match.below else ""
+    below = f", read below {match.below}," if match.below else ""
     if any(part in name for name in tensors for part in TRANSFORMERS):
         remedy = "these are names of Hugging Face transformers: save the weights of the timm model instead"
     else:

@@ -41,7 +41,9 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({str(error).splitlines()[0]})") from error
+        raise DataError(
+            f"{path}: cannot be read as safetensors ({error}); name weights that safetensors wrote"
+        ) from error
     if not tensors:
         raise DataError(f"{path}: holds no tensor")
     return tensors
@@ -53,7 +55,7 @@ def compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Misfit:
         missing=tuple(name for name in own if name not in tensors and not name.endswith(COUNTER)),
         unexpected=tuple(name for name in tensors if name not in own),
         different=tuple(
-            f"{name} ({kind(tensors[name])} in the file, {kind(value)} in the model)"
+            f"{name} ({change(tensors[name], value)})"
             for name, value in own.items()
             if name in tensors and not _alike(value, tensors[name])
         ),
@@ -72,6 +74,10 @@ def load(module: nn.Module, path: Path, names: Collection[str] | None = None) ->
 def _alike(own: Tensor, other: Tensor) -> bool:
     """Whether a tensor can be copied without loss of meaning: another precision is, integers for reals are not."""
     return own.shape == other.shape and own.is_floating_point() == other.is_floating_point()
+
+
+def change(before: Tensor, after: Tensor) -> str:
+    return f"{kind(before)} in the file, {kind(after)} in the model"
 
 
 def shape(value: Tensor) -> str:

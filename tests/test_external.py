@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -84,7 +85,7 @@ def test_nothing_is_unpickled(hub, tmp_path):
     with pytest.raises(DataError, match="nothing but safetensors is loaded"):
         external.open_encoder("hf-hub:someone/theirs")
     torch.save(Bomb(), folder / "model.safetensors")
-    with pytest.raises(DataError, match="cannot be loaded into timm's test_vit"):
+    with pytest.raises(DataError, match="cannot be read as safetensors"):
         external.open_encoder(str(folder / "model.safetensors"))
     assert not (tmp_path / "exploded").exists()
 
@@ -110,7 +111,11 @@ def test_convolutions_and_functions_have_tokens_too(tmp_path, monkeypatch):
         ("resnet50", "name timm:NAME, hf-hub:OWNER/NAME"),
         ("no_such_module:f", "No module named"),
         ("nowhere.parquet", "nowhere.parquet: no such file"),
-        ("nowhere.safetensors", "config.json: no config that timm can read"),
+        ("timm:test_vit.nope", "timm knows no published weights of that name"),
+        ("timm:test_vti", "did you mean test_vit"),
+        ("nowhere.safetensors", "nowhere.safetensors: no such file"),
+        ("weights.pth", "nothing but safetensors is loaded as weights"),
+        (".", "a folder; name the file in it, such as model.safetensors"),
     ],
 )
 def test_bad_names_say_what_to_write(name, words):
@@ -118,17 +123,54 @@ def test_bad_names_say_what_to_write(name, words):
         external.open_encoder(name)
 
 
-def test_embeddings_are_checked(tmp_path):
+IDS = ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"sample": ["a", "a"], "embedding": [[1.0], [2.0]]}, "2 rows, 1 different samples, 'a' 2 times"),
+        ({"sample": IDS, "embedding": [[1.0], [float("nan")]]}, "the embedding of b is not finite, one of 1"),
+        ({"sample": IDS, "embedding": [[1.0], [None]]}, "the embedding of b is not finite, one of 1"),
+        ({"sample": IDS, "embedding": [[1.0], [1e300]]}, "the embedding of b is not finite, one of 1"),
+        ({"id": ["a"]}, "needs the columns sample and embedding"),
+        ({"sample": IDS, "embedding": [[1.0, 2.0], [3.0]]}, r"lengths \[1, 2\]"),
+        ({"sample": IDS, "embedding": [[1.0], None]}, r"lengths \[0, 1\]"),
+        ({"sample": ["a", None], "embedding": [[1.0], [2.0]]}, "each sample once"),
+        ({"sample": [1, 2], "embedding": [[1.0], [2.0]]}, "the column sample holds int64; needed are sample ids"),
+        ({"sample": IDS, "embedding": [1.0, 2.0]}, "the column embedding holds double; needed are lists of numbers"),
+        ({"sample": IDS, "embedding": [["x"], ["y"]]}, "holds list<.*string>; needed are lists of numbers"),
+        ({"sample": IDS, "embedding": [[[1.0]], [[2.0]]]}, "holds list<.*list<.*; needed are lists of numbers"),
+        ({"sample": IDS, "embedding": [{"x": 1.0}, {"x": 2.0}]}, "holds struct<x: double>; needed are lists"),
+        ({"sample": [], "embedding": []}, "the column sample holds null"),
+    ],
+)
+def test_embeddings_of_another_shape_are_named(tmp_path, columns, words):
     path = tmp_path / "e.parquet"
-    pq.write_table(pa.table({"sample": ["a", "a"], "embedding": [[1.0], [2.0]]}), path)
-    with pytest.raises(DataError, match="2 rows, 1 different samples"):
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(DataError, match=r"e\.parquet: .*" + words):
         external.open_encoder(str(path))
-    pq.write_table(pa.table({"sample": ["a", "b"], "embedding": [[1.0], [float("nan")]]}), path)
-    with pytest.raises(DataError, match="the embedding of b is not finite"):
-        external.open_encoder(str(path))
-    pq.write_table(pa.table({"id": ["a"]}), path)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float16()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 2), pa.list_(pa.int8())]
+)
+def test_embeddings_of_any_kind_of_number_are_read(tmp_path, kind):
+    rows = [[np.float16(1), np.float16(2)]] * 2 if kind == pa.list_(pa.float16()) else [[1, 2], [1, 2]]
+    ids = pa.array(IDS).dictionary_encode()
+    pq.write_table(pa.table({"sample": ids, "embedding": pa.array(rows, kind)}), tmp_path / "e.parquet")
+    opened = external.open_encoder(str(tmp_path / "e.parquet"))
+    assert {name: row.tolist() for name, row in opened.embeddings.items()} == {"a": [1, 2], "b": [1, 2]}
+    assert opened.loaded == "2 embeddings of 2 numbers"
+
+
+def test_pixels_are_no_matter_of_embeddings_and_a_text_file_is_no_table(tmp_path):
+    path = tmp_path / "e.parquet"
+    path.write_text("sample,embedding")
     with pytest.raises(DataError, match="needs the columns sample and embedding"):
         external.open_encoder(str(path))
+    with pytest.raises(ValueError, match="--pixels 64: embeddings are read as they are"):
+        external.open_encoder(str(path), pixels=64)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +247,30 @@ def test_a_second_call_computes_nothing_and_a_missing_sample_is_named(board, tmp
         external.probe(fewer, study, "smoke", other, declared=(), policy=policy, say=quiet)
 
 
+class Broken(torch.nn.Module):
+    """Not a number for bright images."""
+
+    def forward(self, images):
+        values = images.mean(dim=(2, 3))
+        return torch.where(values.mean(dim=1, keepdim=True) > 0.5, torch.nan, values)
+
+
+def test_features_that_are_not_finite_name_encoder_task_and_images_and_store_nothing(board, tmp_path, monkeypatch):
+    study, here, _ = board
+    (tmp_path / "broken.py").write_text("from tests.test_external import Broken\n\ndef mine():\n    return Broken()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    opened = external.open_encoder("broken:mine", pixels=16)
+    other = Runtime(data=here.data, results=tmp_path / "results", cache=here.cache)
+    samples = study.tasks["phantom_local"].samples
+    images = run.stored(study.tasks["phantom_local"], here, tracks.get("smoke").stored_pixels).pixels
+    count = int((features.evaluation_view(images[:], 16, torch.device("cpu")).mean(dim=(1, 2, 3)) > 0.5).sum())
+    assert 0 < count < len(samples)
+    words = rf"broken:mine on phantom_local: features of {count} of {len(samples)} images are not finite, such as "
+    with pytest.raises(DataError, match=words):
+        external.probe(opened, study, "smoke", other, declared=(), policy="pad", say=quiet)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
 def test_a_name_matches_its_dataset_either_way(board):
     task = board[0].tasks["phantom_local"].task
     test = board[0].tasks["phantom_local"].samples[:4]
@@ -221,4 +287,8 @@ def test_the_command_line_puts_an_encoder_on_a_board(hub, tmp_path, monkeypatch)
     done = CliRunner().invoke(app, ["probe", *encoder, "--track", "smoke", "--modality", "histo", *places])
     assert done.exit_code == 0, (done.output, done.exception)
     assert "python -m leaderboards show" in done.output
+    size = len(timm.create_model(MODEL, num_classes=0).state_dict())
+    assert f"{snapshot.name}/model.safetensors: {size} of {size} tensors loaded" in done.output
+    recipes = [json.loads(text) for text in results.read(tmp_path / "results", "runs").recipe]
+    assert all(recipe["settings"]["loaded"].startswith(f"{size} of {size} tensors loaded") for recipe in recipes)
     assert set(results.read(tmp_path / "results", "cells").task) == {"phantom_local"}
