@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
-from benchmark import encoder, export, results
+from benchmark import encoder, export, external, results
 from benchmark.recipe import EncoderSpec, canonical, key, twin
 from benchmark.results import TABLES
 from tasks.base import DataError
@@ -35,6 +36,7 @@ def stored(folder, spec):
     weights = folder / "encoder.safetensors"
     made = replace(recipe("mae", 0), encoder=spec)
     row = dict.fromkeys(TABLES["runs"].names) | {"run": key(made), "twin": key(twin(made)), "recipe": canonical(made)}
+    row |= {"pretext": made.pretext}
     row |= {"weights_sha256": encoder.save(model, weights), "synthetic": True, "realised_flops": 1e13}
     row |= {"budget_flops": 1e13, "images_seen": 6400, "device": "cpu", "commit": "0123abc", "dirty": False}
     return model, row, weights
@@ -63,6 +65,49 @@ def test_plain_timm_gives_the_same_features(tmp_path, name):
     assert torch.allclose(pooled, expected.patches.mean(1), atol=2e-5)
     if spec.cls:
         assert torch.allclose(tokens[:, 0], expected.cls, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_door_for_outside_encoders_reads_it_whole(tmp_path, name):
+    spec = SPECS[name]
+    ours, row, weights = stored(tmp_path, spec)
+    out = export.export(row, no_cells(), weights, tmp_path / "out")
+    opened = external.open_encoder(str(out / "model.safetensors"))
+    size = len(load_file(out / "model.safetensors"))
+    assert (
+        opened.loaded
+        == f"{size} of {size} tensors loaded; {spec.grid**2} patch tokens of {spec.width} numbers an image"
+    )
+    images = torch.rand(3, 3, spec.pixels, spec.pixels, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, found = ours(images), opened.model(images)
+    assert torch.allclose(found.patches, expected.patches, atol=2e-5)
+    assert (found.cls is None) == (expected.cls is None)
+    assert not spec.cls or torch.allclose(found.cls, expected.cls, atol=2e-5)
+
+
+def test_an_encoder_from_outside_is_not_exported(tmp_path):
+    _, row, weights = stored(tmp_path, SPECS["common"])
+    with pytest.raises(ValueError, match="is an encoder from outside: its weights are where they came from"):
+        export.export(row | {"pretext": "external"}, no_cells(), weights, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: {n: v for n, v in t.items() if n != "vit.cls_token"}, "1 missing, vit.cls_token"),
+        (lambda t: t | {"vit.blocks.0.ls1.gamma": torch.ones(32)}, "1 unexpected, vit.blocks.0.ls1.gamma"),
+        (lambda t: t | {"vit.norm.bias": torch.ones(31)}, "vit.norm.bias (31 of float32 in the file, 32 of float32"),
+        (lambda t: t | {"vit.norm.bias": torch.ones(32).long()}, "vit.norm.bias (32 of int64 in the file"),
+    ],
+)
+def test_our_own_encoder_is_loaded_strictly_too(tmp_path, change, words):
+    _, _, weights = stored(tmp_path, SPECS["common"])
+    save_file(change(load_file(weights)), weights)
+    with pytest.raises(results.SchemaError) as caught:
+        encoder.load(SPECS["common"], weights)
+    assert str(caught.value).startswith(f"{weights}: not the weights of this encoder (its ")
+    assert words in str(caught.value)
 
 
 def test_the_card_holds_recipe_floor_limits_and_the_mark_of_simulation(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -285,6 +286,31 @@ def test_the_decoder_that_is_stored_is_the_one_that_was_trained(stored, images):
         *(m.reconstruct(view, Draws(keys, keys[:1], 0, 2)) for m in (one.decoder, again)), strict=True
     ):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: {n: v for n, v in t.items() if n != "mask_token"}, "1 missing, mask_token"),
+        (lambda t: t | {"decoder.blocks.9.norm1.weight": torch.ones(3)}, "1 unexpected, decoder.blocks.9.norm1.weight"),
+        (lambda t: t | {"student.vit.norm.bias": torch.ones(64)}, "1 unexpected, student.vit.norm.bias"),
+        (lambda t: t | {"predict.bias": t["predict.bias"][:5]}, "predict.bias (5 of float32 in the file, 192 of floa"),
+        (lambda t: {n: v.long() for n, v in t.items()}, "of int64 in the file"),
+    ],
+)
+def test_a_decoder_that_is_not_the_runs_is_refused_by_name(stored, change, words):
+    place, runs = stored
+    path = results.run_directory(place.results, "histo", runs["mae"]) / "decoder.safetensors"
+    sound = path.read_bytes()
+    try:
+        save_file(change(load_file(path)), path)
+        with pytest.raises(DataError) as caught:
+            opened(stored, "mae")
+    finally:
+        path.write_bytes(sound)
+    assert f"{path}: its " in str(caught.value)
+    assert words in str(caught.value)
+    assert opened(stored, "mae").decoder is not None
 
 
 def test_the_images_are_the_same_for_every_run_and_show_the_lesion(stored):

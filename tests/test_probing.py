@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmark import metrics, probing, registry, results
-from benchmark.probes._base import Rows
+from benchmark.probes._base import Fitted, Rows
 from leaderboards import store
 from tasks import get, splits
-from tasks.base import Sample
+from tasks.base import DataError, Sample
 
 TASK = get("histo", "phantom_local")
 SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 4
@@ -131,3 +131,43 @@ def test_tokens_that_stay_in_their_file_give_the_same_answers(name, tmp_path):
     (held,), (streamed,) = (probing.fit(*asked, x, **last) for x in (tokens[index], read))
     assert np.array_equal(held.scores, streamed.scores)
     assert held.grid == streamed.grid
+
+
+def test_features_that_are_not_finite_name_the_task_and_the_images():
+    samples, x = drawn()
+    x[[3, 7], 1] = np.nan, np.inf
+    divisions = splits.assignments(TASK, samples)
+    words = "phantom_local: features of 2 of 240 images are not finite, such as s003; mend the encoder"
+    with pytest.raises(DataError, match=words):
+        probing.fit("linear", vars(registry.load("probes", "linear").Settings()), 0, TASK, samples, x, divisions)
+
+
+def test_answers_that_are_not_finite_name_probe_and_task(monkeypatch):
+    def fit(train, val, settings, classes, seed):
+        return Fitted(lambda x: np.full((len(x), classes), np.nan), [])
+
+    monkeypatch.setattr(registry.load("probes", "linear"), "fit", fit)
+    with pytest.raises(DataError, match="phantom_local: what the probe linear says of 80 of 80 images are not finite"):
+        stored("linear")
+
+
+@pytest.mark.parametrize("probe", ["linear", "knn"])
+def test_a_test_part_of_one_class_has_undefined_metrics_and_is_no_crash(probe):
+    samples, x = drawn()
+    divisions = splits.assignments(TASK, samples)
+    kept = [i for i in range(240) if samples[i].split != "test" or samples[i].label == 0]
+    samples, x = [samples[i] for i in kept], x[kept]
+    place = {i: at for at, i in enumerate(kept)}
+    divisions = [
+        division._replace(
+            train=np.array([place[i] for i in division.train]),
+            val=np.array([place[i] for i in division.val]),
+            test=np.array([place[i] for i in division.test if i in place]),
+        )
+        for division in divisions
+    ]
+    found = probing.fit(probe, vars(registry.load("probes", probe).Settings()), 0, TASK, samples, x, divisions)
+    _, _, scored = probing.observed("c", "patches", TASK, samples, found, TASK.metric)
+    values = {row["metric"]: row["value"] for row in scored}
+    assert np.isnan(values["auroc"])
+    assert np.isfinite(values["balanced_accuracy"])
