@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from benchmark import doctor as checks
 from benchmark.reader import cli as reader_commands
 from benchmark.recipe import Runtime
 from benchmark.results import SchemaError
-from tasks import folders
+from tasks import folders, host
 from tasks.base import DataError, ProcessError
 
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C
@@ -44,16 +45,16 @@ Probe = Annotated[
 ]
 Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
 Gpus = Annotated[int, typer.Option(min=1, help="Processes of this machine, one a GPU (gloo where it has none).")]
-Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
+Data = Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")]
 CorpusName = Annotated[
     str | None,
     typer.Option("--corpus", help="phantom, open, local or kind:location; default: local where data are found."),
 ]
 Policy = Annotated[str, typer.Option(help="How real images are squared: pad, crop or sector; default: the dataset's.")]
-Results = Annotated[Path, typer.Option(help="Store of finished work.")]
-Published = Annotated[Path, typer.Option(help="Store of published runs.")]
-Cache = Annotated[Path, typer.Option(help="Image stores, features, checkpoints; may be deleted.")]
-Boards = Annotated[Path, typer.Option(help="Where pages are written.")]
+Results = Annotated[Path, typer.Option(parser=host.path, help="Store of finished work.")]
+Published = Annotated[Path, typer.Option(parser=host.path, help="Store of published runs.")]
+Cache = Annotated[Path, typer.Option(parser=host.path, help="Image stores, features, checkpoints; may be deleted.")]
+Boards = Annotated[Path, typer.Option(parser=host.path, help="Where pages are written.")]
 Precision = Annotated[
     str | None, typer.Option(help="fp32 or bf16; default: bf16 on a GPU, fp32 on tracks of 64 pixels.")
 ]
@@ -143,7 +144,9 @@ def run(
     node: Annotated[int, typer.Option(min=0, help="Which of them this is.")] = 0,
     head: Annotated[str, typer.Option(help="address:port of node 0.")] = "",
     launch: Annotated[str, typer.Option(help="local, slurm (through submitit) or sbatch (write scripts).")] = "local",
-    profile: Annotated[Path | None, typer.Option(help="TOML file: what the SLURM site wants to know.")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(parser=host.path, help="TOML file: what the SLURM site wants to know.")
+    ] = None,
     runs: Annotated[str, typer.Option(help="Ids of runs, or their beginnings, comma-separated; empty: all.")] = "",
     stage: Annotated[str, typer.Option(help=f"A part of the work: {', '.join(STAGES[1:])}; empty: all of it.")] = "",
 ) -> None:
@@ -208,11 +211,9 @@ def _report(wanted: plan.Wanted, studies: list[plan.Study], results: Path, board
 
     absent = {study.modality: study.absent for study in studies}
     found = render.stored(results, absent)
-    for board in found:
-        if board.track == wanted.track and board.modality in wanted.modalities:
-            typer.echo("")
-            typer.echo(render.compact(board))
     pages = site.build(results, boards, absent, found)
+    shown = [board for board in found if board.track == wanted.track and board.modality in wanted.modalities]
+    typer.echo("\n" + render.terminal(shown))
     typer.echo(f"leaderboard: {(boards / 'index.html').resolve()} (and {len(pages) - 1} pages beside it)")
 
 
@@ -325,11 +326,16 @@ def regression(
     record: Annotated[bool, typer.Option("--record", help="Write this machine's golden losses down anew.")] = False,
 ) -> None:
     """Verify both stores, run the goldens, retrain the smoke track: say which number moved. Exit code 1 if one did."""
+    if not machine.is_checkout():
+        raise ValueError(
+            "regression needs a checkout of the repository, for its golden losses and published results; "
+            f"{machine.ROOT} holds the installed package alone"
+        )
     from benchmark import goldens
 
     if record:
         found = {name: goldens.golden(name, goldens.losses(name)) for name in registry.names("pretexts")}
-        goldens.FILE.write_text(json.dumps(found, indent=1) + "\n")
+        goldens.FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         typer.echo(f"{goldens.FILE.name}: losses of {', '.join(found)} written down")
         return
     from benchmark import again
@@ -379,7 +385,7 @@ def reproduce(
 def export(
     run: Annotated[str, typer.Argument(help="Id of a stored run, or its beginning.")],
     results: Results = Path("results/local"),
-    out: Annotated[Path | None, typer.Option(help="Folder; default: export/<run>.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=host.path, help="Folder; default: export/<run>.")] = None,
 ) -> None:
     """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card."""
     from benchmark import again, export
@@ -397,7 +403,7 @@ def maps_(
     task: Annotated[str, typer.Option(help="Task whose test images are looked at.")],
     image: Annotated[str, typer.Option(help="Sample ids, comma-separated, instead of the drawn ones.")] = "",
     anchor: Annotated[str, typer.Option(help="X,Y in shares of the side, instead of the drawn anchors.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("maps"),
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder of the pictures.")] = Path("maps"),
     data: Data = Path("data"),
     policy: Policy = "",
     results: Results = Path("results/local"),
@@ -492,7 +498,7 @@ def _ended(error: BaseException) -> int:
     if not interrupted and not isinstance(error, (KeyboardInterrupt, stopping.Stopped)):
         raise error
     stopping.leaving()
-    again = os.environ.get("PRETEXT_BENCH_COMMAND") or "python -m benchmark " + " ".join(sys.argv[1:])
+    again = os.environ.get("PRETEXT_BENCH_COMMAND") or shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
     print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
     if isinstance(error, stopping.Stopped) and (queued := slurm.requeue()):
         print(queued, file=sys.stderr)
@@ -500,4 +506,5 @@ def _ended(error: BaseException) -> int:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     main()

@@ -25,6 +25,7 @@ from benchmark.probes import linear
 from benchmark.probes._base import Features
 from benchmark.recipe import EncoderSpec
 from benchmark.tracks import MICRO
+from tasks import host
 from tasks.base import Sample
 from tasks.phantoms import scenes
 from tasks.phantoms.knobs import LEVELS, Knobs
@@ -246,4 +247,5 @@ def main(
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     typer.run(main)

@@ -36,7 +36,7 @@ def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state:
     }
     write(moments, part / "optimiser.safetensors")
     hashes = {name: results.sha256(part / f"{name}.safetensors") for name in FILES}
-    (part / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}))
+    (part / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}), encoding="utf-8")
     if target.exists():
         shutil.rmtree(target)
     part.rename(target)
@@ -87,7 +87,7 @@ def load(folder: Path, model: nn.Module, optimiser: Optimizer) -> tuple[Path, di
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    state = json.loads((path / "state.json").read_text())
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     for name in FILES:
         file = path / f"{name}.safetensors"
         if results.sha256(file) != state["sha256"][name]:

@@ -12,7 +12,7 @@ import tasks
 from benchmark import described, machine, passports
 from benchmark.metrics import HEADLINES
 from benchmark.recipe import Runtime
-from tasks import cards, croissant, describe, files, folders, inspect, leakage
+from tasks import cards, croissant, describe, files, folders, host, inspect, leakage
 from tasks.base import DataError, NoData, Sample, Task
 from tasks.collect import collect
 
@@ -26,8 +26,8 @@ app = typer.Typer(
 
 Names = Annotated[str, typer.Argument(metavar="[TASK,...]", help="Comma-separated; empty: all but the simulated ones.")]
 Name = Annotated[str, typer.Argument(metavar="TASK,...", help="Comma-separated names of tasks or of their files.")]
-Data = Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")]
-Cache = Annotated[Path, typer.Option(help="Image stores, hashes, what was verified; may be deleted.")]
+Data = Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")]
+Cache = Annotated[Path, typer.Option(parser=host.path, help="Image stores, hashes, what was verified; may be deleted.")]
 CACHE = Path(".cache")
 
 
@@ -76,7 +76,9 @@ def verify(
 def passport(
     task: Names = "",
     data: Data = Path("data"),
-    results: Annotated[Path, typer.Option(help="Where it is stored, as Parquet.")] = Path("results/local"),
+    results: Annotated[Path, typer.Option(parser=host.path, help="Where it is stored, as Parquet.")] = Path(
+        "results/local"
+    ),
     cache: Cache = CACHE,
     turned: Annotated[
         bool, typer.Option(help="Also look for turned, mirrored and zoomed copies: minutes per thousand images.")
@@ -160,9 +162,12 @@ def add(
     policy: Annotated[str, typer.Option(help=f"How images are squared: {', '.join(files.SQUARES)}.")],
     licence: Annotated[str, typer.Option(help="As its owner states it.")],
     folder: Annotated[
-        Path | None, typer.Option(help="[train, val, test folders of] class folders, of images or groups.")
+        Path | None,
+        typer.Option(parser=host.path, help="[train, val, test folders of] class folders, of images or groups."),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="A table: file,label and perhaps group,split.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(parser=host.path, help="A table: file,label and perhaps group,split.")
+    ] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Describe it though images cannot be read.")] = False,
     cache: Cache = CACHE,
     home: Annotated[str, typer.Option(help="Address of its page.")] = "not published",
@@ -200,7 +205,9 @@ def add(
 
 @app.command("croissant")
 def croissant_(
-    out: Annotated[Path, typer.Option(help="Folder; each dataset is written to <modality>/<name>.json in it.")],
+    out: Annotated[
+        Path, typer.Option(parser=host.path, help="Folder; each dataset is written to <modality>/<name>.json in it.")
+    ],
     task: Names = "",
     every: Annotated[bool, typer.Option("--all", help="Every dataset but the simulated ones.")] = False,
 ) -> None:

@@ -52,8 +52,8 @@ def export(run: dict, cells: pd.DataFrame, weights: Path, out: Path) -> Path:
     part.mkdir(parents=True)
     try:
         save_file(state(recipe.encoder, stored), part / "model.safetensors", metadata={"format": "pt"})
-        (part / "config.json").write_text(json.dumps(config(recipe, stored), indent=2) + "\n")
-        (part / "recipe.json").write_text(canonical(recipe) + "\n")
+        (part / "config.json").write_text(json.dumps(config(recipe, stored), indent=2) + "\n", encoding="utf-8")
+        (part / "recipe.json").write_text(canonical(recipe) + "\n", encoding="utf-8")
         (part / "README.md").write_text(card(recipe, run, cells), encoding="utf-8")
         os.rename(part, out)
     finally:

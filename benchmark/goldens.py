@@ -98,7 +98,8 @@ def _one_thread() -> Iterator[None]:
 def fingerprint() -> str:
     """What decides the last digit: the processor with its instructions, and torch."""
     info = Path("/proc/cpuinfo")
-    flags = [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    flags = [line for line in lines if line.startswith("flags")]
     known = hashlib.sha256(" ".join(sorted(flags[0].split())).encode()).hexdigest()[:8] if flags else "unknown"
     return f"{machine.cpu()} (instructions {known}), torch {torch.__version__}"
 
@@ -114,7 +115,7 @@ def golden(pretext: str, found: list[float]) -> dict[str, object]:
 
 def compare(pretext: str, found: list[float]) -> list[Moved]:
     """The losses that moved. Raises ValueError where none are written down for this version."""
-    stored = json.loads(FILE.read_text()).get(pretext, {})
+    stored = json.loads(FILE.read_text(encoding="utf-8")).get(pretext, {})
     if stored.get("version") != version(pretext):
         text = json.dumps({pretext: golden(pretext, found)})
         raise ValueError(

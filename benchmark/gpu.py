@@ -22,6 +22,7 @@ import typer
 
 from benchmark import arithmetic, machine, plan, registry, tracks
 from benchmark.recipe import Runtime, key
+from tasks import host
 
 SPARE = 1.25  # an estimate times this must fit in the time left
 SEEDS = 3
@@ -105,9 +106,15 @@ def environment() -> dict[str, Any]:
 
 
 def missing() -> list[str]:
-    """Packages that pyproject.toml asks for and that are not installed, pinned as in constraints.txt where it does."""
-    wanted = tomllib.loads((machine.ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (machine.ROOT / "constraints.txt").read_text().lower(), re.MULTILINE))
+    """Packages that this one asks for and that are not installed, pinned as in the constraints.txt of a checkout."""
+    pinned = ""
+    if machine.is_checkout():
+        project = tomllib.loads((machine.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        wanted = project["project"]["dependencies"]
+        pinned = (machine.ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
+    else:
+        wanted = [line for line in importlib.metadata.requires("pretext-bench") or () if "extra ==" not in line]
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", pinned, re.MULTILINE))
     lacking = []
     for name in (re.match(r"[\w.-]+", line)[0].lower() for line in wanted):
         try:
@@ -247,7 +254,7 @@ def board(setup: Setup, track: str, name: str, modality: str, pretext: str, seed
 def finished(file: Path) -> list[dict[str, Any]]:
     """Lines of finished pieces. A last line that a killed call left half-written is not one."""
     rows = []
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -273,7 +280,8 @@ def go(setup: Setup, seconds: float, say: Callable[[str], None]) -> list[str]:
     file = setup.out / "pieces.jsonl"
     setup.out.mkdir(parents=True, exist_ok=True)
     rows = finished(file)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))  # without a half-written last line
+    whole = "".join(json.dumps(row) + "\n" for row in rows)  # without a half-written last line
+    file.write_text(whole, encoding="utf-8")
     done = still(rows, setup.cache)
     for piece in pieces(setup, done):
         if piece.name in done:
@@ -294,7 +302,7 @@ def go(setup: Setup, seconds: float, say: Callable[[str], None]) -> list[str]:
         row = {"piece": piece.name, "kind": piece.kind, "seconds": time.monotonic() - began, "result": result}
         rows.append(row)
         done[piece.name] = result
-        with file.open("a") as stream:
+        with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -319,10 +327,16 @@ def table(rows: list[dict[str, Any]], say: Callable[[str], None]) -> None:
 
 def main(
     minutes: Annotated[float, typer.Option(help="No piece is started that should end later than this.")] = 8.5,
-    data: Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")] = Path("data"),
-    out: Annotated[Path, typer.Option(help="Where finished pieces are noted.")] = Path("results/gpu"),
-    results: Annotated[Path, typer.Option(help="Store of finished runs and cells.")] = Path("results/local"),
-    cache: Annotated[Path, typer.Option(help="Image stores, features, checkpoints; may be deleted.")] = Path(".cache"),
+    data: Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")] = Path(
+        "data"
+    ),
+    out: Annotated[Path, typer.Option(parser=host.path, help="Where finished pieces are noted.")] = Path("results/gpu"),
+    results: Annotated[Path, typer.Option(parser=host.path, help="Store of finished runs and cells.")] = Path(
+        "results/local"
+    ),
+    cache: Annotated[
+        Path, typer.Option(parser=host.path, help="Image stores, features, checkpoints; may be deleted.")
+    ] = Path(".cache"),
     dry: Annotated[bool, typer.Option("--dry", help="Tiny pieces, on the CPU where there is no GPU.")] = False,
 ) -> None:
     """Measure this machine's GPU and fill its boards, as far as the time goes; call again to go on."""
@@ -335,4 +349,5 @@ def main(
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     typer.run(main)

@@ -52,7 +52,7 @@ def install(venv):
         if any(hint in words for hint in ("connection", "network", "retrying", "timed out", "versions: none")):
             fail("the package index cannot be reached; check the network or pip's settings, then repeat the command")
         fail("pip could not install the packages; its last lines are above. Repeating the command goes on from here")
-    with open(os.path.join(venv, ".installed"), "w") as stamp:
+    with open(os.path.join(venv, ".installed"), "w", encoding="utf-8") as stamp:
         stamp.write("installed from pyproject.toml and constraints.txt\n")
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.recipe import Recipe, Runtime, canonical, from_json, key
+from tasks import host
 from tasks.base import ProcessError
 
 
@@ -29,7 +30,7 @@ def pretrain(
         job = Path(folder) / "job.json"
         text = {"recipe": canonical(recipe), "runtime": paths, "label": label, "synthetic": synthetic}
         text |= {"spec": spec, "policy": policy, "watched": watched, "parent": os.getpid()}
-        job.write_text(json.dumps(text))
+        job.write_text(json.dumps(text), encoding="utf-8")
         launcher = command(runtime, key(recipe))
         if runtime.nodes > 1:
             print(f"{label}: {shlex.join([*launcher, '-m', 'benchmark.launch', str(job)])}", file=sys.stderr)
@@ -88,7 +89,7 @@ def worker(job: Path) -> None:
     from tasks.collect import collect
 
     stopping.listen()
-    raw = json.loads(job.read_text())
+    raw = json.loads(job.read_text(encoding="utf-8"))
     end_with(raw["parent"])
     recipe = from_json(raw["recipe"])
     paths = {name: Path(raw["runtime"][name]) for name in ("data", "results", "cache")}
@@ -113,6 +114,7 @@ def worker(job: Path) -> None:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     from benchmark.stopping import Stopped
 
     try:

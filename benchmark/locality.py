@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import tasks
 from benchmark import results
 from benchmark.metrics import fold_resampled, fold_score
-from tasks import store
+from tasks import host, store
 from tasks.base import DataError, Sample, Task, digest, identity
 from tasks.collect import collect
 
@@ -193,9 +193,11 @@ def main(
     task: Annotated[
         str, typer.Option(help="Only this task; empty: all whose data are here, but those on request.")
     ] = "",
-    data: Annotated[Path, typer.Option(help="Folder of the datasets.")] = Path("data"),
-    cache: Annotated[Path, typer.Option(help="Folder of decoded images.")] = Path(".cache"),
-    root: Annotated[Path, typer.Option("--results", help="Folder of finished work.")] = Path("results/local"),
+    data: Annotated[Path, typer.Option(parser=host.path, help="Folder of the datasets.")] = Path("data"),
+    cache: Annotated[Path, typer.Option(parser=host.path, help="Folder of decoded images.")] = Path(".cache"),
+    root: Annotated[Path, typer.Option("--results", parser=host.path, help="Folder of finished work.")] = Path(
+        "results/local"
+    ),
 ) -> None:
     """Measure and store the locality of every task."""
     for one in (modality,) if modality else tasks.modalities():
@@ -219,4 +221,5 @@ def said(found: Measured) -> str:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     typer.run(main)

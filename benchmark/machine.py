@@ -13,24 +13,47 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tasks import host
 from tasks.store import processors as processors
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "kornia", "numpy", "scikit-learn", "pyarrow")
+OURS = ("benchmark/machine.py", "tests/goldens.json")  # files of a checkout, of which the second is never installed
+PACKAGES = (
+    "pretext-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "datasets",
+    "kornia",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+)
 
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
+    return done.stdout.decode("utf-8", errors="replace").strip()
 
 
 @cache
 def commit() -> tuple[str, bool]:
-    """(commit, whether the working tree differs from it); ("unknown", True) outside a checkout."""
-    found = _output("git", "rev-parse", "HEAD")
-    return (found, bool(_output("git", "status", "--porcelain"))) if found else ("unknown", True)
+    """(commit, whether the working tree differs from it); ("unknown", True) outside a checkout of this project."""
+    above = host.git(ROOT, "rev-parse", "--show-prefix")
+    tracked = host.git(ROOT, "ls-files", "--error-unmatch", *OURS)
+    head, changed = host.git(ROOT, "rev-parse", "HEAD"), host.git(ROOT, "status", "--porcelain")
+    if above is None or above.strip() or None in (tracked, head, changed):
+        return "unknown", True
+    return head.strip(), bool(changed)
+
+
+def is_checkout() -> bool:
+    """Whether this code lies in the repository, or was installed without it."""
+    return all((ROOT / name).is_file() for name in OURS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +108,7 @@ def driver() -> tuple[str, ...]:
 def cpu() -> str:
     """The processor's name."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
 
@@ -109,7 +132,7 @@ def reset_peak_memory() -> None:
 
         torch.cuda.reset_peak_memory_stats()
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return
 
@@ -123,7 +146,7 @@ def peak_memory() -> int:
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.exists():
-        for line in status.read_text().splitlines():
+        for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024

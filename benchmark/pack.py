@@ -34,7 +34,7 @@ def pack(groups: list[Group], arguments: list[str], slots: int, logs: Path, say:
                 command = [sys.executable, "-m", "benchmark", "run", *arguments]
                 command += ["--runs", ",".join(group), "--stage", "compute"]
                 place = {"CUDA_VISIBLE_DEVICES": _device(slot)} if gpus else {}
-                with log.open("a") as file:
+                with log.open("a", encoding="utf-8") as file:
                     process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | place)
                 running[process] = number, slot, log
                 say(f"[{number}/{len(groups)}] {group[0]} started in slot {slot}; log: {log}")

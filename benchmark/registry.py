@@ -56,7 +56,7 @@ def declarations(kind: str, name: str) -> ModuleType:
     """The part of the file above its first torch import. Raises ValueError, with the nearest match, if unknown."""
     _check(kind, name)
     path = FOLDER / kind / f"{name}.py"
-    head = re.split(r"^(?:import|from) torch\b", path.read_text(), maxsplit=1, flags=re.MULTILINE)[0]
+    head = re.split(r"^(?:import|from) torch\b", path.read_text(encoding="utf-8"), maxsplit=1, flags=re.MULTILINE)[0]
     module = ModuleType(f"benchmark.{kind}.{name}:declarations")
     exec(compile(head, str(path), "exec"), module.__dict__)
     return module

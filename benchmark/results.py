@@ -285,14 +285,16 @@ def write(
 def seal(directory: Path) -> None:
     """Write the seal of a directory that is about to be renamed."""
     found = {path.name: {"sha256": sha256(path), "columns": _contents(path)} for path in sorted(directory.iterdir())}
-    (directory / SEAL).write_text(json.dumps(found, indent=1) + "\n")
+    (directory / SEAL).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def broken_seals(directory: Path) -> list[tuple[str, str, str, str]]:
     """(file, what, sealed, found) of everything that is not as sealed: the columns of a table that changed, a file that
     changed, a table that is missing. Raises SchemaError where there is no readable seal."""
     try:
-        sealed = {str(name): dict(entry) for name, entry in json.loads((directory / SEAL).read_text()).items()}
+        sealed = {
+            str(name): dict(entry) for name, entry in json.loads((directory / SEAL).read_text(encoding="utf-8")).items()
+        }
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SchemaError(
             f"{directory / SEAL}: no readable seal ({error}); delete the directory and run again"

@@ -54,7 +54,7 @@ NAMES = ("prepare", "pretrain", "probe", "report")
 def profiles(path: Path | None) -> dict[str, Profile]:
     """By stage. Raises ValueError naming what is wrong in the file."""
     try:
-        raw = tomllib.loads(path.read_text()) if path else {}
+        raw = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable profile ({error}); docs/clusters.md shows one") from error
     tables = {name: raw.pop(name, {}) for name in NAMES}
@@ -91,7 +91,7 @@ def new_folder(cache: Path, plan: list[Stage]) -> Path:
     """Where scripts, logs and job ids of one submission are."""
     folder = cache.absolute() / "slurm" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     (folder / "logs").mkdir(parents=True)
-    (folder / "plan.json").write_text(json.dumps({stage.name: stage.runs for stage in plan}))
+    (folder / "plan.json").write_text(json.dumps({stage.name: stage.runs for stage in plan}), encoding="utf-8")
     return folder
 
 
@@ -128,7 +128,7 @@ def submit(plan: list[Stage], arguments: list[str], folder: Path) -> list[str]:
         except (submitit.core.utils.FailedJobError, FileNotFoundError, OSError) as error:
             raise ProcessError(f"SLURM did not take the stage {stage.name}: {error}") from error
         before = jobs[0].job_id.partition("_")[0]
-        with (folder / "ids").open("a") as file:
+        with (folder / "ids").open("a", encoding="utf-8") as file:
             file.writelines(f"{stage.name} {number} {job.job_id}\n" for number, job in enumerate(jobs))
         said.append(f"{stage.name}: job {before}, {len(jobs)} element{'s' * (len(jobs) > 1)}")
     return said
@@ -147,7 +147,7 @@ def scripts(plan: list[Stage], arguments: list[str], folder: Path) -> Path:
     lines = ["#!/bin/bash", "set -euo pipefail", f"cd {shlex.quote(str(Path.cwd()))}"]
     before = ""
     for stage in plan:
-        (folder / f"{stage.name}.sh").write_text(_script(stage, arguments, folder))
+        (folder / f"{stage.name}.sh").write_text(_script(stage, arguments, folder), encoding="utf-8")
         after = f" --dependency={stage.after.format(f'${before}')}" if before else ""
         lines += [
             f"{stage.name}=$(sbatch --parsable{after} {shlex.quote(str(folder / f'{stage.name}.sh'))})",
@@ -158,7 +158,7 @@ def scripts(plan: list[Stage], arguments: list[str], folder: Path) -> Path:
         ]
         before = stage.name
     path = folder / "submit.sh"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -219,8 +219,8 @@ def submissions(cache: Path) -> list[Path]:
 
 def status(folder: Path) -> list[Element]:
     """Of every element of a submission. Raises ProcessError if SLURM does not answer."""
-    plan = json.loads((folder / "plan.json").read_text())
-    lines = (folder / "ids").read_text().split("\n") if (folder / "ids").exists() else []
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    lines = (folder / "ids").read_text(encoding="utf-8").split("\n") if (folder / "ids").exists() else []
     jobs = {(stage, int(number)): job for stage, number, job in (line.split() for line in lines if line)}
     queued = _queued() if jobs else {}
     found = []

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from benchmark import slurm
+from tasks import host
 
 app = typer.Typer(help="Status, logs and cancelling of what LAUNCH=slurm or sbatch handed over.", no_args_is_help=True)
-Cache = Annotated[Path, typer.Option(help="Cache folder of the submission.")]
+Cache = Annotated[Path, typer.Option(parser=host.path, help="Cache folder of the submission.")]
 Run = Annotated[str, typer.Argument(help="Id of a run, or its beginning; empty: everything.")]
 
 
@@ -47,4 +48,4 @@ def logs(run: Run, cache: Cache = Path(".cache")) -> None:
     for one in _elements(cache, run):
         typer.echo(f"== {one.stage} {one.job}, {one.state}: {'' if one.logs else 'nothing said yet'}")
         for log in one.logs:
-            typer.echo(f"{log}\n{log.read_text(errors='replace')}")
+            typer.echo(f"{log}\n{log.read_text(encoding='utf-8', errors='replace')}")

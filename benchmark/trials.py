@@ -20,7 +20,7 @@ import typer
 import tasks
 from benchmark import health, registry, results, tracks
 from benchmark.recipe import Corpus, Recipe, Runtime, canonical, twin
-from tasks import splits, store
+from tasks import host, splits, store
 from tasks.base import Sample, Task, digest
 from tasks.phantoms import scenes
 
@@ -126,8 +126,8 @@ def main(
     track: str = "laptop",
     seed: Annotated[int, typer.Option(help=f"{SEED} or above: never a reported one.", min=SEED)] = SEED,
     floor: Annotated[bool, typer.Option("--twin", help="The untrained encoder.")] = False,
-    cache: Path = Path(".cache"),
-    root: Annotated[Path, typer.Option(help="Where trials are stored.")] = Path("results/local"),
+    cache: Annotated[Path, typer.Option(parser=host.path, help="Image stores; may be deleted.")] = Path(".cache"),
+    root: Annotated[Path, typer.Option(parser=host.path, help="Where trials are stored.")] = Path("results/local"),
 ) -> None:
     """Run one trial and print its AUROCs, or print all that are stored."""
     if not pretext:
@@ -150,6 +150,7 @@ def main(
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     try:
         app()
     except ValueError as error:

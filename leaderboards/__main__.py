@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from tasks import host
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Results = Annotated[Path, typer.Option(help="Folder of finished work.")]
+Results = Annotated[Path, typer.Option(parser=host.path, help="Folder of finished work.")]
 Only = Annotated[str | None, typer.Option(help="Only this one.")]
 LOCAL, PUBLISHED = Path("results/local"), Path("results/published")
 SITE = Path("leaderboards/site")
@@ -42,7 +44,10 @@ class _one_line:
 
 
 @app.command()
-def build(results: Results = LOCAL, out: Annotated[Path, typer.Option(help="Folder.")] = Path("leaderboards/local")):
+def build(
+    results: Results = LOCAL,
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = Path("leaderboards/local"),
+):
     """Write the site of a local store: pages for boards, tasks, pretexts and runs, with figures and data."""
     from leaderboards import site as pages
 
@@ -53,7 +58,7 @@ def build(results: Results = LOCAL, out: Annotated[Path, typer.Option(help="Fold
 @app.command()
 def site(
     results: Results = PUBLISHED,
-    out: Annotated[Path, typer.Option(help="Folder.")] = SITE,
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = SITE,
 ):
     """Write the published site. The same store gives the same bytes; frozen releases are left alone."""
     from leaderboards import site as pages
@@ -66,7 +71,7 @@ def site(
 def release(
     version: Annotated[str, typer.Argument(help="Of the release, such as 0.1.0.")],
     results: Results = PUBLISHED,
-    out: Annotated[Path, typer.Option(help="Folder of the site.")] = SITE,
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder of the site.")] = SITE,
 ):
     """Freeze the published site as a release, and name it in the current pages."""
     from leaderboards import releases
@@ -84,7 +89,7 @@ def _wrote(paths: list[Path]) -> None:
 @app.command()
 def verify(
     results: Annotated[
-        list[Path] | None, typer.Option(help="Folder of finished work; default: local, published.")
+        list[Path] | None, typer.Option(parser=host.path, help="Folder of finished work; default: local, published.")
     ] = None,
 ):
     """Recompute every stored number; name every difference and exit with 1 if there is one."""
@@ -104,7 +109,7 @@ def verify(
 
 
 @app.command()
-def repair(results: Annotated[Path, typer.Option(help="Folder of finished work.")] = LOCAL):
+def repair(results: Annotated[Path, typer.Option(parser=host.path, help="Folder of finished work.")] = LOCAL):
     """Set damaged directories aside, so that the command that computed them computes just them again."""
     from leaderboards.repair import ASIDE
     from leaderboards.repair import repair as mend
@@ -126,9 +131,9 @@ def show(
     track: Annotated[str | None, typer.Option(help="Only this track.")] = None,
 ):
     """Print the boards as plain text."""
-    from leaderboards.render import compact
+    from leaderboards.render import terminal
 
-    typer.echo("\n\n".join(compact(board) for board in _boards(results, modality, track)))
+    typer.echo(terminal(_boards(results, modality, track)))
 
 
 @app.command()
@@ -161,7 +166,7 @@ def simulate(
 @app.command()
 def promote(
     results: Results = LOCAL,
-    published: Annotated[Path, typer.Option(help="Folder of published runs.")] = PUBLISHED,
+    published: Annotated[Path, typer.Option(parser=host.path, help="Folder of published runs.")] = PUBLISHED,
     modality: Only = None,
     track: Only = None,
     pretext: Only = None,
@@ -181,7 +186,7 @@ def promote(
 @app.command()
 def export(
     results: Results = LOCAL,
-    out: Annotated[Path, typer.Option(help="Folder.")] = Path("leaderboards/local/export"),
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = Path("leaderboards/local/export"),
     formats: Annotated[str, typer.Option("--format", help="Of csv, parquet, latex.")] = "csv,parquet,latex",
 ):
     """Write every number with its interval as CSV and Parquet, and each board as LaTeX."""
@@ -212,4 +217,5 @@ def compare(
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     app()

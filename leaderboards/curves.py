@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark import results
+from tasks import host
 
 MAIN = {"dinov3": "dino"}  # the loss term that has a trivial level; others: their whole loss
 PROBE = "online kNN "
@@ -63,10 +64,10 @@ def thin(axes: Axes, rows: pd.DataFrame, colour: str, alpha: float = 0.6) -> Non
 
 
 def main(
-    file: Annotated[Path, typer.Argument(help="Where the SVG is written.")],
+    file: Annotated[Path, typer.Argument(parser=host.path, help="Where the SVG is written.")],
     modality: str = "ultrasound",
     track: str = "laptop",
-    root: Annotated[Path, typer.Option("--results")] = Path("results/local"),
+    root: Annotated[Path, typer.Option("--results", parser=host.path)] = Path("results/local"),
 ) -> None:
     """Draw the learning curves of every stored run of a track."""
     rows = curves(root, modality, track)
@@ -78,6 +79,7 @@ def main(
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     try:
         typer.run(main)
     except ValueError as error:

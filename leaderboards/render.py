@@ -246,8 +246,26 @@ def compact(board: Board) -> str:
     text += ["", "▲ above twin   ○ not shown above twin   ▼ below twin"]
     text += ["The mean over tasks is of gain / (1 − chance)."]
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []
-    text += [textwrap.shorten(f"missing: {what}: {why}", 100, placeholder=" …") for what, why in board.missing]
     return "\n".join(text)
+
+
+def terminal(found: Sequence[Board]) -> str:
+    """Boards as plain text, and once below them what is missing."""
+    return "\n\n".join([*map(compact, found), *_gaps(found)])
+
+
+def _gaps(found: Sequence[Board]) -> list[str]:
+    """What these boards lack, at most 100 columns wide: each reason once, with the boards unless it is all of them."""
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for board in found:
+        for gap in board.missing:
+            lacking.setdefault(gap, []).append(board.title)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for (what, why), titles in lacking.items():
+        place = f" on {'; '.join(titles)}" if len(titles) < len(found) else ""
+        reasons.setdefault((place, why), []).append(what)
+    lines = [f"missing{place}: {', '.join(names)}: {why}" for (place, why), names in reasons.items()]
+    return [textwrap.fill(line, 100, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
 
 
 def _title(row: Row) -> str:

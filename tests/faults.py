@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmark import results
 from leaderboards.verify import verify
+from tasks import host
 
 ROOT = Path(__file__).parents[1]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -217,6 +218,7 @@ def _ends(values: list[int]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("kill", "soak"))
     parser.add_argument("--kills", type=int, default=50)

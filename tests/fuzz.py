@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tasks
-from tasks import fetch, files, sources
+from tasks import fetch, files, host, sources
 from tasks.base import DataError
 
 SLOW = 20.0  # seconds of one case
@@ -286,6 +286,7 @@ def fuzz(name: str, cases: int, seed: int, only: int | None = None) -> list[dict
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     parser = argparse.ArgumentParser()
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--cases", type=int, default=500)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark import machine, results
+from tasks import host
 from tests import faults
 
 SEEDS = 3
@@ -69,6 +70,7 @@ def main(others: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     parser = argparse.ArgumentParser()
     parser.add_argument("--python", action="append", default=[])
     main(parser.parse_args().python)

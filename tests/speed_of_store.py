@@ -14,6 +14,7 @@ from benchmark import compaction, plan, results
 from benchmark.plan import Wanted
 from benchmark.recipe import Runtime
 from leaderboards import site
+from tasks import host
 from tests.test_leaderboards import add_cell, add_run, recipe, store
 
 MOST = 10_000  # cells planned, and runs rendered: more than an hour of pages
@@ -69,4 +70,5 @@ def main(sizes: list[int]) -> None:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     main([int(text) for text in sys.argv[1:]] or [100, 1_000, 10_000, 100_000])

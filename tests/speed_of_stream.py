@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tasks import sources
+from tasks import host, sources
 
 ROWS, GROUP, SHARDS, SIDE = 10_000, 500, 4, 96
 BATCH, PIXELS, BATCHES = 256, 64, 100
@@ -114,4 +114,5 @@ def main(sizes: list[int]) -> None:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     main([int(text) for text in sys.argv[1:]] or [100_000, 1_000_000, 10_000_000, 100_000_000])

@@ -14,6 +14,7 @@ from benchmark import results
 from benchmark.metrics import METRICS, fold_score
 from benchmark.recipe import Cell, key, twin
 from leaderboards.verify import verify
+from tasks import host
 from tests.test_leaderboards import add_run, recipe
 
 CELLS_OF_A_RUN = 20
@@ -71,4 +72,5 @@ def main(cells: int) -> None:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)

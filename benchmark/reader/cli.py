@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
+from tasks import host
+
 app = typer.Typer(
     help="A reading study of maps: blinded packs for experts, their answers, and what they say.", no_args_is_help=True
 )
 
-PackFolder = Annotated[Path, typer.Argument(help="Folder that `reader make` wrote.")]
-Files = Annotated[list[Path], typer.Argument(help="JSON files that readers sent back.")]
-Results = Annotated[Path, typer.Option(help="Store of finished work.")]
+PackFolder = Annotated[Path, typer.Argument(parser=host.path, help="Folder that `reader make` wrote.")]
+Files = Annotated[list[Path], typer.Argument(parser=host.path, help="JSON files that readers sent back.")]
+Results = Annotated[Path, typer.Option(parser=host.path, help="Store of finished work.")]
 
 
 @app.command()
@@ -31,10 +33,12 @@ def make(
     primary: Annotated[
         str, typer.Option(help="The two pretexts of the primary comparison; empty: the first two.")
     ] = "",
-    out: Annotated[Path, typer.Option(help="Folder of the pack.")] = Path("pack"),
-    data: Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")] = Path("data"),
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder of the pack.")] = Path("pack"),
+    data: Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")] = Path(
+        "data"
+    ),
     results: Results = Path("results/local"),
-    cache: Annotated[Path, typer.Option(help="Image stores; may be deleted.")] = Path(".cache"),
+    cache: Annotated[Path, typer.Option(parser=host.path, help="Image stores; may be deleted.")] = Path(".cache"),
 ) -> None:
     """Write one self-contained page for each reader, and the sealed key."""
     from benchmark import map_sheet
@@ -130,7 +134,7 @@ def check(folder: PackFolder, files: Files) -> None:
 def analyse(
     folder: PackFolder,
     files: Files,
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("reading"),
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder of the report.")] = Path("reading"),
     results: Results = Path("results/local"),
 ) -> None:
     """Unblind the answers: report and figure, and the ratings into the store."""

@@ -95,7 +95,7 @@ def make(
                     {"reader": code, **item._asdict(), **{n: getattr(case, n) for n in ("group", "task", "label")}}
                 )
         pq.write_table(pa.Table.from_pylist(rows, schema=KEY_SCHEMA), part / KEY)
-        (part / KEY).with_name("seed").write_text(f"{seed}\n")
+        (part / KEY).with_name("seed").write_text(f"{seed}\n", encoding="utf-8")
         about = {
             "pack": pack,
             "modality": modality,
@@ -110,7 +110,7 @@ def make(
             "pages": pages,
             "key": hashlib.sha256((part / KEY).read_bytes()).hexdigest(),
         }
-        (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         os.rename(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -19,7 +19,7 @@ import typer
 
 import tasks
 from benchmark import arithmetic, machine, plan, registry
-from tasks import files, store
+from tasks import files, host, store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 BATCH = 64
@@ -37,7 +37,9 @@ def speed() -> None:
 def compare(
     size: Annotated[str, typer.Option(help="Comma-separated; default: micro,Ti on a CPU, B on a GPU.")] = "",
     pretext: Annotated[str, typer.Option(help="Comma-separated.")] = "mae,ijepa,dinov3",
-    data: Annotated[Path | None, typer.Option(help="Image files, a folder per class; default: phantoms.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(parser=host.path, help="Image files, a folder per class; default: phantoms.")
+    ] = None,
     side: Annotated[int, typer.Option(help="Side of the phantom files, pixels.")] = 256,
     workers: Annotated[int | None, typer.Option(help="DataLoader workers; default: one a processor.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step; default: 64 micro, 8 Ti, 64 on a GPU.")] = None,
@@ -153,7 +155,7 @@ def _weigh(size: str, pretext: str, batch: int | None) -> None:
 @app.command("store")
 def store_(
     task: Annotated[str, typer.Option(help="A task whose samples are image files in one folder per class.")],
-    data: Annotated[Path, typer.Option(help="Folder with datasets in their native layout.")],
+    data: Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")],
     pixels: Annotated[int, typer.Option(help="Side of the stored square image.")] = 224,
     workers: Annotated[int, typer.Option(help="Processes of either side.")] = 2,
     rounds: Annotated[int, typer.Option(help="Alternations that count.")] = 3,
@@ -257,4 +259,5 @@ def probe(
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     app()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tasks import host
 from tasks.phantoms import scenes
 from tasks.phantoms.knobs import LEVELS, Knobs
 
@@ -74,4 +75,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/phantoms"))

@@ -1,5 +1,6 @@
 """Prints the table of docs/parity.md."""
 
+from tasks import host
 from tests.parity import dinov3, ijepa, mae
 
 
@@ -14,4 +15,5 @@ def table() -> list[str]:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     print("\n".join(table()))

@@ -1,0 +1,55 @@
+"""The machine around us: UTF-8 whatever its locale says, and what git answers."""
+
+import codecs
+import locale
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PLAIN = {  # what stands for a sign that the terminal cannot show; "?" for any other
+    "−": "-",
+    "–": "-",
+    "…": "...",
+    "×": "x",
+    "≤": "<=",
+    "▲": "^",
+    "○": "o",
+    "▼": "v",
+}
+
+
+def use_utf8() -> None:
+    """Names, arguments and files are UTF-8 from here on, in this process and in those it starts; what the terminal
+    cannot show is replaced. The first step of every entry point: under another locale it starts the interpreter anew.
+    """
+    chosen = os.environ.get("PYTHONUTF8")
+    os.environ["PYTHONUTF8"] = "1"
+    if sys.stdout:  # None where it is closed
+        os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
+        codecs.register_error("plain", _plain)
+        sys.stdout.reconfigure(errors="plain")
+    if not sys.flags.utf8_mode and chosen != "1" and codecs.lookup(locale.getencoding()).name != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+def path(text: str | Path) -> Path:
+    """A path that a command was given, its ~ being the home folder: no shell expands DATA=~/x or --data=~/x."""
+    return Path(os.path.expanduser(text))
+
+
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git prints of the repository around a folder, whatever GIT_DIR says; None where git fails or is missing."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "GIT_CONFIG" in name}
+    command = ["git", "-c", "core.quotePath=false", *arguments]
+    try:
+        done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", errors="replace")
