@@ -1,125 +1,124 @@
 # Every target sets up what it needs. Variables narrow or widen the work:
 #   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
+NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
+	MINUTES SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS
 PYTHON ?= python3
 VENV := .venv
-PY := $(VENV)/bin/python
-READY := $(VENV)/.installed
-MODALITY ?=
+PY := $(value VENV)/bin/python
+READY := $(value VENV)/.installed
 TRACK ?= demo
-PRETEXT ?=
-TASK ?=
-PROBE ?=
-SEEDS ?=
 GPUS ?= 1
 DATA ?= data
-CORPUS ?=
-POLICY ?=
-PRECISION ?=
-THREADS ?=
-MICRO ?=
-COMPILE ?=
 MINUTES ?= 8.5
-SKIP_UNREADABLE ?=
-PACK ?=
-NODES ?=
-NODE ?=
-HEAD ?=
-LAUNCH ?=
-PROFILE ?=
 FUZZ ?= 1000
-CHROMIUM ?=
-export CHROMIUM
 RESULTS ?= results/local
 
-SELECT = --modality "$(MODALITY)" --track "$(TRACK)" --pretext "$(PRETEXT)" --task "$(TASK)" --gpus "$(GPUS)" \
-	--data "$(DATA)" --results "$(RESULTS)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CORPUS),--corpus $(CORPUS)) \
-	$(if $(PROBE),--probe $(PROBE)) \
-	$(if $(POLICY),--policy $(POLICY)) $(if $(PRECISION),--precision $(PRECISION))
+# What a user gave reaches the command as it is: make expands nothing in it, the shell splits and runs nothing.
+# one_word: a text for the shell; quoted: the value of a variable; option: an option, where its variable has a value
+one_word = '$(subst ','\'',$(1))'
+quoted = $(call one_word,$(value $(1)))
+option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
+define line_break
+
+
+endef
+$(foreach name,$(NAMES),$(if $(findstring $(line_break),$(value $(name))),$(error $(name) has a line break in it)))
+$(foreach name,VENV READY,$(if $(word 2,$(value $(name))),$(error $(name) has a space in it, which no target can have)))
+$(foreach sign,; : | %,$(if $(findstring $(sign),$(value VENV) $(value READY)),$(error no $(sign) can be in VENV or READY)))
+unexport $(NAMES)
+
+RUN = $(call quoted,PY) -m
+GIVEN = $(foreach name,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(call one_word,$(name)=$(value $(name)))))
+SELECT = --modality $(call quoted,MODALITY) --track $(call quoted,TRACK) --pretext $(call quoted,PRETEXT) \
+	--task $(call quoted,TASK) --gpus $(call quoted,GPUS) --data $(call quoted,DATA) --results $(call quoted,RESULTS) \
+	$(call option,--seeds,SEEDS) $(call option,--corpus,CORPUS) $(call option,--probe,PROBE) \
+	$(call option,--policy,POLICY) $(call option,--precision,PRECISION)
 
 .PHONY: bench plan test test-browser test-slurm test-faults soak check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
-bench: $(READY)
-	@PRETEXT_BENCH_COMMAND='make bench $(MAKEOVERRIDES)' $(PY) -m benchmark run $(SELECT) \
-		$(if $(THREADS),--threads $(THREADS)) $(if $(SKIP_UNREADABLE),--skip-unreadable) \
-		$(if $(MICRO),--micro $(MICRO)) $(if $(COMPILE),--compile) $(if $(PACK),--pack) \
-		$(if $(NODES),--nodes $(NODES)) $(if $(NODE),--node $(NODE)) $(if $(HEAD),--head $(HEAD)) \
-		$(if $(LAUNCH),--launch $(LAUNCH)) $(if $(PROFILE),--profile $(PROFILE))
+bench: $(value READY)
+	@PRETEXT_BENCH_COMMAND=$(call one_word,make bench $(GIVEN)) \
+		$(RUN) benchmark run $(SELECT) \
+		$(call option,--threads,THREADS) $(if $(value SKIP_UNREADABLE),--skip-unreadable) \
+		$(call option,--micro,MICRO) $(if $(value COMPILE),--compile) $(if $(value PACK),--pack) \
+		$(call option,--nodes,NODES) $(call option,--node,NODE) $(call option,--head,HEAD) \
+		$(call option,--launch,LAUNCH) $(call option,--profile,PROFILE)
 
-plan: $(READY)
-	@$(PY) -m benchmark plan $(SELECT)
+plan: $(value READY)
+	@$(RUN) benchmark plan $(SELECT)
 
-test: $(READY)
-	$(PY) -m pytest
+test: $(value READY)
+	$(RUN) pytest
 
 # Chromium is Debian's, or one of your own that CHROMIUM names
-test-browser: $(READY)
-	@$(PY) -c 'import axe_playwright_python' 2>/dev/null || $(PY) -m pip install -q -c constraints.txt --editable '.[browser]'
-	@test -n "$(CHROMIUM)" || command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
-	$(PY) -m pytest -m browser
+test-browser: $(value READY)
+	@$(call quoted,PY) -c 'import axe_playwright_python' 2>/dev/null || $(RUN) pip install -q -c constraints.txt --editable '.[browser]'
+	@test -n $(call quoted,CHROMIUM) || command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
+	CHROMIUM=$(call quoted,CHROMIUM) $(RUN) pytest -m browser
 
 # Debian's SLURM on loopback, which needs root
-test-slurm: $(READY)
+test-slurm: $(value READY)
 	@command -v slurmctld >/dev/null || test -x /usr/sbin/slurmctld || \
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null) || \
 		echo "test-slurm: SLURM could not be installed; the tests below say what they skip"
-	$(PY) -m pytest -rs -m "slurm and not long"
+	$(RUN) pytest -rs -m "slurm and not long"
 
 # What `make test` and `make test-slurm` do in short, in full
-test-faults: $(READY)
-	PRETEXT_BENCH_FUZZ=$(FUZZ) $(PY) -m pytest -m "not browser and not slurm" \
+test-faults: $(value READY)
+	PRETEXT_BENCH_FUZZ=$(call quoted,FUZZ) $(RUN) pytest -m "not browser and not slurm" \
 		tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py tests/test_nodes.py \
 		tests/test_stream.py
-	$(PY) -m pytest -rs -m slurm
-	$(PY) -m tests.faults kill --kills 50 --pretext mae --task phantom_local
+	$(RUN) pytest -rs -m slurm
+	$(RUN) tests.faults kill --kills 50 --pretext mae --task phantom_local
 
 # Two hundred grids, three of four sent a signal on their way
-soak: $(READY)
-	$(PY) -m tests.faults soak --runs 200 --pretext mae --task phantom_local --stage compute
+soak: $(value READY)
+	$(RUN) tests.faults soak --runs 200 --pretext mae --task phantom_local --stage compute
 
-check: $(READY)
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
+check: $(value READY)
+	$(call quoted,VENV)/bin/ruff format --check .
+	$(call quoted,VENV)/bin/ruff check .
 
 # leaderboards/site/ from results/published, committed; `python -m leaderboards build` writes the pages of local results
-site: $(READY)
-	@$(PY) -m leaderboards site
+site: $(value READY)
+	@$(RUN) leaderboards site
 
-verify: $(READY)
-	@$(PY) -m leaderboards verify --results "$(RESULTS)" --results results/published
+verify: $(value READY)
+	@$(RUN) leaderboards verify --results $(call quoted,RESULTS) --results results/published
 
 # verify, the golden micro-runs, and the smoke track trained again: which number moved
-regression: $(READY)
-	@$(PY) -m benchmark regression --results "$(RESULTS)"
+regression: $(value READY)
+	@$(RUN) benchmark regression --results $(call quoted,RESULTS)
 
 # verified runs of TRACK, packed into results/published
-promote: $(READY)
-	@$(PY) -m leaderboards promote --results "$(RESULTS)" --track "$(TRACK)" $(if $(MODALITY),--modality "$(MODALITY)")
+promote: $(value READY)
+	@$(RUN) leaderboards promote --results $(call quoted,RESULTS) --track $(call quoted,TRACK) $(call option,--modality,MODALITY)
 
-export: $(READY)
-	@$(PY) -m leaderboards export --results "$(RESULTS)"
+export: $(value READY)
+	@$(RUN) leaderboards export --results $(call quoted,RESULTS)
 
-data: $(READY)
-	@$(PY) -m benchmark data $(if $(TASK),fetch "$(TASK)",status) --data "$(DATA)"
+data: $(value READY)
+	@$(RUN) benchmark data $(if $(value TASK),fetch $(call quoted,TASK),status) --data $(call quoted,DATA)
 
-doctor: $(READY)
-	@$(PY) -m benchmark doctor --data "$(DATA)"
+doctor: $(value READY)
+	@$(RUN) benchmark doctor --data $(call quoted,DATA)
 
-calibrate: $(READY)
-	@$(PY) -m benchmark.calibrate $(if $(MODALITY),--modality $(MODALITY))
+calibrate: $(value READY)
+	@$(RUN) benchmark.calibrate $(call option,--modality,MODALITY)
 
-benchmark-speed: $(READY)
-	@$(PY) -m benchmark.speed compare
-	@$(PY) -m benchmark.speed memory
+benchmark-speed: $(value READY)
+	@$(RUN) benchmark.speed compare
+	@$(RUN) benchmark.speed memory
 
 # A machine without network brings its own torch: make gpu PY=python3 READY=
-gpu: $(READY)
-	@$(PY) -m benchmark.gpu --minutes $(MINUTES) --data "$(DATA)" --results "$(RESULTS)"
+gpu: $(value READY)
+	@$(RUN) benchmark.gpu --minutes $(call quoted,MINUTES) --data $(call quoted,DATA) --results $(call quoted,RESULTS)
 
-setup: $(READY)
+setup: $(value READY)
 
-$(READY): pyproject.toml constraints.txt benchmark/install.py
-	@$(PYTHON) benchmark/install.py $(VENV)
+$(value READY): pyproject.toml constraints.txt benchmark/install.py
+	@$(call quoted,PYTHON) benchmark/install.py $(call quoted,VENV)
 
 clean:
-	rm -rf $(VENV) .cache
+	rm -rf $(call quoted,VENV) .cache

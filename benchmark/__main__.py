@@ -498,7 +498,8 @@ def _ended(error: BaseException) -> int:
     if not interrupted and not isinstance(error, (KeyboardInterrupt, stopping.Stopped)):
         raise error
     stopping.leaving()
-    again = os.environ.get("PRETEXT_BENCH_COMMAND") or shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])
+    by_make = shlex.split(os.environ.get("PRETEXT_BENCH_COMMAND", ""))
+    again = shlex.join(by_make or ["python", "-m", "benchmark", *sys.argv[1:]])
     print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
     if isinstance(error, stopping.Stopped) and (queued := slurm.requeue()):
         print(queued, file=sys.stderr)

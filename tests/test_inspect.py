@@ -459,6 +459,6 @@ def test_the_command_line_names_the_nearest_task_and_make_reaches_it(data):
     assert "partial  ultrasound/busi" in run("status", "busi", "--data", str(data))
     dry = ["make", "-n", "data", f"DATA={data}"]
     asked = subprocess.run([*dry, "TASK=busi"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert 'benchmark data fetch "busi" --data' in asked
+    assert "benchmark data fetch 'busi' --data" in asked
     asked = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "benchmark data status --data" in asked
