@@ -236,10 +236,12 @@ def _hand_over(groups: list, arguments: list[str], launch: str, profile: Path | 
     stages = slurm.stages(groups, asked)
     folder = slurm.new_folder(cache, stages)
     if launch == "sbatch":
-        typer.echo(f"written; hand it to SLURM with: {slurm.scripts(stages, arguments, folder)}")
+        script = slurm.scripts(stages, arguments, folder)
+        typer.echo(f"written; hand it to SLURM with: {shlex.quote(str(script))}")
     else:
         typer.echo("\n".join(slurm.submit(stages, arguments, folder)))
-    typer.echo("then: python -m benchmark slurm status, logs RUN, cancel [RUN]")
+    place = "" if cache == Path(".cache") else f" --cache {shlex.quote(str(cache))}"
+    typer.echo(f"then: python -m benchmark slurm status{place}, logs RUN{place}, cancel [RUN]{place}")
 
 
 def _refuse_full_disk(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime) -> None:
@@ -394,7 +396,8 @@ def export(
     row = again.find(run, results)
     weights = store.run_directory(results, row["modality"], row["run"]) / "encoder.safetensors"
     written = export.export(row, store.read(results, "cells"), weights, out or Path("export") / row["run"])
-    typer.echo(f'{written}: timm.create_model("local-dir:{written}", pretrained=True)')
+    name = json.dumps(f"local-dir:{written}", ensure_ascii=False)
+    typer.echo(f"{written}: timm.create_model({name}, pretrained=True)")
 
 
 @app.command("maps")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -34,8 +35,7 @@ def run(data: Path, cache: Path) -> Iterator[Check]:
         "ok" if enough else "fail", "disk", f"{free / 1e9:.1f} GB free", "" if enough else "make room, or set --cache"
     )
     yield Check("ok", "processors", f"{machine.processors()} x {machine.cpu()}")
-    found = shutil.which("git")
-    yield Check("ok" if found else "note", "git", found or "missing", "" if found else "results will lack the commit")
+    yield _commit()
     for modality in tasks.modalities():
         for name in tasks.names(modality):
             task = tasks.get(modality, name)
@@ -43,6 +43,21 @@ def run(data: Path, cache: Path) -> Iterator[Check]:
                 yield _data(task, data)
         for name, error in tasks.broken(modality).items():
             yield Check("fail", f"data {modality}/{folders.shown(name)}", str(error))
+
+
+def _commit() -> Check:
+    """Whether results will name the commit that computed them."""
+    commit, dirty = machine.commit()
+    if commit != "unknown":
+        return Check("ok", "git", f"commit {commit[:12]}{', with local changes' if dirty else ''}")
+    if not shutil.which("git"):
+        return Check("note", "git", "missing", "install git, or results will lack the commit")
+    if machine.is_checkout():
+        remedy = f"see `git -C {shlex.quote(str(machine.ROOT))} status`, or results will lack the commit"
+        return Check("note", "git", f"does not read {machine.ROOT}", remedy)
+    return Check(
+        "note", "git", "installed outside a checkout", "results will name the package's version, not the commit"
+    )
 
 
 def _torch() -> Iterator[Check]:

@@ -36,12 +36,12 @@ def check(venv):
 def install(venv):
     python = os.path.join(venv, "bin", "python")
     if not os.path.exists(python):
-        print(f"setup: making {venv} with Python {sys.version_info[0]}.{sys.version_info[1]}", flush=True)
+        print(f"setup: making {venv!a} with Python {sys.version_info[0]}.{sys.version_info[1]}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     print("setup: installing packages, about two minutes and 6 GB the first time", flush=True)
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", ".[dev]"]
     done = subprocess.run(
-        [*command, "--constraint", "constraints.txt"], stderr=subprocess.PIPE, text=True, errors="replace"
+        [*command, "--constraint", "constraints.txt"], stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
     )
     if done.returncode:
         useful = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: Location")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmark import machine
 from tasks.base import ProcessError
 
+LOGGED = {"PYTHONIOENCODING": "utf-8:replace"}  # a log file is UTF-8, whatever the terminal is
 Group = tuple[str, ...]  # ids of runs that are computed together
 
 
@@ -35,7 +36,7 @@ def pack(groups: list[Group], arguments: list[str], slots: int, logs: Path, say:
                 command += ["--runs", ",".join(group), "--stage", "compute"]
                 place = {"CUDA_VISIBLE_DEVICES": _device(slot)} if gpus else {}
                 with log.open("a", encoding="utf-8") as file:
-                    process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | place)
+                    process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | place | LOGGED)
                 running[process] = number, slot, log
                 say(f"[{number}/{len(groups)}] {group[0]} started in slot {slot}; log: {log}")
             time.sleep(0.2)

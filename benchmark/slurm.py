@@ -7,6 +7,7 @@ no-op and a pretraining goes on from its checkpoint, so an element may be requeu
 import dataclasses
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tasks.base import ProcessError
 REQUEUE = "PRETEXT_BENCH_REQUEUE"  # in the environment of a job: how often it may ask to be queued again
 WAITING = ("PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "CONFIGURING", "COMPLETING")
 WARNING = 90  # seconds before its time limit at which a job is told
+UTF8 = "export PYTHONUTF8=1 PYTHONIOENCODING=utf-8:replace"  # a job writes into a log, whatever the locale of its node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,13 @@ def _profile(path: Path | None, raw: dict[str, object]) -> Profile:
         if type(value) is not type(default) or (type(value) is int and value < 0):
             raise ValueError(f"{path}: {name} = {value!r}; expected something like {default!r}")
     made = Profile(**raw)
-    return replace(made, setup=tuple(made.setup), extra={str(k): str(v) for k, v in made.extra.items()})
+    made = replace(made, setup=tuple(map(str, made.setup)), extra={k: str(v) for k, v in made.extra.items()})
+    for name, value in {"partition": made.partition, "account": made.account, **made.extra}.items():
+        if not re.fullmatch(r"[\w-]+", name) or not value.isprintable():
+            raise ValueError(
+                f"{path}: {name!r} = {value!r}; an option of sbatch is one word, its value one line of text"
+            )
+    return made
 
 
 def stages(groups: list[Group], asked: dict[str, Profile]) -> list[Stage]:
@@ -88,8 +96,12 @@ def commands(stage: Stage, arguments: list[str]) -> list[list[str]]:
 
 
 def new_folder(cache: Path, plan: list[Stage]) -> Path:
-    """Where scripts, logs and job ids of one submission are."""
+    """Where scripts, logs and job ids of one submission are. Raises ValueError for a name that SLURM would change."""
     folder = cache.absolute() / "slurm" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    if not str(folder).isprintable() or set("%\\") & set(str(folder)):
+        raise ValueError(
+            f"{str(cache)!r}: SLURM takes no log in a folder with %, \\ or a line break in its name; set --cache"
+        )
     (folder / "logs").mkdir(parents=True)
     (folder / "plan.json").write_text(json.dumps({stage.name: stage.runs for stage in plan}), encoding="utf-8")
     return folder
@@ -117,7 +129,7 @@ def submit(plan: list[Stage], arguments: list[str], folder: Path) -> list[str]:
             mem_gb=p.memory_gb or None,
             slurm_array_parallelism=p.at_once,
             slurm_signal_delay_s=WARNING,
-            slurm_setup=[f"export {REQUEUE}={p.requeues}", *p.setup],
+            slurm_setup=[UTF8, f"export {REQUEUE}={p.requeues}", *p.setup],
             slurm_additional_parameters=extra,
             **({"slurm_partition": p.partition} if p.partition else {}),
             **({"slurm_account": p.account} if p.account else {}),
@@ -147,7 +159,7 @@ def scripts(plan: list[Stage], arguments: list[str], folder: Path) -> Path:
     lines = ["#!/bin/bash", "set -euo pipefail", f"cd {shlex.quote(str(Path.cwd()))}"]
     before = ""
     for stage in plan:
-        (folder / f"{stage.name}.sh").write_text(_script(stage, arguments, folder), encoding="utf-8")
+        (folder / f"{stage.name}.sh").write_text(_script(stage, arguments, folder), "utf-8", "surrogateescape")
         after = f" --dependency={stage.after.format(f'${before}')}" if before else ""
         lines += [
             f"{stage.name}=$(sbatch --parsable{after} {shlex.quote(str(folder / f'{stage.name}.sh'))})",
@@ -158,7 +170,7 @@ def scripts(plan: list[Stage], arguments: list[str], folder: Path) -> Path:
         ]
         before = stage.name
     path = folder / "submit.sh"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
     path.chmod(0o755)
     return path
 
@@ -181,11 +193,18 @@ def _script(stage: Stage, arguments: list[str], folder: Path) -> str:
         **p.extra,
     }
     lines = ["#!/bin/bash"]
-    lines += [f"#SBATCH --{name}={value}" for name, value in options.items() if value != ""]
-    lines += ["#SBATCH --requeue", f"export {REQUEUE}={p.requeues}", *p.setup, "case $SLURM_ARRAY_TASK_ID in"]
+    lines += [f"#SBATCH --{name}={_sbatch_word(str(value))}" for name, value in options.items() if value != ""]
+    lines += ["#SBATCH --requeue", UTF8, f"export {REQUEUE}={p.requeues}", *p.setup, "case $SLURM_ARRAY_TASK_ID in"]
     for number, command in enumerate(commands(stage, arguments)):
         lines.append(f"{number}) srun {shlex.join([sys.executable, '-m', 'benchmark', *command])} ;;")
     return "\n".join([*lines, "esac"]) + "\n"
+
+
+def _sbatch_word(text: str) -> str:
+    """One word of an #SBATCH line, which is not shell: a backslash keeps the next sign, within quotes too."""
+    if re.fullmatch(r"[\w@%+=:,./-]*", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def requeue() -> str:
@@ -197,7 +216,9 @@ def requeue() -> str:
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= int(allowed):
         return f"job {job} was queued again {allowed} times already (requeues in the profile); left stopped"
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["scontrol", "requeue", job], capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
     return f"job {job} queued again" if done.returncode == 0 else f"job {job} not queued again: {done.stderr.strip()}"
 
 
@@ -238,7 +259,7 @@ def _queued() -> dict[str, str]:
     """{job: state} of what SLURM still knows of this user's jobs."""
     command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%F_%K %T"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8", errors="replace")
     except FileNotFoundError as error:
         raise ProcessError("squeue is not here: ask on a machine of the cluster") from error
     if done.returncode:

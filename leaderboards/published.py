@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
+
+from tasks import host
 
 
 def lost(root: Path) -> list[str]:
@@ -28,6 +29,5 @@ def lost(root: Path) -> list[str]:
 
 
 def _git(folder: Path, *arguments: str) -> list[str]:
-    """Lines of its output; none where git fails."""
-    command = ["git", "-c", "core.quotePath=false", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.splitlines()
+    """Lines of its output; none where git fails or is missing."""
+    return (host.git(folder, *arguments) or "").splitlines()

@@ -49,7 +49,7 @@ def git(folder: Path, *arguments: str) -> str | None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "GIT_CONFIG" in name}
     command = ["git", "-c", "core.quotePath=false", *arguments]
     try:
-        done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, timeout=30, check=True)
+        done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode("utf-8", errors="replace")

@@ -129,7 +129,7 @@ def memory(
         command = [sys.executable, "-m", "benchmark.speed", "memory", "--here", "--only", case]
         command += ["--batch", str(batch)] if batch else []
         hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, env=hidden, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=hidden, capture_output=True, encoding="utf-8", check=False)
         if done.returncode:
             sys.exit(done.stderr)
         typer.echo(done.stdout.splitlines()[-1])
