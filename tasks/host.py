@@ -30,7 +30,9 @@ def use_utf8() -> None:
         codecs.register_error("plain", _plain)
         sys.stdout.reconfigure(errors="plain")
     if not sys.flags.utf8_mode and chosen != "1" and codecs.lookup(locale.getencoding()).name != "utf-8":
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        given = Path("/proc/self/cmdline")  # as bytes, which a decoded argument may not lead back to
+        words = given.read_bytes().split(b"\0")[1:-1] if given.exists() else sys.orig_argv[1:]
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *words])
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -33,7 +33,7 @@ def test_a_row_can_fail():
 
 
 def functions(path: Path) -> set[str]:
-    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
 
 
 def test_every_invariant_has_tests_that_exist():

@@ -36,5 +36,5 @@ def write(folder: Path, *, seed: int = 0) -> None:
 
 
 def _table(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows])
