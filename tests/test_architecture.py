@@ -97,3 +97,35 @@ def test_a_probe_declares_itself(name):
     declared = registry.declarations("probes", name)
     assert {"VERSION", "KINDS", "NEEDS", "Settings"} <= set(vars(declared))
     assert callable(registry.load("probes", name).fit)
+
+
+OURS = [path for package in ("tasks", "benchmark", "leaderboards") for path in files(package)]
+
+
+def unencoded(path: Path) -> list[int]:
+    """Lines that read or write text without saying in which encoding."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        modes = [value.value for value in node.args if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+        if name in ("read_text", "write_text"):
+            found += [node.lineno] * (len(node.args) <= (name == "write_text"))
+        elif name == "open" and any(mode in ("r", "w", "a", "x") for mode in modes):
+            found.append(node.lineno)
+        found += [node.lineno for word in node.keywords if word.arg in ("text", "universal_newlines")]
+    return found
+
+
+@pytest.mark.parametrize("path", OURS, ids=str)
+def test_text_is_utf8_whatever_the_locale(path):
+    assert unencoded(path) == []
+
+
+@pytest.mark.parametrize("path", OURS, ids=str)
+def test_every_entry_point_starts_in_utf8(path):
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    blocks = [node.body for node in body if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)]
+    if path.name != "install.py":  # which runs before anything is installed, and under old Pythons
+        assert all(ast.unparse(block[0]) == "host.use_utf8()" for block in blocks)

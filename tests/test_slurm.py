@@ -1,11 +1,14 @@
 """A plan through SLURM: what is handed over; and, where one can be started here, a grid through it with a job
 preempted on its way. `make test-slurm` installs Debian's SLURM and runs all of it."""
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,87 @@ def test_scripts_are_shell_and_chain_the_stages(tmp_path):
     for script in folder.glob("*.sh"):
         subprocess.run(["bash", "-n", script], check=True)
     assert "--dependency=aftercorr:$pretrain" in path.read_text()
+
+
+SAID = "import json, sys; print(json.dumps(sys.argv[1:]))"
+HOSTILE = ("Crohn's disease", "a & touch made", "$(touch made) `touch made` $HOME", 'say "x" \\', "# % *", "é 图")
+
+
+def sbatch_words(line: str) -> list[str]:
+    """An #SBATCH line as SLURM divides it: quotes hold spaces, a backslash keeps the next sign, a bare # ends it."""
+    words, word, quote, kept = [], None, "", False
+    for sign in line.removeprefix("#SBATCH"):
+        if kept:
+            word, kept = word + sign, False
+        elif sign == "\\":
+            word, kept = word or "", True
+        elif quote and sign == quote:
+            quote = ""
+        elif not quote and sign in "'\"":
+            word, quote = word or "", sign
+        elif not quote and sign == "#":
+            break
+        elif not quote and sign.isspace():
+            words, word = words + [word] * (word is not None), None
+        else:
+            word = (word or "") + sign
+    return words + [word] * (word is not None)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_an_option_of_sbatch_is_read_as_it_was_meant(tmp_path, value):
+    profile = replace(slurm.Profile(), account=value, extra={"comment": value})
+    folder = slurm.new_folder(tmp_path / "it's #1 & 2", planned())
+    script = slurm._script(replace(planned()[0], profile=profile), [], folder)
+    options = [sbatch_words(line) for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert [f"--account={value}"] in options
+    assert [f"--comment={value}"] in options
+    assert [f"--output={folder}/logs/prepare-%a.log"] in options
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_job_is_given_the_arguments_as_they_were(tmp_path, value, monkeypatch):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, body in {"sbatch": "echo 7", "srun": f'exec "{sys.executable}" -c "{SAID}" "$@"'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    here = tmp_path / "it's $HOME"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    folder = slurm.new_folder(Path("a cache & more"), planned())
+    path = slurm.scripts(planned(), ["--data", value, "--cache", "a cache & more"], folder)
+    env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "1"}
+    subprocess.run(["sh", "-c", shlex.quote(str(path))], env=env, cwd=tmp_path, check=True, capture_output=True)
+    assert "pretrain 1 7_1" in (folder / "ids").read_text(encoding="utf-8").splitlines()
+    script = ["bash", folder / "pretrain.sh"]
+    said = subprocess.run(script, env=env, cwd=here, check=True, capture_output=True, encoding="utf-8").stdout
+    expected = ["run", "--data", value, "--cache", "a cache & more", "--runs", "cccc,dddd", "--stage", "pretrain"]
+    assert json.loads(said) == [sys.executable, "-m", "benchmark", *expected]
+    assert not list(tmp_path.rglob("made"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'account = "a\\nb"',
+        'extra = {"a b" = "c"}',
+        'extra = {comment = "a\\n#SBATCH --b"}',
+        "[probe]\nextra = {'' = 'a'}",
+    ],
+)
+def test_a_profile_that_would_write_other_lines_is_refused(tmp_path, text):
+    path = tmp_path / "site.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="one word, its value one line"):
+        slurm.profiles(path)
+
+
+@pytest.mark.parametrize("name", ["50 % off", "back\\slash", "two\nlines"])
+def test_a_folder_that_slurm_would_rename_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="set --cache"):
+        slurm.new_folder(tmp_path / name, planned())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_job_asks_for_the_queue_only_as_often_as_it_may(monkeypatch, tmp_path):
