@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,21 +40,14 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
     that cannot be read.
     """
     loaded = store.load(results)
-    runs = loaded.runs
-    parsed = [store.recipe(text, source) for text, source in zip(runs["recipe"], runs["directory"], strict=True)]
-    runs = runs.assign(
-        variant=[key(replace(recipe, seed=0)) for recipe in parsed],
-        twin_variant=[key(replace(twin_of(recipe), seed=0)) for recipe in parsed],
-        encoder=[_encoder(recipe) for recipe in parsed],
-        stored_pixels=[recipe.stored_pixels for recipe in parsed],
-    )
-    found = []
+    runs, found = _described(loaded.runs), []
     for names, here in runs.groupby(BOARD, sort=True):
         cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
         plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]
         measured = loaded.locality[loaded.locality["modality"] == names[0]]
         board = _board(here, cells, plain, measured, (absent or {}).get(str(names[0]), {}))
-        found.append(replace(board, ratings=ratings.read(_lines(_newest(here, cells)[0]), loaded.ratings)))
+        newest = _lines(_newest(here, cells)[0])
+        found.append(replace(board, ratings=ratings.read(newest, board.columns, loaded.ratings)))
     clashes = Counter(board.slug for board in found)
     return [
         replace(board, slug=f"{board.slug}-{slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board
@@ -61,50 +55,77 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None)
     ]
 
 
-def _board(
-    runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, measured: pd.DataFrame, absent: Mapping[str, str]
-) -> Board:
-    runs, cells, footnotes = _newest(runs, cells)
-    dense, altered = cells["metric"].isin(SEGMENTATION), cells["probe"].eq(ledger.PROBE)
-    columns, lines = _columns(cells[~dense & ~altered]), _lines(runs)
-    measures = dict(zip(cells.loc[dense, "probe"], cells.loc[dense, "metric"], strict=True))
-    shown = cells[~altered]
-    asked = sorted(set(zip(shown["probe"], shown["readout"], strict=True)) | {HEADLINE}, key=_section_order)
-    index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}
+def _described(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with what their recipe says of the row that they belong to."""
+    parsed = [store.recipe(text, source) for text, source in zip(runs["recipe"], runs["directory"], strict=True)]
+    return runs.assign(
+        variant=[key(replace(recipe, seed=0)) for recipe in parsed],
+        twin_variant=[key(replace(twin_of(recipe), seed=0)) for recipe in parsed],
+        encoder=[_encoder(recipe) for recipe in parsed],
+        stored_pixels=[recipe.stored_pixels for recipe in parsed],
+    )
 
-    def load(line: Line, column: Column, probe: str, readout: str) -> dict[int, Predictions]:
-        found = {
-            seed: row
-            for seed, run in sorted(line.runs.items())
-            if (row := index.get((run, column.task, column.data, probe, readout))) is not None
-        }
-        return {seed: store.predictions(row["directory"], row["cell"], row["protocol"]) for seed, row in found.items()}
 
-    def corrupted(corruption: str, strength: int) -> Numbers:
-        def found(line: Line, column: Column) -> dict[int, Predictions]:
-            rows = {seed: index.get((run, column.task, column.data, *ROBUST)) for seed, run in line.runs.items()}
+class Answers:
+    """What a board shows of its runs and cells: rows, tasks, and the predictions behind each pair of them."""
+
+    def __init__(self, runs: pd.DataFrame, cells: pd.DataFrame):
+        self.runs, self.cells, self.footnotes = _newest(runs, cells)
+        cells = self.cells
+        dense, altered = cells["metric"].isin(SEGMENTATION), cells["probe"].eq(ledger.PROBE)
+        self.columns, self.lines = _columns(cells[~dense & ~altered]), _lines(self.runs)
+        self.measures = dict(zip(cells.loc[dense, "probe"], cells.loc[dense, "metric"], strict=True))
+        shown = cells[~altered]
+        asked = set(zip(shown["probe"], shown["readout"], strict=True)) | {HEADLINE}
+        self.asked = sorted(asked, key=_section_order)
+        self.index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}
+
+    def sections(self, asked: Sequence[tuple[str, str]] | None = None) -> contrasts.Measured:
+        """Of these probes and readouts, or of all."""
+        return contrasts.sections(self.lines, self.columns, asked or self.asked, self.load, self.measures)
+
+    def load(self, line: Line, column: Column, probe: str, readout: str) -> dict[int, Predictions]:
+        rows = self._rows(line, column, probe, readout)
+        return {seed: store.predictions(row["directory"], row["cell"], row["protocol"]) for seed, row in rows.items()}
+
+    def corrupted(self, corruption: str, strength: int) -> Numbers:
+        def load(line: Line, column: Column) -> dict[int, Predictions]:
             seen = {
                 seed: store.corrupted(row["directory"], row["cell"], row["protocol"], corruption, strength)
-                for seed, row in sorted(rows.items())
-                if row is not None
+                for seed, row in self._rows(line, column, *ROBUST).items()
             }
             return {seed: one for seed, one in seen.items() if one is not None}
 
-        return contrasts.under(lines, columns, found)
+        return contrasts.under(self.lines, self.columns, load)
 
-    sections, comparison, numbers = contrasts.sections(lines, columns, asked, load, measures)
-    variants: dict[str, list[str]] = {}
-    for line in lines:
-        if not line.twin:
-            variants.setdefault(line.name.partition(" (")[0], []).append(line.variant)
+    def _rows(self, line: Line, column: Column, probe: str, readout: str) -> dict[int, Mapping]:
+        """Seed -> cell."""
+        cells = {s: self.index.get((run, column.task, column.data, probe, readout)) for s, run in line.runs.items()}
+        return {seed: row for seed, row in sorted(cells.items()) if row is not None}
+
+
+def headline(loaded: store.Store, place: Sequence[str]) -> tuple[Answers, contrasts.Measured]:
+    """The rows and tasks of one board (modality, corpus, its digest, track), and the families of its headline."""
+    runs = loaded.runs[(loaded.runs[BOARD] == list(place)).all(axis=1)]
+    cells = loaded.cells[(loaded.cells[BOARD] == list(place)).all(axis=1)]
+    answers = Answers(_described(runs), cells)
+    return answers, answers.sections([HEADLINE])
+
+
+def _board(
+    runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, measured: pd.DataFrame, absent: Mapping[str, str]
+) -> Board:
+    answers = Answers(runs, cells)
+    runs, cells, columns, lines = answers.runs, answers.cells, answers.columns, answers.lines
+    answered = answers.sections()
     localities = _localities(columns, measured)
     known = {column.task: one.value for column, one in zip(columns, localities, strict=True) if one is not None}
-    judged = claims.judge(claims.load(), variants, columns, numbers, corrupted, known)
-    sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in sections)
+    judged = claims.judge(claims.load(), lines, columns, answered.numbers, answers.corrupted, known)
+    sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in answered.sections)
     sections = tuple(
         replace(section, rows=_contaminated(section.rows, columns, lines, runs, cells)) for section in sections
     )
-    first, pooled = runs.iloc[0], contrasts.pooled(columns)
+    first = runs.iloc[0]
     trained = runs[runs["run"].ne(runs["twin"]) & runs["pretext"].ne(EXTERNAL)]
     missing = [
         (f"{row.name} on {column.title}", entry.missing or entry.note)
@@ -127,23 +148,23 @@ def _board(
         seeds=tuple(sorted(set(runs["seed"]))),
         encoder="; ".join(sorted(set(runs["encoder"]))),
         columns=columns,
-        pooled=tuple(column.title for column in pooled),
+        pooled=tuple(column.title for column in answered.pooled),
         ranked=any(row.letters for row in sections[0].rows),
         sections=sections,
-        comparison=comparison,
+        comparison=answered.comparison,
         claims=judged,
         baselines=_baselines(columns, plain),
         costs=tuple(_cost(line, runs) for line in lines if not line.twin),
         curves=tuple(curve for line in lines if not line.twin for curve in _curves(line, runs)),
         missing=(*missing, *sorted(absent.items())),
-        footnotes=footnotes,
+        footnotes=answers.footnotes,
         earlier=_earlier(runs),
         provenance=_provenance(runs),
         localities=localities,
-        series=series.measured(lines, columns, index),
-        ledgers=ledger.read(lines, columns, index),
+        series=series.measured(lines, columns, answers.index),
+        ledgers=ledger.read(lines, columns, answers.index),
         runs=tuple(_stored(line, row) for line in lines for row in runs[runs["variant"] == line.variant].itertuples()),
-        numbers=numbers,
+        numbers=answered.numbers,
         updated=max(runs["created"].max(), cells["created"].max() if len(cells) else ""),
     )
 
@@ -160,7 +181,8 @@ def _baselines(columns: tuple[Column, ...], plain: pd.DataFrame) -> tuple[Baseli
                 scores.append(None)
                 continue
             seen = store.predictions(row["directory"], row["cell"], row["protocol"])
-            scores.append(estimate(resample((0,), [seen], column.metric, draw([seen]))))
+            score = estimate(resample((0,), [seen], column.metric, draw([seen]), column.independent))
+            scores.append(score if math.isfinite(score.value) else None)
         if any(scores):
             found.append(Baseline(name=title, scores=tuple(scores)))
     return tuple(found)
@@ -258,12 +280,13 @@ def _lines(runs: pd.DataFrame) -> tuple[Line, ...]:
         rows, row = rows.sort_values("seed"), rows.iloc[0]
         twin = bool(row["run"] == row["twin"])
         arm = row["arm"]
-        name = NAMES.get(row["pretext"], row["pretext"]) + (f" ({arm})" if arm else "")
+        name = recipe = NAMES.get(row["pretext"], row["pretext"]) + (f" ({arm})" if arm else "")
         if variants.get((row["pretext"], arm), 1) > 1:
             name += f" ({variant[:6]})"
         found.append(
             Line(
                 name=name,
+                recipe=recipe,
                 twin=twin,
                 variant=str(variant),
                 twin_variant=row["twin_variant"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from leaderboards.power import Needed
+from leaderboards.families import Difference
 from leaderboards.ranking import Classical
 from leaderboards.statistics import Estimate, Resampled
 
@@ -36,11 +36,14 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row on one task."""
+    """One row on one task, or over the tasks: its gain as `Difference` has it."""
 
-    score: Estimate | None = None  # the metric itself
+    score: Estimate | None = None  # the metric itself, its interval of it alone
     gain: Estimate | None = None  # over the twin; None for a twin
+    p: float | None = None  # adjusted for the family of the gain; None: no verdict, and the interval is of it alone
+    shown: int | None = None  # 1: above the twin, -1: below, 0: not shown; None: no verdict
     verdict: str = ""
+    family: int = 0  # gains that hold together with this one, itself included
     note: str = ""  # "3 of 5 seeds", "twin not run yet"
     missing: str = ""  # why there is no score
 
@@ -53,21 +56,10 @@ class Row:
     seeds: tuple[int, ...]
     letters: str  # tie group of a ranked row, or ""
     ranks: tuple[int, int] | None  # lowest and highest place among the ranked rows
-    best: float | None  # share of bootstrap draws in which a ranked row has the highest mean
     mean: Entry  # chance-corrected mean gain over `Board.pooled`; a reason where there is none
     entries: tuple[Entry, ...]  # one per column
     note: str  # "1 of 5 seeds diverged"
     runs: tuple[str, ...] = ()  # ids, one per seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A paired difference within a family."""
-
-    estimate: Estimate
-    p: float | None  # adjusted by Holm; None where there is no verdict
-    verdict: str
-    needed: Needed | None  # to separate the two; None unless they are not shown to differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +88,8 @@ class Sensitivity:
 class Comparison:
     pretexts: tuple[Contrast, ...]  # pretext minus pretext
     twins: tuple[Contrast, ...]  # pretext minus twin
-    detectable: tuple[float | None, ...]  # per column: smallest difference of two pretexts shown with a power of 80 %
+    detectable: tuple[float | None, ...]  # per column: smallest difference of two pretexts that their intervals leave
+    # zero out of in 80 % of repetitions
     classical: Classical | None
     sensitivity: tuple[Sensitivity, ...] = ()
 
@@ -110,8 +103,11 @@ class Judged:
     about: str  # "phantoms" or "real data"
     tasks: tuple[str, ...]  # titles
     pairs: tuple[str, ...]  # "DINOv3 − I-JEPA"
+    variants: tuple[tuple[str, str], ...]  # of the pairs
+    apart: tuple[str, ...]  # rows of other recipes of these pretexts, which the claim is not about
     slope: bool  # the estimates are slopes over locality
-    estimates: tuple[Estimate, ...]  # one per pair, chance-corrected; none where untestable
+    estimates: tuple[Estimate, ...]  # one per pair, chance-corrected, each with an interval of its own; none where
+    # untestable
     subject: str  # "this pretext", "these checkpoints", ...
     verdict: str
     why: str  # untestable
@@ -219,10 +215,11 @@ class Rating:
     pack: str
     task: str
     value: float
-    low: float  # 95 % interval over cases
-    high: float
+    low: float | None  # 95 % interval over groups; None under 20
+    high: float | None
     readers: int
     cases: int
+    groups: int
     alpha: float | None  # Krippendorff's, of the whole pack; None for one reader
 
 

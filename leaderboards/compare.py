@@ -9,30 +9,51 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.results import SchemaError
-from leaderboards import store
-from leaderboards.ranking import holm
-from leaderboards.recount import shared_draws
-from leaderboards.statistics import Estimate, estimate, minus, p_value, paired, resample
+from leaderboards import aggregate, store
+from leaderboards.aggregate import BOARD
+from leaderboards.comparisons import of_rows
+from leaderboards.contrasts import HEADLINE, task_draws
+from leaderboards.families import Difference, judge
+from leaderboards.statistics import Predictions, alone, minus, paired
+from leaderboards.verdicts import AS_IF, pair
+from leaderboards.words import interval, number
 
-BOARD = ["modality", "corpus", "corpus_digest", "track"]
 SAME = ["task", "task_version", "data", "probe", "probe_version", "settings", "readout", "metric"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
+    task: str  # or what the mean is over
+    metric: str
+    a: float | None  # mean over the common seeds; None of a mean over tasks
+    b: float | None
+    difference: Difference  # a - b, paired by groups and seeds
+    independent: bool  # the groups are patients or slides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    lines: tuple[Line, ...]
+    family: str  # what the intervals and p-values hold together for, as a sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A task as both sides answered it."""
+
     task: str
     metric: str
-    a: float  # mean over the common seeds
-    b: float
-    difference: Estimate  # a - b, paired by groups and seeds
-    p: float  # of no difference, adjusted over the table (Holm); 1 under 20 groups
+    family: str
+    independent: bool
 
 
-def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "patches", **board: str) -> list[Line]:
-    """Lines for every task. A side is the beginning of a run's id, or a pretext: `mae`, `mae:official`, `mae:twin`.
+def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "patches", **board: str) -> Compared:
+    """The differences on every task. A side is the beginning of a run's id, or a pretext: `mae`, `mae:official`,
+    `mae:twin`.
 
-    Two runs are compared as they are; two pretexts over the seeds that both have. Raises SchemaError where a side is
-    not stored, not on one board, or shares no task with the other.
+    Two rows of a board have the differences of that board; anything else is a family of its own over its tasks. Two
+    runs are compared as they are; two pretexts over the seeds that both have. Raises SchemaError where a side is not
+    stored, not on one board, or shares no task with the other.
     """
     loaded = store.load(root)
     runs = loaded.runs
@@ -43,6 +64,10 @@ def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "p
     if len(places) > 1:
         named = "; ".join(", ".join(place) for place in sorted(places))
         raise SchemaError(f"{a} and {b} lie on several boards ({named}); choose by --modality, --track or a run's id")
+    if (probe, readout) == HEADLINE:
+        found = _of_board(loaded, places.pop(), [set(side["run"]) for side in sides])
+        if found is not None:
+            return found
     cells = loaded.cells[loaded.cells["headline"]]
     cells = cells[cells["probe"].eq(probe) & cells["readout"].eq(readout)]
     lone = all(len(side) == 1 for side in sides)
@@ -50,12 +75,65 @@ def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "p
     both = first.merge(second, on=[*SAME, "place"], suffixes=("_a", "_b"))
     if both.empty:
         raise SchemaError(f"{root}: {a} and {b} share no seed of a task under {probe}, {readout}; `make bench`")
-    found = [(question[0], question[-1], _difference(rows, question[-1])) for question, rows in both.groupby(SAME)]
-    adjusted = holm([p_value(difference) for _, _, (_, _, difference) in found])
-    return [
-        Line(task=task, metric=metric, a=x, b=y, difference=difference, p=p)
-        for (task, metric, (x, y, difference)), p in zip(found, adjusted, strict=True)
+    return _alone(both, a, b)
+
+
+def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]) -> Compared | None:
+    """What a board says of two of its rows; None where a side is no row, or the two are no pair of it."""
+    answers, measured = aggregate.headline(loaded, place)
+    rows = [next((one for one in answers.lines if set(one.runs.values()) == side), None) for side in sides]
+    if None in rows:
+        return None
+    first, second = (one.variant for one in rows)
+    contrast = of_rows(measured.comparison, first, second)
+    if contrast is None:
+        return None
+    numbers, lines = measured.numbers, []
+    for column, found in zip(answers.columns, contrast.entries, strict=True):
+        if found is not None:
+            a, b = (numbers[variant, column] for variant in (first, second))
+            seeds = sorted({*a.seeds} & {*b.seeds})
+            values = {"a": float(alone(a, *seeds).values.mean()), "b": float(alone(b, *seeds).values.mean())}
+            about = {"task": column.task, "metric": column.metric, "independent": column.independent}
+            lines.append(Line(difference=found, **about, **values))
+    if contrast.mean is not None:
+        over = all(column.independent for column in measured.pooled)
+        about = {"task": f"mean over {len(measured.pooled)} tasks", "metric": "chance-corrected", "independent": over}
+        lines.append(Line(a=None, b=None, difference=contrast.mean, **about))
+    if not lines:
+        return None
+    kind = "gains over their twins" if contrast in measured.comparison.twins else "pairs of rows"
+    where = f"the board of {', '.join(place)}"
+    return Compared(lines=tuple(lines), family=f"As on {where}: on each task a family with the other {kind}.")
+
+
+def _alone(both: pd.DataFrame, a: str, b: str) -> Compared:
+    """The shared tasks of two sides as a family of its own."""
+    sides = {}
+    for keys, rows in both.groupby(SAME):
+        row = rows.iloc[0]
+        question = Question(
+            task=keys[0], metric=keys[-1], family=row["family_a"], independent=bool(row["independent_a"])
+        )
+        sides[question] = tuple(rows["place"]), *_predictions(rows)
+    draws = task_draws({question: first[0] for question, (_, first, _) in sides.items()})
+    numbers = {
+        question: [draws[question].resample(seeds, side, question) for side in pair_of]
+        for question, (seeds, *pair_of) in sides.items()
+    }
+    found = judge([minus(*both_of) for both_of in numbers.values()], [pair(a, b)] * len(numbers))
+    lines = [
+        Line(
+            task=question.task,
+            metric=question.metric,
+            a=float(first.values.mean()),
+            b=float(second.values.mean()),
+            difference=one,
+            independent=question.independent,
+        )
+        for (question, (first, second)), one in zip(numbers.items(), found, strict=True)
     ]
+    return Compared(lines=tuple(lines), family="No pair of a board: a family of its own over these tasks.")
 
 
 def _side(runs: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
@@ -84,33 +162,32 @@ def _cells(cells: pd.DataFrame, runs: pd.DataFrame, lone: bool) -> pd.DataFrame:
     if again.any():
         named = ", ".join(sorted(set(own.loc[own["place"].isin(own.loc[again, "place"]), "run"]))[:6])
         raise SchemaError(f"several recipes answer to one name: {named}; give the id of a run")
-    return own[[*SAME, "place", "directory", "cell", "protocol"]]
+    return own[[*SAME, "place", "directory", "cell", "protocol", "family", "independent"]]
 
 
-def _difference(rows: pd.DataFrame, metric: str) -> tuple[float, float, Estimate]:
+def _predictions(rows: pd.DataFrame) -> list[list[Predictions]]:
+    """Those of each side, a seed each, paired."""
     sides = []
     for side in ("_a", "_b"):
         columns = (rows[f"{name}{side}"] for name in ("directory", "cell", "protocol"))
         sides.append([store.predictions(*one) for one in zip(*columns, strict=True)])
-    first, seeds = sides[0][0], tuple(rows["place"])
     try:
-        sides = [[paired(one, first) for one in side] for side in sides]
+        return [[paired(one, sides[0][0]) for one in side] for side in sides]
     except ValueError as error:
         raise SchemaError(f"{rows['directory_b'].iloc[0]}: {error}; `make verify` names what was changed") from error
-    a, b = (resample(seeds, side, metric, shared_draws(first)) for side in sides)
-    return float(a.values.mean()), float(b.values.mean()), estimate(minus(a, b))
 
 
-def table(lines: list[Line], a: str, b: str) -> str:
+def table(found: Compared, a: str, b: str) -> str:
     """Plain text."""
-    rows = [("task", "metric", a, b, f"{a} − {b} [95 %]", "p (Holm)", "groups", "seeds")]
-    for line in lines:
-        d = line.difference
-        bounds = "" if d.low is None or d.high is None else f" [{d.low:+.3f}, {d.high:+.3f}]"
-        p = "too few groups" if not bounds else f"{line.p:.3f}"
-        values = (f"{line.a:.3f}", f"{line.b:.3f}", f"{d.value:+.3f}{bounds}", p, str(d.groups), str(d.seeds))
-        rows.append((line.task, line.metric, *values))
+    rows = [("task", "metric", a, b, f"{a} − {b} [95 %]", "p", "verdict", "groups", "seeds")]
+    for line in found.lines:
+        one = line.difference
+        values = ["" if x is None else number(x) for x in (line.a, line.b)]
+        p = "" if one.p is None else f"{one.p:.3f}"
+        verdict = one.verdict if line.independent else f"{one.verdict}: {AS_IF}"
+        counts = (str(one.estimate.groups), str(one.estimate.seeds))
+        rows.append((line.task, line.metric, *values, interval(one.estimate, signed=True), p, verdict, *counts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    note = "Intervals and p-values hold together within a family; without a p, the interval is of the difference alone."
+    return "\n".join([*lines, "", found.family, note])

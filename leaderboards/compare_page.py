@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from leaderboards import render
 from leaderboards.board import SYNTHETIC
 from leaderboards.details import RunDetail, pairs
+from leaderboards.families import Difference
 from leaderboards.pages import Block, run_path
-from leaderboards.statistics import Estimate, verdict
+from leaderboards.statistics import Estimate
 from leaderboards.words import duration, flops, metric
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def files(site: Site, place: render.Place) -> dict[str, str]:
         ],
         "runs": [_run(one, number[board.slug], site.maps.blocks.get(one.key, ())) for board, one in site.runs],
         "pairs": {
-            f"{a.run} {b.run}": [_short(found.get(column)) for column in board.columns]
+            f"{a.run} {b.run}": [_judged(found.get(column)) for column in board.columns]
             for board in site.boards
             for a, b, found in pairs(board, PAIRS)
         },
@@ -55,7 +56,7 @@ def _run(one: RunDetail, board: int, maps: Sequence[Block]) -> dict:
         "page": run_path(one.run.run),
         "board": board,
         "scores": {title: _short(a.score) for title, a in answers.items()},
-        "gains": {title: _short(a.gain) for title, a in answers.items()},
+        "gains": {title: _judged(a.gain) for title, a in answers.items()},
         "pictures": [[one.source, one.alt, one.caption] for block in maps for one in block.pictures],
         "facts": {
             "FLOPs spent": flops(row["realised_flops"]) if one.trained else "not trained",
@@ -68,8 +69,12 @@ def _run(one: RunDetail, board: int, maps: Sequence[Block]) -> dict:
     }
 
 
-def _short(one: Estimate | None) -> list | None:
+def _short(one: Estimate | None, verdict: str = "") -> list | None:
     """[value, low, high, verdict], rounded to what is printed."""
     if one is None:
         return None
-    return [*(None if x is None else round(x, 4) for x in (one.value, one.low, one.high)), verdict(one)]
+    return [*(None if x is None else round(x, 4) for x in (one.value, one.low, one.high)), verdict]
+
+
+def _judged(one: Difference | None) -> list | None:
+    return None if one is None else _short(one.estimate, one.verdict)

@@ -1,4 +1,4 @@
-"""Every method against every other and against its twin: per task and over the tasks, as families with Holm."""
+"""Every method against every other and against its twin: on each task and over the tasks, each a family."""
 
 from __future__ import annotations
 
@@ -8,25 +8,12 @@ from itertools import combinations
 import numpy as np
 
 from benchmark.metrics import chance
-from leaderboards.board import Column, Comparison, Contrast, Difference, Sensitivity
-from leaderboards.power import detectable, needed
-from leaderboards.ranking import classical, holm
-from leaderboards.statistics import (
-    ABOVE,
-    BELOW,
-    LEVEL,
-    NOT_SHOWN,
-    Estimate,
-    Resampled,
-    alone,
-    estimate,
-    mean,
-    minus,
-    p_value,
-    verdict,
-)
-
-AHEAD, BEHIND, SAME = "the first is ahead", "the second is ahead", "not shown to differ"
+from leaderboards.board import Column, Comparison, Contrast, Sensitivity
+from leaderboards.families import Difference, judge, turned
+from leaderboards.power import detectable
+from leaderboards.ranking import classical
+from leaderboards.statistics import Estimate, Resampled, alone, barred, estimate, mean, minus
+from leaderboards.verdicts import Words, pair
 
 Numbers = Mapping[tuple[str, Column], Resampled]  # (variant, column) -> metric
 Pair = tuple[str, str]  # two variants
@@ -34,16 +21,17 @@ Pair = tuple[str, str]  # two variants
 
 def compare(
     names: Mapping[str, str],
-    twins: Mapping[str, str],
+    gains: Sequence[Contrast],
     columns: Sequence[Column],
     pooled: Sequence[Column],
     numbers: Numbers,
 ) -> Comparison:
-    """All contrasts of the trained variants; `names`: variant -> name, `twins`: trained variant -> its twin."""
+    """All contrasts of the trained variants; `names`: variant -> name, `gains`: each with its twin."""
+    twins = dict(one.variants for one in gains)
     pretexts = contrasts(list(combinations(twins, 2)), names, columns, pooled, numbers)
     return Comparison(
         pretexts=pretexts,
-        twins=contrasts(list(twins.items()), names, columns, pooled, numbers),
+        twins=tuple(gains),
         detectable=tuple(_detectable([one.entries[place] for one in pretexts]) for place in range(len(columns))),
         classical=_classical(twins, names, columns, numbers),
         sensitivity=sensitivity(twins, names, pooled, numbers),
@@ -53,10 +41,11 @@ def compare(
 def sensitivity(
     twins: Mapping[str, str], names: Mapping[str, str], pooled: Sequence[Column], numbers: Numbers
 ) -> tuple[Sensitivity, ...]:
-    """The differences over the tasks again, of those seeds alone in which both runs are shown above their twin."""
+    """The differences over the tasks again, of those seeds alone in which the mean gains of both runs have an interval
+    above zero, each by itself: a selection, not a verdict."""
     gains = {variant: mean_difference(numbers, (variant, floor), pooled) for variant, floor in twins.items()}
     learned = {
-        variant: {seed for seed in gained.seeds if verdict(estimate(alone(gained, seed))) == ABOVE}
+        variant: {seed for seed in gained.seeds if _above(estimate(alone(gained, seed)))}
         for variant, gained in gains.items()
         if gained is not None
     }
@@ -76,22 +65,41 @@ def contrasts(
     columns: Sequence[Column],
     pooled: Sequence[Column],
     numbers: Numbers,
+    words: Words | None = None,
 ) -> tuple[Contrast, ...]:
-    """Differences of these pairs. Two families: all pairs on all tasks, and all pairs over the tasks."""
-    per_task = [[difference(numbers, pair, column) for column in columns] for pair in pairs]
-    overall = [mean_difference(numbers, pair, pooled) for pair in pairs]
-    tasks = iter(family([one for row in per_task for one in row]))
-    means = iter(family(overall))
+    """Differences of these pairs. A family is one question: the pairs on one task, or the pairs over the tasks.
+
+    words: of their verdicts; of a pair, where there are none.
+    """
+    called = [words or pair(names[a], names[b]) for a, b in pairs]
+    per_task = [judge([difference(numbers, each, column) for each in pairs], called) for column in columns]
+    overall = judge([mean_difference(numbers, each, pooled) for each in pairs], called)
     return tuple(
         Contrast(
             first=names[a],
             second=names[b],
             variants=(a, b),
-            mean=next(means),
-            entries=tuple(next(tasks) for _ in columns),
+            mean=overall[place],
+            entries=tuple(one[place] for one in per_task),
         )
-        for a, b in pairs
+        for place, (a, b) in enumerate(pairs)
     )
+
+
+def of_rows(comparison: Comparison, first: str, second: str) -> Contrast | None:
+    """The contrast of two variants of a board, the first minus the second; None where they are no pair of a family."""
+    for one in (*comparison.pretexts, *comparison.twins):
+        if one.variants == (first, second):
+            return one
+        if one.variants == (second, first):
+            return _turned(one)
+    return None
+
+
+def _turned(one: Contrast) -> Contrast:
+    words = pair(one.second, one.first)
+    mean, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
+    return Contrast(first=one.second, second=one.first, variants=one.variants[::-1], mean=mean, entries=tuple(entries))
 
 
 def difference(numbers: Numbers, pair: Pair, column: Column) -> Resampled | None:
@@ -108,37 +116,19 @@ def mean_difference(numbers: Numbers, pair: Pair, columns: Sequence[Column]) -> 
     return mean(found, [1 / (1 - chance(column.metric, len(column.classes))) for column in columns])
 
 
-def family(found: Sequence[Resampled | None]) -> list[Difference | None]:
-    """Estimates, p-values adjusted for all that have a verdict, and what would separate those not shown to differ."""
-    estimates = [None if one is None else estimate(one) for one in found]
-    open_ = [place for place, one in enumerate(estimates) if one is not None and _judged(one)]
-    adjusted = dict(zip(open_, holm([p_value(estimates[place]) for place in open_]), strict=True))
-    made: list[Difference | None] = []
-    for place, one in enumerate(estimates):
-        if one is None:
-            made.append(None)
-            continue
-        said = verdict(one)
-        if place in adjusted:
-            said = SAME if adjusted[place] >= 1 - LEVEL else AHEAD if one.value > 0 else BEHIND
-        wanted = needed(found[place]) if said == SAME else None
-        made.append(Difference(estimate=one, p=adjusted.get(place), verdict=said, needed=wanted))
-    return made
-
-
-def _judged(one: Estimate) -> bool:
-    return verdict(one) in (ABOVE, NOT_SHOWN, BELOW)
+def _above(gained: Estimate) -> bool:
+    return not barred(gained) and gained.low > 0
 
 
 def _detectable(differences: Sequence[Difference | None]) -> float | None:
-    """Of the pairs on a task, the one that is hardest to tell apart; None where no error is known."""
-    found = [detectable(one.estimate) for one in differences if one is not None and one.estimate.low is not None]
-    return max(found, default=None)
+    """Of the pairs with a verdict on a task, the one that is hardest to tell apart."""
+    return max((detectable(one) for one in differences if one is not None and one.shown is not None), default=None)
 
 
 def _classical(twins: Mapping[str, str], names: Mapping[str, str], columns: Sequence[Column], numbers: Numbers):
-    """The classical view over the tasks that every trained variant answered; None with under two of either."""
-    whole = [column for column in columns if all((variant, column) in numbers for variant in twins)]
+    """The classical view over the tasks with patients or slides that every trained variant answered; None with under
+    two of either."""
+    whole = [c for c in columns if c.independent and all((variant, c) in numbers for variant in twins)]
     if len(twins) < 2 or len(whole) < 2:
         return None
     scores = np.array([[numbers[variant, column].values.mean() for variant in twins] for column in whole])

@@ -11,8 +11,9 @@ import numpy as np
 from benchmark.metrics import chance
 from benchmark.results import SchemaError
 from leaderboards.board import Column, Comparison, Contrast, Entry, Row, Section
-from leaderboards.comparisons import AHEAD, BEHIND, SAME, Numbers, compare, difference, mean_difference
-from leaderboards.ranking import best, letters, rank_intervals
+from leaderboards.comparisons import Numbers, compare, contrasts
+from leaderboards.families import Difference
+from leaderboards.ranking import letters, rank_intervals
 from leaderboards.statistics import (
     RANKED_GROUPS,
     Draws,
@@ -23,8 +24,8 @@ from leaderboards.statistics import (
     estimate,
     paired,
     resample,
-    verdict,
 )
+from leaderboards.verdicts import GAIN, UNDEFINED
 
 HEADLINE = ("linear", "patches")
 
@@ -34,6 +35,7 @@ class Line:
     """A row before it has numbers: one recipe, its pretraining seeds, its twin."""
 
     name: str
+    recipe: str  # its name without what tells several of one pretext and arm apart: "DINOv3", "DINOv3 (official)"
     twin: bool
     variant: str  # hash of the recipe without its seed
     twin_variant: str
@@ -48,12 +50,23 @@ Load = Callable[
 
 
 def pooled(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The tasks behind the mean gain: those with a constant chance level and enough groups to rank by; where no task
-    has enough, all with a chance level. Of two sets of one task's images, the larger."""
+    """The tasks behind the mean gain: those with a constant chance level whose groups are patients or slides, and
+    enough of them to rank by; where no task is such, the next best. Of two sets of one task's images, the larger."""
     usable = [column for column in columns if chance(column.metric, len(column.classes)) is not None]
     largest = {column.task: column for column in sorted(usable, key=lambda column: column.images)}
     usable = [column for column in usable if largest[column.task] is column]
+    usable = [column for column in usable if column.independent] or usable
     return tuple(column for column in usable if column.groups >= RANKED_GROUPS) or tuple(usable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The sections of a board, and what its headline compares."""
+
+    sections: tuple[Section, ...]
+    comparison: Comparison
+    pooled: tuple[Column, ...]
+    numbers: Numbers  # of the headline
 
 
 def sections(
@@ -62,34 +75,53 @@ def sections(
     asked: Sequence[tuple[str, str]],
     load: Load,
     measures: Mapping[str, str],
-) -> tuple[tuple[Section, ...], Comparison, Numbers]:
-    """One section per (probe, readout) of `asked`, in its order, last the headline again with one score per group; and
-    the comparison of the headline's rows with their numbers. measures: the metric of a probe that has its own."""
+) -> Measured:
+    """One section per (probe, readout) of `asked`, in its order, last the headline again with one score per group.
+    measures: the metric of a probe that has its own."""
     loaded = {
         (line.variant, column, question): found
         for question in asked
         for column in columns
         for line, found in zip(lines, _paired(column, [load(line, column, *question) for line in lines]), strict=True)
     }
-    tests = {column: one for (_, column, _), found in loaded.items() for one in found.values()}
-    draws = _shared_draws(tests)
-    grouped = any(len(np.unique(test.group)) < len(np.unique(test.sample)) for test in tests.values())
+    tests: dict[tuple[str, str], dict[Column, Predictions]] = {question: {} for question in asked}
+    for (_, column, question), found in loaded.items():
+        if found:
+            tests[question][column] = next(iter(found.values()))
+    draws = {question: task_draws(of_tasks) for question, of_tasks in tests.items()}
+    grouped = any(len(np.unique(test.group)) < len(np.unique(test.sample)) for test in tests[HEADLINE].values())
     built = []
     for question, by_group in [*((question, False) for question in asked), *([(HEADLINE, True)] if grouped else [])]:
-        numbers, measure = {}, measures.get(question[0], "")
+        measure = measures.get(question[0], "")
         here = tuple(replace(column, metric=measure or column.metric) for column in columns)
+        numbers, undefined = {}, {}
         for line in lines:
             for column, judged in zip(columns, here, strict=True):
                 found = loaded[line.variant, column, question]
+                if not found:
+                    continue
                 scored = [averaged(one) for one in found.values()] if by_group else list(found.values())
-                if found:
-                    numbers[line.variant, judged] = resample(tuple(found), scored, judged.metric, draws[column])
+                number = draws[question][column].resample(tuple(found), scored, judged)
+                if np.isfinite(number.values).all():
+                    numbers[line.variant, judged] = number
+                else:
+                    undefined[judged] = _undefined(scored[0])
+        over = pooled([column for column in here if column not in undefined])
+        trained = [line for line in lines if not line.twin]
+        names = {line.variant: f"untrained {line.name}" if line.twin else line.name for line in lines}
+        twins = [(line.variant, line.twin_variant) for line in trained if line.twin_variant in names]
+        gains = contrasts(twins, names, here, over, numbers, GAIN)
         headline = question == HEADLINE and not by_group
         if headline:
-            comparison, shown = _comparison(lines, columns, numbers), numbers
-        rows = _rows(lines, here, numbers, comparison.pretexts if headline else ())
+            comparison, shown, behind = compare(names, gains, here, over, numbers), numbers, over
+        rows = _rows(lines, here, over, numbers, undefined, gains, comparison.pretexts if headline else ())
         built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows, metric=measure))
-    return tuple(built), comparison, shown
+    return Measured(sections=tuple(built), comparison=comparison, pooled=behind, numbers=shown)
+
+
+def _undefined(test: Predictions) -> str:
+    one = len(np.unique(test.label)) == 1
+    return f"{UNDEFINED}: {'its test part holds one class' if one else 'the metric has no value on its test part'}"
 
 
 def under(lines: Sequence[Line], columns: Sequence[Column], load: Callable[[Line, Column], dict[int, Predictions]]):
@@ -100,17 +132,12 @@ def under(lines: Sequence[Line], columns: Sequence[Column], load: Callable[[Line
         for line, found in zip(lines, _paired(column, [load(line, column) for line in lines]), strict=True)
         if found
     }
-    draws = _shared_draws({column: one for (_, column), found in loaded.items() for one in found.values()})
-    return {
-        (variant, column): resample(tuple(found), list(found.values()), column.metric, draws[column])
+    draws = task_draws({column: one for (_, column), found in loaded.items() for one in found.values()})
+    numbers = {
+        (variant, column): draws[column].resample(tuple(found), list(found.values()), column)
         for (variant, column), found in loaded.items()
     }
-
-
-def _comparison(lines: Sequence[Line], columns: Sequence[Column], numbers: dict) -> Comparison:
-    names = {line.variant: f"untrained {line.name}" if line.twin else line.name for line in lines}
-    twins = {line.variant: line.twin_variant for line in lines if not line.twin and line.twin_variant in names}
-    return compare(names, twins, columns, pooled(columns), numbers)
+    return {key: number for key, number in numbers.items() if np.isfinite(number.values).all()}
 
 
 def _paired(column: Column, loaded: list[dict[int, Predictions]]) -> list[dict[int, Predictions]]:
@@ -122,44 +149,54 @@ def _paired(column: Column, loaded: list[dict[int, Predictions]]) -> list[dict[i
         raise SchemaError(f"{column.title}: {error}; `make verify` names what was changed") from error
 
 
-def _shared_draws(tests: dict[Column, Predictions]) -> dict[Column, Draws]:
-    """One set of bootstrap weights for all tasks that share a group: their patients are resampled together."""
+@dataclass(frozen=True, kw_only=True)
+class TaskDraws:
+    """The draws of a task: its own, within strata of its own labels, and those of all tasks that share its groups."""
+
+    own: Draws
+    joint: Draws | None  # None where no other task shares its groups, or all have the same strata
+
+    def resample(self, seeds: Sequence[int], predictions: Sequence[Predictions], column: Column) -> Resampled:
+        return resample(seeds, predictions, column.metric, self.own, column.independent, self.joint)
+
+
+def task_draws(tests: Mapping[Column, Predictions]) -> dict[Column, TaskDraws]:
+    """Draws of every task. A group is one where its name and its dataset family are: such patients are resampled
+    together where tasks are combined, and nowhere else."""
+    groups = {column: {(column.family, name) for name in np.unique(test.group)} for column, test in tests.items()}
     clusters: list[list[Column]] = []
-    names = {column: set(test.group) for column, test in tests.items()}
     for column in tests:
-        joined = [cluster for cluster in clusters if any(names[column] & names[other] for other in cluster)]
+        joined = [cluster for cluster in clusters if any(groups[column] & groups[other] for other in cluster)]
         clusters = [cluster for cluster in clusters if cluster not in joined] + [[*chain.from_iterable(joined), column]]
     found = {}
     for cluster in clusters:
-        shared = draw([tests[column] for column in cluster])
-        found |= dict.fromkeys(cluster, shared)
+        own = [draw([tests[column]], column.family) for column in cluster]
+        joint = draw([tests[column] for column in cluster], cluster[0].family) if len(set(own)) > 1 else None
+        found |= {column: TaskDraws(own=each, joint=joint) for column, each in zip(cluster, own, strict=True)}
     return found
 
 
 def _rows(
     lines: Sequence[Line],
     columns: Sequence[Column],
-    numbers: dict[tuple[str, Column], Resampled],
-    contrasts: Sequence[Contrast],
+    over: Sequence[Column],
+    numbers: Numbers,
+    undefined: Mapping[Column, str],
+    gains: Sequence[Contrast],
+    pairs: Sequence[Contrast],
 ) -> tuple[Row, ...]:
     """Rows by mean gain, twins last; with places where the contrasts between them are given."""
-    gains = {
-        (line.variant, column): found
-        for line in lines
-        for column in columns
-        if not line.twin and (found := difference(numbers, (line.variant, line.twin_variant), column)) is not None
-    }
-    means = {
-        line.variant: found
-        for line in lines
-        if not line.twin
-        and (found := mean_difference(numbers, (line.variant, line.twin_variant), pooled(columns))) is not None
-    }
-    places = _places(means, contrasts) if contrasts else {}
+    gained = {one.variants[0]: one for one in gains}
+    means = {variant: one.mean for variant, one in gained.items() if one.mean is not None}
+    places = _places(means, pairs) if pairs else {}
     rows = []
     for line in lines:
-        entries = tuple(_entry(line, column, numbers, gains) for column in columns)
+        own = gained.get(line.variant)
         place = places.get(line.variant)
+        entries = [
+            _entry(line, numbers.get((line.variant, column)), own and own.entries[at], undefined.get(column))
+            for at, column in enumerate(columns)
+        ]
         rows.append(
             Row(
                 name=line.name,
@@ -168,9 +205,8 @@ def _rows(
                 seeds=tuple(sorted(line.runs)),
                 letters=place.letters if place else "",
                 ranks=place.ranks if place else None,
-                best=place.best if place else None,
-                mean=_mean_entry(line, columns, means, gains),
-                entries=entries,
+                mean=_mean_entry(line, columns, over, means, entries, undefined),
+                entries=tuple(entries),
                 note=f"{len(line.diverged)} of {len(line.runs)} seeds diverged" if line.diverged else "",
                 runs=tuple(line.runs[seed] for seed in sorted(line.runs)),
             )
@@ -186,39 +222,45 @@ def _value(row: Row) -> float:
 def _mean_entry(
     line: Line,
     columns: Sequence[Column],
-    means: dict[str, Resampled],
-    gains: dict[tuple[str, Column], Resampled],
+    over: Sequence[Column],
+    means: Mapping[str, Difference],
+    entries: Sequence[Entry],
+    undefined: Mapping[Column, str],
 ) -> Entry:
     if line.twin:
         return Entry(note="the floor")
     if line.variant in means:
-        gained = estimate(means[line.variant])
-        short = len(means[line.variant].seeds) < len(line.runs)
-        note = f"{len(means[line.variant].seeds)} of {len(line.runs)} seeds" if short else ""
-        return Entry(gain=gained, verdict=verdict(gained), note=note)
-    lacking = [column.title for column in pooled(columns) if (line.variant, column) not in gains]
-    if not pooled(columns):
+        found = means[line.variant]
+        short = found.estimate.seeds < len(line.runs)
+        notes = [f"{found.estimate.seeds} of {len(line.runs)} seeds"] if short else []
+        without = [column.title for column in undefined if chance(column.metric, len(column.classes)) is not None]
+        notes += [f"without {', '.join(without)}: {UNDEFINED}"] if without else []
+        return _gained(found, note=", ".join(notes))
+    lacking = [
+        column.title for column, one in zip(columns, entries, strict=True) if column in over and one.gain is None
+    ]
+    if not over:
         return Entry(missing="no task with a chance level")
     return Entry(missing=f"needs {', '.join(lacking)}" if lacking else "no seed with every task")
 
 
-def _entry(
-    line: Line,
-    column: Column,
-    numbers: dict[tuple[str, Column], Resampled],
-    gains: dict[tuple[str, Column], Resampled],
-) -> Entry:
-    number = numbers.get((line.variant, column))
+def _entry(line: Line, number: Resampled | None, gained: Difference | None, undefined: str | None) -> Entry:
     if number is None:
         gone = len(line.diverged) == len(line.runs)
-        return Entry(missing="diverged in training" if gone else "not run yet")
+        return Entry(missing="diverged in training" if gone else undefined or "not run yet")
     notes = [f"{len(number.seeds)} of {len(line.runs)} seeds"] if len(number.seeds) < len(line.runs) else []
+    score = estimate(number)
     if line.twin:
-        return Entry(score=estimate(number), note=", ".join(notes))
-    if (line.variant, column) not in gains:
-        return Entry(score=estimate(number), note=", ".join([*notes, "twin not run yet"]))
-    gained = estimate(gains[line.variant, column])
-    return Entry(score=estimate(number), gain=gained, verdict=verdict(gained), note=", ".join(notes))
+        return Entry(score=score, note=", ".join(notes))
+    if gained is None:
+        return Entry(score=score, note=", ".join([*notes, "twin not run yet"]))
+    return _gained(gained, score=score, note=", ".join(notes))
+
+
+def _gained(found: Difference, **others: object) -> Entry:
+    return Entry(
+        gain=found.estimate, p=found.p, shown=found.shown, verdict=found.verdict, family=found.family, **others
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,37 +269,25 @@ class Place:
 
     letters: str
     ranks: tuple[int, int]
-    best: float
 
 
-def _places(means: dict[str, Resampled], contrasts: Sequence[Contrast]) -> dict[str, Place]:
+def _places(means: Mapping[str, Difference], pairs: Sequence[Contrast]) -> dict[str, Place]:
     """Places of the rows with a mean gain, where all have enough groups to be ranked.
 
-    Two rows share a letter, and neither is ahead, unless their difference over the tasks is shown after Holm.
+    Two rows share a letter, and neither is ahead, unless their difference over the tasks is shown.
     """
-    order = sorted(means, key=lambda variant: -means[variant].values.mean())
-    found = {one.variants: one.mean for one in contrasts if set(one.variants) <= set(order)}
-    open_ = [one for one in found.values() if one is None or one.verdict not in (AHEAD, BEHIND, SAME)]
+    order = sorted(means, key=lambda variant: -means[variant].estimate.value)
+    found = {one.variants: one.mean for one in pairs if set(one.variants) <= set(order)}
     if (
         len(order) < 2
-        or open_
-        or not _common_seeds(means)
-        or min(means[variant].groups for variant in order) < RANKED_GROUPS
+        or any(one is None or one.shown is None for one in found.values())
+        or min(one.estimate.groups for one in means.values()) < RANKED_GROUPS
     ):
         return {}
-    pairs = [
-        tuple(order.index(variant) for variant in (variants if one.verdict == AHEAD else variants[::-1]))
+    ahead = [
+        tuple(order.index(variant) for variant in variants[:: one.shown])
         for variants, one in found.items()
-        if one.verdict != SAME
+        if one.shown
     ]
-    tied = letters(len(order), pairs)
-    ranks = rank_intervals(len(order), pairs)
-    shares = best([means[variant] for variant in order])
-    return {
-        variant: Place(letters=tied[place], ranks=ranks[place], best=shares[place])
-        for place, variant in enumerate(order)
-    }
-
-
-def _common_seeds(means: dict[str, Resampled]) -> bool:
-    return bool(set.intersection(*(set(number.seeds) for number in means.values())))
+    tied, ranks = letters(len(order), ahead), rank_intervals(len(order), ahead)
+    return {variant: Place(letters=tied[place], ranks=ranks[place]) for place, variant in enumerate(order)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from benchmark import results as schema
 from benchmark.metrics import BINS
 from leaderboards import store
 from leaderboards.board import Board, Column, Run
+from leaderboards.comparisons import of_rows
 from leaderboards.contrasts import HEADLINE
-from leaderboards.statistics import Estimate, Predictions, Resampled, alone, estimate, minus, verdict
+from leaderboards.families import Difference, judge
+from leaderboards.statistics import Estimate, Predictions, Resampled, alone, estimate, minus, named
+from leaderboards.verdicts import GAIN, Words, pair
 
 ALARM = "alarm: "  # how the name of an alarm's curve begins
 RATIOS = (" below trivial", "rankme", "online kNN")  # curves that a run's page draws, by a part of their name
@@ -44,9 +48,8 @@ class Answer:
     metric: str  # the headline
     values: tuple[tuple[str, float], ...]  # every stored metric
     leakage: str
-    score: Estimate | None  # with its interval: of the headline probe and readout
-    gain: Estimate | None  # over the twin
-    verdict: str
+    score: Estimate | None  # with an interval of its own: of the headline probe and readout
+    gain: Difference | None  # over the twin
     classes: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]  # rows: label, columns: highest score; () unless headline
     reliability: tuple[tuple[float, float, int], ...]  # (mean confidence, share correct, images) in bins of equal mass
@@ -107,13 +110,12 @@ def _curves(one: Run) -> tuple[dict[str, tuple[tuple[float, float], ...]], tuple
 def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> Iterator[Answer]:
     columns = {(column.task, column.data): column for column in board.columns}
     cells = cells.drop_duplicates(["cell", "metric"])
+    gains = gained(board, one, twin)
     for _, rows in cells.groupby(["task", "data", "probe", "readout", "cell"], sort=True):
         row = rows[rows["headline"]].iloc[0] if rows["headline"].any() else rows.iloc[0]
         column = columns.get((row["task"], row["data"]))
         headline = (row["probe"], row["readout"]) == HEADLINE
-        score = gained = None
-        if column is not None and headline:
-            score, gained = _estimates(board, one, twin, column)
+        number = _number(board, one, column) if column is not None and headline else None
         seen = store.predictions(row["directory"], row["cell"], row["protocol"]) if headline else None
         yield Answer(
             task=row["task"],
@@ -124,9 +126,8 @@ def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> I
             metric=row["metric"],
             values=tuple(zip(rows["metric"], rows["value"].astype(float), strict=True)),
             leakage=row["leakage"],
-            score=score,
-            gain=gained,
-            verdict=verdict(gained) if gained is not None else "",
+            score=None if number is None else estimate(number),
+            gain=None if number is None else gains.get(column),
             classes=tuple(row["classes"]),
             confusion=confusion(seen) if seen else (),
             reliability=reliability(seen) if seen else (),
@@ -134,16 +135,36 @@ def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> I
         )
 
 
-def _estimates(board: Board, one: Run, twin: Run | None, column: Column) -> tuple[Estimate | None, Estimate | None]:
+def gained(board: Board, one: Run, twin: Run | None) -> dict[Column, Difference]:
+    """The gain of a run over its twin on every task of a board: that of its row where the row is this run alone, else
+    a family of its own over the tasks."""
+    if twin is None or twin.run == one.run:
+        return {}
+    rows = [found for found in board.comparison.twins if found.variants == (one.variant, twin.variant)]
+    if rows and _runs(board, one.variant) == 1:
+        pairs = zip(board.columns, rows[0].entries, strict=True)
+        return {column: each for column, each in pairs if each is not None}
+    return between(board, one, twin, GAIN)
+
+
+def between(board: Board, a: Run, b: Run, words: Words) -> dict[Column, Difference]:
+    """The first minus the second of any two runs on every task that both answered: one family, over these tasks."""
+    numbers = {column: (_number(board, a, column), _number(board, b, column)) for column in board.columns}
+    both = {
+        column: minus(first, named(second, first.seeds))
+        for column, (first, second) in numbers.items()
+        if first is not None and second is not None
+    }
+    return dict(zip(both, judge(list(both.values()), [words] * len(both)), strict=True))
+
+
+def _runs(board: Board, variant: str) -> int:
+    return sum(one.variant == variant for one in board.runs)
+
+
+def _number(board: Board, one: Run, column: Column) -> Resampled | None:
     number = board.numbers.get((one.variant, column))
-    if number is None or one.seed not in number.seeds:
-        return None, None
-    mine = alone(number, one.seed)
-    floor = board.numbers.get((twin.variant, column)) if twin is not None and twin.run != one.run else None
-    gained = None
-    if floor is not None and one.seed in floor.seeds:
-        gained = estimate(minus(mine, alone(floor, one.seed)))
-    return estimate(mine), gained
+    return None if number is None or one.seed not in number.seeds else alone(number, one.seed)
 
 
 def confusion(seen: Predictions) -> tuple[tuple[int, ...], ...]:
@@ -184,23 +205,26 @@ def _fits(row: Mapping[str, object]) -> tuple[Fit, ...]:
     )
 
 
-def pairs(board: Board, most: int) -> Iterator[tuple[Run, Run, dict[Column, Estimate]]]:
-    """The paired difference of every two runs of a board on every task; none where there are more than `most` pairs."""
+def pairs(board: Board, most: int) -> Iterator[tuple[Run, Run, dict[Column, Difference]]]:
+    """The paired differences of every two runs of a board; none where there are more than `most` pairs."""
     runs: Sequence[Run] = board.runs
     if len(runs) * (len(runs) - 1) // 2 > most:
         return
-    numbers = {
-        (one.run, column): alone(number, one.seed)
-        for one in runs
-        for column in board.columns
-        if (number := board.numbers.get((one.variant, column))) is not None and one.seed in number.seeds
-    }
-    for place, a in enumerate(runs):
-        for b in runs[place + 1 :]:
-            both = [c for c in board.columns if (a.run, c) in numbers and (b.run, c) in numbers]
-            yield a, b, {c: _between(numbers[a.run, c], numbers[b.run, c]) for c in both}
+    for a, b in combinations(runs, 2):
+        yield a, b, compared(board, a, b)
 
 
-def _between(a: Resampled, b: Resampled) -> Estimate:
-    """a - b, of two runs whatever their seeds."""
-    return estimate(minus(a, replace(b, seeds=a.seeds)))
+def compared(board: Board, a: Run, b: Run) -> dict[Column, Difference]:
+    """As the board has it where both runs are whole rows of it; else a family of their own."""
+    found = (
+        of_rows(board.comparison, a.variant, b.variant)
+        if _runs(board, a.variant) == _runs(board, b.variant) == 1
+        else None
+    )
+    if found is None:
+        return between(board, a, b, pair(_called(a), _called(b)))
+    return {column: one for column, one in zip(board.columns, found.entries, strict=True) if one is not None}
+
+
+def _called(one: Run) -> str:
+    return f"{one.name}, seed {one.seed}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from leaderboards import recount, statistics, store
 from leaderboards.board import Board, Entry
 from leaderboards.flat import inert
 from leaderboards.statistics import Estimate
+from leaderboards.verdicts import UNDEFINED
 
 FORMATS = ("csv", "parquet", "latex")
 RUN_COLUMNS = ("pretext_version", "engine", "budget_flops", "realised_flops", "images_seen", "seconds", "status")
@@ -48,7 +50,8 @@ def numbers(root: Path) -> pd.DataFrame:
 
 def _interval(row: dict) -> Estimate | None:
     seen = store.predictions(row["directory"], row["cell"], row["protocol"])
-    return statistics.estimate(statistics.resample((0,), [seen], row["metric"], recount.shared_draws(seen)))
+    draws = recount.shared_draws(seen)
+    return statistics.estimate(statistics.resample((0,), [seen], row["metric"], draws, row["independent"]))
 
 
 def latex(board: Board) -> str:
@@ -79,6 +82,8 @@ def _gain(entry: Entry) -> str:
 def _value(one: Estimate | None, signed: bool = False) -> str:
     if one is None:
         return ""
+    if not math.isfinite(one.value):
+        return UNDEFINED
     texts = [f"{x:+.3f}" if signed else f"{x:.3f}" for x in (one.value, one.low, one.high) if x is not None]
     return f"${texts[0]}$" + (f" $[{texts[1]}, {texts[2]}]$" if len(texts) == 3 else "")
 

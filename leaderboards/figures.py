@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmark.metrics import chance
 from leaderboards.board import HEALTH, LOSS, Board, Curve, Entry, Judged, Series
+from leaderboards.comparisons import of_rows
 from leaderboards.ranking import Classical
 from leaderboards.statistics import Estimate
 from leaderboards.svg import (
@@ -92,7 +93,7 @@ def heat(board: Board) -> tuple[Drawing, ...]:
         size = (max(WIDTH, 1.6 + 0.62 * len(columns)), slanted + 0.3 * len(shown))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        extent = float(np.nanmax(np.abs(values))) or 1.0
+        extent = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
         axes.pcolormesh(np.nan_to_num(values), cmap="PuOr_r", vmin=-extent, vmax=extent, edgecolor="white", linewidth=1)
         for (row, column), value in np.ndenumerate(values):
             colour = "#fffffe" if abs(value) > 0.65 * extent else "#000001"  # on a colour that is alike light and dark
@@ -395,21 +396,17 @@ def _slope(board: Board) -> Judged | None:
 
 
 def _located(board: Board) -> list[tuple]:
-    """(title, real, locality, difference) of every task with both, the difference chance-corrected."""
-    found = [
-        (sign, one)
-        for one in board.comparison.pretexts
-        for sign, pair in ((1, ("DINOv3", "I-JEPA")), (-1, ("I-JEPA", "DINOv3")))
-        if (one.first, one.second) == pair
-    ]
-    if not found or not board.localities:
+    """(title, real, locality, difference) of every task of patients or slides with both, chance-corrected."""
+    one = _slope(board)
+    contrast = of_rows(board.comparison, *one.variants[0]) if one is not None and one.variants else None
+    if contrast is None or not board.localities:
         return []
-    sign, contrast = found[0]
     points = []
     for column, place, entry in zip(board.columns, board.localities, contrast.entries, strict=True):
         base = chance(column.metric, len(column.classes))
-        if place is not None and place.value is not None and entry is not None and base is not None:
-            points.append((column.title, not column.synthetic, place, _scaled(entry.estimate, sign / (1 - base))))
+        known = place is not None and place.value is not None and entry is not None and base is not None
+        if known and column.independent:
+            points.append((column.title, not column.synthetic, place, _scaled(entry.estimate, 1 / (1 - base))))
     return points
 
 

@@ -28,7 +28,7 @@ def _ledger(line: Line, column: Column, rows: Mapping[int, Mapping]) -> Ledger:
     classes = next(iter(rows.values()))["classes"]
 
     def told(some: list[Predictions]):
-        return estimate(resample(tuple(rows), some, "auroc", shared_draws(some[0])))
+        return estimate(resample(tuple(rows), some, "auroc", shared_draws(some[0]), column.independent))
 
     return Ledger(
         name=f"untrained {line.name}" if line.twin else line.name,

@@ -11,7 +11,7 @@ from benchmark import results as schema
 from leaderboards.pages import Block, Picture
 from leaderboards.statistics import group_mean
 from leaderboards.tables import Line, Table, Text
-from leaderboards.words import slug
+from leaderboards.words import interval, slug
 
 CONTROLS = {"": "this encoder", "untrained": "untrained", "chance": "by chance"}
 
@@ -76,5 +76,4 @@ def table(rows: pd.DataFrame) -> Table:
 
 
 def _mean(rows: pd.DataFrame) -> str:
-    value, low, high = group_mean(rows["value"].to_numpy(float), rows["group"].to_numpy(str))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")
+    return interval(group_mean(rows["value"].to_numpy(float), rows["group"].to_numpy(str)))

@@ -12,9 +12,10 @@ from pathlib import Path
 from leaderboards import figures
 from leaderboards.board import LOSS, SYNTHETIC, Board, Column, Curve, Entry, Row
 from leaderboards.details import Answer, RunDetail
+from leaderboards.families import Difference
 from leaderboards.statistics import Estimate
 from leaderboards.svg import Drawing
-from leaderboards.tables import TONES, Line, Table, Text, bar, task_page
+from leaderboards.tables import TONES, Line, Table, Text, bar, chance, task_page, verdict
 from leaderboards.words import duration, flops, interval, memory, metric, number, plural, probing, slug
 
 
@@ -177,13 +178,13 @@ def _entry_cells(entry: Entry, extent: float) -> tuple[Text, Text]:
     score = Text(lines=(interval(entry.score),) if entry.score else ("–",))
     if entry.gain is None:
         return Text(lines=("–", *filter(None, (entry.note,))), tone="missing"), score
-    return _gained(entry.gain, entry.verdict, extent, entry.note), score
+    return _gained(entry.gain, entry, extent, entry.note), score
 
 
-def _gained(one: Estimate, said: str, extent: float, note: str = "") -> Text:
+def _gained(one: Estimate, judged: Entry | Difference, extent: float, note: str = "") -> Text:
     drawn = bar(one, extent) if one.low is not None and extent else ""
-    lines = tuple(filter(None, (interval(one, signed=True), said, note)))
-    return Text(lines=lines, tone=TONES.get(said, ""), bar=drawn, sort=one.value)
+    lines = tuple(filter(None, (interval(one, signed=True), verdict(judged), chance(judged.p), note)))
+    return Text(lines=lines, tone=TONES.get(judged.shown, ""), bar=drawn, sort=one.value)
 
 
 def _passport(column: Column, checks: Sequence[Mapping]) -> Table:
@@ -356,7 +357,7 @@ def _provenance(one: RunDetail) -> tuple[tuple[str, str], ...]:
 
 def _answers(answers: Sequence[Answer]) -> tuple[Table, ...]:
     """A table per probe and readout, the headline first."""
-    every = [a.gain for a in answers if a.gain is not None]
+    every = [a.gain.estimate for a in answers if a.gain is not None]
     extent = max((abs(end) for one in every for end in (one.low, one.high) if end is not None), default=0.0)
     tables = []
     asked = dict.fromkeys((a.probe, a.readout) for a in sorted(answers, key=lambda a: a.score is None))
@@ -380,7 +381,7 @@ def _answer(one: Answer, names: Sequence[str], headline: bool, extent: float) ->
     cells = []
     if headline:
         nothing = Text(lines=("–",), tone="missing")
-        cells.append(nothing if one.gain is None else _gained(one.gain, one.verdict, extent))
+        cells.append(nothing if one.gain is None else _gained(one.gain.estimate, one.gain, extent))
         cells.append(nothing if one.score is None else Text(lines=(interval(one.score), metric(one.metric))))
     values = dict(one.values)
     cells += [Text(lines=(number(values[name]) if name in values else "–",)) for name in names]

@@ -1,4 +1,4 @@
-"""Who is ahead of whom: multiplicity, tie groups, rank intervals, chances of being best, and the classical tests."""
+"""Who is ahead of whom: tie groups, rank intervals, and the classical tests with Holm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from leaderboards.statistics import LEVEL, Resampled
+from leaderboards.statistics import LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,31 +51,11 @@ def letters(size: int, different: Sequence[tuple[int, int]]) -> list[str]:
 
 
 def rank_intervals(size: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Lowest and highest rank of items 0..size-1, given the pairs (better, worse) shown to differ after Holm.
+    """Lowest and highest rank of items 0..size-1, given the pairs (better, worse) shown to differ.
 
     As the pairs hold together at 95 %, so do the ranks (Klein, Wright and Wieczorek 2020, JRSS C 69(3)).
     """
     return [(1 + sum(b == item for _, b in ahead), size - sum(a == item for a, _ in ahead)) for item in range(size)]
-
-
-def best(numbers: Sequence[Resampled], seed: int = 0) -> list[float]:
-    """In which share of bootstrap draws each is the highest, ties divided; groups and seeds are drawn independently.
-
-    The seeds' part is widened by √(S/(S-1)), as their bootstrap is too narrow by that. All share draws and seeds.
-    """
-    shared = sorted(set.intersection(*(set(number.seeds) for number in numbers)))
-    if not shared:
-        raise ValueError("no pretraining seed in common")
-    drawn = np.stack([number.draws[[number.seeds.index(s) for s in shared]] for number in numbers])  # (M, S, B)
-    count, size = len(shared), drawn.shape[2]
-    weights = np.full((size, count), 1 / count)
-    if count > 1:
-        chosen = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=size) / count
-        weights += np.sqrt(count / (count - 1)) * (chosen - 1 / count)
-    values = np.einsum("msb,bs->mb", drawn, weights)
-    values = values[:, np.isfinite(values).all(0)]
-    first = values == values.max(0)
-    return [float(share) for share in (first / first.sum(0)).mean(1)]
 
 
 def classical(names: Sequence[str], scores: np.ndarray) -> Classical:

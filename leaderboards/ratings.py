@@ -8,15 +8,17 @@ import krippendorff
 import numpy as np
 import pandas as pd
 
-from leaderboards.board import Rating
+from leaderboards.board import Column, Rating
 from leaderboards.contrasts import Line
 from leaderboards.statistics import group_mean
 
 QUESTION = "relevance"
 
 
-def read(lines: Sequence[Line], rows: pd.DataFrame) -> tuple[Rating, ...]:
-    """The rating of every line with a rated run, one for each pack. rows: of the table `ratings`."""
+def read(lines: Sequence[Line], columns: Sequence[Column], rows: pd.DataFrame) -> tuple[Rating, ...]:
+    """The rating of every line with a rated run, one for each pack. rows: of the table `ratings`; columns: the tasks of
+    the board, which know whose patients their groups are."""
+    families = {column.task: column.family for column in columns}
     main = rows[(rows["question"] == QUESTION) & rows["repeats"].eq("")]
     found = []
     for pack, whole in main.groupby("pack", sort=True):
@@ -25,18 +27,20 @@ def read(lines: Sequence[Line], rows: pd.DataFrame) -> tuple[Rating, ...]:
             own = answered[answered["run"].isin(line.runs.values())]
             if own.empty:
                 continue
-            value, low, high = group_mean(own["answer"].to_numpy(float), own["group"].to_numpy(str))
+            family = own["task"].map(lambda task: families.get(task, task))
+            mean = group_mean(own["answer"].to_numpy(float), (family + "\0" + own["group"]).to_numpy(str))
             found.append(
                 Rating(
                     name=line.name,
                     twin=line.twin,
                     pack=str(pack),
                     task=str(own["task"].iloc[0]),
-                    value=value,
-                    low=low,
-                    high=high,
+                    value=mean.value,
+                    low=mean.low,
+                    high=mean.high,
                     readers=own["reader"].nunique(),
                     cases=own["case"].nunique(),
+                    groups=mean.groups,
                     alpha=_alpha(answered),
                 )
             )

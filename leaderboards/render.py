@@ -18,13 +18,12 @@ from leaderboards.aggregate import boards
 from leaderboards.board import SYNTHETIC, Board, Entry, Row
 from leaderboards.details import RunDetail
 from leaderboards.pages import Page, sheet_file
-from leaderboards.statistics import ABOVE, BELOW, NOT_SHOWN
 from leaderboards.svg import Drawing
 from leaderboards.tables import Line, Table, Text
 from leaderboards.view import View, view
 from leaderboards.words import interval, metric, number
 
-MARKS = {ABOVE: "▲", BELOW: "▼", NOT_SHOWN: "○"}
+MARKS = {1: "▲", -1: "▼", 0: "○"}  # by what is shown
 ABREAST = 3  # rows of a board side by side in the terminal
 WHOLE = 60  # rows that a page holds as HTML; of a longer headline table the first FEW, the rest as a script file
 FEW = 10
@@ -277,7 +276,7 @@ def _short(entry: Entry) -> str:
         return entry.missing
     if entry.gain is None:
         return entry.note
-    return f"{interval(entry.gain, signed=True)} {MARKS.get(entry.verdict, '')}".strip()
+    return f"{interval(entry.gain, signed=True)} {MARKS.get(entry.shown, '')}".strip()
 
 
 def _across(head: str, cells: list[str]) -> str:

@@ -92,7 +92,7 @@ def _series(
             continue
         some = list(seen.values())
         draws = shared_draws(some[0]) if nuisance else draw(some[:1], DRAWS)
-        number = resample(tuple(seen), some, column.metric, draws)
+        number = resample(tuple(seen), some, column.metric, draws, column.independent)
         points.append((float(value), estimate(number)))
         first = first or number
         if nuisance and value:

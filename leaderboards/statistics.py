@@ -17,9 +17,10 @@ import numpy as np
 from scipy import special, stats
 
 from benchmark.metrics import fold_resampled, fold_score
+from leaderboards.verdicts import DEPENDENT, FEW_ERRORS, TOO_FEW, UNDEFINED
 from tasks.base import digest
 
-DRAWS = 2000
+DRAWS = 500  # they only count lost classes and take an interaction out of the jackknife: docs/statistics.md
 BLOCKS = 400  # groups are left out and drawn one by one up to this many, else in about this many blocks
 INTERVAL_GROUPS = 20  # fewer groups: the value only
 RANKED_GROUPS = 50  # fewer groups: an interval, but no place in the order
@@ -29,9 +30,6 @@ PRETEXT_SEEDS = 5  # fewer pretraining seeds: the wording is about checkpoints, 
 LEVEL = 0.95
 MIXED = -1  # stratum of groups whose samples differ in label
 REST = ()  # stratum of groups whose own stratum would be too small
-
-ABOVE, NOT_SHOWN, BELOW = "above twin", "not shown above twin", "below twin"
-TOO_FEW, CEILING, UNDEFINED = "too few groups", "too close to the ceiling", "undefined"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +48,7 @@ class Predictions:
 class Draws:
     """Weights of groups, shared by everything that is compared on the same groups. Equal where the key is."""
 
-    key: str  # digest of the groups, their strata and the seed
+    key: str  # digest of the groups and their dataset family, their strata and the seed
     groups: np.ndarray = field(compare=False)  # (G,) names, sorted
     drawn: np.ndarray = field(compare=False)  # (R, B) how often a bootstrap draw holds each block
     weights: np.ndarray = field(compare=False)  # (B, G) the same by group
@@ -70,6 +68,8 @@ class Resampled:
     groups: int  # in the (smallest) test set behind the number
     headroom: float  # groups of the rarest class × (1 - value), summed over tasks, of two methods the mean
     bounded: bool  # a metric in 0..1, not a difference
+    independent: bool = True  # the groups behind it are patients or slides
+    joint: Resampled | None = None  # the same under the draws of all tasks that share its groups, where others do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,33 +89,17 @@ class Estimate:
     high: float | None
     error: float  # standard error; nan where it cannot be known
     freedom: float  # degrees of freedom of the error
+    of_groups: float  # share of the squared error that new groups would change; the rest is of the seeds
     draws_undefined: int  # of `draws`: some fold lost a class, and was averaged without it
     draws: int
     groups: int
     headroom: float  # of `Resampled`
     seeds: int
+    independent: bool = True  # of `Resampled`
 
 
-def gain(
-    run_predictions: Predictions | Sequence[Predictions],
-    twin_predictions: Predictions | Sequence[Predictions],
-    metric: str,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Estimate:
-    """Gain of a run over its twin with its interval; sequences are pretraining seeds, in the same order for both."""
-    runs = (run_predictions,) if isinstance(run_predictions, Predictions) else tuple(run_predictions)
-    twins = (twin_predictions,) if isinstance(twin_predictions, Predictions) else tuple(twin_predictions)
-    if len(runs) != len(twins):
-        raise ValueError(f"{len(runs)} runs against {len(twins)} twins: every seed needs its own twin")
-    runs, twins = (tuple(paired(one, runs[0]) for one in some) for some in (runs, twins))
-    shared = draw([runs[0]], draws, seed)
-    seeds = tuple(range(len(runs)))
-    return estimate(minus(resample(seeds, runs, metric, shared), resample(seeds, twins, metric, shared)))
-
-
-def draw(tests: Sequence[Predictions], draws: int = DRAWS, seed: int = 0) -> Draws:
-    """Weights over the groups of one test set, or of several that share groups.
+def draw(tests: Sequence[Predictions], family: str = "", draws: int = DRAWS, seed: int = 0) -> Draws:
+    """Weights over the groups of one test set, or of several of one dataset family that share groups.
 
     Strata are the group's label in each test set (a group of mixed labels counts as a label of its own): n groups are
     drawn from n with replacement, or one of n left out; blocks of groups, where there are many. Strata of one group,
@@ -144,7 +128,7 @@ def draw(tests: Sequence[Predictions], draws: int = DRAWS, seed: int = 0) -> Dra
             drawn.append(counts[:, place])
             stratum.append(code)
     return Draws(
-        key=digest(draws, seed, *groups, *(members.tolist() for members in strata)),
+        key=digest(family, draws, seed, *groups, *(members.tolist() for members in strata)),
         groups=np.array(groups),
         weights=weights,
         left=np.stack(left),
@@ -190,28 +174,45 @@ def averaged(predictions: Predictions) -> Predictions:
     )
 
 
-def resample(seeds: Sequence[int], predictions: Sequence[Predictions], metric: str, draws: Draws) -> Resampled:
-    """The metric of each seed's predictions, whole, drawn and with groups left out; they must be paired."""
-    first, values, rows, count = predictions[0], [], [], len(draws.weights)
-    lost = np.zeros(count, dtype=bool)
+def resample(
+    seeds: Sequence[int],
+    predictions: Sequence[Predictions],
+    metric: str,
+    draws: Draws,
+    independent: bool = True,
+    joint: Draws | None = None,
+) -> Resampled:
+    """The metric of each seed's predictions, whole, drawn and with groups left out; they must be paired.
+
+    `joint`: the draws of all tasks that share these groups, where they are not the task's own.
+    """
+    first, known = predictions[0], [draws] if joint is None else [draws, joint]
     groups = np.searchsorted(draws.groups, first.group)
-    weights = np.concatenate([draws.weights, draws.left])
+    places = [np.searchsorted(each.groups, draws.groups) for each in known]
+    weights = [part[:, place] for each, place in zip(known, places, strict=True) for part in (each.weights, each.left)]
+    values, rows, flags = [], [], []
     for one in predictions:
         values.append(fold_score(metric, one.label, one.scores, one.repeat, one.fold))
-        drawn, flags = fold_resampled(metric, one.label, one.scores, groups, one.repeat, one.fold, weights)
-        rows.append(drawn)
-        lost |= flags[:count]
-    values, rows = np.array(values), np.stack(rows)
-    return Resampled(
-        seeds=tuple(seeds),
-        values=values,
-        draws=rows[:, :count],
-        moved={draws: rows[:, count:] - values[:, None]},
-        lost=lost,
-        groups=len(np.unique(first.group)),
-        headroom=_rarest(first) * (1 - float(values.mean())),
-        bounded=True,
-    )
+        found = fold_resampled(metric, one.label, one.scores, groups, one.repeat, one.fold, np.concatenate(weights))
+        rows.append(found[0])
+        flags.append(found[1])
+    values, ends = np.array(values), np.cumsum([len(part) for part in weights])[:-1]
+    parts, lost = np.split(np.stack(rows), ends, axis=1), np.split(np.any(flags, axis=0), ends)
+    numbers = [
+        Resampled(
+            seeds=tuple(seeds),
+            values=values,
+            draws=parts[2 * place],
+            moved={each: parts[2 * place + 1] - values[:, None]},
+            lost=lost[2 * place],
+            groups=len(np.unique(first.group)),
+            headroom=_rarest(first) * (1 - float(values.mean())),
+            bounded=True,
+            independent=independent,
+        )
+        for place, each in enumerate(known)
+    ]
+    return numbers[0] if joint is None else replace(numbers[0], joint=numbers[1])
 
 
 def _rarest(test: Predictions) -> int:
@@ -220,7 +221,12 @@ def _rarest(test: Predictions) -> int:
 
 
 def combination(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
-    """Sum of factor × part over the seeds that all have. Raises ValueError when they have none in common."""
+    """Sum of factor × part over the seeds that all have; tasks that share groups, under their joint draws. Raises
+    ValueError when they have no seed in common."""
+    return _sum([part.joint or part for part in parts] if len(parts) > 1 else parts, factors)
+
+
+def _sum(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
     seeds = tuple(sorted(set.intersection(*(set(part.seeds) for part in parts))))
     if not seeds:
         raise ValueError("no pretraining seed in common")
@@ -239,12 +245,14 @@ def combination(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampl
         groups=min(part.groups for part in parts),
         headroom=sum(part.headroom for part in parts),
         bounded=False,
+        independent=all(part.independent for part in parts),
     )
 
 
 def minus(a: Resampled, b: Resampled) -> Resampled:
     """Paired difference over the seeds that both have. Raises ValueError when they have none in common."""
-    return replace(combination([a, b], [1.0, -1.0]), headroom=(a.headroom + b.headroom) / 2)
+    joint = minus(a.joint, b.joint) if a.joint is not None and b.joint is not None else None
+    return replace(_sum([a, b], [1.0, -1.0]), headroom=(a.headroom + b.headroom) / 2, joint=joint)
 
 
 def alone(number: Resampled, *seeds: int) -> Resampled:
@@ -258,7 +266,13 @@ def alone(number: Resampled, *seeds: int) -> Resampled:
         draws=number.draws[at],
         moved={draws: change[at] for draws, change in number.moved.items()},
         headroom=number.headroom * (1 - float(values.mean())) / left if left > 0 else 0.0,
+        joint=None if number.joint is None else alone(number.joint, *seeds),
     )
+
+
+def named(number: Resampled, seeds: tuple[int, ...]) -> Resampled:
+    """The same number with other names of its seeds, so that any two runs can be paired."""
+    return replace(number, seeds=seeds, joint=None if number.joint is None else named(number.joint, seeds))
 
 
 def mean(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
@@ -305,16 +319,14 @@ def variance(number: Resampled) -> Variance:
     count = len(number.seeds)
     covariances, freedoms = [], []
     explained = np.zeros_like(number.draws)
-    for draws, moved in number.moved.items():
+    for draws, effect in effects(number).items():
         for code in np.unique(draws.stratum):
             rows = np.flatnonzero(draws.stratum == code)
-            blocks = len(rows)
-            if blocks < 2:
+            if len(rows) < 2:
                 return Variance(groups=np.nan, crossed=np.nan, seeds=np.nan, freedom=np.nan)
-            effect = moved[:, rows].mean(1, keepdims=True) - moved[:, rows]
-            covariances.append((blocks - 1) / blocks * effect @ effect.T)
-            freedoms.append(blocks - 1)
-            explained += (blocks - 1) / blocks * effect @ draws.drawn[rows]
+            covariances.append(effect[:, rows] @ effect[:, rows].T)
+            freedoms.append(len(rows) - 1)
+            explained += np.sqrt((len(rows) - 1) / len(rows)) * effect[:, rows] @ draws.drawn[rows]
     covariance = np.sum(covariances, axis=0)
     unexplained = (number.draws - explained)[:, ~number.lost]
     total = np.trace(covariance)
@@ -331,6 +343,20 @@ def variance(number: Resampled) -> Variance:
         seeds=max(between - crossed, 0.0),
         freedom=groups**2 / squares if squares > 0 else np.inf,
     )
+
+
+def effects(number: Resampled) -> dict[Draws, np.ndarray]:
+    """What each block of groups does to each seed's value, (S, R): the products of two numbers' effects sum to their
+    stratified jackknife covariance."""
+    found = {}
+    for draws, moved in number.moved.items():
+        effect = np.empty_like(moved)
+        for code in np.unique(draws.stratum):
+            rows = np.flatnonzero(draws.stratum == code)
+            centred = moved[:, rows].mean(1, keepdims=True) - moved[:, rows]
+            effect[:, rows] = np.sqrt((len(rows) - 1) / len(rows)) * centred
+        found[draws] = effect
+    return found
 
 
 def _common(covariance: np.ndarray) -> float:
@@ -356,37 +382,46 @@ def estimate(number: Resampled) -> Estimate:
     error = float(np.sqrt(parts.groups + spread))
     squares = (parts.groups**2 / parts.freedom if parts.groups > 0 else 0.0) + spread**2 / max(seeds - 1, 1)
     freedom = float(error**4 / squares) if squares > 0 else np.inf
-    low = high = None
-    if number.groups >= INTERVAL_GROUPS and np.isfinite(value) and np.isfinite(error):
-        half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
-        if not number.bounded:
-            low, high = float(value - half), float(value + half)
-        elif 0 < value < 1:
-            half /= value * (1 - value)
-            low, high = (float(special.expit(special.logit(value) + sign * half)) for sign in (-1, 1))
-    return Estimate(
+    found = Estimate(
         value=value,
-        low=low,
-        high=high,
+        low=None,
+        high=None,
         error=error,
         freedom=freedom,
+        of_groups=1 - min(parts.seeds / seeds / error**2, 1.0) if error > 0 else 0.0,
         draws_undefined=int(number.lost.sum()),
         draws=len(number.lost),
         groups=number.groups,
         headroom=number.headroom,
         seeds=seeds,
+        independent=number.independent,
     )
+    if number.groups < INTERVAL_GROUPS or not np.isfinite(value) or not np.isfinite(error):
+        return found
+    if not number.bounded:
+        return widened(found, 1 - LEVEL)
+    if not 0 < value < 1:
+        return found
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error / (value * (1 - value))
+    low, high = (float(special.expit(special.logit(value) + sign * half)) for sign in (-1, 1))
+    return replace(found, low=low, high=high)
 
 
-def verdict(gained: Estimate) -> str:
-    """What the interval of a gain says. Under 20 groups, or where hardly a group is in error: nothing."""
-    if not np.isfinite(gained.value):
+def widened(one: Estimate, alone: float) -> Estimate:
+    """A difference with the interval that leaves out zero where a p of its own is under `alone`."""
+    half = float(stats.t.isf(alone / 2, one.freedom) * one.error)
+    return replace(one, low=one.value - half, high=one.value + half)
+
+
+def barred(one: Estimate) -> str:
+    """Why there is no verdict on a difference, or ""."""
+    if not np.isfinite(one.value):
         return UNDEFINED
-    if gained.low is None or gained.high is None:
+    if not one.independent:
+        return DEPENDENT
+    if one.low is None or one.high is None:
         return TOO_FEW
-    if gained.headroom < HEADROOM:
-        return CEILING
-    return ABOVE if gained.low > 0 else BELOW if gained.high < 0 else NOT_SHOWN
+    return FEW_ERRORS if one.headroom < HEADROOM else ""
 
 
 def subject(seeds: int) -> str:
@@ -395,9 +430,7 @@ def subject(seeds: int) -> str:
 
 
 def p_value(difference: Estimate) -> float:
-    """Two-sided p of no difference, of the same Student's t as the interval; 1 where there is no verdict."""
-    if verdict(difference) in (UNDEFINED, TOO_FEW, CEILING):
-        return 1.0
+    """Two-sided p of no difference, of the same Student's t as the interval."""
     if difference.error == 0:
         return float(difference.value == 0)
     return float(2 * stats.t.sf(abs(difference.value) / difference.error, difference.freedom))
@@ -410,10 +443,26 @@ def _by_group(groups: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return [(str(groups[order[a]]), order[a:b]) for a, b in pairwise(starts)]
 
 
-def group_mean(values: np.ndarray, groups: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
-    """Mean of values (N,) and its 95 % percentile interval over groups (N,) drawn with replacement."""
+def group_mean(values: np.ndarray, groups: np.ndarray, independent: bool = True) -> Estimate:
+    """Mean of values (N,) with a 95 % interval of Student's t over groups (N,), each left out in turn; under 20 groups
+    the value only."""
     codes = np.unique(groups, return_inverse=True)[1]
     sums, sizes = np.bincount(codes, weights=values), np.bincount(codes)
-    counts = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws)
-    low, high = np.quantile((counts @ sums) / (counts @ sizes), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+    count, value = len(sums), float(values.mean())
+    left = (sums.sum() - sums) / np.maximum(sizes.sum() - sizes, 1)
+    error = float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum())) if count > 1 else np.nan
+    found = Estimate(
+        value=value,
+        low=None,
+        high=None,
+        error=error,
+        freedom=float(count - 1),
+        of_groups=1.0,
+        draws_undefined=0,
+        draws=0,
+        groups=count,
+        headroom=np.inf,
+        seeds=1,
+        independent=independent,
+    )
+    return widened(found, 1 - LEVEL) if count >= INTERVAL_GROUPS else found

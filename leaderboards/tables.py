@@ -9,15 +9,12 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Ledger, Row, Section, Sensitivity, Series
-from leaderboards.claims import CONTRADICTED, HOLDS
-from leaderboards.comparisons import AHEAD, BEHIND, SAME
-from leaderboards.statistics import ABOVE, BELOW, INTERVAL_GROUPS, NOT_SHOWN, RANKED_GROUPS, Estimate
+from leaderboards.statistics import INTERVAL_GROUPS, RANKED_GROUPS, Estimate
+from leaderboards.verdicts import AS_IF, CONTRADICTED, DEPENDENT, HOLDS
 from leaderboards.words import duration, flops, interval, memory, metric, number, plural, probing, slug
 
-TONES = {ABOVE: "above", BELOW: "below", NOT_SHOWN: "same"}
+TONES = {1: "above", -1: "below", 0: "same"}  # by what is shown
 CLAIMS = {HOLDS: "above", CONTRADICTED: "below"}
-DIFFERENCES = {AHEAD: "above", BEHIND: "below", SAME: "same"}
-MANY = 1000  # times the groups, or seeds: more is no plan
 PAIRS = 200  # differences that a page shows; the rest is in the exported tables
 
 
@@ -119,7 +116,8 @@ def _experts(board: Board, name: str, twin: bool) -> tuple[Text, ...]:
     for one in board.ratings:
         if (one.name, one.twin) == (name, twin):
             alpha = "one reader" if one.alpha is None else f"alpha {number(one.alpha)}"
-            lines += [f"{one.task}: {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"]
+            ends = "" if one.low is None else f" [{one.low:.2f}, {one.high:.2f}]"
+            lines += [f"{one.task}: {one.value:.2f}{ends}"]
             lines += [f"{one.readers} {plural('reader', one.readers)}, {one.cases} cases, {alpha}"]
     return (Text(lines=tuple(lines)) if lines else Text(lines=("–", "not rated"), tone="missing"),)
 
@@ -186,7 +184,7 @@ def _tie(row: Row) -> str:
         return ""
     low, high = row.ranks
     place = f"place {low}" if low == high else f"place {low} to {high}"
-    return f"tie group {row.letters}, {place}, best in {row.best:.0%} of draws"
+    return f"tie group {row.letters}, {place}"
 
 
 def _head(column: Column) -> Text:
@@ -240,10 +238,11 @@ def contrasts(board: Board) -> tuple[Table, ...]:
     return (
         Table(
             title="Differences: linear probe, mean of patch tokens",
-            caption="Paired differences with their 95 % interval, and p after Holm. Four families: pretexts with each "
-            "other and with their twins, on all tasks and over the tasks. What would separate a pair takes the "
-            "observed difference for the true one. Every run enters them, whether it learned or not; a row of "
-            f"sensitivity keeps the seeds in which both runs are shown above their twin, and is in no family.{cut}",
+            caption="Paired differences with p and a 95 % interval that hold together within a family: on each task, "
+            "and over the tasks, the pretexts with each other, and the pretexts with their twins. Without a p, the "
+            "interval is of the difference alone. Every run enters them, whether it learned or not; a row of "
+            "sensitivity keeps the seeds in which the mean gain of either run has an interval above zero, and is in "
+            f"no family.{cut}",
             heads=(*heads, *(_head(column) for column in board.columns)),
             rows=tuple(rows),
         ),
@@ -360,34 +359,34 @@ def claim(one: Judged) -> Line:
 def claim_found(one: Judged) -> tuple[str, ...]:
     """What a verdict rests on: differences or slopes, or why there is none."""
     if one.why:
-        return (one.why,)
+        return (one.why, *_apart(one))
     what = " per unit of locality" if one.slope else ""
     lines = [
         f"{pair}: {interval(each, signed=True)}{what}" for pair, each in zip(one.pairs, one.estimates, strict=True)
     ]
-    return (*lines, f"about {one.subject}")
+    return (*lines, f"about {one.subject}", *_apart(one))
+
+
+def _apart(one: Judged) -> tuple[str, ...]:
+    return (f"not part of it: {', '.join(one.apart)}",) if one.apart else ()
 
 
 def _difference(one: Difference | None) -> Text:
     if one is None:
         return Text(lines=("–", "not both measured"), tone="missing")
-    chance = "" if one.p is None else "p under .001" if one.p < 0.001 else f"p {one.p:.3f}"
-    lines = (interval(one.estimate, signed=True), one.verdict, chance, *_needed(one))
-    return Text(
-        lines=tuple(filter(None, lines)), tone=DIFFERENCES.get(one.verdict, ""), sort=_finite(one.estimate.value)
-    )
+    lines = (interval(one.estimate, signed=True), verdict(one), chance(one.p))
+    return Text(lines=tuple(filter(None, lines)), tone=TONES.get(one.shown, ""), sort=_finite(one.estimate.value))
 
 
-def _needed(one: Difference) -> tuple[str, ...]:
-    """What would separate the two, in groups and in seeds."""
-    if one.needed is None:
-        return ()
-    ways = []
-    if one.needed.groups < MANY:
-        ways.append(f"{math.ceil(one.needed.groups * one.estimate.groups):,} groups")
-    if one.needed.seeds < MANY:
-        ways.append(f"{math.ceil(one.needed.seeds):,} seeds")
-    return (f"would take {' or '.join(ways)}" if ways else "neither groups nor seeds alone would separate them",)
+def verdict(one: Entry | Difference) -> str:
+    """As it is printed: why there is none, where there is none, and how the interval is then meant."""
+    if one.verdict == DEPENDENT:
+        return f"{DEPENDENT}: {AS_IF}"
+    return one.verdict
+
+
+def chance(p: float | None) -> str:
+    return "" if p is None else "p under .001" if p < 0.001 else f"p {p:.3f}"
 
 
 def _texts(board: Board, row: Row, extent: float, measured: Mapping[int, str]) -> tuple[Text, ...]:
@@ -413,10 +412,10 @@ def _text(entry: Entry, name: str, extent: float) -> Text:
     if entry.gain is None:
         return Text(lines=tuple(filter(None, (value, entry.note))), sort=0)
     drawn = bar(entry.gain, extent) if entry.gain.low is not None else ""
-    lines = (interval(entry.gain, signed=True), entry.verdict, value, entry.note)
+    lines = (interval(entry.gain, signed=True), verdict(entry), chance(entry.p), value, entry.note)
     return Text(
         lines=tuple(filter(None, lines)),
-        tone=TONES.get(entry.verdict, ""),
+        tone=TONES.get(entry.shown, ""),
         bar=drawn,
         sort=_finite(entry.gain.value),
     )

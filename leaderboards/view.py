@@ -9,6 +9,7 @@ from leaderboards.board import SYNTHETIC, Board
 from leaderboards.statistics import INTERVAL_GROUPS, PRETEXT_SEEDS, RANKED_GROUPS, subject
 from leaderboards.svg import Drawing
 from leaderboards.tables import Table
+from leaderboards.verdicts import AS_IF, DEPENDENT, FEW_ERRORS
 from leaderboards.words import flops
 
 NAMED = 12  # rows that the head of a page names
@@ -87,21 +88,28 @@ def _how(board: Board) -> tuple[str, ...]:
     fewest = min((len(cost.seeds) for cost in board.costs), default=0)
     said = [
         "Above twin: the whole interval of the gain lies above zero. Not shown above twin: it covers zero, which is "
-        "no evidence of equality. Below twin: it lies below zero. These verdicts are not adjusted for their number.",
+        "no evidence of equality. Below twin: it lies below zero. The gains of all rows on a task, or over the tasks, "
+        "are a family: their intervals hold together, and p is adjusted so that it is under .05 where the interval "
+        "leaves out zero. The interval of a score, and of a gain without a p, is of that number alone.",
         "Intervals leave out groups (never single images) in turn, within strata of their label and paired between "
         "methods, and cross them with pretraining seeds where there are several: docs/statistics.md.",
         f"Under {INTERVAL_GROUPS} groups only the value is shown; from {INTERVAL_GROUPS} an interval; from "
         f"{RANKED_GROUPS} rows are ordered.",
-        "Too close to the ceiling: so few groups are in error that equal methods would not come out different at the "
-        "stated rate; there is no verdict.",
+        f"{FEW_ERRORS.capitalize()}: equal methods would not come out different at the stated rate; there is no "
+        "verdict.",
     ]
+    if not all(column.independent for column in board.columns):
+        said.append(
+            f"{DEPENDENT.capitalize()}: no patient or slide is known, so values and intervals are {AS_IF}; there is no "
+            "verdict and no rank."
+        )
     if board.pooled:
         said.append(
             f"The mean gain is over fixed tasks: {', '.join(board.pooled)}. Each gain is divided by one minus chance."
         )
     if board.ranked:
         said.append(
-            "Rows with a letter in common are not shown to differ (paired differences over the tasks, Holm); a row's "
+            "Rows with a letter in common are not shown to differ (paired differences over the tasks); a row's "
             "place lies between its limits. Rows are ordered by mean gain; there are no bare ranks."
         )
     else:

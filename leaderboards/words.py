@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from leaderboards.statistics import Estimate
+from leaderboards.verdicts import UNDEFINED
 
 METRICS = {
     "auroc": "AUROC",
@@ -28,7 +30,9 @@ READOUTS = {"patches": "mean of patch tokens", "native": "the method's own reado
 
 
 def number(x: float, signed: bool = False) -> str:
-    """Three decimals with a true minus; what is not exactly zero keeps its sign."""
+    """Three decimals with a true minus; what is not exactly zero keeps its sign. In words where there is no value."""
+    if not math.isfinite(x):
+        return UNDEFINED
     text = f"{x:+.3f}" if signed and x != 0 else f"{x:.3f}"
     return text.replace("-", "−")
 

@@ -1,19 +1,38 @@
 """The study's claims: every verdict from numbers made for it, untestable ones with the reason, phantoms apart."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from leaderboards import claims, simulate
+from benchmark import results
+from leaderboards import claims, figures, render, simulate
 from leaderboards.__main__ import app
 from leaderboards.board import Column
-from leaderboards.claims import CONTRADICTED, HOLDS, NOT_SHOWN, UNTESTABLE, Claim, judge
+from leaderboards.claims import Claim, judge
+from leaderboards.contrasts import Line
 from leaderboards.statistics import draw, resample
-from tests.test_leaderboards import add_run, recipe, store
+from leaderboards.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
+from leaderboards.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTESTABLE
+from tests.test_leaderboards import add_cell, add_run, recipe, store
 
-VARIANTS = {"DINOv3": ["d"], "I-JEPA": ["i"], "MAE": ["m"]}
+
+def line(recipe: str, variant: str, name: str = "") -> Line:
+    return Line(
+        name=name or recipe,
+        recipe=recipe,
+        twin=False,
+        variant=variant,
+        twin_variant="t",
+        runs={},
+        weights=(),
+        diverged=(),
+    )
+
+
+LINES = [line("DINOv3", "d"), line("I-JEPA", "i"), line("MAE", "m")]
 LOCAL = Claim(name="local", says="", ahead=("DINOv3",), behind="I-JEPA", margin=0.02, locality=(0.67, math.inf))
 SLOPE = Claim(name="slope", says="", ahead=("DINOv3",), behind="I-JEPA", margin=0.05, slope=True)
 BOTH = Claim(
@@ -21,7 +40,7 @@ BOTH = Claim(
 )
 
 
-def column(task: str, synthetic: bool = True) -> Column:
+def column(task: str, synthetic: bool = True, independent: bool = True) -> Column:
     return Column(
         task=task,
         data="d",
@@ -31,7 +50,7 @@ def column(task: str, synthetic: bool = True) -> Column:
         groups=100,
         group_kind="patient",
         family="made",
-        independent=True,
+        independent=independent,
         samples=400,
         protocol="cut",
         leakage="pass",
@@ -52,12 +71,12 @@ def numbers(shifts: dict[str, tuple[float, ...]], tasks, groups: int = 100):
                 type(one)(**vars(one) | {"scores": one.scores + each[place] * (one.label[:, None] - 0.5) * [-1, 1]})
                 for one in some
             ]
-            found[variant, task] = resample(range(5), moved, "auroc", shared)
+            found[variant, task] = resample(range(5), moved, "auroc", shared, task.independent)
     return found
 
 
-def said(claim, found, tasks, locality, variants=VARIANTS, corrupted=None):
-    return judge([claim], variants, tasks, found, lambda *_: corrupted or {}, locality)
+def said(claim, found, tasks, locality, lines=LINES, corrupted=None):
+    return judge([claim], lines, tasks, found, lambda *_: corrupted or {}, locality)
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(1.5, HOLDS), (0.0, NOT_SHOWN), (-1.5, CONTRADICTED)])
@@ -84,8 +103,7 @@ def test_untestable_says_why():
     cases = {
         "locality of no task": said(LOCAL, found, tasks, {"near": None}),
         "no task of a measured locality": said(LOCAL, found, tasks, {"near": 0.5, "far": 0.1}),
-        "I-JEPA was not run": said(LOCAL, found, tasks, known, {"DINOv3": ["d"]}),
-        "2 recipes of DINOv3": said(LOCAL, found, tasks, known, VARIANTS | {"DINOv3": ["d", "e"]}),
+        "I-JEPA was not run": said(LOCAL, found, tasks, known, LINES[:1]),
         "2 tasks over a range": said(SLOPE, found, tasks, known),
         "under speckle of strength 3": said(BOTH, found, tasks, known),
         "too few groups": said(LOCAL, numbers({"d": (0, 0), "i": (0, 0)}, tasks, groups=12), tasks, known),
@@ -94,6 +112,46 @@ def test_untestable_says_why():
         assert one.verdict == UNTESTABLE
         assert why in one.why
         assert one.estimates == ()
+
+
+def test_an_arm_is_no_part_of_a_claim_and_does_not_end_it():
+    tasks = [column("near")]
+    found = numbers({"d": (1.5,), "o": (-1.5,), "i": (0,)}, tasks)
+    lines = [line("DINOv3", "d"), line("DINOv3 (official)", "o"), line("I-JEPA", "i")]
+    (one,) = said(LOCAL, found, tasks, {"near": 0.9}, lines)
+    assert (one.verdict, one.variants, one.apart) == (HOLDS, (("d", "i"),), ("DINOv3 (official)",))
+    named = replace(LOCAL, ahead=("DINOv3 (official)",))
+    (one,) = said(named, found, tasks, {"near": 0.9}, lines)
+    assert (one.verdict, one.variants, one.apart) == (CONTRADICTED, (("o", "i"),), ("DINOv3",))
+
+
+def test_two_rows_of_a_named_recipe_are_judged_each():
+    tasks = [column("near")]
+    found = numbers({"d": (1.5,), "e": (-1.5,), "i": (0,)}, tasks)
+    lines = [line("DINOv3", "d", "DINOv3 (aaa)"), line("DINOv3", "e", "DINOv3 (bbb)"), line("I-JEPA", "i")]
+    one, other = said(LOCAL, found, tasks, {"near": 0.9}, lines)
+    assert (one.pairs, one.verdict) == (("DINOv3 (aaa) − I-JEPA",), HOLDS)
+    assert (other.pairs, other.verdict) == (("DINOv3 (bbb) − I-JEPA",), CONTRADICTED)
+
+
+def test_an_interval_below_zero_but_not_below_the_margin_points_the_other_way():
+    tasks = [column("near")]
+    found = numbers({"d": (-1.5,), "i": (0,)}, tasks)
+    (one,) = said(replace(LOCAL, margin=0.9), found, tasks, {"near": 0.9})
+    assert -0.9 < one.estimates[0].high < 0
+    assert one.verdict == OPPOSITE == "opposite direction, within the margin"
+
+
+def test_tasks_without_patients_support_no_claim():
+    tasks = [column("near", independent=False)]
+    found = numbers({"d": (1.5,), "i": (0,)}, tasks)
+    (one,) = said(LOCAL, found, tasks, {"near": 0.9})
+    assert (one.verdict, one.estimates) == (UNTESTABLE, ())
+    assert DEPENDENT in one.why
+    tasks.append(column("far"))
+    found |= numbers({"d": (-1.5,), "i": (0,)}, tasks[1:])
+    (one,) = said(LOCAL, found, tasks, {"near": 0.9, "far": 0.9})
+    assert (one.verdict, one.tasks) == (CONTRADICTED, ("Far",))
 
 
 def test_both_must_be_ahead():
@@ -120,6 +178,24 @@ def test_the_file_is_read_whole():
     found = claims.load()
     assert [one.name for one in found] == ["local", "global", "speckle", "slope"]
     assert found[0].locality == (0.67, math.inf)
+
+
+def test_a_board_with_an_arm_judges_the_recommended_recipe(tmp_path):
+    root = store(tmp_path / "store", pretexts=("mae", "dinov3", "ijepa"), seeds=(0,), tasks=("local",))
+    made = recipe("dinov3", 0)
+    add_run(root, arm := replace(made, settings=made.settings | {"arm": "official"}))
+    add_cell(root, arm, "local", shift=9)
+    row = {"modality": "ultrasound", "task": "local", "task_version": 1, "data": "d" * 12, "version": 1, "value": 0.9}
+    row |= {"low": 0.8, "high": 1.0, "local": 0.7, "full": 0.8, "groups": 60, "samples": 180, "created": "2026"}
+    results.write(root / "ultrasound" / "locality" / "one", {"locality": results.table("locality", [row])})
+    (board,) = render.stored(root)
+    claim = next(one for one in board.claims if one.name == "local")
+    assert claim.pairs == ("DINOv3 − I-JEPA",)
+    assert (claim.verdict, claim.apart) == (NOT_SHOWN, ("DINOv3 (official)",))
+    shown = CliRunner().invoke(app, ["claims", "--results", str(root)]).stdout
+    assert "not part of it: DINOv3 (official)" in shown
+    (drawing,) = figures.slope([board])
+    assert [row[1] for row in drawing.rows] == ["Calcification"]
 
 
 def test_command_and_board_show_the_claims(tmp_path):

@@ -6,10 +6,11 @@ import scikit_posthocs
 from scipy import stats
 
 from leaderboards import figures, simulate, svg
-from leaderboards.comparisons import AHEAD, BEHIND, SAME, family
-from leaderboards.power import POWER, detectable, needed
-from leaderboards.ranking import best, classical, holm, letters, rank_intervals
-from leaderboards.statistics import draw, estimate, minus, resample, variance
+from leaderboards.families import judge
+from leaderboards.power import POWER, detectable
+from leaderboards.ranking import classical, holm, letters, rank_intervals
+from leaderboards.statistics import minus
+from leaderboards.verdicts import GAIN
 
 
 def test_holm_and_letters_of_known_cases():
@@ -57,56 +58,16 @@ def test_too_few_tasks_can_show_nothing(scores):
     assert min(p for *_, p in few.pairs) >= 0.05
 
 
-def numbers(shifts, *, groups=60, seeds=3, seed=0):
-    """AUROCs of methods of different signal on one test set."""
-    rng = np.random.default_rng(seed)
-    setting = simulate.Setting(groups=groups, seeds=seeds)
-    (task,) = simulate.methods(setting, len(shifts), rng)
-    shared = draw([task[0][0]], draws=500)
-    moved = [
-        [type(one)(**vars(one) | {"scores": one.scores + shift * (one.label[:, None] - 0.5) * [-1, 1]}) for one in some]
-        for shift, some in zip(shifts, task, strict=True)
-    ]
-    return [resample(range(seeds), some, "auroc", shared) for some in moved]
-
-
-def test_chances_of_being_best():
-    shares = best(numbers([0, 0, 3]))
-    assert sum(shares) == pytest.approx(1)
-    assert shares[2] > 0.95
-    same = numbers([0])[0]
-    assert best([same, same]) == [0.5, 0.5]
-
-
-def test_a_family_is_adjusted_for_its_size_and_plans_for_what_is_not_shown():
-    low, alike, high = numbers([0, 0, 2], groups=100)
-    alone, *_ = family([minus(high, low)])
-    found = family([minus(high, low), minus(low, high), minus(low, alike), None])
-    assert [one.verdict for one in found[:3]] == [AHEAD, BEHIND, SAME]
-    assert found[0].p == pytest.approx(3 * alone.p)
-    assert found[3] is None
-    assert (found[0].needed, found[2].needed is None) == (None, False)
-    few, *_ = family([minus(*numbers([0, 0], groups=12))])
-    assert (few.verdict, few.p) == ("too few groups", None)
-
-
 def test_the_smallest_difference_shown_is_shown_in_four_of_five_repetitions():
+    """In a family of three pairs, by their simultaneous intervals."""
     rng = np.random.default_rng(1)
-    differences = [minus(*simulate.numbers(simulate.Setting(groups=100), 2, 0, rng)) for _ in range(200)]
-    size = np.mean([detectable(estimate(one)) for one in differences])
-    shown = [
-        abs(estimate(one).value + size) > stats.t.ppf(0.975, estimate(one).freedom) * estimate(one).error
-        for one in differences
-    ]
+    found = []
+    for _ in range(150):
+        a, b, c = simulate.numbers(simulate.Setting(groups=100), 3, 0, rng)
+        found.append(judge([minus(a, b), minus(a, c), minus(b, c)], [GAIN] * 3)[0])
+    size = np.mean([detectable(one) for one in found])
+    halves = [one.estimate.high - one.estimate.value for one in found]
+    shown = [abs(one.estimate.value + size) > half for one, half in zip(found, halves, strict=True)]
     assert np.mean(shown) == pytest.approx(POWER, abs=0.08)
-
-
-def test_what_would_separate_two():
-    difference = minus(*numbers([0, 0.3], seeds=5))
-    parts, plan = variance(difference), needed(difference)
-    target = (difference.values.mean() / stats.norm.ppf([0.975, 0.8]).sum()) ** 2
-    with_groups = (parts.groups + parts.crossed / 5) / plan.groups + parts.seeds / 5
-    with_seeds = parts.groups + (parts.crossed + parts.seeds) / plan.seeds
-    for error, count in ((with_groups, plan.groups), (with_seeds, plan.seeds)):
-        assert count == np.inf or error == pytest.approx(target)
-    assert np.isnan(needed(minus(*numbers([0, 0.3], seeds=1))).seeds)
+    plain = [stats.t.ppf(0.975, one.estimate.freedom) * one.estimate.error for one in found]
+    assert all(half > 1.1 * own for half, own in zip(halves, plain, strict=True))

@@ -12,7 +12,14 @@ from tests import wide
 
 COLUMN = wide.column(0)
 LINE = Line(
-    name="MAE", twin=False, variant="v", twin_variant="t", runs={0: "r0", 1: "r1"}, weights=("w", "w"), diverged=()
+    name="MAE",
+    recipe="MAE",
+    twin=False,
+    variant="v",
+    twin_variant="t",
+    runs={0: "r0", 1: "r1"},
+    weights=("w", "w"),
+    diverged=(),
 )
 
 

@@ -6,7 +6,20 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from leaderboards import simulate, statistics
-from leaderboards.statistics import Predictions, averaged, draw, estimate, gain, resample, verdict
+from leaderboards.families import judge
+from leaderboards.statistics import (
+    Estimate,
+    Predictions,
+    Resampled,
+    averaged,
+    barred,
+    draw,
+    estimate,
+    minus,
+    paired,
+    resample,
+)
+from leaderboards.verdicts import GAIN
 
 
 def predictions(rng, shift, *, groups=60, images=4, method=None, folds=1, repeats=1):
@@ -26,6 +39,22 @@ def predictions(rng, shift, *, groups=60, images=4, method=None, folds=1, repeat
     )
 
 
+def gained(run: Predictions, twin: Predictions, metric: str, draws: int = 500) -> Resampled:
+    """Gain of a run of one seed over its twin."""
+    shared = draw([run], draws=draws)
+    return minus(*(resample((0,), [paired(one, run)], metric, shared) for one in (run, twin)))
+
+
+def gain(run: Predictions, twin: Predictions, metric: str, draws: int = 500) -> Estimate:
+    return estimate(gained(run, twin, metric, draws))
+
+
+def verdict(number: Resampled) -> str:
+    """Of a family of one."""
+    (found,) = judge([number], [GAIN])
+    return found.verdict
+
+
 def test_a_gain_is_the_difference_and_its_interval_is_close_to_the_exact_one():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=200)
@@ -42,9 +71,9 @@ def test_a_gain_is_the_difference_and_its_interval_is_close_to_the_exact_one():
 
 def test_equal_methods_rarely_differ_and_a_shifted_one_is_found():
     rng = np.random.default_rng(1)
-    said = [verdict(gain(predictions(rng, 0), predictions(rng, 0), "auroc", draws=500)) for _ in range(300)]
+    said = [verdict(gained(predictions(rng, 0), predictions(rng, 0), "auroc")) for _ in range(300)]
     assert 0.02 <= np.mean([one != "not shown above twin" for one in said]) <= 0.09
-    said = [verdict(gain(predictions(rng, 1.5), predictions(rng, 0), "auroc", draws=500)) for _ in range(30)]
+    said = [verdict(gained(predictions(rng, 1.5), predictions(rng, 0), "auroc")) for _ in range(30)]
     assert said.count("above twin") >= 27
 
 
@@ -80,12 +109,6 @@ def test_seeds_and_groups_are_crossed():
         components.append((found.value, found.error**2))
     values, squares = np.array(components).T
     assert squares.mean() == pytest.approx(values.var(), rel=0.2)
-
-
-def test_a_twin_for_every_seed():
-    one = predictions(np.random.default_rng(2), 0)
-    with pytest.raises(ValueError, match="every seed needs its own twin"):
-        gain([one, one], [one], "auroc")
 
 
 def test_many_groups_are_left_out_in_blocks():
@@ -158,9 +181,9 @@ def test_an_interval_of_a_score_holds_the_truth_and_stays_below_one():
 @pytest.mark.parametrize(("groups", "expected"), [(18, "too few groups"), (20, "above twin")])
 def test_rules_on_few_groups(groups, expected):
     rng = np.random.default_rng(0)
-    found = gain(predictions(rng, 2, groups=groups), predictions(rng, -1, groups=groups), "auroc")
-    assert verdict(found) == expected
-    assert (found.low is None) == (groups < 20)
+    number = gained(predictions(rng, 2, groups=groups), predictions(rng, -1, groups=groups), "auroc")
+    assert verdict(number) == expected
+    assert (estimate(number).low is None) == (groups < 20)
 
 
 def test_folds_are_resampled_by_groups_and_undefined_draws_are_counted():
@@ -172,7 +195,7 @@ def test_folds_are_resampled_by_groups_and_undefined_draws_are_counted():
         for one in (run, twin)
     ]
     assert found.value == pytest.approx(each[0] - each[1], abs=1e-14)
-    assert 0 < found.draws_undefined <= found.draws == 2000
+    assert 0 < found.draws_undefined <= found.draws == 500
     assert gain(predictions(rng, 1), predictions(rng, 0), "auroc").draws_undefined == 0
 
 
@@ -193,7 +216,7 @@ def test_unpaired_predictions_are_refused():
     rng = np.random.default_rng(6)
     one, other = predictions(rng, 0), predictions(rng, 0, groups=58)
     with pytest.raises(ValueError, match="cannot be paired"):
-        gain([one, other], [one, other], "auroc")
+        paired(one, other)
 
 
 def test_scores_averaged_per_group():
@@ -206,8 +229,30 @@ def test_scores_averaged_per_group():
 
 def test_identical_runs_are_not_shown_to_differ():
     one = predictions(np.random.default_rng(8), 1)
-    assert verdict(gain(one, one, "auroc")) == "not shown above twin"
-    assert verdict(estimate(resample((0,), (one,), "auroc", draw([one])))) == "above twin"
+    assert verdict(gained(one, one, "auroc")) == "not shown above twin"
+    (found,) = judge([gained(one, one, "auroc")], [GAIN])
+    assert (found.p, found.estimate.low, found.estimate.high) == (1, 0, 0)
+
+
+def test_images_as_groups_have_an_interval_and_no_verdict():
+    rng = np.random.default_rng(0)
+    run, twin = predictions(rng, 2), predictions(rng, -1)
+    shared = draw([run])
+    number = minus(*(resample((0,), [one], "auroc", shared, independent=False) for one in (run, twin)))
+    found = estimate(number)
+    assert found.low > 0
+    assert (barred(found), verdict(number)) == ("groups are not patients",) * 2
+    assert judge([number], [GAIN])[0].p is None
+
+
+def test_the_interval_of_a_group_mean_is_the_t_interval_of_group_means():
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=30)
+    values, groups = np.repeat(means, 4), np.repeat(np.arange(30), 4)
+    found = statistics.group_mean(values, groups)
+    expected = stats.t.interval(0.95, 29, means.mean(), stats.sem(means))
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
+    assert statistics.group_mean(values[:76], groups[:76]).low is None  # 19 groups
 
 
 def test_wording_follows_the_number_of_seeds():

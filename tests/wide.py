@@ -3,7 +3,8 @@
 import numpy as np
 
 from leaderboards.board import Board, Column, Comparison, Cost, Entry, Row, Section
-from leaderboards.statistics import Estimate, verdict
+from leaderboards.statistics import Estimate
+from leaderboards.verdicts import GAIN
 
 
 def board(rows: int, tasks: int, seed: int = 0) -> Board:
@@ -69,7 +70,6 @@ def row(place: int, columns, rng, twin: bool = False) -> Row:
         seeds=(0,),
         letters="" if twin else "A B",
         ranks=None if twin else (1, 900),
-        best=None if twin else 0.001,
         mean=Entry(note="the floor") if twin else entry(rng, scored=False),
         entries=tuple(entry(rng, twin=twin) if rng.random() > 0.05 else Entry(missing="not run yet") for _ in columns),
         note="",
@@ -82,7 +82,8 @@ def entry(rng, scored: bool = True, twin: bool = False) -> Entry:
     if twin:
         return Entry(score=score)
     gained = estimate(rng.normal(0.02, 0.03), 0.03)
-    return Entry(score=score, gain=gained, verdict=verdict(gained))
+    shown = 1 if gained.low > 0 else -1 if gained.high < 0 else 0
+    return Entry(score=score, gain=gained, p=0.01 if shown else 0.5, shown=shown, verdict=GAIN.of(shown), family=1)
 
 
 def estimate(value: float, half: float) -> Estimate:
@@ -92,8 +93,9 @@ def estimate(value: float, half: float) -> Estimate:
         high=float(value + half),
         error=half / 2,
         freedom=100.0,
+        of_groups=1.0,
         draws_undefined=0,
-        draws=2000,
+        draws=500,
         groups=200,
         headroom=30.0,
         seeds=1,
