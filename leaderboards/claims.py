@@ -94,12 +94,15 @@ class _About:
     chosen: Mapping[str, Line]  # recipe that the claim names -> its row; without those that were not run
     apart: tuple[str, ...]  # rows that it is not about
 
-    def pairs(self) -> list[tuple[Line, Line]]:
-        """Raises Untestable where a recipe was not run."""
+    def pairs(self) -> list[tuple[str, str]]:
+        """Variants. Raises Untestable where a recipe was not run."""
         for name in (*self.claim.ahead, self.claim.behind):
             if name not in self.chosen:
                 raise Untestable(f"{name} was not run")
-        return [(self.chosen[name], self.chosen[self.claim.behind]) for name in self.claim.ahead]
+        return [(self.chosen[name].variant, self.chosen[self.claim.behind].variant) for name in self.claim.ahead]
+
+    def name(self, recipe: str) -> str:
+        return self.chosen[recipe].name if recipe in self.chosen else recipe
 
 
 def _chosen(claim: Claim, lines: Sequence[Line]) -> list[dict[str, Line]]:
@@ -126,9 +129,8 @@ def _judged(
     corrupted: Corrupted,
     locality: Mapping[str, float | None],
 ) -> Judged:
-    claim, tasks, estimates, why, pairs = about.claim, [], (), "", []
+    claim, tasks, estimates, why = about.claim, [], (), ""
     try:
-        pairs = about.pairs()
         tasks, parts = _measured(about, columns, numbers, corrupted, locality)
         estimates = tuple(estimate(part) for part in parts)
         said = _verdict(claim, estimates)
@@ -139,8 +141,8 @@ def _judged(
         says=claim.says,
         about="phantoms" if about.synthetic else "real data",
         tasks=tuple(one.title for one in tasks),
-        pairs=tuple(f"{one.name} − {other.name}" for one, other in pairs),
-        variants=tuple((one.variant, other.variant) for one, other in pairs),
+        pairs=tuple(f"{about.name(one)} − {about.name(claim.behind)}" for one in claim.ahead),
+        variants=tuple(about.pairs()) if {*claim.ahead, claim.behind} <= set(about.chosen) else (),
         apart=about.apart,
         slope=claim.slope,
         estimates=estimates,
@@ -158,7 +160,7 @@ def _measured(
     locality: Mapping[str, float | None],
 ) -> tuple[list[Column], list[Resampled]]:
     """The tasks that a claim is about here, and its difference per method ahead. Raises Untestable."""
-    claim, pairs = about.claim, [(one.variant, other.variant) for one, other in about.pairs()]
+    claim = about.claim
     if not any(column.independent for column in columns):
         raise Untestable(f"on every task {DEPENDENT}")
     columns = [column for column in columns if column.independent]
@@ -175,6 +177,7 @@ def _measured(
             raise Untestable(f"no task of a measured locality {' and '.join(ends)}")
     if claim.corruption:
         numbers = corrupted(claim.corruption, claim.strength)
+    pairs = about.pairs()
     columns = [c for c in columns if all(difference(numbers, pair, c) is not None for pair in pairs)]
     if not columns:
         under = f" under {claim.corruption} of strength {claim.strength}" if claim.corruption else ""

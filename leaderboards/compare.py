@@ -12,7 +12,7 @@ from benchmark.results import SchemaError
 from leaderboards import aggregate, store
 from leaderboards.aggregate import BOARD
 from leaderboards.comparisons import of_rows
-from leaderboards.contrasts import HEADLINE, task_draws
+from leaderboards.contrasts import HEADLINE, Question, task_draws
 from leaderboards.families import Difference, judge
 from leaderboards.statistics import Predictions, alone, minus, paired
 from leaderboards.verdicts import AS_IF, pair
@@ -35,16 +35,6 @@ class Line:
 class Compared:
     lines: tuple[Line, ...]
     family: str  # what the intervals and p-values hold together for, as a sentence
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A task as both sides answered it."""
-
-    task: str
-    metric: str
-    family: str
-    independent: bool
 
 
 def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "patches", **board: str) -> Compared:

@@ -15,6 +15,7 @@ from leaderboards.comparisons import Numbers, compare, contrasts
 from leaderboards.families import Difference
 from leaderboards.ranking import letters, rank_intervals
 from leaderboards.statistics import (
+    DRAWS,
     RANKED_GROUPS,
     Draws,
     Predictions,
@@ -150,28 +151,42 @@ def _paired(column: Column, loaded: list[dict[int, Predictions]]) -> list[dict[i
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """What must be known of a task to resample it."""
+
+    task: str
+    metric: str
+    family: str  # of its dataset
+    independent: bool  # its groups are patients or slides
+
+
+Asked = Column | Question
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskDraws:
     """The draws of a task: its own, within strata of its own labels, and those of all tasks that share its groups."""
 
     own: Draws
     joint: Draws | None  # None where no other task shares its groups, or all have the same strata
 
-    def resample(self, seeds: Sequence[int], predictions: Sequence[Predictions], column: Column) -> Resampled:
+    def resample(self, seeds: Sequence[int], predictions: Sequence[Predictions], column: Asked) -> Resampled:
         return resample(seeds, predictions, column.metric, self.own, column.independent, self.joint)
 
 
-def task_draws(tests: Mapping[Column, Predictions]) -> dict[Column, TaskDraws]:
+def task_draws(tests: Mapping[Asked, Predictions], draws: int = DRAWS) -> dict[Asked, TaskDraws]:
     """Draws of every task. A group is one where its name and its dataset family are: such patients are resampled
     together where tasks are combined, and nowhere else."""
     groups = {column: {(column.family, name) for name in np.unique(test.group)} for column, test in tests.items()}
-    clusters: list[list[Column]] = []
+    clusters: list[list[Asked]] = []
     for column in tests:
         joined = [cluster for cluster in clusters if any(groups[column] & groups[other] for other in cluster)]
         clusters = [cluster for cluster in clusters if cluster not in joined] + [[*chain.from_iterable(joined), column]]
     found = {}
     for cluster in clusters:
-        own = [draw([tests[column]], column.family) for column in cluster]
-        joint = draw([tests[column] for column in cluster], cluster[0].family) if len(set(own)) > 1 else None
+        own = [draw([tests[column]], column.family, draws) for column in cluster]
+        several = len(set(own)) > 1
+        joint = draw([tests[column] for column in cluster], cluster[0].family, draws) if several else None
         found |= {column: TaskDraws(own=each, joint=joint) for column, each in zip(cluster, own, strict=True)}
     return found
 

@@ -1,9 +1,10 @@
 """How often the rules of a board are wrong, on simulated methods that are equal: `python -m leaderboards simulate`.
 
 An image's score is δ·label·(1 + quality of the seed) plus Gaussian effects: of the patient and of the image, shared by
-both methods, and of method × patient, seed × patient and seed × image. Two methods are equal when all of these have
-the same distribution; each has its own pretraining seeds. Every simulation goes through the code that makes a board.
-The rules that a board does not use are here for comparison.
+all methods, and of method × patient, seed × patient and seed × image. Methods are equal when all of these have the same
+distribution; each has its own pretraining seeds. Where tasks share patients, half the variance of each effect of a
+patient is common to the tasks. Every simulation goes through the code that makes a board. The rules that a board does
+not use are here for comparison.
 """
 
 from __future__ import annotations
@@ -15,25 +16,13 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from leaderboards.ranking import holm
-from leaderboards.statistics import (
-    ABOVE,
-    BELOW,
-    INTERVAL_GROUPS,
-    LEVEL,
-    NOT_SHOWN,
-    Predictions,
-    Resampled,
-    draw,
-    estimate,
-    mean,
-    minus,
-    p_value,
-    resample,
-    verdict,
-)
+from leaderboards.contrasts import Question, task_draws
+from leaderboards.families import judge
+from leaderboards.statistics import LEVEL, Predictions, Resampled, alone, estimate, mean, minus
+from leaderboards.verdicts import GAIN
 
-GROUPS, TASKS, SEEDS = (6, 11, 20, 50, 200), (1, 3, 10), (1, 3, 5)
+GROUPS, TASKS, SEEDS, METHODS = (20, 50, 200), (1, 3, 10), (1, 3, 5), (2, 3, 4)
+FEW = (6, 11)  # groups, with which no verdict is printed
 PATIENT, IMAGE, METHOD, OWN, NOISE = 0.5, 0.5, 0.6, 0.3, 0.6  # standard deviations of the effects, in scores
 QUALITY = 0.15  # standard deviation of a seed's quality, half of it the task's own: about 0.02 in AUROC
 SIGNAL = 1.1  # δ: AUROC 0.75
@@ -54,6 +43,8 @@ class Setting:
     folds: int = 1  # of a grouped cross-validation
     metric: str = "auroc"
     signal: float = SIGNAL
+    shared: str = ""  # "patients": those of all tasks are the same; "labels": their labels too
+    by_image: bool = False  # images are handled as groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,33 +67,52 @@ def methods(setting: Setting, count: int, rng: np.random.Generator) -> list[list
     """Predictions of equal methods: [task][method][seed]."""
     quality = 0.0 if setting.seeds == 1 else setting.quality / np.sqrt(2)
     everywhere = rng.normal(size=(count, setting.seeds)) * quality
+    common = _of_patients(setting, count, rng) if setting.shared else None
+    made = []
+    for task in range(setting.tasks):
+        own = _of_patients(setting, count, rng)
+        effects = own if common is None else [(a + b) / np.sqrt(2) for a, b in zip(common, own, strict=True)]
+        seeds = everywhere + rng.normal(size=(count, setting.seeds)) * quality
+        made.append(_task(setting, seeds, effects, task if setting.shared == "patients" else 0, rng))
+    return made
+
+
+def _of_patients(setting: Setting, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """What a patient does to all methods, to each, and to each seed of each."""
+    groups = setting.groups
     return [
-        _task(setting, everywhere + rng.normal(size=(count, setting.seeds)) * quality, rng)
-        for _ in range(setting.tasks)
+        PATIENT * rng.normal(size=groups),
+        METHOD * rng.normal(size=(count, 1, groups)),
+        OWN * rng.normal(size=(count, setting.seeds, groups)),
     ]
 
 
-def _task(setting: Setting, quality: np.ndarray, rng: np.random.Generator) -> list[list[Predictions]]:
+def _task(
+    setting: Setting, quality: np.ndarray, effects: Sequence[np.ndarray], turn: int, rng: np.random.Generator
+) -> list[list[Predictions]]:
+    """turn: how far the labels are turned round the patients."""
     groups, images, (count, seeds) = setting.groups, setting.images, quality.shape
     size, place = groups * images, np.repeat(np.arange(groups), images)
-    positive = np.arange(groups) < max(2, round(setting.share * groups))
+    positive = np.roll(np.arange(groups) < max(2, round(setting.share * groups)), turn * groups // 7)
     label = (rng.random(size) < setting.share if setting.mixed else positive[place]).astype(int)
-    within = np.where(positive, np.arange(groups), np.arange(groups) - positive.sum())  # place within the label
+    within = np.where(positive, np.cumsum(positive), np.cumsum(~positive)) - 1  # place within the label
     fold = (within % setting.folds)[place]
     offset = rng.normal(size=(count, seeds, setting.folds))[:, :, fold] * (setting.folds > 1)
+    patient, method, own = effects
     risk = (
         setting.signal * (label - 0.5) * (1 + quality[:, :, None])
-        + (PATIENT * rng.normal(size=groups))[place]
+        + patient[place]
         + IMAGE * rng.normal(size=size)
-        + (METHOD * rng.normal(size=(count, 1, groups)))[:, :, place]
-        + (OWN * rng.normal(size=(count, seeds, groups)))[:, :, place]
+        + method[:, :, place]
+        + own[:, :, place]
         + NOISE * rng.normal(size=(count, seeds, size))
         + offset
     )
     group = np.char.add("p", np.char.zfill(place.astype(str), 4))
     sample = np.char.add(group, np.char.add("/", np.tile(np.arange(images), groups).astype(str)))
     order = np.lexsort((sample, fold))
-    common = {"sample": sample, "group": group, "label": label, "repeat": np.zeros(size, dtype=int), "fold": fold}
+    common = {"sample": sample, "group": sample if setting.by_image else group, "label": label}
+    common |= {"repeat": np.zeros(size, dtype=int), "fold": fold}
     common = {name: column[order] for name, column in common.items()}
     return [[Predictions(scores=np.c_[-r, r][order], **common) for r in one] for one in risk]
 
@@ -120,61 +130,79 @@ def numbers(setting: Setting, count: int, draws: int, rng: np.random.Generator) 
 
 def _by_task(setting: Setting, count: int, draws: int, rng: np.random.Generator) -> list[list[Resampled]]:
     """[method][task]"""
-    parts: list[list[Resampled]] = [[] for _ in range(count)]
-    for task in methods(setting, count, rng):
-        shared = draw([task[0][0]], draws, seed=int(rng.integers(2**31)))
-        for method, predictions in enumerate(task):
-            parts[method].append(resample(range(setting.seeds), predictions, setting.metric, shared))
-    return parts
+    made = methods(setting, count, rng)
+    asked = [
+        Question(task=str(n), metric=setting.metric, family="" if setting.shared else str(n), independent=True)
+        for n in range(setting.tasks)
+    ]
+    found = task_draws({one: task[0][0] for one, task in zip(asked, made, strict=True)}, draws)
+    return [
+        [found[one].resample(range(setting.seeds), task[method], one) for one, task in zip(asked, made, strict=True)]
+        for method in range(count)
+    ]
 
 
 def _over(parts: Sequence[Resampled]) -> Resampled:
     return mean(parts, [1.0] * len(parts)) if len(parts) > 1 else parts[0]
 
 
-def _first_seeds(number: Resampled, count: int) -> Resampled:
-    return replace(
-        number,
-        seeds=number.seeds[:count],
-        values=number.values[:count],
-        draws=number.draws[:count],
-        moved={draws: moved[:count] for draws, moved in number.moved.items()},
-    )
+def gains(parts: Sequence[Sequence[Resampled]], count: int) -> list[list[Resampled]]:
+    """[member][task]: the first `count` methods less the last, their common twin."""
+    return [[minus(a, b) for a, b in zip(one, parts[-1], strict=True)] for one in parts[:count]]
 
 
-def shown_different(setting: Setting, simulations: int, rng: np.random.Generator) -> Rate:
-    """How often two equal methods come out different where the board prints a verdict."""
+def pairs(parts: Sequence[Sequence[Resampled]], count: int) -> list[list[Resampled]]:
+    """[member][task]: the first `count` methods less each other."""
+    return [[minus(a, b) for a, b in zip(one, other, strict=True)] for one, other in combinations(parts[:count], 2)]
+
+
+FAMILIES = {"gains": gains, "pairs": pairs}
+
+
+def false_verdict(members: Sequence[Resampled]) -> list[bool]:
+    """Whether a family of equal methods has any verdict of a difference; nothing where the board prints none in it."""
+    shown = [one.shown for one in judge(members, [GAIN] * len(members)) if one.shown is not None]
+    return [any(shown)] if shown else []
+
+
+def family_rates(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[tuple[str, int, int, int], Rate]:
+    """Families with a false verdict, by (kind, methods, tasks, seeds).
+
+    A simulation of the most methods, tasks and seeds serves all smaller numbers: ten tasks are ten times one task and
+    three times three, so that those rates rest on as many more families. Over several tasks the members are means.
+    """
+    hits: dict[tuple[str, int, int, int], list[bool]] = {}
+    for _ in range(simulations):
+        for simulated, counts in ((1, (1,)), (max(SEEDS), SEEDS[1:])):
+            parts = _by_task(replace(setting, seeds=simulated), max(METHODS) + 1, VERDICT_DRAWS, rng)
+            for seeds in counts:
+                some = [[alone(number, *range(seeds)) for number in method] for method in parts]
+                for kind, members in FAMILIES.items():
+                    for count in METHODS:
+                        for tasks in (one for one in TASKS if one <= setting.tasks):
+                            place = hits.setdefault((kind, count, tasks, seeds), [])
+                            for start in range(0, setting.tasks - tasks + 1, tasks):
+                                family = members(some, count)
+                                place += false_verdict([_over(one[start : start + tasks]) for one in family])
+    return {place: rate(some) for place, some in hits.items()}
+
+
+def shown_different(setting: Setting, simulations: int, rng: np.random.Generator, count: int = 3) -> Rate:
+    """How often a family of the pairs of equal methods on one task has a false verdict."""
     hits: list[bool] = []
     for _ in range(simulations):
-        a, b = numbers(setting, 2, VERDICT_DRAWS, rng)
-        hits += _different(minus(a, b))
+        parts = _by_task(setting, count, VERDICT_DRAWS, rng)
+        hits += false_verdict([_over(one) for one in pairs(parts, count)])
     return rate(hits)
 
 
-def _different(number: Resampled) -> list[bool]:
-    """Whether the board calls this a difference; nothing where it prints no verdict for its headroom. Under 20 groups,
-    where it prints none at all: whether the interval would leave out zero."""
-    if number.groups < INTERVAL_GROUPS:
-        return [not covers(crossed(number), 0.0)]
-    said = verdict(estimate(number))
-    return [said in (ABOVE, BELOW)] if said in (ABOVE, NOT_SHOWN, BELOW) else []
-
-
-def main_rates(groups: int, simulations: int, rng: np.random.Generator) -> dict[tuple[int, int], Rate]:
-    """`shown_different` by (tasks, seeds): one simulation of the most tasks and seeds serves all smaller numbers.
-
-    Ten tasks are ten times one task and three times three, so these rates rest on as many more comparisons.
-    """
-    hits: dict[tuple[int, int], list[bool]] = {(tasks, seeds): [] for tasks in TASKS for seeds in SEEDS}
+def one_run(setting: Setting, simulations: int, rng: np.random.Generator) -> Rate:
+    """How often the gains of a run on every task, which are a family on its page, have a false verdict."""
+    hits: list[bool] = []
     for _ in range(simulations):
-        for simulated, counts in ((1, (1,)), (max(SEEDS), SEEDS[1:])):
-            a, b = _by_task(Setting(groups=groups, tasks=max(TASKS), seeds=simulated), 2, VERDICT_DRAWS, rng)
-            for seeds in counts:
-                differences = [minus(*(_first_seeds(one, seeds) for one in pair)) for pair in zip(a, b, strict=True)]
-                for tasks in TASKS:
-                    for start in range(0, max(TASKS) - tasks + 1, tasks):
-                        hits[tasks, seeds] += _different(_over(differences[start : start + tasks]))
-    return {place: rate(some) for place, some in hits.items()}
+        ((*members,),) = gains(_by_task(setting, 2, VERDICT_DRAWS, rng), 1)
+        hits += false_verdict(members)
+    return rate(hits)
 
 
 def compared(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[str, Rate]:
@@ -185,16 +213,6 @@ def compared(setting: Setting, simulations: int, rng: np.random.Generator) -> di
         for name, rule in RULES.items():
             hits[name].append(not covers(rule(minus(a, b)), 0.0))
     return {name: rate(some) for name, some in hits.items()}
-
-
-def family_error(setting: Setting, count: int, simulations: int, rng: np.random.Generator) -> Rate:
-    """How often any two of some equal methods come out different, after Holm."""
-    hits = []
-    for _ in range(simulations):
-        found = numbers(setting, count, VERDICT_DRAWS, rng)
-        p_values = [p_value(estimate(minus(a, b))) for a, b in combinations(found, 2)]
-        hits.append(min(holm(p_values)) < 1 - LEVEL)
-    return rate(hits)
 
 
 def coverage(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[str, Rate]:
@@ -297,42 +315,69 @@ def report(simulations: int, seed: int) -> Iterator[str]:
     def rng(*place: int) -> np.random.Generator:
         return np.random.default_rng([seed, *place])
 
-    yield "Two equal methods come out different (rows in brackets: would, but no verdict is printed there):"
-    yield from _head("groups", [f"{t} task{'s' * (t > 1)}, {s} seed{'s' * (s > 1)}" for t in TASKS for s in SEEDS])
+    yield "Families of equal methods with a false verdict; on one task, or over three or ten separate tasks:"
+    yield from _head("family", [f"{_count(t, 'task')}, {_count(s, 'seed')}" for t in TASKS for s in SEEDS])
     for groups in GROUPS:
-        count = simulations if groups < 200 else max(simulations // 2, 2)
-        rates = main_rates(groups, count, rng(1, groups))
-        yield _line(str(groups) if groups >= INTERVAL_GROUPS else f"({groups})", map(percent, rates.values()))
+        yield from _families(f"{groups} groups", Setting(groups=groups, tasks=max(TASKS)), simulations, rng(1, groups))
 
-    yield "\nThe same by other rules, one task:"
+    yield "\nThe same over three tasks that share patients:"
+    yield from _head("family", [_count(s, "seed") for s in SEEDS])
+    for shared, name in (("patients", "labels of their own"), ("labels", "the same labels")):
+        for groups in GROUPS[:2]:
+            setting = Setting(groups=groups, tasks=3, shared=shared)
+            found = family_rates(setting, simulations, rng(2, groups, len(shared)))
+            for kind in FAMILIES:
+                cells = [percent(found[kind, 3, 3, s]) for s in SEEDS]
+                yield _line(f"{kind} of 3 methods, {groups} groups, {name}", cells)
+
+    yield "\nThe gains of one run on every task, a family of their own:"
+    yield from _head("tasks", [f"{groups} groups" for groups in GROUPS[:2]])
+    for shared, name in (("", "separate"), ("patients", "of the same patients"), ("labels", "of the same labels too")):
+        for tasks in TASKS[1:]:
+            settings = [Setting(groups=groups, tasks=tasks, shared=shared) for groups in GROUPS[:2]]
+            rates = [one_run(one, simulations, rng(3, one.groups, tasks, len(shared))) for one in settings]
+            yield _line(f"{tasks}, {name}", map(percent, rates))
+
+    yield "\nPairs of three equal methods on one task, one seed unless said (in brackets: families with a verdict):"
+    yield from _head("setting", [f"{groups} groups" for groups in GROUPS[:2]])
+    for place, (name, changes) in enumerate(HARDER.items()):
+        rates = [shown_different(Setting(groups=g, **changes), simulations, rng(4, g, place)) for g in GROUPS[:2]]
+        yield _line(name, (f"{percent(one)} ({one.count / simulations:.0%})" for one in rates))
+
+    yield "\nImages as groups: two equal methods, one task, one seed, 50 patients of 20 images:"
+    yield from _head("groups are", ["a false verdict"])
+    for by_image in (False, True):
+        setting = Setting(groups=50, images=20, by_image=by_image)
+        found = shown_different(setting, max(simulations // 4, 2), rng(5, by_image), count=2)
+        yield _line("images" if by_image else "patients", [percent(found)])
+
+    yield "\nTwo methods come out different by other rules, one task (in brackets: no verdict is printed there):"
     yield from _head("groups, seeds", list(RULES))
     for seeds in (1, 5):
-        for groups in GROUPS:
-            rates = compared(Setting(groups=groups, seeds=seeds), simulations, rng(2, groups, seeds))
-            yield _line(f"{groups}, {seeds}", map(percent, rates.values()))
-
-    yield "\nOther settings, one task, one seed unless said (in brackets: simulations with a verdict):"
-    sizes = [groups for groups in GROUPS if INTERVAL_GROUPS <= groups < 200]
-    yield from _head("setting", [f"{groups} groups" for groups in sizes])
-    for place, (name, changes) in enumerate(HARDER.items()):
-        rates = [shown_different(Setting(groups=g, **changes), 2 * simulations, rng(3, g, place)) for g in sizes]
-        yield _line(name, (f"{percent(one)} ({one.count / (2 * simulations):.0%})" for one in rates))
-
-    yield "\nAny two of three equal methods come out different after Holm, three tasks:"
-    yield from _head("groups", [f"{seeds} seed{'s' * (seeds > 1)}" for seeds in SEEDS])
-    for groups in sizes:
-        families = [
-            family_error(Setting(groups=groups, tasks=3, seeds=s), 3, simulations, rng(4, groups, s)) for s in SEEDS
-        ]
-        yield _line(str(groups), map(percent, families))
+        for groups in (*FEW, *GROUPS):
+            rates = compared(Setting(groups=groups, seeds=seeds), simulations, rng(6, groups, seeds))
+            name = f"{groups}, {seeds}"
+            yield _line(f"({name})" if groups in FEW else name, map(percent, rates.values()))
 
     yield "\nThe interval of an AUROC holds the true one, one seed:"
     yield from _head("groups, AUROC", list(SCORE_RULES))
     for signal in (SIGNAL, 2.5):
-        for groups in GROUPS:
+        for groups in (*FEW, *GROUPS):
             setting = Setting(groups=groups, signal=signal)
-            rates = coverage(setting, 2 * simulations, rng(5, groups, round(100 * signal)))
+            rates = coverage(setting, simulations, rng(7, groups, round(100 * signal)))
             yield _line(f"{groups}, {truth(setting):.2f}", map(percent, rates.values()))
+
+
+def _families(name: str, setting: Setting, simulations: int, rng: np.random.Generator) -> Iterator[str]:
+    found = family_rates(setting, simulations, rng)
+    for kind in FAMILIES:
+        for count in METHODS:
+            cells = [percent(found[kind, count, tasks, seeds]) for tasks in TASKS for seeds in SEEDS]
+            yield _line(f"{kind} of {count} methods, {name}", cells)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
 
 
 def percent(one: Rate) -> str:
