@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 CHUNK = 4_000_000  # weights held at once while resampling, elements (32 MB)
+INTERVAL_GROUPS = 20  # fewer groups: the value only
+RANKED_GROUPS = 50  # fewer groups: an interval, but no place in an order
+LEVEL = 0.95  # of every interval
 BINS = 15  # of equal mass, for the calibration error
 BILINEAR_LIMIT = 20_000_000  # elements of the cumulative counts that `auroc_bilinear` may hold (160 MB)
 

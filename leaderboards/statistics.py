@@ -16,18 +16,16 @@ from itertools import pairwise
 import numpy as np
 from scipy import special, stats
 
-from benchmark.metrics import fold_resampled, fold_score
+from benchmark.metrics import INTERVAL_GROUPS, LEVEL, fold_resampled, fold_score
+from benchmark.metrics import RANKED_GROUPS as RANKED_GROUPS  # part of the rules here
 from leaderboards.verdicts import DEPENDENT, FEW_ERRORS, TOO_FEW, UNDEFINED
 from tasks.base import digest
 
 DRAWS = 500  # they only count lost classes and take an interaction out of the jackknife: docs/statistics.md
 BLOCKS = 400  # groups are left out and drawn one by one up to this many, else in about this many blocks
-INTERVAL_GROUPS = 20  # fewer groups: the value only
-RANKED_GROUPS = 50  # fewer groups: an interval, but no place in the order
 HEADROOM = 1.5  # groups of the rarest class × (1 - value): with less, no verdict
 RANDOM_TASKS = 10  # fewer tasks: they are fixed and named, and a mean over them is about them alone
 PRETEXT_SEEDS = 5  # fewer pretraining seeds: the wording is about checkpoints, not about the pretext
-LEVEL = 0.95
 MIXED = -1  # stratum of groups whose samples differ in label
 REST = ()  # stratum of groups whose own stratum would be too small
 

@@ -1,4 +1,5 @@
-"""What the answers of all readers say. The unit of every interval is the case: cases are drawn again, readers kept.
+"""What the answers of all readers say. The unit of every interval is the case, one a patient: each is left out in turn,
+readers kept, with Student's t; under 20 cases there is the value only, under 50 no ranking.
 
 Repeats and practice are left out of everything but the agreement of a reader with themselves. "spurious" is turned
 round (6 - answer), so that high is good in all. Strengths of the choices are Bradley-Terry's (`choix`), with 0 their
@@ -16,11 +17,13 @@ import numpy as np
 import pandas as pd
 import pingouin
 from matplotlib.figure import Figure
+from scipy import stats
 
+from benchmark.metrics import INTERVAL_GROUPS, LEVEL, RANKED_GROUPS
 from benchmark.reader.design import CONTROLS
 from benchmark.reader.pack import Pack
 
-DRAWS, PRIOR = 1000, 0.1
+PRIOR = 0.1
 SUPPORT = 0.4  # alpha under which ratings support no ranking
 RATINGS = ("relevance", "spurious")
 LEVELS = {"relevance": "ordinal", "spurious": "ordinal", "choice": "nominal"}
@@ -29,11 +32,12 @@ LEVELS = {"relevance": "ordinal", "spurious": "ordinal", "choice": "nominal"}
 @dataclass(frozen=True, kw_only=True)
 class Found:
     value: float
-    low: float  # 95 % case bootstrap
-    high: float
+    low: float | None  # 95 %, cases left out in turn; None under 20
+    high: float | None
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]".replace("-", "−")
+        ends = "" if self.low is None else f" [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.value:.2f}{ends}".replace("-", "−")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +57,12 @@ class Report:
     primary: tuple[str, str]
 
     def supports(self, question: str) -> bool:
-        """Whether the readers agree enough on a question to rank by it."""
-        return question in self.alpha and self.alpha[question].value >= SUPPORT
+        """Whether there are cases enough, and readers who agree enough on a question, to rank by it."""
+        agree = question in self.alpha and self.alpha[question].value >= SUPPORT
+        return agree and self.cases >= RANKED_GROUPS
 
 
-def analyse(rows: pd.DataFrame, pack: Pack, draws: int = DRAWS) -> Report:
+def analyse(rows: pd.DataFrame, pack: Pack) -> Report:
     """rows: those of `answers.read` of all readers. Raises ValueError where nothing is answered."""
     rows = rows[~rows["practice"]].copy()
     if rows["answer"].notna().sum() == 0:
@@ -66,18 +71,19 @@ def analyse(rows: pd.DataFrame, pack: Pack, draws: int = DRAWS) -> Report:
     main = rows[rows["repeats"] == ""].copy()
     main["place"] = pd.factorize(main["case"])[0]
     count = int(main["place"].max()) + 1
-    rng = np.random.default_rng(0)
-    weights = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(draws)]
     arms = [*pack.about["arms"], *pack.about["controls"]]
     asked = [question for question in LEVELS if (main["question"] == question).any()]
 
     def interval(of: Callable[[np.ndarray], np.ndarray]) -> list[Found]:
         """of: counts (cases,) -> statistics (K,)"""
-        value, drawn = of(np.ones(count, int)), np.array([of(one) for one in weights])
-        low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-        return [
-            Found(value=v, low=a, high=b) for v, a, b in zip(value.tolist(), low.tolist(), high.tolist(), strict=True)
-        ]
+        value = of(np.ones(count, int))
+        if count < INTERVAL_GROUPS:
+            return [Found(value=v, low=None, high=None) for v in value.tolist()]
+        left = np.array([of(one) for one in 1 - np.eye(count, dtype=int)])
+        spread = np.nansum((left - np.nanmean(left, axis=0)) ** 2, axis=0)
+        half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt((count - 1) / count * spread)
+        bounds = zip(value.tolist(), (value - half).tolist(), (value + half).tolist(), strict=True)
+        return [Found(value=v, low=low, high=high) for v, low, high in bounds]
 
     means = {}
     for question in (one for one in asked if one in RATINGS):
@@ -199,7 +205,7 @@ def said(report: Report, flagged: dict[str, list[str]]) -> str:
         "# Reading study",
         "",
         f"{len(report.readers)} readers ({', '.join(report.readers)}), {report.cases} cases, {report.answers:,} "
-        f"answers, {report.unsure} of them `cannot judge`. Intervals: 95 %, cases drawn again, readers kept.",
+        f"answers, {report.unsure} of them `cannot judge`. Intervals: 95 %, cases left out in turn, readers kept.",
         "",
     ]
     lines += [f"- reader {code}: {flag}" for code, some in flagged.items() for flag in some]
@@ -217,7 +223,8 @@ def said(report: Report, flagged: dict[str, list[str]]) -> str:
         lines.append(f"| {question} | {alpha} | {icc} | {own} |")
     if weak := [question for question in report.itself if not report.supports(question)]:
         about = ", ".join(weak)
-        lines += ["", f"**The ratings do not support a ranking** by {about}: alpha is under {SUPPORT}, or not known."]
+        reason = f"alpha is under {SUPPORT}, or not known, or there are under {RANKED_GROUPS} cases"
+        lines += ["", f"**The ratings do not support a ranking** by {about}: {reason}."]
     lines += ["", "## Which map (Bradley-Terry strengths, 0 is their mean)", "", "| Arm | Strength |", "|---|---|"]
     lines += [f"| {arm} | {one} |" for arm, one in _falling(report.strengths)]
     lines += ["", "| Difference | |", "|---|---|"]
@@ -244,10 +251,15 @@ def controls(report: Report) -> list[str]:
         for control in CONTROLS:
             for arm, one in means.items():
                 if control in means and arm not in CONTROLS:
-                    apart = one.low > means[control].high
-                    word = "above" if apart else "not shown above"
+                    word = _above(one, means[control])
                     lines.append(f"{question}: {arm} {one} is {word} {control} {means[control]}")
     return lines
+
+
+def _above(one: Found, control: Found) -> str:
+    if one.low is None:
+        return f"not judged against (under {INTERVAL_GROUPS} cases)"
+    return "above" if one.low > control.high else "not shown above"
 
 
 def figure(report: Report) -> Figure:
@@ -255,10 +267,11 @@ def figure(report: Report) -> Figure:
     drawn = Figure(figsize=(4.5, 0.8 + 0.3 * len(report.strengths)), layout="constrained")
     axes = drawn.subplots()
     for place, (_, one) in enumerate(_falling(report.strengths)):
-        axes.plot([one.low, one.high], [place, place], color="#0b62b5")
+        if one.low is not None:
+            axes.plot([one.low, one.high], [place, place], color="#0b62b5")
         axes.plot(one.value, place, "o", color="#0b62b5")
     axes.set_yticks(range(len(report.strengths)), [arm for arm, _ in _falling(report.strengths)])
     axes.invert_yaxis()
     axes.axvline(0, color="#c9ced4", zorder=0)
-    axes.set_xlabel("strength (Bradley-Terry), 95 % case bootstrap")
+    axes.set_xlabel("strength (Bradley-Terry), 95 %, cases left out in turn")
     return drawn

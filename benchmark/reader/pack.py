@@ -106,7 +106,7 @@ def make(
             "readers": list(readers),
             "questions": QUESTIONS,
             "primary": list(primary),
-            "test": "Bradley-Terry strengths of the choices, difference of the primary arms, 95 % case bootstrap",
+            "test": "Bradley-Terry strengths of the choices, primary difference, 95 %, cases left out in turn",
             "pages": pages,
             "key": hashlib.sha256((part / KEY).read_bytes()).hexdigest(),
         }

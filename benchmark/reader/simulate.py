@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmark.metrics import INTERVAL_GROUPS
 from benchmark.reader import design
 from benchmark.reader.analyse import Report, analyse
 from benchmark.reader.pack import Pack
 
 CUTS = (-1.5, -0.5, 0.5, 1.5)
 CASE, SEVERITY, MOMENT = 0.5, 0.4, 0.6  # deviations
-DRAWS = 200  # of the bootstrap of one simulated study
 
 
 class Recovered(NamedTuple):
@@ -65,14 +65,17 @@ def answers(qualities: dict[str, float], readers: int, cases: int, seed: int) ->
 
 
 def recovered(qualities: dict[str, float], readers: int, cases: int, studies: int, seed: int = 0) -> Recovered:
-    """Simulate `studies` studies and analyse each. Raises ValueError for fewer than two methods."""
+    """Simulate `studies` studies and analyse each. Raises ValueError for fewer than two methods, or so few cases that
+    there is no interval."""
     methods = [arm for arm in qualities if arm not in design.CONTROLS]
     if len(methods) < 2:
         raise ValueError("give two methods at least, such as --quality mae=0,ijepa=0.5")
+    if cases < INTERVAL_GROUPS:
+        raise ValueError(f"{cases} cases have no interval; give --cases {INTERVAL_GROUPS} or more")
     best = sorted(methods, key=lambda arm: -qualities[arm])
     held, order, power, alphas = [], [], [], []
     for study in range(studies):
-        report: Report = analyse(*answers(qualities, readers, cases, seed + study), draws=DRAWS)
+        report: Report = analyse(*answers(qualities, readers, cases, seed + study))
         for (one, other), found in report.differences.items():
             held.append(found.low <= qualities[one] - qualities[other] <= found.high)
         order.append(max(methods, key=lambda arm: report.strengths[arm].value) == best[0])
