@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 from scipy.sparse.csgraph import connected_components
 
 from leaderboards.statistics import LEVEL, Draws, Estimate, Resampled, barred, effects, estimate, p_value, widened
@@ -91,14 +91,14 @@ class Largest:
         """P(max |Z| >= z) for each z of an array."""
         logarithm = np.zeros(np.shape(z))
         for dimensions, radii, count in self.blocks:
-            beyond = stats.chi2.sf((np.asarray(z)[..., None] / radii) ** 2, dimensions).mean(-1)
+            beyond = special.chdtrc(dimensions, (np.asarray(z)[..., None] / radii) ** 2).mean(-1)
             with np.errstate(divide="ignore"):
                 logarithm = logarithm + count * np.log1p(-beyond)
         return -np.expm1(logarithm)
 
     def adjusted(self, p_values: Sequence[float]) -> list[float]:
         """p of their own -> p adjusted for the family."""
-        scores = stats.norm.isf(np.array(p_values, dtype=float) / 2)
+        scores = -special.ndtri(np.array(p_values, dtype=float) / 2)
         return np.maximum(self.reaches(scores), p_values).tolist()
 
     def alone(self, level: float) -> float:
@@ -106,7 +106,7 @@ class Largest:
         if not self.blocks:
             return level
         score = optimize.brentq(lambda z: float(self.reaches(np.array(z))) - level, 0, 40, xtol=1e-12)
-        return min(level, float(2 * stats.norm.sf(score)))
+        return min(level, float(2 * special.ndtr(-score)))
 
 
 def correlations(members: Sequence[Resampled], of_groups: Sequence[float]) -> list[np.ndarray]:

@@ -146,14 +146,21 @@ def _over(parts: Sequence[Resampled]) -> Resampled:
     return mean(parts, [1.0] * len(parts)) if len(parts) > 1 else parts[0]
 
 
-def gains(parts: Sequence[Sequence[Resampled]], count: int) -> list[list[Resampled]]:
-    """[member][task]: the first `count` methods less the last, their common twin."""
-    return [[minus(a, b) for a, b in zip(one, parts[-1], strict=True)] for one in parts[:count]]
+Members = dict[tuple[int, ...], list[Resampled]]  # the methods of a difference -> the difference on each task
 
 
-def pairs(parts: Sequence[Sequence[Resampled]], count: int) -> list[list[Resampled]]:
-    """[member][task]: the first `count` methods less each other."""
-    return [[minus(a, b) for a, b in zip(one, other, strict=True)] for one, other in combinations(parts[:count], 2)]
+def gains(parts: Sequence[Sequence[Resampled]]) -> Members:
+    """All methods but the last less the last, their common twin."""
+    return {(place,): _minus(one, parts[-1]) for place, one in enumerate(parts[:-1])}
+
+
+def pairs(parts: Sequence[Sequence[Resampled]]) -> Members:
+    """All methods but the last less each other."""
+    return {(a, b): _minus(parts[a], parts[b]) for a, b in combinations(range(len(parts) - 1), 2)}
+
+
+def _minus(one: Sequence[Resampled], other: Sequence[Resampled]) -> list[Resampled]:
+    return [minus(a, b) for a, b in zip(one, other, strict=True)]
 
 
 FAMILIES = {"gains": gains, "pairs": pairs}
@@ -178,12 +185,13 @@ def family_rates(setting: Setting, simulations: int, rng: np.random.Generator) -
             for seeds in counts:
                 some = [[alone(number, *range(seeds)) for number in method] for method in parts]
                 for kind, members in FAMILIES.items():
-                    for count in METHODS:
-                        for tasks in (one for one in TASKS if one <= setting.tasks):
-                            place = hits.setdefault((kind, count, tasks, seeds), [])
-                            for start in range(0, setting.tasks - tasks + 1, tasks):
-                                family = members(some, count)
-                                place += false_verdict([_over(one[start : start + tasks]) for one in family])
+                    found = members(some)
+                    for tasks in (one for one in TASKS if one <= setting.tasks):
+                        for start in range(0, setting.tasks - tasks + 1, tasks):
+                            over = {names: _over(each[start : start + tasks]) for names, each in found.items()}
+                            for count in METHODS:
+                                family = [one for names, one in over.items() if max(names) < count]
+                                hits.setdefault((kind, count, tasks, seeds), []).extend(false_verdict(family))
     return {place: rate(some) for place, some in hits.items()}
 
 
@@ -191,8 +199,8 @@ def shown_different(setting: Setting, simulations: int, rng: np.random.Generator
     """How often a family of the pairs of equal methods on one task has a false verdict."""
     hits: list[bool] = []
     for _ in range(simulations):
-        parts = _by_task(setting, count, VERDICT_DRAWS, rng)
-        hits += false_verdict([_over(one) for one in pairs(parts, count)])
+        found = [one[0] for one in _by_task(setting, count, VERDICT_DRAWS, rng)]
+        hits += false_verdict([minus(a, b) for a, b in combinations(found, 2)])
     return rate(hits)
 
 
@@ -200,8 +208,8 @@ def one_run(setting: Setting, simulations: int, rng: np.random.Generator) -> Rat
     """How often the gains of a run on every task, which are a family on its page, have a false verdict."""
     hits: list[bool] = []
     for _ in range(simulations):
-        ((*members,),) = gains(_by_task(setting, 2, VERDICT_DRAWS, rng), 1)
-        hits += false_verdict(members)
+        run, twin = _by_task(setting, 2, VERDICT_DRAWS, rng)
+        hits += false_verdict(_minus(run, twin))
     return rate(hits)
 
 
