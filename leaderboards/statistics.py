@@ -369,14 +369,15 @@ def estimate(number: Resampled) -> Estimate:
     """Mean over S seeds with a 95 % interval of Student's t in which groups and seeds are crossed.
 
     The squared error is the variance of the groups shared by all seeds, plus s²/S, with s the standard deviation
-    between seeds on these groups. This is the method of Obuchowski and Rockette (1995, Communications in Statistics
+    between seeds on these groups, or more where the groups alone move each seed by more: seeds that lie close together
+    by chance are no evidence of a small error. This is the method of Obuchowski and Rockette (1995, Communications in Statistics
     24(2)) for several readers of the same cases, with pretraining seeds as readers, and Hillis' (2007, Statistics in
     Medicine 26(3)) degrees of freedom, here with those of the groups: error⁴ / (groups² / freedom + (s²/S)² / (S-1)).
     One seed has no second part, so its interval is about that checkpoint alone.
     A metric itself, in 0..1, gets its interval on the logit scale, and none at 0 or 1.
     """
     value, seeds, parts = float(number.values.mean()), len(number.seeds), variance(number)
-    spread = float(number.values.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    spread = (parts.crossed + parts.seeds) / seeds
     error = float(np.sqrt(parts.groups + spread))
     squares = (parts.groups**2 / parts.freedom if parts.groups > 0 else 0.0) + spread**2 / max(seeds - 1, 1)
     freedom = float(error**4 / squares) if squares > 0 else np.inf

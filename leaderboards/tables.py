@@ -412,7 +412,7 @@ def _text(entry: Entry, name: str, extent: float) -> Text:
     if entry.gain is None:
         return Text(lines=tuple(filter(None, (value, entry.note))), sort=0)
     drawn = bar(entry.gain, extent) if entry.gain.low is not None else ""
-    lines = (interval(entry.gain, signed=True), verdict(entry), chance(entry.p), value, entry.note)
+    lines = (interval(entry.gain, signed=True), verdict(entry), value, entry.note)
     return Text(
         lines=tuple(filter(None, lines)),
         tone=TONES.get(entry.shown, ""),

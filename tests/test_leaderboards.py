@@ -298,7 +298,7 @@ def test_markdown_of_a_known_board(complete):
     text = render.markdown(render.stored(complete)[0])
     row = next(line for line in text.splitlines() if line.startswith("| **MAE**"))
     shape = re.sub(r"\d\.\d{3}", "#", row)
-    gained = r"+# \[+#, +#\]<br>above twin<br>p under .001"
+    gained = r"+# \[+#, +#\]<br>above twin"
     assert shape == (
         "| **MAE**<br>2 seeds<br>tie group A, place 1 "
         rf"| {gained} | {gained}<br>AUROC # \[#, #\] | {gained}<br>AUROC # \[#, #\] "

@@ -1,5 +1,7 @@
 """Intervals: known cases, error rates under simulation, and the rules on few groups and few seeds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -104,11 +106,26 @@ def test_seeds_and_groups_are_crossed():
         number = statistics.minus(a, b)
         parts = statistics.variance(number)
         found = estimate(number)
-        assert found.error**2 == pytest.approx(parts.groups + number.values.var(ddof=1) / 5)
-        assert found.freedom > 4 or parts.groups < number.values.var(ddof=1) / 5
+        spread = max(number.values.var(ddof=1), parts.crossed) / 5
+        assert found.error**2 == pytest.approx(parts.groups + spread)
+        assert found.freedom > 4 or parts.groups < spread
         components.append((found.value, found.error**2))
     values, squares = np.array(components).T
     assert squares.mean() == pytest.approx(values.var(), rel=0.2)
+
+
+def test_seeds_that_agree_by_chance_are_not_precise():
+    """Three seeds whose values happen to be one, each moved by its own groups: the error is of these groups."""
+    rng = np.random.default_rng(3)
+    runs, twins = ([predictions(rng, 0.3, groups=200) for _ in range(3)] for _ in range(2))
+    shared = draw([runs[0]])
+    number = minus(
+        *(resample(range(3), [paired(one, runs[0]) for one in some], "auroc", shared) for some in (runs, twins))
+    )
+    agreed = replace(number, values=np.full(3, number.values.mean()))
+    parts = statistics.variance(agreed)
+    assert parts.crossed > 0
+    assert estimate(agreed).error ** 2 >= parts.crossed / 3
 
 
 def test_many_groups_are_left_out_in_blocks():
