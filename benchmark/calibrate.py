@@ -29,15 +29,9 @@ from tasks import host
 from tasks.base import Sample
 from tasks.phantoms import scenes
 from tasks.phantoms.knobs import LEVELS, Knobs
+from tasks.phantoms.scenes import BOUNDS
 from tasks.store import Store
 
-BOUNDS = {
-    "oracle": (0.95, 1.0),
-    "histogram": (0.0, 0.70),
-    "thumbnail": (0.0, 0.70),
-    "twin": (0.55, 0.80),
-    "supervised": (0.90, 1.0),
-}
 TWINS = 5  # torch seeds
 MATCHED = 0.02  # supervised AUROC of the locality levels, from lowest to highest
 SEEDS = (scenes.DEVELOPMENT, 8)  # of the families that locality is calibrated on

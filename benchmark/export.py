@@ -19,8 +19,9 @@ from torch import Tensor
 
 import tasks
 from benchmark import encoder as encoders
-from benchmark import results, unfinished
+from benchmark import metrics, results, unfinished
 from benchmark.recipe import EXTERNAL, EncoderSpec, Recipe, canonical, from_json, key
+from tasks import cards
 from tasks.base import DataError
 
 ARCHITECTURES = {"common": "vit_tiny_patch16_224", "rope": "vit_small_patch16_rope_224"}
@@ -180,9 +181,9 @@ def _floor(run: dict, cells: pd.DataFrame) -> list[str]:
         "| Task | Metric | Value | Twin | Groups | Leakage |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {row.task_title}{' (simulated)' if row.synthetic else ''} | {row.metric} | {row.value:.3f} "
-            f"| {'not run' if pd.isna(row.value_twin) else f'{row.value_twin:.3f}'} | {row.groups} {row.group_kind}s "
-            f"| {row.leakage} |"
+            f"| {row.task_title}{' (simulated)' if row.synthetic else ''} | {metrics.title(row.metric)} "
+            f"| {row.value:.3f} | {'not run' if pd.isna(row.value_twin) else f'{row.value_twin:.3f}'} | {row.groups} "
+            f"{cards.plural(row.group_kind, row.groups)} | {row.leakage} |"
             for row in rows.itertuples()
         ),
     ]

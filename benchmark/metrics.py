@@ -17,6 +17,16 @@ INTERVAL_GROUPS = 20  # fewer groups: the value only
 RANKED_GROUPS = 50  # fewer groups: an interval, but no place in an order
 LEVEL = 0.95  # of every interval
 BINS = 15  # of equal mass, for the calibration error
+TITLES = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auprc": "AUPRC",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "dice": "Dice",
+    "iou": "intersection over union",
+}  # as people write them, where that is not the name itself
 BILINEAR_LIMIT = 20_000_000  # elements of the cumulative counts that `auroc_bilinear` may hold (160 MB)
 
 
@@ -47,6 +57,11 @@ def fold_score(metric: str, labels: np.ndarray, scores: np.ndarray, repeat: np.n
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     values = [[score(metric, labels[rows], scores[rows]) for rows in folds] for folds in _units(repeat, fold)]
     return _mean([_mean(folds) for folds in values])
+
+
+def title(metric: str) -> str:
+    """The metric's name as people write it."""
+    return TITLES.get(metric, metric)
 
 
 def chance(metric: str, classes: int) -> float | None:

@@ -146,6 +146,7 @@ def _board(
         synthetic=bool(runs["synthetic"].any() or cells["synthetic"].any()),
         budgets=tuple(sorted(set(trained["budget_flops"]))),
         seeds=tuple(sorted(set(runs["seed"]))),
+        pixels=tuple(sorted({int(side) for side in runs["stored_pixels"]})),
         encoder="; ".join(sorted(set(runs["encoder"]))),
         columns=columns,
         pooled=tuple(column.title for column in answered.pooled),

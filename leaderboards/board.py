@@ -238,6 +238,7 @@ class Board:
     budgets: tuple[float, ...]  # training FLOPs; one, unless recipes of several budgets share the track
     seeds: tuple[int, ...]
     encoder: str  # "ViT, 4 blocks of width 96, 12-pixel patches, 96 pixels"
+    pixels: tuple[int, ...]  # side of the stored images; one, unless recipes of several share the track
     columns: tuple[Column, ...]
     pooled: tuple[str, ...]  # titles of the tasks behind the mean gain
     ranked: bool  # every pooled task has enough groups to order rows

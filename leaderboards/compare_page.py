@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from benchmark.metrics import title as metric
 from leaderboards import render
 from leaderboards.board import SYNTHETIC
 from leaderboards.details import RunDetail, pairs
 from leaderboards.families import Difference
 from leaderboards.pages import Block, run_path
 from leaderboards.statistics import Estimate
-from leaderboards.words import duration, flops, metric
+from leaderboards.words import duration, flops
 
 if TYPE_CHECKING:
     from leaderboards.site import Site

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.metrics import title as metric
 from leaderboards import recount, statistics, store
 from leaderboards.board import Board, Entry
 from leaderboards.flat import inert
 from leaderboards.statistics import Estimate
 from leaderboards.verdicts import UNDEFINED
+from tasks.cards import plural
 
 FORMATS = ("csv", "parquet", "latex")
 RUN_COLUMNS = ("pretext_version", "engine", "budget_flops", "realised_flops", "images_seen", "seconds", "status")
@@ -61,8 +63,8 @@ def latex(board: Board) -> str:
         f"% {board.title}; needs \\usepackage{{booktabs}}",
         f"\\begin{{tabular}}{{l{'c' * (len(columns) + 1)}}}",
         r"\toprule",
-        " & ".join(["Encoder", "Mean gain", *(_tex(f"{c.title}, {c.metric}") for c in columns)]) + r" \\",
-        " & ".join(["", "", *(_tex(f"{c.groups} {c.group_kind}s") for c in columns)]) + r" \\",
+        " & ".join(["Encoder", "Mean gain", *(_tex(f"{c.title}, {metric(c.metric)}") for c in columns)]) + r" \\",
+        " & ".join(["", "", *(_tex(f"{c.groups:,} {plural(c.group_kind, c.groups)}") for c in columns)]) + r" \\",
         r"\midrule",
     ]
     for row in rows:

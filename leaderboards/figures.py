@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.metrics import chance
+from benchmark.metrics import title as metric
 from leaderboards.board import HEALTH, LOSS, Board, Curve, Entry, Judged, Series
 from leaderboards.comparisons import of_rows
 from leaderboards.ranking import Classical
@@ -29,7 +30,7 @@ from leaderboards.svg import (
     plain,
     zero,
 )
-from leaderboards.words import flops, interval, metric, slug
+from leaderboards.words import flops, interval, slug
 
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
 BOUNDS = ("value", "low", "high")

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from benchmark.metrics import title as metric
 from leaderboards import figures
 from leaderboards.board import LOSS, SYNTHETIC, Board, Column, Curve, Entry, Row
 from leaderboards.details import Answer, RunDetail
 from leaderboards.families import Difference
 from leaderboards.statistics import Estimate
 from leaderboards.svg import Drawing
-from leaderboards.tables import TONES, Line, Table, Text, bar, chance, task_page, verdict
-from leaderboards.words import duration, flops, interval, memory, metric, number, plural, probing, slug
+from leaderboards.tables import TONES, Line, Table, Text, bar, chance, split, task_page, verdict
+from leaderboards.words import duration, flops, interval, memory, number, probing, slug
+from tasks.cards import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ def of_task(modality: str, task: str, boards: Sequence[Board], checks: Sequence[
                 facts=(
                     ("Classes", ", ".join(column.classes)),
                     ("Test set", _size(column)),
-                    ("Protocol", column.protocol),
+                    ("Split", split(column)),
                     ("Headline metric", metric(column.metric)),
                     ("Licence", licence),
                     ("Measured locality", _locality(measured)),

@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from benchmark.metrics import title as metric
 from leaderboards import citation, figures, statistics, tables
 from leaderboards.aggregate import boards
 from leaderboards.board import SYNTHETIC, Board, Entry, Row
@@ -20,8 +21,8 @@ from leaderboards.details import RunDetail
 from leaderboards.pages import Page, sheet_file
 from leaderboards.svg import Drawing
 from leaderboards.tables import Line, Table, Text
-from leaderboards.view import View, view
-from leaderboards.words import interval, metric, number
+from leaderboards.view import View, calibration, names_contradicted, view
+from leaderboards.words import interval, number
 
 MARKS = {1: "▲", -1: "▼", 0: "○"}  # by what is shown
 ABREAST = 3  # rows of a board side by side in the terminal
@@ -92,7 +93,10 @@ def front(found: Sequence[Board], place: Place) -> str:
         place,
         pages=[(board, tables.gains(board, board.sections[0])) for board in found],
         answer=[*figures.slope(found)],
-        slopes=[(board.title, f"{board.slug}.html", figures.slope_said(board)) for board in found],
+        slopes=[
+            (board.title, f"{board.slug}.html", f"{figures.slope_said(board)} {names_contradicted(board)}".strip())
+            for board in found
+        ],
         claims=_claims(found),
         costs=across(found),
     )
@@ -166,7 +170,12 @@ def phantoms(found: Sequence[Board], place: Place) -> str:
         heads=tuple(Text(lines=(head,)) for head in ("Task", "Modality", "Locality")),
         rows=rows,
     )
-    return _render("phantoms.html.j2", "phantoms.html", place, table=table, sheets=sheets)
+    notes = [
+        (board.title, said)
+        for board in found
+        for said in (*filter(None, (names_contradicted(board),)), *calibration(board))
+    ]
+    return _render("phantoms.html.j2", "phantoms.html", place, table=table, sheets=sheets, notes=notes)
 
 
 def _render(template: str, path: str, place: Place, **values: object) -> str:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from benchmark.metrics import title as metric
 from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Ledger, Row, Section, Sensitivity, Series
 from leaderboards.statistics import INTERVAL_GROUPS, RANKED_GROUPS, Estimate
 from leaderboards.verdicts import AS_IF, CONTRADICTED, DEPENDENT, HOLDS
-from leaderboards.words import duration, flops, interval, memory, metric, number, plural, probing, slug
+from leaderboards.words import duration, flops, interval, memory, number, probing, slug
+from tasks.cards import plural
 
 TONES = {1: "above", -1: "below", 0: "same"}  # by what is shown
 CLAIMS = {HOLDS: "above", CONTRADICTED: "below"}
@@ -194,8 +196,13 @@ def _head(column: Column) -> Text:
     lines = (column.title, metric(column.metric), size, column.partial, _few(column), leakage)
     return Text(
         lines=tuple(filter(None, lines)),
-        tip=f"Gain in {metric(column.metric)} on the test set of {column.title} ({column.protocol} protocol)",
+        tip=f"Gain in {metric(column.metric)} on the test set of {column.title} (split: {split(column)})",
     )
+
+
+def split(column: Column) -> str:
+    """How the images were divided, in words: a simulator's own split was published by nobody."""
+    return "the simulator's own" if column.synthetic and column.protocol == "published" else column.protocol
 
 
 def _few(column: Column) -> str:
@@ -443,7 +450,7 @@ def bar(gained: Estimate, extent: float) -> Markup:
 
 
 def tasks(board: Board) -> Table:
-    heads = ("Task", "Classes", "Test groups", "Test images", "Images", "Protocol", "Leakage", "Data")
+    heads = ("Task", "Classes", "Test groups", "Test images", "Images", "Split", "Leakage", "Data")
     return Table(
         title="Tasks",
         caption="What each task consists of.",
@@ -461,7 +468,7 @@ def tasks(board: Board) -> Table:
                         f"{column.groups:,} {plural(column.group_kind, column.groups)}",
                         f"{column.samples:,}",
                         column.partial or f"{column.images:,}",
-                        column.protocol,
+                        split(column),
                         column.leakage,
                         column.data,
                     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from leaderboards import figures, tables
 from leaderboards.board import SYNTHETIC, Board
@@ -10,8 +11,10 @@ from leaderboards.statistics import INTERVAL_GROUPS, PRETEXT_SEEDS, RANKED_GROUP
 from leaderboards.svg import Drawing
 from leaderboards.tables import Table
 from leaderboards.verdicts import AS_IF, DEPENDENT, FEW_ERRORS
-from leaderboards.words import flops
+from leaderboards.words import flops, number
+from tasks.phantoms import scenes
 
+BASELINES = {"Colour histogram": "histogram", "8 × 8 thumbnail": "thumbnail"}  # as calibration names them
 NAMED = 12  # rows that the head of a page names
 
 
@@ -58,7 +61,13 @@ def view(board: Board) -> View:
             tables.costs(board),
         ),
         figures=figures.of_board(board),
-        footnotes=(*_undefined(board), *_leakage(board), *board.footnotes, *_unrated(board)),
+        footnotes=(
+            *calibration(board),
+            *_undefined(board),
+            *_leakage(board),
+            *board.footnotes,
+            *_unrated(board),
+        ),
         provenance=board.provenance,
     )
 
@@ -121,6 +130,45 @@ def _how(board: Board) -> tuple[str, ...]:
     if board.synthetic:
         said.append("The images are simulated. Nothing here says how a method does on patients.")
     return tuple(said)
+
+
+def calibration(board: Board) -> tuple[str, ...]:
+    """What of a phantom board lies outside the bounds that its family was calibrated to, on other seeds."""
+    if not board.synthetic or board.pixels != (scenes.CALIBRATED_PIXELS,):
+        return ()
+    measured = [(one.name, BASELINES.get(one.name), one.scores) for one in board.baselines]
+    measured += [
+        (row.name, "twin", tuple(entry.score for entry in row.entries)) for row in board.sections[0].rows if row.twin
+    ]
+    said = []
+    for name, kind, scores in measured:
+        for column, score in zip(board.columns, scores, strict=True):
+            if kind is None or score is None or column.task.removeprefix("phantom_") not in scenes.LATENTS:
+                continue
+            low, high = scenes.BOUNDS[kind]
+            if not low <= score.value <= high:
+                said.append(
+                    f"{column.title}: {name} {number(score.value)} lies outside the bounds of calibration, "
+                    f"{number(low)} to {number(high)}, which were met on development seeds (docs/phantoms.md)."
+                )
+    return tuple(said)
+
+
+def names_contradicted(board: Board) -> str:
+    """Where the measured locality of the phantom tasks does not fall from local to global: that sentence, or ""."""
+    measured = {
+        column.task.removeprefix("phantom_"): one.value
+        for column, one in zip(board.columns, board.localities, strict=False)
+        if column.synthetic and one is not None and one.value is not None
+    }
+    known = [(name, measured[name]) for name in scenes.LATENTS if name in measured]
+    if all(one[1] >= other[1] for one, other in pairwise(known)):
+        return ""
+    values = ", ".join(f"{name} {value:.2f}" for name, value in known)
+    return (
+        f"The names do not pass the measure: measured locality is {values}. A name says what was simulated, not how "
+        "local its signal is."
+    )
 
 
 def _unrated(board: Board) -> tuple[str, ...]:

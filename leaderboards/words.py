@@ -8,17 +8,6 @@ import re
 from leaderboards.statistics import Estimate
 from leaderboards.verdicts import UNDEFINED
 
-METRICS = {
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "auprc": "AUPRC",
-    "ece": "ECE",
-    "brier": "Brier score",
-    "dice": "Dice",
-    "iou": "intersection over union",
-}
 PROBES = {
     "linear": "linear probe",
     "knn": "kNN probe",
@@ -65,18 +54,9 @@ def memory(count: float | None) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def metric(name: str) -> str:
-    return METRICS.get(name, name)
-
-
 def probing(probe: str, readout: str) -> str:
     """What reads the encoder, and which of its tokens."""
     return f"{PROBES.get(probe, probe)}, {READOUTS.get(readout, readout)}"
-
-
-def plural(noun: str, count: int) -> str:
-    word, space, aside = noun.partition(" (")
-    return noun if count == 1 or word.endswith("s") else f"{word}s{space}{aside}"
 
 
 def slug(text: str) -> str:

@@ -68,6 +68,12 @@ def independence(task: Task) -> str:
     )
 
 
+def plural(kind: str, count: int) -> str:
+    """A kind of group after a count: "patients", "near-duplicate clusters (no patient ids exist)"."""
+    word, space, aside = kind.partition(" (")
+    return kind if count == 1 or word.endswith("s") else f"{word}s{space}{aside}"
+
+
 def dataset(task: Task) -> str:
     """The name of the file that holds the task: its own, or what stands before an underscore; "" without a file."""
     name = task.name

@@ -211,7 +211,8 @@ def test_files_that_the_page_offers_are_the_store(browser, built, server):
         assert [row[0].split(";")[0] for row in shown[1:]] == one.rows()
         (mae,) = (row for row in rows if (row["encoder"], row["task"]) == ("MAE", "local"))
         column = shown[0].index("Calcification")
-        assert shown[1][column].startswith(f"{float(mae['gain']):+.3f} [")
+        assert shown[1][column].startswith(f"'{float(mae['gain']):+.3f} ["), "a spreadsheet takes no cell for a formula"
+        assert not [cell for row in shown for cell in row if cell.startswith(("=", "+", "-", "@"))]
 
 
 def test_copy_puts_what_is_shown_on_the_clipboard(browser, built, server):

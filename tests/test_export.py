@@ -119,7 +119,7 @@ def test_the_card_holds_recipe_floor_limits_and_the_mark_of_simulation(tmp_path)
     card = (export.export(row, cells, weights, tmp_path / "out") / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: timm\n")
     assert "**SYNTHETIC: pretrained on simulated phantoms. Not clinical evidence.**" in card
-    assert "| Calcification (simulated) | auroc | 0.800 | 0.700 | 60 simulated patients | pass |" in card
+    assert "| Calcification (simulated) | AUROC | 0.800 | 0.700 | 60 simulated patients | pass |" in card
     assert row["weights_sha256"] in card
     assert "not for use on patients" in card
     assert "phantom_local: " in card

@@ -25,6 +25,7 @@ def board(rows: int, tasks: int, seed: int = 0) -> Board:
         budgets=(1e13,),
         seeds=(0,),
         encoder="ViT of 4 blocks",
+        pixels=(64,),
         columns=columns,
         pooled=tuple(one.title for one in columns),
         ranked=True,
