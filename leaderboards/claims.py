@@ -145,6 +145,7 @@ def _judged(
         variants=tuple(about.pairs()) if {*claim.ahead, claim.behind} <= set(about.chosen) else (),
         apart=about.apart,
         slope=claim.slope,
+        localities=tuple(locality[one.task] for one in tasks) if claim.slope else (),
         estimates=estimates,
         subject=subject(min(one.seeds for one in estimates)) if estimates else "",
         verdict=said,

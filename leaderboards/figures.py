@@ -30,6 +30,7 @@ from leaderboards.svg import (
     plain,
     zero,
 )
+from leaderboards.tables import change
 from leaderboards.words import flops, interval, slug
 
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
@@ -389,7 +390,7 @@ def slope_said(board: Board) -> str:
         return "no simulated task with both pretexts."
     if one.why:
         return f"no slope ({one.why})."
-    return f"slope {interval(one.estimates[0], signed=True)} per unit of locality: {one.verdict}."
+    return f"DINOv3 − I-JEPA changes by {change(one, one.estimates[0])}: {one.verdict}."
 
 
 def _slope(board: Board) -> Judged | None:

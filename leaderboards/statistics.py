@@ -25,7 +25,7 @@ DRAWS = 500  # they only count lost classes and take an interaction out of the j
 BLOCKS = 400  # groups are left out and drawn one by one up to this many, else in about this many blocks
 HEADROOM = 1.5  # groups of the rarest class × (1 - value): with less, no verdict
 RANDOM_TASKS = 10  # fewer tasks: they are fixed and named, and a mean over them is about them alone
-PRETEXT_SEEDS = 5  # fewer pretraining seeds: the wording is about checkpoints, not about the pretext
+PRETEXT_SEEDS = 5  # fewer pretraining seeds: the wording is about checkpoints, not about the recipe
 MIXED = -1  # stratum of groups whose samples differ in label
 REST = ()  # stratum of groups whose own stratum would be too small
 
@@ -425,7 +425,9 @@ def barred(one: Estimate) -> str:
 
 def subject(seeds: int) -> str:
     """What a sentence about this many pretraining seeds may be about."""
-    return "this pretext" if seeds >= PRETEXT_SEEDS else "this checkpoint" if seeds == 1 else "these checkpoints"
+    if seeds >= PRETEXT_SEEDS:
+        return "this recipe at this budget"
+    return "this checkpoint" if seeds == 1 else "these checkpoints"
 
 
 def p_value(difference: Estimate) -> float:

@@ -367,11 +367,25 @@ def claim_found(one: Judged) -> tuple[str, ...]:
     """What a verdict rests on: differences or slopes, or why there is none."""
     if one.why:
         return (one.why, *_apart(one))
-    what = " per unit of locality" if one.slope else ""
     lines = [
-        f"{pair}: {interval(each, signed=True)}{what}" for pair, each in zip(one.pairs, one.estimates, strict=True)
+        f"{pair}: {change(one, each) if one.slope else interval(each, signed=True)}"
+        for pair, each in zip(one.pairs, one.estimates, strict=True)
     ]
     return (*lines, f"about {one.subject}", *_apart(one))
+
+
+def change(one: Judged, slope: Estimate) -> str:
+    """What a slope says over the localities that it was fitted to, and nowhere else."""
+    low, high = min(one.localities), max(one.localities)
+    over = replace(slope, **{end: _times(getattr(slope, end), high - low) for end in ("value", "low", "high")})
+    return (
+        f"{interval(over, signed=True)} from a measured locality of {low:.2f} to one of {high:.2f} "
+        f"(line through {len(one.localities)} tasks, slope {number(slope.value, True)})"
+    )
+
+
+def _times(x: float | None, factor: float) -> float | None:
+    return None if x is None else factor * x
 
 
 def _apart(one: Judged) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _how(board: Board) -> tuple[str, ...]:
         said.append("Rows are ordered by mean gain for reading only: too few groups, tasks or rows to tell them apart.")
     if fewest < PRETEXT_SEEDS:
         said.append(
-            f"With under {PRETEXT_SEEDS} pretraining seeds this is about {subject(fewest)}, not about the pretext."
+            f"With under {PRETEXT_SEEDS} pretraining seeds this is about {subject(fewest)}, not about the recipe."
         )
     if board.synthetic:
         said.append("The images are simulated. Nothing here says how a method does on patients.")

@@ -86,7 +86,7 @@ def test_a_difference_on_local_tasks(shift, expected):
     (one,) = said(LOCAL, found, tasks, {"near": 0.9, "far": 0.1})
     assert (one.verdict, one.tasks, one.about) == (expected, ("Near",), "phantoms")
     assert one.pairs == ("DINOv3 − I-JEPA",)
-    assert one.subject == "this pretext"
+    assert one.subject == "this recipe at this budget"
 
 
 def test_phantoms_and_real_data_are_judged_apart():

@@ -284,7 +284,7 @@ def test_pages_say_the_same_and_are_complete(complete, tmp_path):
         "1.0e13 training FLOPs",
         "60 simulated patients, 180 images",
         "not shown above twin",
-        "this is about these checkpoints, not about the pretext",
+        "this is about these checkpoints, not about the recipe",
         "make verify",
     ):
         assert phrase in said

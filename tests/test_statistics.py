@@ -273,4 +273,8 @@ def test_the_interval_of_a_group_mean_is_the_t_interval_of_group_means():
 
 
 def test_wording_follows_the_number_of_seeds():
-    assert [statistics.subject(n) for n in (1, 2, 5)] == ["this checkpoint", "these checkpoints", "this pretext"]
+    assert [statistics.subject(n) for n in (1, 2, 5)] == [
+        "this checkpoint",
+        "these checkpoints",
+        "this recipe at this budget",
+    ]
