@@ -94,7 +94,10 @@ def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]
         return None
     kind = "gains over their twins" if contrast in measured.comparison.twins else "pairs of rows"
     where = f"the board of {', '.join(place)}"
-    return Compared(lines=tuple(lines), family=f"As on {where}: on each task a family with the other {kind}.")
+    return Compared(
+        lines=tuple(lines),
+        family=f"As on {where}: on all tasks a family with the other {kind}, over the tasks another.",
+    )
 
 
 def _alone(both: pd.DataFrame, a: str, b: str) -> Compared:

@@ -1,4 +1,4 @@
-"""Every method against every other and against its twin: on each task and over the tasks, each a family."""
+"""Every method against every other and against its twin: on all tasks, and over the tasks, each a family."""
 
 from __future__ import annotations
 
@@ -67,20 +67,23 @@ def contrasts(
     numbers: Numbers,
     words: Words | None = None,
 ) -> tuple[Contrast, ...]:
-    """Differences of these pairs. A family is one question: the pairs on one task, or the pairs over the tasks.
+    """Differences of these pairs, in two families: all pairs on all tasks, as they stand before a reader at once, and
+    all pairs over the tasks.
 
     words: of their verdicts; of a pair, where there are none.
     """
     called = [words or pair(names[a], names[b]) for a, b in pairs]
-    per_task = [judge([difference(numbers, each, column) for each in pairs], called) for column in columns]
+    on_tasks = [difference(numbers, each, column) for each in pairs for column in columns]
+    entries = judge(on_tasks, [each for each in called for _ in columns])
     overall = judge([mean_difference(numbers, each, pooled) for each in pairs], called)
+    width = len(columns)
     return tuple(
         Contrast(
             first=names[a],
             second=names[b],
             variants=(a, b),
             mean=overall[place],
-            entries=tuple(one[place] for one in per_task),
+            entries=entries[place * width : (place + 1) * width],
         )
         for place, (a, b) in enumerate(pairs)
     )

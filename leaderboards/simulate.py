@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 from scipy import stats
@@ -164,6 +164,7 @@ def _minus(one: Sequence[Resampled], other: Sequence[Resampled]) -> list[Resampl
 
 
 FAMILIES = {"gains": gains, "pairs": pairs}
+SCOPES = ("on", "over")  # a family of the differences on every task, or of their means over the tasks
 
 
 def false_verdict(members: Sequence[Resampled]) -> list[bool]:
@@ -172,13 +173,13 @@ def false_verdict(members: Sequence[Resampled]) -> list[bool]:
     return [any(shown)] if shown else []
 
 
-def family_rates(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[tuple[str, int, int, int], Rate]:
-    """Families with a false verdict, by (kind, methods, tasks, seeds).
+def family_rates(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[tuple, Rate]:
+    """Families with a false verdict, by (kind, scope, methods, tasks, seeds); scope: "on" all tasks, or "over" them.
 
     A simulation of the most methods, tasks and seeds serves all smaller numbers: ten tasks are ten times one task and
-    three times three, so that those rates rest on as many more families. Over several tasks the members are means.
+    three times three, so that those rates rest on as many more families. Over the tasks the members are means.
     """
-    hits: dict[tuple[str, int, int, int], list[bool]] = {}
+    hits: dict[tuple, list[bool]] = {}
     for _ in range(simulations):
         for simulated, counts in ((1, (1,)), (max(SEEDS), SEEDS[1:])):
             parts = _by_task(replace(setting, seeds=simulated), max(METHODS) + 1, VERDICT_DRAWS, rng)
@@ -188,10 +189,13 @@ def family_rates(setting: Setting, simulations: int, rng: np.random.Generator) -
                     found = members(some)
                     for tasks in (one for one in TASKS if one <= setting.tasks):
                         for start in range(0, setting.tasks - tasks + 1, tasks):
-                            over = {names: _over(each[start : start + tasks]) for names, each in found.items()}
-                            for count in METHODS:
-                                family = [one for names, one in over.items() if max(names) < count]
-                                hits.setdefault((kind, count, tasks, seeds), []).extend(false_verdict(family))
+                            on = {names: each[start : start + tasks] for names, each in found.items()}
+                            over = {names: [_over(each)] for names, each in on.items()}
+                            for scope, numbers in (("on", on), ("over", over)):
+                                for count in METHODS:
+                                    within = [each for names, each in numbers.items() if max(names) < count]
+                                    place = (kind, scope, count, tasks, seeds)
+                                    hits.setdefault(place, []).extend(false_verdict([*chain.from_iterable(within)]))
     return {place: rate(some) for place, some in hits.items()}
 
 
@@ -323,7 +327,7 @@ def report(simulations: int, seed: int) -> Iterator[str]:
     def rng(*place: int) -> np.random.Generator:
         return np.random.default_rng([seed, *place])
 
-    yield "Families of equal methods with a false verdict; on one task, or over three or ten separate tasks:"
+    yield "Families of equal methods with a false verdict: on one, three or ten separate tasks, or over them:"
     yield from _head("family", [f"{_count(t, 'task')}, {_count(s, 'seed')}" for t in TASKS for s in SEEDS])
     for groups in GROUPS:
         yield from _families(f"{groups} groups", Setting(groups=groups, tasks=max(TASKS)), simulations, rng(1, groups))
@@ -335,8 +339,9 @@ def report(simulations: int, seed: int) -> Iterator[str]:
             setting = Setting(groups=groups, tasks=3, shared=shared)
             found = family_rates(setting, simulations, rng(2, groups, len(shared)))
             for kind in FAMILIES:
-                cells = [percent(found[kind, 3, 3, s]) for s in SEEDS]
-                yield _line(f"{kind} of 3 methods, {groups} groups, {name}", cells)
+                for scope in SCOPES:
+                    cells = [percent(found[kind, scope, 3, 3, s]) for s in SEEDS]
+                    yield _line(f"{kind} of 3 methods {scope} the tasks, {groups} groups, {name}", cells)
 
     yield "\nThe gains of one run on every task, a family of their own:"
     yield from _head("tasks", [f"{groups} groups" for groups in GROUPS[:2]])
@@ -380,8 +385,9 @@ def _families(name: str, setting: Setting, simulations: int, rng: np.random.Gene
     found = family_rates(setting, simulations, rng)
     for kind in FAMILIES:
         for count in METHODS:
-            cells = [percent(found[kind, count, tasks, seeds]) for tasks in TASKS for seeds in SEEDS]
-            yield _line(f"{kind} of {count} methods, {name}", cells)
+            for scope in SCOPES:
+                cells = [percent(found[kind, scope, count, tasks, seeds]) for tasks in TASKS for seeds in SEEDS]
+                yield _line(f"{kind} of {count} methods {scope} the tasks, {name}", cells)
 
 
 def _count(number: int, noun: str) -> str:

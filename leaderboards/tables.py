@@ -245,7 +245,7 @@ def contrasts(board: Board) -> tuple[Table, ...]:
     return (
         Table(
             title="Differences: linear probe, mean of patch tokens",
-            caption="Paired differences with p and a 95 % interval that hold together within a family: on each task, "
+            caption="Paired differences with p and a 95 % interval that hold together within a family: on all tasks, "
             "and over the tasks, the pretexts with each other, and the pretexts with their twins. Without a p, the "
             "interval is of the difference alone. Every run enters them, whether it learned or not; a row of "
             "sensitivity keeps the seeds in which the mean gain of either run has an interval above zero, and is in "

@@ -97,9 +97,9 @@ def _how(board: Board) -> tuple[str, ...]:
     fewest = min((len(cost.seeds) for cost in board.costs), default=0)
     said = [
         "Above twin: the whole interval of the gain lies above zero. Not shown above twin: it covers zero, which is "
-        "no evidence of equality. Below twin: it lies below zero. The gains of all rows on a task, or over the tasks, "
-        "are a family: their intervals hold together, and p is adjusted so that it is under .05 where the interval "
-        "leaves out zero. The interval of a score, and of a gain without a p, is of that number alone.",
+        "no evidence of equality. Below twin: it lies below zero. The gains of all rows on all tasks are a family, and "
+        "so are those over the tasks: their intervals hold together, and p is adjusted so that it is under .05 where "
+        "the interval leaves out zero. The interval of a score, and of a gain without a p, is of that number alone.",
         "Intervals leave out groups (never single images) in turn, within strata of their label and paired between "
         "methods, and cross them with pretraining seeds where there are several: docs/statistics.md.",
         f"Under {INTERVAL_GROUPS} groups only the value is shown; from {INTERVAL_GROUPS} an interval; from "
