@@ -251,10 +251,19 @@ def compact(board: Board) -> str:
                     [_short(row.entries[place]) for row in some],
                 )
             ]
-    text += ["", "▲ above twin   ○ not shown above twin   ▼ below twin"]
+    text += ["", "▲ above twin   ○ not shown above twin   ▼ below twin", *_together(rows)]
     text += ["The mean over tasks is of gain / (1 − chance)."]
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []
     return "\n".join(text)
+
+
+def _together(rows: Sequence[Row]) -> list[str]:
+    """How many gains the intervals and verdicts answer for at once."""
+    means = max((row.mean.family for row in rows), default=0)
+    on_tasks = max((entry.family for row in rows for entry in row.entries), default=0)
+    if max(means, on_tasks) < 2:
+        return []
+    return [f"Intervals hold together: of the {on_tasks} gains on tasks, and of the {means} over them."]
 
 
 def terminal(found: Sequence[Board]) -> str:

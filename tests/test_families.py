@@ -174,7 +174,7 @@ def entries(board, name="MAE"):
     return {column.task: entry for column, entry in zip(board.columns, row.entries, strict=True)}
 
 
-def test_an_unrelated_task_changes_nothing_of_the_others(tmp_path):
+def test_an_unrelated_task_changes_no_score_gain_or_error_of_the_others(tmp_path):
     root = store(tmp_path / "store", seeds=(0, 1), tasks=("local",))
     (before,) = render.stored(root)
     for pretext in ("mae", "ijepa"):
@@ -182,7 +182,15 @@ def test_an_unrelated_task_changes_nothing_of_the_others(tmp_path):
             for one in (recipe(pretext, seed), twin(recipe(pretext, seed))):
                 add_cell(root, one, "elsewhere", groups=40, family="other")
     (after,) = render.stored(root)
-    assert entries(after)["local"] == entries(before)["local"]
+    same_but_for_the_family(entries(before)["local"], entries(after)["local"], grown=(2, 4))
+
+
+def same_but_for_the_family(before, after, grown):
+    """A task's score, gain and error are its own; its gain's interval and p answer for all gains beside it."""
+    assert after.score == before.score
+    assert (after.gain.value, after.gain.error) == (before.gain.value, before.gain.error)
+    assert (before.family, after.family) == grown
+    assert after.gain.high - after.gain.low >= before.gain.high - before.gain.low
 
 
 @pytest.mark.parametrize("family", ["other", "phantom"])
@@ -193,7 +201,7 @@ def test_a_scores_interval_does_not_depend_on_the_tasks_beside_it(tmp_path, fami
     for one in (recipe("mae", 0), twin(recipe("mae", 0))):
         add_cell(root, one, "global", groups=60, family=family)
     (after,) = render.stored(root)
-    assert entries(after)["local"] == entries(before)["local"]
+    same_but_for_the_family(entries(before)["local"], entries(after)["local"], grown=(1, 2))
     exported = export.numbers(root)
     own = exported.query("task == 'local' and probe == 'linear' and metric == 'auroc' and not twin").iloc[0]
     score = entries(after)["local"].score
