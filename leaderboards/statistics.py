@@ -371,9 +371,9 @@ def estimate(number: Resampled) -> Estimate:
     The squared error is the variance of the groups shared by all seeds, plus s²/S, with s the standard deviation
     between seeds on these groups, or more where the groups alone move each seed by more: seeds that lie close together
     by chance are no evidence of a small error. This is the method of Obuchowski and Rockette (1995, Communications in
-    Statistics 24(2)) for several readers of the same cases, with pretraining seeds as readers, and Hillis' (2007, Statistics in
-    Medicine 26(3)) degrees of freedom, here with those of the groups: error⁴ / (groups² / freedom + (s²/S)² / (S-1)).
-    One seed has no second part, so its interval is about that checkpoint alone.
+    Statistics 24(2)) for several readers of the same cases, with pretraining seeds as readers, and Hillis' (2007,
+    Statistics in Medicine 26(3)) degrees of freedom, here with those of the groups: error⁴ / (groups² / freedom +
+    (s²/S)² / (S-1)). One seed has no second part, so its interval is about that checkpoint alone.
     A metric itself, in 0..1, gets its interval on the logit scale, and none at 0 or 1.
     """
     value, seeds, parts = float(number.values.mean()), len(number.seeds), variance(number)
