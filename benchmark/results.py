@@ -38,6 +38,10 @@ class SchemaError(Exception):
     """A stored file that this version of the code cannot read. The message names the file and the remedy."""
 
 
+class OtherVersion(SchemaError):
+    """The file is sound, and another version of the code wrote it."""
+
+
 def _schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema(list(columns.items()), metadata={"pretext_bench_schema": str(SCHEMA_VERSION)})
 
@@ -292,25 +296,27 @@ def broken_seals(directory: Path) -> list[tuple[str, str, str, str]]:
     """(file, what, sealed, found) of everything that is not as sealed: the columns of a table that changed, a file that
     changed, a table that is missing. Raises SchemaError where there is no readable seal."""
     try:
+        entries = json.loads((directory / SEAL).read_text(encoding="utf-8")).items()
         sealed = {
-            str(name): dict(entry) for name, entry in json.loads((directory / SEAL).read_text(encoding="utf-8")).items()
+            str(name): (str(entry["sha256"]), {column: str(found) for column, found in entry["columns"].items()})
+            for name, entry in entries
         }
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
         raise SchemaError(
             f"{directory / SEAL}: no readable seal ({error}); delete the directory and run again"
         ) from error
     wrong = []
-    for name, entry in sealed.items():
+    for name, (bytes_, columns) in sealed.items():
         path = directory / name
         if not path.exists():
             wrong += [(name, "file", "sealed", "missing")] * name.endswith(".parquet")
             continue
-        if (found := sha256(path)) == entry["sha256"]:
+        if (found := sha256(path)) == bytes_:
             continue
-        columns = _contents(path)
-        names = [column for column in entry["columns"] if columns.get(column) != entry["columns"][column]]
-        wrong += [(name, f"column {c}", entry["columns"][c][:12], columns.get(c, "missing")[:12]) for c in names]
-        wrong += [(name, "bytes", entry["sha256"][:12], found[:12])] * (not names)
+        there = _contents(path)
+        names = [column for column in columns if there.get(column) != columns[column]]
+        wrong += [(name, f"column {c}", columns[c][:12], there.get(c, "missing")[:12]) for c in names]
+        wrong += [(name, "bytes", bytes_[:12], found[:12])] * (not names)
     unknown = {path.name for path in directory.iterdir()} - set(sealed) - {SEAL}
     return wrong + [(name, "file", "not sealed", "there") for name in sorted(unknown)]
 
@@ -346,7 +352,7 @@ def read_file(path: Path, cell: str | None = None) -> pa.Table:
         ) from error
     found = (rows.schema.metadata or {}).get(b"pretext_bench_schema", b"none").decode()
     if found not in (str(SCHEMA_VERSION), "2"):
-        raise SchemaError(
+        raise (OtherVersion if found.isdigit() else SchemaError)(
             f"{path}: schema version {found}, this code reads 2 and {SCHEMA_VERSION}; "
             "check out the release that wrote it, or move the file away and run again"
         )
@@ -354,7 +360,10 @@ def read_file(path: Path, cell: str | None = None) -> pa.Table:
     added = ADDED.get(path.stem, ()) if found == "2" else ()
     stored = pa.schema([field for field in expected if field.name not in added])
     if not rows.schema.equals(stored):
-        raise SchemaError(f"{path}: columns differ from schema {found}: {rows.schema} instead of {stored}")
+        newer = all(field in rows.schema for field in stored)
+        kind, more = (OtherVersion, "more columns than") if newer else (SchemaError, "other columns than")
+        remedy = "check out the release that wrote it, or move the file away and run again"
+        raise kind(f"{path}: {more} schema {found}: {rows.schema} instead of {stored}; {remedy}")
     return _upgraded(rows, path.stem, added)
 
 
@@ -375,6 +384,12 @@ def _upgraded(rows: pa.Table, name: str, added: Iterable[str]) -> pa.Table:
 def _read(path: Path) -> pa.Table:
     with pq.ParquetFile(path) as file:
         return file.read(use_threads=False)
+
+
+def directories(root: Path) -> list[Path]:
+    """Every finished directory under root, in a stable order: those with a table, or with the seal of lost ones."""
+    tables = {path.parent for name in TABLES for path in files(root, name)}
+    return sorted(tables | {path.parent for path in named(root, SEAL)})
 
 
 def files(root: Path, name: str) -> list[Path]:

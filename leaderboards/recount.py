@@ -1,4 +1,9 @@
-"""One stored directory, checked on its own: schema, seal, hashes of siblings, metrics, intervals, leakage verdicts."""
+"""One stored directory, checked on its own: schema, seal, hashes of siblings, metrics, counts, leakage verdicts.
+
+What differs is of three kinds. A number off by more than rounding, or a file that is not as it was written, is damage.
+A table, recipe or metric of another version is sound, and cannot be checked here. A metric within ROUNDING of what is
+stored was computed by another processor or library: it is reported, and no problem.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +20,22 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark import results
-from benchmark.metrics import METRICS, SEGMENTATION, fold_resampled, fold_score
+from benchmark.metrics import METRICS, SEGMENTATION, fold_score
 from leaderboards import statistics, store
-from leaderboards.statistics import INTERVAL_GROUPS, Draws, Predictions
+from leaderboards.statistics import Draws, Predictions
 from tasks import leakage
 
-TOLERANCE = 1e-12  # of a metric computed again by the same formula
-FAST_TOLERANCE = 1e-9  # of its bootstrap form, which sums in another order
+TOLERANCE = 1e-12  # of a metric computed again by the same formula on the same machine
+ROUNDING = 1e-9  # relative: of a metric computed again on another processor, or with another version of a library
 HASHED = ("predictions", "fits", "leakage")  # siblings whose SHA-256 a cell or baseline holds, where it does
 PACKED = re.compile(r"([0-9a-f]{12})-([0-9a-f]{12})(\.\d+)?")  # name of a published directory: run, weights, part
+STORED = {  # tables that hold no observations from which their values could be computed again
+    "locality": "localities of tasks",
+    "maps": "scores of maps",
+    "fits": "validation scores of probe grids",
+    "curves": "points of curves",
+    "trials": "tuning trials",
+}
 SHARED = 24  # test sets whose draws are kept: a few MB each
 PACKED_BYTES = 5_000_000  # a published run
 
@@ -34,6 +46,7 @@ class Problem:
     what: str  # the metric or the column
     stored: str
     recomputed: str
+    damage: bool = True  # else the file is sound: another version wrote it, or something lies beside it
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}: stored {self.stored}, recomputed {self.recomputed}"
@@ -45,11 +58,15 @@ class Examined:
 
     files: int = 0
     metrics: int = 0
-    intervals: int = 0
+    verdicts: int = 0  # of leakage
+    stored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STORED.values(), 0))  # rows
     sealed: bool = False
+    intact: bool = False  # every file is as it was sealed
+    foreign: bool = False  # another version wrote a table of it
     runs: list[tuple[Path, dict]] = field(default_factory=list)
     cells: list[tuple[Path, dict]] = field(default_factory=list)  # one row per cell
     problems: list[Problem] = field(default_factory=list)
+    rounded: list[Problem] = field(default_factory=list)  # metrics that differ by no more than rounding
 
 
 def examine(directory: Path) -> Examined:
@@ -61,11 +78,20 @@ def examine(directory: Path) -> Examined:
             try:
                 tables[name] = results.read_file(path)
                 seen.files += 1
+                if name in STORED:
+                    seen.stored[STORED[name]] += len(tables[name])
             except results.SchemaError as error:
-                seen.problems.append(Problem(file=path, what="schema", stored=str(error), recomputed="not read"))
-    if seen.files and (directory / results.SEAL).exists():
-        seen.sealed = True
-        seen.problems += _seal(directory)
+                other = isinstance(error, results.OtherVersion)
+                seen.foreign |= other
+                seen.problems.append(
+                    Problem(file=path, what="schema", stored=str(error), recomputed="not read", damage=not other)
+                )
+    if seen.foreign:
+        return seen
+    if (directory / results.SEAL).exists():
+        broken = list(_seal(directory))
+        seen.sealed, seen.intact = True, not any(problem.damage for problem in broken)
+        seen.problems += broken
     seen.runs = [(directory / "runs.parquet", row) for row in _rows(tables, "runs")]
     for path, row in seen.runs:
         seen.problems += _provenance(path, row)
@@ -80,7 +106,7 @@ def examine(directory: Path) -> Examined:
         if name == "cells":
             seen.cells = [(path, own[0]) for own in by_cell.values()]
             seen.problems += _alike(path, by_cell)
-            seen.problems += _leakage(path, by_cell, tables.get("leakage"))
+            seen.problems += _leakage(seen, path, by_cell, tables.get("leakage"))
         seen.problems += _siblings(path, rows)
         predictions = tables.get("predictions")
         if predictions is None:
@@ -88,10 +114,7 @@ def examine(directory: Path) -> Examined:
             seen.problems.append(Problem(file=where, what="predictions", stored="needed", recomputed="not read"))
             continue
         for cell, own in by_cell.items():
-            found, intervals = _metrics(path, cell, own, predictions)
-            seen.problems += found
-            seen.metrics += len(own)
-            seen.intervals += intervals
+            seen.problems += _metrics(seen, path, cell, own, predictions)
     if packed := PACKED.fullmatch(directory.name):
         seen.problems += _packed(directory, packed[1], packed[2], seen)
     return seen
@@ -104,7 +127,9 @@ def _rows(tables: dict[str, pa.Table], name: str) -> list[dict]:
 def _seal(directory: Path) -> Iterator[Problem]:
     try:
         for name, what, stored, found in results.broken_seals(directory):
-            yield Problem(file=directory / name, what=f"{what} under its seal", stored=stored, recomputed=found)
+            stray = stored == "not sealed"
+            what = f"{what} under its seal"
+            yield Problem(file=directory / name, what=what, stored=stored, recomputed=found, damage=not stray)
     except results.SchemaError as error:
         yield Problem(file=directory / results.SEAL, what="seal", stored=str(error), recomputed="not read")
 
@@ -157,7 +182,7 @@ def _alike(path: Path, by_cell: dict[str, list[dict]]) -> Iterator[Problem]:
                     )
 
 
-def _leakage(path: Path, by_cell: dict[str, list[dict]], table: pa.Table | None) -> Iterator[Problem]:
+def _leakage(seen: Examined, path: Path, by_cell: dict[str, list[dict]], table: pa.Table | None) -> Iterator[Problem]:
     """The verdict of a cell follows from the overlaps stored beside it, and from whether its groups are patients."""
     if table is None:
         where = path.with_name("leakage.parquet")
@@ -169,6 +194,7 @@ def _leakage(path: Path, by_cell: dict[str, list[dict]], table: pa.Table | None)
         about = tuple(row[name] for name in ("corpus_digest", "task", "data"))
         own = [one for one in stored if tuple(one[name] for name in ("corpus_digest", "task", "data")) == about]
         overlaps = (leakage.Overlap(one["kind"], one["count"], (), one["between"]) for one in own)
+        seen.verdicts += 1
         found = leakage.verdict(overlaps, independent=row["independent"])
         if row["leakage"] != found:
             yield Problem(file=path, what=f"leakage of {cell}", stored=str(row["leakage"]), recomputed=found)
@@ -185,53 +211,37 @@ def _siblings(path: Path, rows: list[dict]) -> Iterator[Problem]:
             yield Problem(file=sibling, what="SHA-256", stored=str(stored), recomputed=str(found))
 
 
-def _metrics(path: Path, cell: str, rows: list[dict], table: pa.Table) -> tuple[list[Problem], int]:
-    """Every metric, the counts beside it, and the intervals of the headline and the AUROC; (problems, intervals)."""
+def _metrics(seen: Examined, path: Path, cell: str, rows: list[dict], table: pa.Table) -> Iterator[Problem]:
+    """Every metric of a cell, and the counts beside it; counted, and noted where it differs by rounding, in `seen`."""
     source = path.with_name("predictions.parquet")
-    problems, intervals = [], 0
-
-    def wrong(what: str, stored: object, found: object) -> None:
-        problems.append(Problem(file=path, what=what, stored=repr(stored), recomputed=repr(found)))
-
     try:
-        seen = store.of_cell(table, cell, rows[0]["protocol"], source)
-        groups, samples = len(np.unique(seen.group)), len(np.unique(seen.sample))
+        own = store.of_cell(table, cell, rows[0]["protocol"], source)
+        counts = {"groups": len(np.unique(own.group)), "samples": len(np.unique(own.sample))}
         for row in rows:
             metric = row["metric"]
+            for name, count in counts.items():
+                if row[name] != count:
+                    yield Problem(file=path, what=name, stored=repr(row[name]), recomputed=repr(count))
             if metric not in METRICS | SEGMENTATION:
-                wrong(metric, row["value"], "not a metric of benchmark.metrics")
+                unknown = "not a metric of this version: check out the release that wrote it"
+                yield Problem(file=path, what=metric, stored=repr(row["value"]), recomputed=unknown, damage=False)
                 continue
-            found = fold_score(metric, seen.label, seen.scores, seen.repeat, seen.fold)
-            if row["groups"] != groups:
-                wrong("groups", row["groups"], groups)
-            if row["samples"] != samples:
-                wrong("samples", row["samples"], samples)
-            if not _same(row["value"], found):
-                wrong(metric, row["value"], found)
-            if (row["headline"] or metric == "auroc") and math.isfinite(found):
-                for what, expected, got in _interval(metric, found, groups, seen):
-                    wrong(f"{metric}, {what}", expected, got)
-                intervals += 1
+            found = fold_score(metric, own.label, own.scores, own.repeat, own.fold)
+            seen.metrics += 1
+            if not _within(row["value"], found, TOLERANCE, 0.0):
+                differs = Problem(file=path, what=metric, stored=repr(row["value"]), recomputed=repr(found))
+                if _within(row["value"], found, TOLERANCE, ROUNDING):
+                    seen.rounded.append(differs)
+                else:
+                    yield differs
     except (results.SchemaError, ValueError) as error:
-        problems.append(Problem(file=source, what=f"cell {cell}", stored=str(error), recomputed="not recomputed"))
-    return problems, intervals
+        yield Problem(file=source, what=f"cell {cell}", stored=str(error), recomputed="not recomputed")
 
 
-def _interval(metric: str, value: float, groups: int, seen: Predictions) -> Iterator[tuple[str, object, object]]:
-    """The interval as a board draws it, and its fast form with every group once, which must be the metric itself."""
-    draws = shared_draws(seen)
-    place = np.searchsorted(draws.groups, seen.group)
-    once = np.ones((1, len(draws.groups)))
-    fast, _ = fold_resampled(metric, seen.label, seen.scores, place, seen.repeat, seen.fold, once)
-    if abs(fast[0] - value) > FAST_TOLERANCE:
-        yield "every group drawn once", value, float(fast[0])
-    estimate = statistics.estimate(statistics.resample((0,), [seen], metric, draws))
-    if groups >= INTERVAL_GROUPS:
-        bounds = (estimate.low, estimate.high)
-        if 0 < value < 1 and (
-            None in bounds or not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] <= bounds[1])
-        ):
-            yield "interval", "needed", bounds
+def _within(stored: float | None, found: float, absolute: float, relative: float) -> bool:
+    if stored is None or math.isnan(stored):
+        return math.isnan(found)
+    return abs(stored - found) <= absolute + relative * abs(found)
 
 
 _shared: dict[bytes, Draws] = {}  # by test set: all cells of a task share their draws
@@ -266,9 +276,3 @@ def _packed(directory: Path, run: str, weights: str, seen: Examined) -> Iterator
     if size > PACKED_BYTES:
         limit = f"at most {PACKED_BYTES:,} bytes"
         yield Problem(file=directory, what="size", stored=f"{size:,} bytes", recomputed=limit)
-
-
-def _same(stored: float | None, found: float) -> bool:
-    if stored is None or math.isnan(stored):
-        return math.isnan(found)
-    return abs(stored - found) <= TOLERANCE

@@ -15,12 +15,12 @@ ASIDE = ".damaged"  # in the store: hidden from every reader, kept
 def repair(root: Path) -> dict[Path, list[str]]:
     """Move every damaged directory of a store to `<root>/.damaged/<time>/`; returns each with what is wrong with it.
 
-    Damaged is a directory whose seal does not hold, whose tables cannot be read, or whose numbers do not follow from
-    what they were computed from. What is only missing elsewhere, such as a twin, is no damage: `make bench` fills it.
+    Damaged is a directory whose seal does not hold, or, written before there were seals, whose tables cannot be read or
+    whose numbers do not follow from what they were computed from. Left where it is: what another version wrote, what
+    differs by rounding, what holds its seal but does not verify, and what only lacks something elsewhere, such as a
+    twin: `make bench` fills that.
     """
-    sealed = {path.parent for path in results.named(root, results.SEAL)}
-    tables = {path.parent for name in results.TABLES for path in results.files(root, name)}
-    damaged = {place: found for place in sorted(sealed | tables) if (found := _damage(place))}
+    damaged = {place: found for place in results.directories(root) if (found := _damage(place))}
     aside = root / ASIDE / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     for place in damaged:
         target = aside / place.relative_to(root)
@@ -31,15 +31,12 @@ def repair(root: Path) -> dict[Path, list[str]]:
 
 def _damage(place: Path) -> list[str]:
     seen = examine(place)
-    found = [str(problem) for problem in [*seen.problems, *run_problems(seen.runs)]]
-    try:
-        if (place / results.SEAL).exists():
-            found += [
-                f"{place / name}: {what}: sealed {a}, found {b}" for name, what, a, b in results.broken_seals(place)
-            ]
-    except results.SchemaError as error:
-        found.append(str(error))
-    for path, row in seen.runs:
-        if row["status"] == "finished" and place.parent.name == "runs" and not (place / ENCODER).exists():
-            found.append(f"{path}: the run finished, and its {ENCODER} is gone")
-    return list(dict.fromkeys(found))
+    if seen.foreign:
+        return []
+    problems = [] if seen.intact else [one for one in [*seen.problems, *run_problems(seen.runs)] if one.damage]
+    lost = [
+        f"{path}: the run finished, and its {ENCODER} is gone"
+        for path, row in seen.runs
+        if row["status"] == "finished" and place.parent.name == "runs" and not (place / ENCODER).exists()
+    ]
+    return list(dict.fromkeys([*map(str, problems), *lost]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,20 @@ def rows(root: Path, name: str) -> pd.DataFrame:
 
 
 def recipe(text: str, source: object) -> Recipe:
-    """The recipe of a stored run. Raises SchemaError naming the source where it is not one of this version."""
+    """The recipe of a stored run. Raises SchemaError naming the source where it is none, OtherVersion where another
+    version wrote it."""
     try:
         return from_json(text)
     except ValueError as error:
-        raise results.SchemaError(f"{source}: {error}; check out the release that wrote it") from error
+        kind = results.OtherVersion if _is_object(text) else results.SchemaError
+        raise kind(f"{source}: {error}; check out the release that wrote it") from error
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def predictions(directory: str, cell: str, protocol: str) -> Predictions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from benchmark import recipe as recipes
 from benchmark import results
 from benchmark.recipe import Recipe
 from leaderboards import store
-from leaderboards.recount import Examined, Problem, examine
+from leaderboards.recount import STORED, Examined, Problem, examine
 
 ALONE = 64  # directories that are not worth starting processes for
 RECIPE_COLUMNS = {  # column of `runs` -> field of the recipe
@@ -38,25 +38,33 @@ class Report:
     runs: int
     cells: int
     metrics: int
-    intervals: int
+    verdicts: int  # of leakage
+    stored: Mapping[str, int]  # rows of what is stored without the observations behind it
     unsealed: int  # directories written before there were seals
     problems: tuple[Problem, ...]
+    rounded: tuple[Problem, ...]  # metrics that differ by no more than rounding: no problem
 
     def __str__(self) -> str:
+        lines = [*map(str, self.problems), *(f"{one}: differs by rounding" for one in self.rounded)]
+        if self.unsealed:
+            lines.append(
+                f"{self.root}: {self.unsealed} directories carry no seal: only what can be recomputed was checked"
+            )
         found = f"{len(self.problems)} differences" if self.problems else "every number is as stored"
-        head = (
-            f"{self.root}: {self.files} files, {self.runs} runs, {self.cells} cells, {self.metrics} metrics and "
-            f"{self.intervals} intervals recomputed: {found}"
+        lines.append(
+            f"{self.root}: {self.files} files, {self.runs} runs, {self.cells} cells; {self.metrics} metrics with their "
+            f"counts and {self.verdicts} leakage verdicts recomputed: {found}"
         )
-        old = f"{self.root}: {self.unsealed} directories carry no seal: only what can be recomputed was checked in them"
-        return "\n".join([*map(str, self.problems), *([old] if self.unsealed else []), head])
+        if kept := [f"{count} {name}" for name, count in self.stored.items() if count]:
+            lines.append(f"{self.root}: stored, not recomputed, held by their seals alone: {', '.join(kept)}")
+        return "\n".join(lines)
 
 
 def verify(root: Path, processes: int | None = None) -> Report:
-    """Check schemas, seals, hashes, metrics, intervals, leakage verdicts, recipes, provenance, weights and twins of
-    everything stored under root, in as many processes as there are processors unless told."""
-    places = sorted({path.parent for name in results.TABLES for path in results.files(root, name)})
-    seen = _examined(places, processes or os.cpu_count() or 1)
+    """Check schemas, seals, hashes, metrics, counts, leakage verdicts, recipes, provenance, weights and twins of
+    everything stored under root, in as many processes as there are processors unless told. What the pages print is
+    checked by `leaderboards.printed`."""
+    seen = _examined(results.directories(root), processes or os.cpu_count() or 1)
     runs = [row for one in seen for row in one.runs]
     cells = [row for one in seen for row in one.cells]
     problems = [problem for one in seen for problem in one.problems]
@@ -68,9 +76,11 @@ def verify(root: Path, processes: int | None = None) -> Report:
         runs=len(runs),
         cells=len(cells),
         metrics=sum(one.metrics for one in seen),
-        intervals=sum(one.intervals for one in seen),
+        verdicts=sum(one.verdicts for one in seen),
+        stored={what: sum(one.stored[what] for one in seen) for what in STORED.values()},
         unsealed=sum(not one.sealed for one in seen if one.files),
         problems=tuple(dict.fromkeys(problems)),
+        rounded=tuple(problem for one in seen for problem in one.rounded),
     )
 
 
@@ -104,14 +114,21 @@ def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:
     try:
         recipe = known(row["recipe"], path)
     except results.SchemaError as error:
-        yield Problem(file=path, what="recipe", stored=str(error), recomputed="not read")
+        other = isinstance(error, results.OtherVersion)
+        yield Problem(file=path, what="recipe", stored=str(error), recomputed="not read", damage=not other)
         return
     expected = {"run": recipes.key(recipe), "twin": recipes.key(recipes.twin(recipe))}
     expected |= {column: getattr(recipe, field) for column, field in RECIPE_COLUMNS.items()}
     expected |= {column: getattr(recipe.corpus, field) for column, field in CORPUS_COLUMNS.items()}
     for column, value in expected.items():
         if row[column] != value:
-            yield Problem(file=path, what=f"{column} of its recipe", stored=str(row[column]), recomputed=str(value))
+            yield Problem(
+                file=path,
+                what=f"{column} of its recipe",
+                stored=str(row[column]),
+                recomputed=str(value),
+                damage=recipe.engine == recipes.ENGINE,
+            )
     batch = recipe.settings.get("batch")
     if row["status"] == "finished" and batch and row["images_seen"] != row["steps"] * batch:
         found = f"{row['steps']} steps of {batch}"
