@@ -91,17 +91,39 @@ def verify(
     results: Annotated[
         list[Path] | None, typer.Option(parser=host.path, help="Folder of finished work; default: local, published.")
     ] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(help="Pages of the last of these folders; default: the published site, of results/published."),
+    ] = None,
 ):
-    """Recompute every stored number; name every difference and exit with 1 if there is one."""
+    """Recompute what is stored, and what the pages print; name every difference and exit with 1 if there is one.
+
+    From the stored predictions: metrics, counts and leakage verdicts, against the store; intervals, gains, adjusted
+    p-values, letters, contrasts, slopes and claims, against the pages. Measured locality and scores of maps are stored
+    without what they were computed from: they are held by their seals alone.
+    """
+    from benchmark.results import SchemaError
+    from leaderboards import printed
     from leaderboards.render import EmptyStore
     from leaderboards.verify import verify as check
 
+    roots = results or [LOCAL, PUBLISHED]
+    pages = {roots[-1]: site} if site else {PUBLISHED: SITE} if PUBLISHED in roots and SITE.is_dir() else {}
     failed, files = False, 0
-    for root in results or (LOCAL, PUBLISHED):
+    for root in roots:
         report = check(root)
         files += report.files + len(report.problems)
         failed |= bool(report.problems)
         typer.echo(report if report.files or report.problems else f"{root}: nothing stored")
+        if root in pages:
+            try:
+                compared = printed.check(root, pages[root])
+            except SchemaError as error:
+                failed = True
+                typer.echo(f"{pages[root]}: not compared, as the store cannot be read: {error}")
+                continue
+            failed |= bool(compared.misprints)
+            typer.echo(compared)
     with _one_line():
         if not files:
             raise EmptyStore("nothing stored yet; `make bench` runs the embedded phantoms in minutes")

@@ -1,9 +1,10 @@
-"""The numbers of a board's headline table for other programs: a row per encoder and task, to nine decimals."""
+"""The numbers of a board for other programs, to nine decimals: the headline table, the contrasts, the claims."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -27,6 +28,21 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
     ]
 )
+CONTRASTS = (
+    "board",
+    "first",
+    "second",
+    "task",
+    "title",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "verdict",
+    "seeds",
+    "groups",
+)
+CLAIMS = ("board", "claim", "about", "pair", "measure", "tasks", "value", "low", "high", "verdict", "why")
 
 
 def rows(board: Board) -> list[dict]:
@@ -63,6 +79,37 @@ def rows(board: Board) -> list[dict]:
     return [empty | row for row in found]
 
 
+def contrasts(board: Board) -> list[dict]:
+    """Rows of CONTRASTS: the first minus the second, over the tasks and on each, p adjusted for its family."""
+    found = []
+    for one in (*board.comparison.pretexts, *board.comparison.twins):
+        about = {"board": board.slug, "first": one.first, "second": one.second}
+        tasks = [
+            (MEAN, MEAN, one.mean),
+            *((c.task, c.title, d) for c, d in zip(board.columns, one.entries, strict=True)),
+        ]
+        for task, title, difference in tasks:
+            row = dict.fromkeys(CONTRASTS) | about | {"task": task, "title": title}
+            if difference is not None:
+                row |= _ends(difference.estimate, "difference", "low", "high")
+                row |= {"p": _rounded(difference.p), "verdict": difference.verdict}
+                row |= {"seeds": difference.estimate.seeds, "groups": difference.estimate.groups}
+            found.append(row)
+    return found
+
+
+def claims(board: Board) -> list[dict]:
+    """Rows of CLAIMS: one for each pair of a claim; without numbers where it is untestable."""
+    found = []
+    for one in board.claims:
+        about = {"board": board.slug, "claim": one.name, "about": one.about, "verdict": one.verdict, "why": one.why}
+        about |= {"measure": "slope over locality" if one.slope else "difference", "tasks": "; ".join(one.tasks)}
+        for place, pair in enumerate(one.pairs):
+            numbers = _ends(one.estimates[place], "value", "low", "high") if one.estimates else {}
+            found.append(dict.fromkeys(CLAIMS) | about | {"pair": pair} | numbers)
+    return found
+
+
 def _entry(entry: Entry, task: str, title: str, metric: str, groups: int | None, synthetic: bool) -> dict:
     return {
         "task": task,
@@ -79,15 +126,20 @@ def _entry(entry: Entry, task: str, title: str, metric: str, groups: int | None,
 
 
 def _bounds(name: str, one: Estimate | None) -> dict:
-    if one is None:
-        return {}
-    ends = {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
-    return {key: None if x is None else round(x, DECIMALS) for key, x in ends.items()}
+    return {} if one is None else _ends(one, name, f"{name}_low", f"{name}_high")
 
 
-def as_csv(found: list[dict]) -> str:
+def _ends(one: Estimate, *names: str) -> dict:
+    return {name: _rounded(x) for name, x in zip(names, (one.value, one.low, one.high), strict=True)}
+
+
+def _rounded(x: float | None) -> float | None:
+    return None if x is None else round(x, DECIMALS)
+
+
+def as_csv(found: list[dict], names: Sequence[str] = tuple(SCHEMA.names)) -> str:
     file = io.StringIO()
-    writer = csv.DictWriter(file, SCHEMA.names, lineterminator="\n")
+    writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: inert(value) for name, value in row.items()} for row in found)
     return file.getvalue()

@@ -2,6 +2,7 @@
 
 index.html compare.html methods.html phantoms.html feed.xml      and what they need: static/ figures/ phantoms/ maps/
 <board>.html .md .csv .parquet .tex .bib                         a page per modality, corpus and track
+<board>-contrasts.csv <board>-claims.csv                         its differences and claims
 tasks/ pretexts/ runs/                                           a page for each
 releases/<version>/                                              the site as it was, never written again
 """
@@ -29,6 +30,7 @@ from leaderboards.view import view
 
 STATIC = Path(__file__).parent / "static"
 MANIFEST = "files.json"  # what the last build wrote, so that the next one takes away what is gone
+ABSENT = "absent.json"  # the tasks that were missing on the machine of the last build, and why, where there were any
 SHEETS = ("latents", "knobs", "locality")
 SMOKE = "smoke"  # the track that only shows that everything runs: published for CI, and no board of the public site
 
@@ -60,7 +62,9 @@ def build(
         found = render.stored(results, absent)
     made = files(gathered(results, found), Place(release=release, releases=releases.versions(out)))
     out.mkdir(parents=True, exist_ok=True)
-    for name in set(_written(out)) - set(made):
+    if any((absent or {}).values()):
+        made[ABSENT] = (json.dumps(absent, indent=0, sort_keys=True) + "\n").encode()
+    for name in set(written(out)) - set(made):
         (out / name).unlink(missing_ok=True)
     made[MANIFEST] = (json.dumps(sorted(made), indent=0) + "\n").encode()
     for name, content in made.items():
@@ -75,7 +79,13 @@ def public(results: Path) -> list[Board]:
     return [board for board in render.boards(results) if board.track != SMOKE]
 
 
-def _written(out: Path) -> list[str]:
+def absent_at(out: Path) -> Mapping[str, Mapping[str, str]]:
+    """Modality -> task -> why the machine of the last build could not measure it."""
+    path = out / ABSENT
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def written(out: Path) -> list[str]:
     """Names that the manifest of an earlier build holds and that lie within the site."""
     path = out / MANIFEST
     names = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -90,8 +100,8 @@ def gathered(results: Path, found: Sequence[Board]) -> Site:
     return Site(boards=tuple(found), runs=runs, leakage=tuple(checks), maps=map_pages.gathered(results))
 
 
-def files(site: Site, place: Place) -> dict[str, bytes]:
-    """Every file by its name within the site."""
+def files(site: Site, place: Place, *, draw: bool = True) -> dict[str, bytes]:
+    """Every file by its name within the site; without `draw`, of a figure its data alone."""
     drawings: dict[str, Drawing] = {}
     texts = {"index.html": render.front(site.boards, place)}
     drawings |= _named(figures.slope(site.boards))
@@ -112,7 +122,8 @@ def files(site: Site, place: Place) -> dict[str, bytes]:
     texts["phantoms.html"] = render.phantoms(site.boards, place)
     texts["feed.xml"] = feed.atom(site.boards)
     for name, drawing in drawings.items():
-        texts[f"figures/{name}.svg"] = svg.svg(drawing)
+        if draw:
+            texts[f"figures/{name}.svg"] = svg.svg(drawing)
         texts[f"figures/{name}.csv"] = svg.table(drawing)
     data |= {f"static/{path.relative_to(STATIC)}": path.read_bytes() for path in _sorted(STATIC)}
     for modality in sorted({board.modality for board in site.boards} | {"histo", "ultrasound"}):
@@ -137,11 +148,17 @@ def _pages(site: Site) -> list[Page]:
 
 
 def _tables(board: Board) -> dict[str, bytes]:
-    """The numbers of the headline table, a row per encoder and task."""
+    """The numbers of the headline table, a row per encoder and task; of the contrasts and claims."""
     rows = flat.rows(board)
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=flat.SCHEMA), file, compression="zstd")
-    return {f"{board.slug}.csv": flat.as_csv(rows).encode(), f"{board.slug}.parquet": file.getvalue()}
+    texts = {
+        "": flat.as_csv(rows),
+        "-contrasts": flat.as_csv(flat.contrasts(board), flat.CONTRASTS),
+        "-claims": flat.as_csv(flat.claims(board), flat.CLAIMS),
+    }
+    made = {f"{board.slug}{part}.csv": text.encode() for part, text in texts.items()}
+    return made | {f"{board.slug}.parquet": file.getvalue()}
 
 
 def _named(drawings) -> dict[str, Drawing]:
