@@ -99,12 +99,12 @@ def contrasts(board: Board) -> list[dict]:
 
 
 def claims(board: Board) -> list[dict]:
-    """Rows of CLAIMS: one for each pair of a claim; without numbers where it is untestable."""
+    """Rows of CLAIMS: one for each pair of a claim; one without numbers where it is untestable."""
     found = []
     for one in board.claims:
         about = {"board": board.slug, "claim": one.name, "about": one.about, "verdict": one.verdict, "why": one.why}
         about |= {"measure": "slope over locality" if one.slope else "difference", "tasks": "; ".join(one.tasks)}
-        for place, pair in enumerate(one.pairs):
+        for place, pair in enumerate(one.pairs or ("",)):
             numbers = _ends(one.estimates[place], "value", "low", "high") if one.estimates else {}
             found.append(dict.fromkeys(CLAIMS) | about | {"pair": pair} | numbers)
     return found
