@@ -1,0 +1,117 @@
+"""What the tables of a board say is what scikit-learn and SciPy find (`tests/oracle.py`), and a changed number is not."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark import results
+from leaderboards import flat, render
+from tests import oracle
+from tests.test_leaderboards import add_cell, recipe, rewrite, store
+from tests.test_site import localities
+
+ROOT = Path(__file__).parents[1]
+BOARD = "ultrasound-phantom-demo"
+FEW = 0.03  # relative: an error of under 400 groups differs by its bootstrap draws alone
+
+
+def test_the_oracle_imports_nothing_of_the_project():
+    tree = ast.parse((ROOT / "tests" / "oracle.py").read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name.partition(".")[0] for name in names} & {"benchmark", "leaderboards", "tasks", "tests"}
+
+
+@pytest.mark.parametrize("modality", ["histo", "ultrasound"])
+def test_the_published_tables_are_what_the_oracle_finds(modality):
+    site = ROOT / "leaderboards" / "site"
+    found = oracle.Oracle(ROOT / "results" / "published" / modality, site, f"{modality}-phantom-laptop")
+    assert len(found.numbers) == 2 * 6 * 3  # of a task and of all of them; three pretexts and their twins; tasks
+    assert list(found.wrong()) == []
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> oracle.Oracle:
+    """Three pretexts, three seeds, three tasks, of which one is answered by folds, twice."""
+    root = store(tmp_path_factory.mktemp("oracle") / "store", pretexts=("mae", "ijepa", "dinov3"), seeds=(0, 1, 2))
+    for pretext in ("mae", "ijepa", "dinov3"):
+        for seed in (0, 1, 2):
+            for budget in (1e13, 0.0):
+                learned = 0.8 if pretext == "dinov3" and budget else 0.0
+                add_cell(root, recipe(pretext, seed, budget=budget), "middle", shift=0.6 + learned)
+    for row in results.read(root, "cells").query("task == 'middle'").itertuples():
+        rewrite(root / "ultrasound" / "cells" / row.cell / "predictions.parquet", in_folds)
+    localities(root, {"local": 0.4, "middle": 0.9, "global": 0.1})
+    (board,) = render.boards(root)
+    site = tmp_path_factory.mktemp("tables")
+    for part, rows, names in (
+        ("", flat.rows(board), flat.SCHEMA.names),
+        ("-contrasts", flat.contrasts(board), flat.CONTRASTS),
+        ("-claims", flat.claims(board), flat.CLAIMS),
+    ):
+        (site / f"{board.slug}{part}.csv").write_text(flat.as_csv(rows, names))
+    return oracle.Oracle(root, site, BOARD)
+
+
+def in_folds(rows: list[dict]) -> None:
+    """Three folds of groups, in two repeats that divide them differently."""
+    rows += [row | {"repeat": 1} for row in rows]
+    for row in rows:
+        number = int(row["group"].removeprefix("p"))
+        row["fold"] = (number if row["repeat"] else number // 20) % 3
+
+
+@pytest.fixture
+def tables(small, monkeypatch):
+    monkeypatch.setattr(oracle, "WIDTH", FEW)
+    monkeypatch.setattr(small, "tables", {part: table.copy() for part, table in small.tables.items()})
+    return small.tables
+
+
+def test_the_tables_of_a_small_board_are_what_the_oracle_finds(small, tables):
+    assert list(small.wrong()) == []
+    assert (tables["-contrasts"]["p"] < 0.05).any()
+    assert (tables["-contrasts"]["p"] > 0.05).any()
+    assert tables[""]["tie_group"].dropna().nunique() > 1
+    assert tables["-claims"]["measure"].str.startswith("slope").any()
+
+
+CHANGES = {
+    ("", "score"): lambda x: x + 1e-8,
+    ("", "score_low"): lambda x: x - 0.01,
+    ("", "gain"): lambda x: x + 1e-8,
+    ("", "gain_high"): lambda x: x + 1e-8,
+    ("", "gain_p"): lambda x: x + 0.001,
+    ("", "verdict"): lambda x: "below twin",
+    ("", "tie_group"): lambda x: "A B C D",
+    ("-contrasts", "difference"): lambda x: x + 1e-8,
+    ("-contrasts", "low"): lambda x: x - 0.001,
+    ("-contrasts", "high"): lambda x: x + 0.001,
+    ("-contrasts", "p"): lambda x: np.where(x < 0.5, x + 0.3, x - 0.3),
+    ("-contrasts", "verdict"): lambda x: "undefined",
+    ("-claims", "value"): lambda x: x + 1e-8,
+    ("-claims", "low"): lambda x: x - 0.001,
+    ("-claims", "high"): lambda x: x + 0.001,
+}
+
+
+@pytest.mark.parametrize(("part", "column"), CHANGES, ids=[f"{part[1:] or 'board'}.{c}" for part, c in CHANGES])
+def test_a_changed_number_is_found(small, tables, part, column):
+    table = tables[part]
+    rows = table.index[table[column].notna() & (table["kind"] == "trained" if part == "" else True)]
+    table[column] = table[column].astype(object)
+    table.loc[rows, column] = CHANGES[part, column](table.loc[rows, column])
+    table[column] = table[column].infer_objects()
+    assert list(small.wrong())
+
+
+def test_equal_pairs_of_intervals_that_are_too_narrow_are_found(small, tables):
+    """As they would be without the family: each interval of its own."""
+    table = tables["-contrasts"]
+    for end in ("low", "high"):
+        table[end] = table["difference"] + (table[end] - table["difference"]) * 0.9
+    assert any("half of the interval" in one for one in small.wrong())
+    assert isinstance(table, pd.DataFrame)
