@@ -84,6 +84,7 @@ check: $(value READY)
 site: $(value READY)
 	@$(RUN) leaderboards site
 
+# Recomputed from predictions: what both stores hold, and what the published pages print (docs/site.md: what is not)
 verify: $(value READY)
 	@$(RUN) leaderboards verify --results $(call quoted,RESULTS) --results results/published
 

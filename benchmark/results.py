@@ -368,7 +368,8 @@ def read_file(path: Path, cell: str | None = None) -> pa.Table:
 
 
 def _upgraded(rows: pa.Table, name: str, added: Iterable[str]) -> pa.Table:
-    """Rows of schema 2 as rows of schema 3. Only of simulated patients did it say that groups are patients."""
+    """Rows of schema 2 as rows of schema 3. Only of simulated patients did it say that groups are patients: for others
+    a leakage check that found nothing is no pass."""
     schema = TABLES[name]
     columns = {field.name: rows[field.name] for field in schema if field.name not in added}
     for column in added:

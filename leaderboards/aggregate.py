@@ -33,14 +33,14 @@ QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word
 POINTS = 120  # per drawn curve
 
 
-def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None) -> list[Board]:
-    """Every board of the store, by modality, corpus and track.
+def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None, *, without: str = "") -> list[Board]:
+    """Every board of the store, by modality, corpus and track, but those of the track `without`.
 
     `absent` names tasks that this machine could not measure: modality -> task -> reason. Raises SchemaError on a file
     that cannot be read.
     """
     loaded = store.load(results)
-    runs, found = _described(loaded.runs), []
+    runs, found = _described(loaded.runs[loaded.runs["track"].ne(without)]), []
     for names, here in runs.groupby(BOARD, sort=True):
         cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
         plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]

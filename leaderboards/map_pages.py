@@ -69,7 +69,8 @@ def table(rows: pd.DataFrame) -> Table:
     return Table(
         title="Scores of the maps",
         caption=f"Means over {rows['sample'].nunique()} test images with 95 % intervals over {rows['group'].nunique()} "
-        "groups. A map that scores no higher than the same architecture untrained shows nothing that was learnt.",
+        "groups; the score of each image is stored, not recomputed. "
+        "A map that scores no higher than the same architecture untrained shows nothing that was learnt.",
         heads=tuple(Text(lines=(head,)) for head in ("Map and score", *CONTROLS.values())),
         rows=tuple(lines),
     )

@@ -117,7 +117,7 @@ def _locality(one) -> str:
     if one.value is None:
         return "omitted: even the whole image tells the classes apart too rarely"
     ends = "" if one.low is None else f" [{number(one.low)}, {number(one.high)}]"
-    return f"{number(one.value)}{ends}: 1 where a patch says as much as the whole image"
+    return f"{number(one.value)}{ends}: 1 where a patch says as much as the whole image (stored, not recomputed)"
 
 
 def _samples(modality: str, task: str, column: Column) -> tuple[Block, ...]:

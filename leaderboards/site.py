@@ -76,7 +76,7 @@ def build(
 
 def public(results: Path) -> list[Board]:
     """The boards of the published site. Raises SchemaError."""
-    return [board for board in render.boards(results) if board.track != SMOKE]
+    return render.boards(results, without=SMOKE)
 
 
 def absent_at(out: Path) -> Mapping[str, Mapping[str, str]]:

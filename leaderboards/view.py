@@ -35,7 +35,8 @@ class View:
         default=(
             (
                 "make verify",
-                "recomputes every number of the store from the stored predictions and names any difference",
+                "recomputes every metric from the stored predictions, and with it the intervals, gains, adjusted "
+                "p-values, letters, contrasts, slopes and claims of the published pages, and names any difference",
             ),
             ("make site", "writes these pages again from the store"),
         )

@@ -130,6 +130,21 @@ def test_exports_hold_every_number_with_its_interval(local, tmp_path):
         export(local, tmp_path / "out", ("xlsx",), render.stored)
 
 
+def test_an_exported_interval_is_that_of_the_board(tmp_path):
+    """Whatever other tasks share its patients."""
+    root = store(tmp_path / "store", seeds=(0,))
+    exported = numbers(root).query("metric == 'auroc' and probe == 'linear' and readout == 'patches'")
+    exported = {(row.run, row.task): (row.value, row.low, row.high) for row in exported.itertuples()}
+    (board,) = render.stored(root)
+    shown = {
+        (row.runs[0], column.task): (entry.score.value, entry.score.low, entry.score.high)
+        for row in board.sections[0].rows
+        for column, entry in zip(board.columns, row.entries, strict=True)
+    }
+    assert len(shown) == 6  # two pretexts and their twin, shown once
+    assert shown == {place: exported[place] for place in shown}
+
+
 def test_two_pretexts_are_compared_as_the_board_compares_them(local):
     lines = {line.task: line for line in compare.compare(local, "mae", "ijepa").lines}
     assert list(lines) == ["local", "global", "mean over 2 tasks"]
