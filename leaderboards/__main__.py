@@ -108,7 +108,8 @@ def verify(
     from leaderboards.verify import verify as check
 
     roots = results or [LOCAL, PUBLISHED]
-    pages = {roots[-1]: site} if site else {PUBLISHED: SITE} if PUBLISHED in roots and SITE.is_dir() else {}
+    public = [root for root in roots if root.resolve() == PUBLISHED.resolve() and SITE.is_dir()]
+    pages = {roots[-1]: site} if site else dict.fromkeys(public, SITE)
     failed, files = False, 0
     for root in roots:
         report = check(root)

@@ -194,6 +194,24 @@ def test_the_command_compares_pages_and_ends_with_1_where_one_differs(results, p
     assert "`make site` writes the site again" in run.output
 
 
+def test_the_published_store_is_compared_with_the_published_site(results, built, tmp_path, monkeypatch):
+    shutil.copytree(results, tmp_path / "results" / "published")
+    pages = Path(shutil.copytree(built, tmp_path / "leaderboards" / "site"))
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke(app, ["verify"])
+    assert run.exit_code == 0, run.output
+    assert "results/local: nothing stored" in run.output
+    assert "leaderboards/site: 1 boards of results/published; recomputed from predictions: " in run.output
+    for name in ("contrasts", "claims"):
+        path = pages / f"{BOARD}-{name}.csv"
+        path.write_text(digit(path.read_text()))
+    run = CliRunner().invoke(app, ["verify", "--results", str(tmp_path / "results" / "published")])
+    assert run.exit_code == 1, run.output
+    assert "2 differences" in run.output
+    assert "not compared" not in run.output
+    assert "of results/local" not in run.output
+
+
 def test_pages_of_a_store_that_cannot_be_read_are_said_not_to_be_compared(results, pages, tmp_path):
     root = Path(shutil.copytree(results, tmp_path / "store"))
     next(root.rglob("predictions.parquet")).write_bytes(b"")
