@@ -74,7 +74,7 @@ def digit(text: str) -> str:
 
 
 def cells(path: Path) -> list[list[str]]:
-    return list(csv.reader(io.StringIO(path.read_text())))
+    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
 
 
 NUMBERS = {
