@@ -22,6 +22,7 @@ import torch
 from benchmark import machine, pretrain, registry, tracks
 from benchmark.data import Images
 from benchmark.recipe import ENGINE, Corpus, Recipe, Runtime
+from tasks import host
 
 FILE = machine.ROOT / "tests" / "goldens.json"
 STEPS, BATCH, COUNT = 6, 8, 96
@@ -71,7 +72,7 @@ def losses(pretext: str) -> list[float]:
     """The loss of every step, by one thread of the processor: in a process that sees no GPU."""
     if machine.device().gpus:
         command = [sys.executable, "-m", "benchmark.goldens", pretext]
-        done = subprocess.run(command, env=os.environ | HIDDEN, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, env=os.environ | HIDDEN, stdout=subprocess.PIPE, encoding="utf-8", check=True)
         return json.loads(done.stdout.splitlines()[-1])
     return _computed(pretext)
 
@@ -134,4 +135,5 @@ def compare(pretext: str, found: list[float]) -> list[Moved]:
 
 
 if __name__ == "__main__":
+    host.use_utf8()
     print(json.dumps(_computed(sys.argv[1])))
