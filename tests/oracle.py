@@ -100,11 +100,13 @@ def estimate(number: Number) -> Found:
         parts.append((effect[:, here] @ effect[:, here].T, here.sum() - 1))
     total = sum(np.trace(part) for part, _ in parts)
     scale = 1 - min((number.drawn - explained).var(axis=1, ddof=1).sum() / total, 0.5)
-    between = ~np.eye(seeds, dtype=bool) if seeds > 1 else np.ones((1, 1), dtype=bool)
-    shared = [(scale * part[between].mean(), freedom) for part, freedom in parts]
+    apart = ~np.eye(seeds, dtype=bool) if seeds > 1 else np.ones((1, 1), dtype=bool)
+    shared = [(scale * part[apart].mean(), freedom) for part, freedom in parts]
     groups = max(sum(one for one, _ in shared), 0.0)
-    spread = number.values.var(ddof=1) / seeds if seeds > 1 else 0.0
-    of_seeds = max(spread - max(scale * total / seeds - groups, 0.0) / seeds, 0.0)
+    between, crossed = (
+        (number.values.var(ddof=1), max(scale * total / seeds - groups, 0.0)) if seeds > 1 else (0.0, 0.0)
+    )
+    spread, of_seeds = max(between, crossed) / seeds, max(between - crossed, 0.0) / seeds
     squares = sum(one**2 / freedom for one, freedom in shared) * (groups > 0) + spread**2 / max(seeds - 1, 1)
     error = groups + spread
     return Found(number.values.mean(), np.sqrt(error), error**2 / squares, 1 - of_seeds / error, effect.mean(0))
