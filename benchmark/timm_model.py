@@ -55,6 +55,7 @@ class Description:
     arguments: dict[str, Any]  # of the architecture
     config: dict[str, Any]  # timm's own
     side: int  # of its images, pixels
+    sized: bool  # whether the side is said, or timm's default
     mean: tuple[float, ...]
     std: tuple[float, ...]
     notes: tuple[str, ...]  # what it leaves to a default
@@ -75,7 +76,8 @@ class Match(NamedTuple):
     tensors: dict[str, Tensor]  # under the model's names
     misfit: weights.Misfit
     below: str  # the prefix
-    changes: tuple[str, ...]  # what was done to the file's names and sizes, in words
+    changes: tuple[str, ...]  # what was done to the file's names, in words
+    resampled: tuple[str, ...]  # the tensors of another size, in words
 
 
 def registered(name: str) -> tuple[Description, str]:
@@ -137,6 +139,7 @@ def describe(source: str, architecture: object, arguments: dict[str, Any], confi
         arguments={name: value for name, value in arguments.items() if name != "num_classes"},
         config={"architecture": architecture} | {name: value for name, value in config.items() if name in CONFIG},
         side=_side(source, arguments.get("img_size") or list(size[1:])),
+        sized=bool(sided),
         mean=_shares(source, "mean", config, lowest=0.0),
         std=_shares(source, "std", config, lowest=1e-6),
         notes=tuple(notes),
@@ -169,7 +172,8 @@ def load(description: Description, path: Path, pixels: int | None, seed: int) ->
     tensors = weights.read(path)
     arguments, notes, side = dict(description.arguments), list(description.notes), pixels or description.side
     dynamic = arguments.get("dynamic_img_size")
-    if pixels and (description.config.get("fixed_input_size") or "img_size" in arguments) and not dynamic:
+    fixed = description.config.get("fixed_input_size", _fixed(description.architecture)) or "img_size" in arguments
+    if pixels and fixed and not dynamic:
         arguments["img_size"] = pixels
     if dynamic and side != description.side:
         notes.append(f"positions of {description.side}-pixel images resampled by timm for {side} pixels")
@@ -179,6 +183,11 @@ def load(description: Description, path: Path, pixels: int | None, seed: int) ->
     match = _match(own, tensors, convert, (classifier,) if isinstance(classifier, str) else classifier)
     if match.misfit.count:
         raise DataError(_refusal(description, path, match, tensors, len(own)))
+    if match.resampled and not (description.sized or pixels):
+        raise DataError(
+            f"{description.source}: names no image size, and the positions in {path} are not those of timm's default, "
+            f"{side} pixels: {'; '.join(match.resampled)}; say the size as input_size, or by --pixels"
+        )
     model.load_state_dict(own | match.tensors)
     if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
         raise DataError(
@@ -187,7 +196,7 @@ def load(description: Description, path: Path, pixels: int | None, seed: int) ->
     read = [name for name in own if name in match.tensors or not name.endswith(weights.COUNTER)]
     summary = f"{len(match.tensors)} of {len(read)} tensors loaded"
     floor = _build(description, arguments, seed, pretrained=False)
-    return Loaded(model, floor, side, "; ".join([summary, *match.changes, *notes]))
+    return Loaded(model, floor, side, "; ".join([summary, *match.changes, *match.resampled, *notes]))
 
 
 def _build(description: Description, arguments: dict[str, Any], seed: int, *, pretrained: bool) -> nn.Module:
@@ -206,6 +215,12 @@ def _build(description: Description, arguments: dict[str, Any], seed: int, *, pr
                 f"{description.source}: timm cannot build {description.architecture} with the arguments {arguments} "
                 f"({type(error).__name__}: {error}); mend model_args or --pixels"
             ) from error
+
+
+def _fixed(architecture: str) -> bool:
+    """Whether an architecture is built for one size of images, as timm's registry says."""
+    known = timm.get_pretrained_cfg(architecture.partition(".")[0])
+    return bool(known and known.fixed_input_size)
 
 
 def _refuse_cut(description: Description, model: nn.Module, side: int) -> None:
@@ -276,17 +291,17 @@ def _matched(
         changes.append("names converted by timm")
     if left_out:
         changes.append(f"{len(left_out)} not of the encoder left out, {weights.examples(left_out)}")
-    resized = [
-        name for name in own.keys() & candidate.keys() & inside.keys() if _resized(inside[name], candidate[name])
-    ]
-    changes += [f"{name} resampled by timm, {weights.change(inside[name], own[name])}" for name in sorted(resized)]
-    moved = [name for name in resized if "pos" not in name]  # a patch embedding of another patch is another encoder's
-    different = (*misfit.different, *(f"{name} ({weights.change(inside[name], own[name])})" for name in sorted(moved)))
+    resized = sorted(n for n in own.keys() & candidate.keys() & inside.keys() if _resized(inside[n], candidate[n]))
+    words = {name: weights.change(inside[name], own[name]) for name in resized}
+    moved = tuple(
+        f"{name} ({words[name]})" for name in resized if "pos" not in name
+    )  # of another patch: another encoder
     return Match(
         tensors={name: value for name, value in candidate.items() if name in own},
-        misfit=weights.Misfit(misfit.missing, unexpected, different),
+        misfit=weights.Misfit(misfit.missing, unexpected, (*misfit.different, *moved)),
         below=prefix,
         changes=tuple(changes),
+        resampled=tuple(f"{name} resampled by timm, {words[name]}" for name in resized),
     )
 
 

@@ -235,6 +235,14 @@ def test_what_a_config_leaves_to_timms_defaults_is_said(tmp_path):
     assert alone.model.spec.pixels == 224
 
 
+def test_a_size_that_nobody_says_is_not_guessed_against_the_positions(tmp_path):
+    path = written(tmp_path, small(), {"architecture": MODEL})
+    refused(path, "names no image size", "pos_embed resampled by timm, 1 x 17 x 64 of float32 in the file", "--pixels")
+    said = external.open_encoder(path, pixels=64)
+    assert "resampled" not in said.loaded
+    assert said.model.spec.pixels == 64
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
