@@ -210,7 +210,8 @@ find("copy").addEventListener("click", async () => {
 });
 
 find("save").addEventListener("click", () => {
-  const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+  const inert = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text); // no formula for a spreadsheet
+  const quoted = (text) => `"${inert(text).replaceAll('"', '""')}"`;
   const rows = grid().map((row) => row.map(quoted).join(","));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([rows.join("\r\n") + "\r\n"], { type: "text/csv" }));

@@ -36,17 +36,14 @@ function table(caption, heads, rows) {
   return region;
 }
 
-const AHEAD = { "above twin": "the first is ahead", "below twin": "the second is ahead", "not shown above twin": "not shown to differ" };
-
 function difference(a, b, title) {
   const task = boards[a.board].tasks.indexOf(title);
   const found = pairs[`${a.id} ${b.id}`]?.[task];
   if (found) return found;
   const turned = pairs[`${b.id} ${a.id}`]?.[task];
   if (!turned) return null;
-  const [value, low, high, said] = turned;
-  const other = { "above twin": "below twin", "below twin": "above twin" }[said] ?? said;
-  return [-value, high === null ? null : -high, low === null ? null : -low, other];
+  const [value, low, high, verdict] = turned;
+  return [-value, high === null ? null : -high, low === null ? null : -low, verdict];
 }
 
 function show() {
@@ -67,14 +64,14 @@ function show() {
     const rows = tasks.map((title) => {
       const found = difference(a, b, title);
       return [title, interval(a.scores[title]), interval(b.scores[title]), interval(a.gains[title], true),
-        interval(b.gains[title], true), found ? `${interval(found, true)}, ${AHEAD[found[3]] ?? found[3]}` : "not stored"];
+        interval(b.gains[title], true), found ? `${interval(found, true)}, ${found[3]}` : "not stored"];
     });
-    result.append(table("Scores, gains over the twin and the paired difference (first − second), 95 % intervals; not adjusted for their number.",
+    result.append(table("Scores, gains over the twin and the paired difference (first − second), 95 % intervals; those of the differences hold together over these tasks, or as on the board.",
       ["Task", names[0], names[1], `gain, ${names[0]}`, `gain, ${names[1]}`, "first − second"], rows));
   } else {
     result.append(element("p", "These two share no task."));
   }
-  const command = element("p", "With every probe, and Holm over the tasks: ");
+  const command = element("p", "In a terminal: ");
   command.append(element("code", `python -m leaderboards compare ${a.id} ${b.id}`));
   result.append(command);
   result.append(table("What they cost.", ["", ...names], Object.keys(a.facts).map((what) => [what, a.facts[what], b.facts[what] ?? "–"])));
