@@ -24,6 +24,7 @@ from tasks.base import digest
 DRAWS = 500  # they only count lost classes and take an interaction out of the jackknife: docs/statistics.md
 BLOCKS = 400  # groups are left out and drawn one by one up to this many, else in about this many blocks
 HEADROOM = 1.5  # groups of the rarest class × (1 - value): with less, no verdict
+STILL = 1e-12  # error of a metric that no group moves, up to rounding
 RANDOM_TASKS = 10  # fewer tasks: they are fixed and named, and a mean over them is about them alone
 PRETEXT_SEEDS = 5  # fewer pretraining seeds: the wording is about checkpoints, not about the recipe
 MIXED = -1  # stratum of groups whose samples differ in label
@@ -374,7 +375,7 @@ def estimate(number: Resampled) -> Estimate:
     Statistics 24(2)) for several readers of the same cases, with pretraining seeds as readers, and Hillis' (2007,
     Statistics in Medicine 26(3)) degrees of freedom, here with those of the groups: error⁴ / (groups² / freedom +
     (s²/S)² / (S-1)). One seed has no second part, so its interval is about that checkpoint alone.
-    A metric itself, in 0..1, gets its interval on the logit scale, and none at 0 or 1.
+    A metric itself, in 0..1, gets its interval on the logit scale, and none at 0 or 1, nor where no group moves it.
     """
     value, seeds, parts = float(number.values.mean()), len(number.seeds), variance(number)
     spread = (parts.crossed + parts.seeds) / seeds
@@ -399,7 +400,7 @@ def estimate(number: Resampled) -> Estimate:
         return found
     if not number.bounded:
         return widened(found, 1 - LEVEL)
-    if not 0 < value < 1:
+    if not 0 < value < 1 or error < STILL:
         return found
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error / (value * (1 - value))
     low, high = (float(special.expit(special.logit(value) + sign * half)) for sign in (-1, 1))

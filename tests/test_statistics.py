@@ -278,3 +278,12 @@ def test_wording_follows_the_number_of_seeds():
         "these checkpoints",
         "this recipe at this budget",
     ]
+
+
+@pytest.mark.parametrize("metric", ["auroc", "balanced_accuracy"])
+def test_a_constant_answer_has_no_interval(metric):
+    """A majority class is at chance whatever the groups: an interval of no width would look like certainty."""
+    seen = predictions(np.random.default_rng(0), 60)
+    constant = replace(seen, scores=np.tile([0.6, 0.4], (len(seen.sample), 1)))
+    found = statistics.estimate(statistics.resample((0,), [constant], metric, statistics.draw([constant])))
+    assert (found.value, found.low, found.high) == (0.5, None, None)
