@@ -52,6 +52,10 @@ def unevenness(counts: np.ndarray, hands: np.ndarray) -> float:
     return float(np.square(loads - 1 / K).sum())
 
 
+def complete(counts: np.ndarray, hands: np.ndarray) -> bool:
+    return all((counts[hands == hand].sum(axis=0) > 0).all() for hand in range(K))
+
+
 def by_scikit_learn(counts: np.ndarray) -> np.ndarray:
     groups, labels = (np.array([s[i] for s in sampled(counts)]) for i in (2, 1))
     hands = {}
@@ -68,14 +72,15 @@ def possible(counts: np.ndarray, sides: tuple[int, ...]) -> bool:
     return any(all(has[way == side].any(axis=0).all() for side in range(number)) for way in ways)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(counts=tables(), seed=st.integers(0, 9))
 def test_folds_are_whole_complete_and_no_less_even_than_scikit_learns(counts, seed):
+    """Scikit-learn's are compared where they hold every class, too: without that, others can be more even."""
     dealt = dealing.deal(counts, range(K), 2, seed)
-    for hands in dealt:
-        assert all((counts[hands == hand].sum(axis=0) > 0).all() for hand in range(K))
-    if dealt:
-        assert unevenness(counts, dealt[0]) <= unevenness(counts, by_scikit_learn(counts)) + 1e-5
+    assert all(complete(counts, hands) for hands in dealt)
+    other = by_scikit_learn(counts) if dealt else None
+    if dealt and complete(counts, other):
+        assert unevenness(counts, dealt[0]) <= unevenness(counts, other) + 1e-5
 
 
 @settings(max_examples=60, deadline=None)
