@@ -154,5 +154,6 @@ def test_verify_holds_a_cell_to_the_verdict_of_groups_that_are_not_patients(tmp_
     for independent, right, wrong in ((True, "pass", "unknown"), (False, "unknown", "pass")):
         for stored in (right, wrong):
             cells = {"c": [about | {"independent": independent, "leakage": stored}]}
-            problems = list(recount._leakage(tmp_path / "cells.parquet", cells, table))
+            seen = recount.Examined()
+            problems = list(recount._leakage(seen, tmp_path / "cells.parquet", cells, table))
             assert [(p.stored, p.recomputed) for p in problems] == [(wrong, right)] * (stored == wrong)
