@@ -167,3 +167,14 @@ def test_all_runs_of_a_store_are_linked(tmp_path):
     found = {one.what for one in verify(tmp_path / "s").problems}
     assert f"twin {key(twin(made))}" in found
     assert "twin's local, linear, patches" in found
+
+
+@pytest.mark.parametrize(("stored", "recomputed"), [("unknown", None), ("pass", "unknown")])
+def test_nothing_passes_the_leakage_check_where_no_patient_is_known(tmp_path, stored, recomputed):
+    made = recipe("mae", 0)
+    for one in (made, twin(made)):
+        add_run(tmp_path / "s", one)
+        add_cell(tmp_path / "s", one, "local", independent=False, group_kind="image", leakage=stored)
+    problems = verify(tmp_path / "s").problems
+    assert {one.recomputed for one in problems} == ({recomputed} if recomputed else set())
+    assert all(one.what.startswith("leakage of") for one in problems)
