@@ -27,7 +27,10 @@ from scipy.sparse.csgraph import connected_components
 from leaderboards.statistics import LEVEL, Draws, Estimate, Resampled, barred, effects, estimate, p_value, widened
 from leaderboards.verdicts import Words
 
-POINTS, RADII = 4096, 128  # directions that are drawn of a normal vector, and into how many of their radii they are put
+POINTS, RADII = (
+    16384,
+    128,
+)  # directions that are drawn of a normal vector, and into how many of their radii they are put
 LARGEST = 1000  # correlated members: of more, correlations are taken as zero
 
 
@@ -148,12 +151,14 @@ def _correlation(moved: Sequence[Mapping[Draws, np.ndarray]], of_groups: np.ndar
 
 
 def _radii(correlation: np.ndarray) -> tuple[int, np.ndarray]:
-    """Dimensions of a block, and the largest component of |u| in RADII directions."""
+    """Dimensions of a block, and the largest component of |u| in RADII directions.
+
+    The root is the symmetric one: signs and order of eigenvectors, which differ between machines, leave it as it is.
+    """
     values, vectors = np.linalg.eigh(correlation)
-    kept = values > 1e-9 * values[-1]
-    dimensions = int(kept.sum())
-    largest = np.abs(_directions(dimensions) @ (vectors[:, kept] * np.sqrt(values[kept])).T).max(1)
-    return dimensions, np.sort(largest).reshape(RADII, -1).mean(1)
+    root = (vectors * np.sqrt(np.where(values > 1e-9 * values[-1], values, 0.0))) @ vectors.T
+    largest = np.abs(_directions(len(root)) @ root).max(1)
+    return len(root), np.sort(largest).reshape(RADII, -1).mean(1)
 
 
 @lru_cache(maxsize=16)

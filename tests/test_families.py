@@ -38,6 +38,15 @@ def pairs(numbers):
     return [minus(a, b) for place, a in enumerate(numbers) for b in numbers[place + 1 :]]
 
 
+def test_signs_of_eigenvectors_which_differ_between_machines_move_nothing(monkeypatch):
+    (numbers,) = methods(4, np.random.default_rng(0))
+    members = pairs(numbers)
+    estimates, eigh, z = [estimate(one) for one in members], np.linalg.eigh, np.array([1.5, 2.5])
+    here = Largest(members, estimates).reaches(z)
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: (eigh(matrix)[0], eigh(matrix)[1] * [[-1, 1, 1, -1, 1, -1]]))
+    assert Largest(members, estimates).reaches(z) == pytest.approx(here, rel=1e-12)
+
+
 @pytest.mark.parametrize(("count", "share"), [(2, 1.0), (3, 0.7), (4, 0.9)])
 def test_the_largest_agrees_with_the_multivariate_normal(count, share):
     (numbers,) = methods(count, np.random.default_rng(0))
