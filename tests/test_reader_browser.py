@@ -88,7 +88,7 @@ def test_a_reader_fills_in_stops_goes_on_saves_and_is_analysed(made, browser, tm
     table = list(csv.DictReader(saved["csv"].open()))
     assert [(row["item"], row["answer"]) for row in table] == [(one["item"], str(one["answer"])) for one in given]
     assert {row["comment"] for row in table} == {"", "'=1+1"}
-    report = analyse.analyse(rows, opened, draws=20)
+    report = analyse.analyse(rows, opened)
     assert report.readers == ("a",)
     assert report.cases == 6
     assert set(report.strengths) == {*METHODS, design.UNTRAINED}
