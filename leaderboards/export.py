@@ -11,10 +11,10 @@ import pandas as pd
 
 from benchmark.metrics import title as metric
 from leaderboards import recount, statistics, store
-from leaderboards.board import Board, Entry
+from leaderboards.board import Board, Column, Entry
 from leaderboards.flat import inert
 from leaderboards.statistics import Estimate
-from leaderboards.verdicts import UNDEFINED
+from leaderboards.verdicts import AS_IF, UNDEFINED
 from tasks.cards import plural
 
 FORMATS = ("csv", "parquet", "latex")
@@ -64,7 +64,7 @@ def latex(board: Board) -> str:
         f"\\begin{{tabular}}{{l{'c' * (len(columns) + 1)}}}",
         r"\toprule",
         " & ".join(["Encoder", "Mean gain", *(_tex(f"{c.title}, {metric(c.metric)}") for c in columns)]) + r" \\",
-        " & ".join(["", "", *(_tex(f"{c.groups:,} {plural(c.group_kind, c.groups)}") for c in columns)]) + r" \\",
+        " & ".join(["", "", *(_tex(_groups(c)) for c in columns)]) + r" \\",
         r"\midrule",
     ]
     for row in rows:
@@ -73,6 +73,11 @@ def latex(board: Board) -> str:
         lines += [" & ".join(cells) + r" \\", " & ".join(values) + r" \\"]
     note = f"Gain over the untrained twin, then the value; 95 % intervals. {'Simulated images. ' * board.synthetic}"
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {note}Seeds {list(board.seeds)}.", ""])
+
+
+def _groups(column: Column) -> str:
+    counted = f"{column.groups:,} {plural(column.group_kind, column.groups)}"
+    return counted if column.independent else f"{counted}; {AS_IF}"
 
 
 def _gain(entry: Entry) -> str:

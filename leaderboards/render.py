@@ -21,10 +21,12 @@ from leaderboards.details import RunDetail
 from leaderboards.pages import Page, sheet_file
 from leaderboards.svg import Drawing
 from leaderboards.tables import Line, Table, Text
+from leaderboards.verdicts import AS_IF, DEPENDENT
 from leaderboards.view import View, calibration, names_contradicted, view
 from leaderboards.words import interval, number
 
 MARKS = {1: "▲", -1: "▼", 0: "○"}  # by what is shown
+NARROW = "*"  # where no patient is known
 ABREAST = 3  # rows of a board side by side in the terminal
 WHOLE = 60  # rows that a page holds as HTML; of a longer headline table the first FEW, the rest as a script file
 FEW = 10
@@ -252,6 +254,8 @@ def compact(board: Board) -> str:
                 )
             ]
     text += ["", "▲ above twin   ○ not shown above twin   ▼ below twin", *_together(rows)]
+    if any(entry.verdict == DEPENDENT for row in rows for entry in (row.mean, *row.entries)):
+        text += [f"{NARROW} {DEPENDENT}, no verdict: {AS_IF}"]
     text += ["The mean over tasks is of gain / (1 − chance)."]
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []
     return "\n".join(text)
@@ -294,7 +298,8 @@ def _short(entry: Entry) -> str:
         return entry.missing
     if entry.gain is None:
         return entry.note
-    return f"{interval(entry.gain, signed=True)} {MARKS.get(entry.shown, '')}".strip()
+    mark = NARROW if entry.verdict == DEPENDENT else MARKS.get(entry.shown, "")
+    return f"{interval(entry.gain, signed=True)} {mark}".strip()
 
 
 def _across(head: str, cells: list[str]) -> str:

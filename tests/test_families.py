@@ -299,6 +299,11 @@ def test_tasks_whose_groups_are_not_patients_have_values_and_no_verdict_anywhere
     text = render.markdown(board)
     assert f"{DEPENDENT}: {AS_IF}" in text
     assert "above twin<br>" not in text
+    assert AS_IF in export.latex(board)
+    printed = render.compact(board)
+    assert f"* {DEPENDENT}, no verdict: {AS_IF}" in printed
+    assert re.search(r"\] \*", printed)
+    assert "○" not in printed.partition("▲ above twin")[0]
     assert AS_IF in CliRunner().invoke(app, ["compare", "mae", "ijepa", "--results", str(root)]).stdout
 
 
