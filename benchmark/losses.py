@@ -59,15 +59,26 @@ def _logsumexp_rows(x: Tensor, spare: Tensor, distributed: bool) -> Tensor:
 def sinkhorn_knopp(logits: Tensor, temperature: float, rounds: int = 3, distributed: bool = True) -> Tensor:
     """Teacher targets by Sinkhorn-Knopp (SwAV, arXiv 2006.09882, 3.1; DINOv3, arXiv 2508.10104).
 
-    logits: (M, K), rows of all processes taken jointly when distributed; returns (M, K), every row sums to 1. In the
-    log domain, so it cannot overflow; the scaling by M and K in the usual form cancels.
+    logits: (M, K), rows of all processes taken jointly when distributed; returns (M, K), every row sums to 1. The
+    scaling by M and K in the usual form cancels. The first round is in the log domain, so nothing overflows; it leaves
+    rows that sum to 1 and columns that sum to at least 1/K, so later rounds, which scale by vectors and read the matrix
+    twice each, divide by nothing near 0.
     """
-    log = logits.float() / temperature
-    spare = torch.empty_like(log)
-    for _ in range(rounds):
-        log -= _logsumexp_rows(log, spare, distributed)
-        log -= _logsumexp(log, 1, spare)
-    return log.exp_()
+    with torch.autocast(logits.device.type, enabled=False):
+        plan = logits.float() / temperature
+        spare = torch.empty_like(plan)
+        plan -= _logsumexp_rows(plan, spare, distributed)
+        plan -= _logsumexp(plan, 1, spare)
+        plan.exp_()
+        rows = plan.new_ones(len(plan))
+        columns = plan.new_ones(plan.shape[1])
+        for _ in range(rounds - 1):
+            columns = plan.mT @ rows
+            if _world(distributed) > 1:
+                dist.all_reduce(columns)
+            columns = columns.reciprocal_()
+            rows = (plan @ columns).reciprocal_()
+        return plan.mul_(columns).mul_(rows[:, None])
 
 
 def cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
@@ -112,8 +123,8 @@ def koleo(x: Tensor, distributed: bool = True) -> Tensor:
         if len(everyone) < 2:
             raise ValueError("KoLeo needs at least two images in the global batch, got 1")
         similarity = (x @ everyone.T).detach()
-        similarity[torch.arange(len(x)), first + torch.arange(len(x))] = -2.0
-        nearest = everyone[similarity.argmax(dim=1)]
+        similarity.diagonal(first).fill_(-2.0)
+        nearest = everyone.index_select(0, similarity.argmax(dim=1))
         return -torch.log((x - nearest + 1e-8).norm(dim=-1) + 1e-8).mean()
 
 
