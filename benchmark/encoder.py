@@ -158,7 +158,13 @@ class Encoder(nn.Module):
         return x, rotation
 
     def run(self, sequences: Sequence[tuple[Tensor, Tensor | None]]) -> list[Tokens]:
-        """Blocks and final norm over sequences of several lengths: one pass through the linear layers."""
+        """Blocks and final norm over sequences of several lengths: on a GPU one pass through the linear layers, on a
+        CPU, whose caches hold less, one after the other."""
+        if sequences[0][0].device.type == "cpu":
+            return [self.run_together([sequence])[0] for sequence in sequences]
+        return self.run_together(sequences)
+
+    def run_together(self, sequences: Sequence[tuple[Tensor, Tensor | None]]) -> list[Tokens]:
         sizes = [x.shape[:2] for x, _ in sequences]
         rotations = [rotation for _, rotation in sequences]
         x = torch.cat([x.flatten(0, 1) for x, _ in sequences]) if len(sizes) > 1 else sequences[0][0].flatten(0, 1)
