@@ -30,9 +30,9 @@ def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state:
     part.mkdir(parents=True)
     write(model.state_dict(), part / "model.safetensors")
     moments = {
-        f"{index}.{name}": value
-        for index, values in optimiser.state_dict()["state"].items()
-        for name, value in values.items()
+        f"{name}.{moment}": value
+        for name, parameter in model.named_parameters()
+        for moment, value in optimiser.state.get(parameter, {}).items()
     }
     write(moments, part / "optimiser.safetensors")
     hashes = {name: results.sha256(part / f"{name}.safetensors") for name in FILES}
@@ -70,13 +70,9 @@ def load(folder: Path, model: nn.Module, optimiser: Optimizer) -> tuple[Path, di
         except (OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError) as error:
             print(f"{path}: damaged checkpoint, going on from the one before it ({error})", file=sys.stderr)
             continue
-        moments: dict[int, dict[str, Tensor]] = {}
         try:
-            for name, value in flat.items():
-                index, moment = name.split(".", 1)
-                moments.setdefault(int(index), {})[moment] = value
             model.load_state_dict(weights)
-            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+            optimiser.load_state_dict(_numbered(flat, model, optimiser))
         except (ValueError, KeyError, RuntimeError) as error:
             raise ValueError(
                 f"{path}: not a checkpoint of this run ({str(error).splitlines()[0]}); "
@@ -84,6 +80,20 @@ def load(folder: Path, model: nn.Module, optimiser: Optimizer) -> tuple[Path, di
             ) from error
         return path, state
     return None
+
+
+def _numbered(flat: dict[str, Tensor], model: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
+    """The optimiser's state, which is stored by the names of parameters, by their numbers, as torch wants it. Raises
+    KeyError for a name that is not trained here."""
+    groups = optimiser.state_dict()["param_groups"]
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    numbers = dict(zip(trained, (number for group in groups for number in group["params"]), strict=True))
+    named = {name: numbers[p] for name, p in model.named_parameters() if p in numbers}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        parameter, _, moment = name.rpartition(".")
+        moments.setdefault(named[parameter], {})[moment] = value
+    return {"state": moments, "param_groups": groups}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:

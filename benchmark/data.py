@@ -2,6 +2,7 @@
 number of processes; a batch is a slice of one endless sequence of epochs, so any step can be read first."""
 
 import math
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 
 from benchmark.corpus import Member
-from benchmark.draws import Draws, keyed, text_keys
+from benchmark.draws import Draws, Packed, keyed, pack, tensors, text_keys
 from benchmark.recipe import Recipe, Runtime
 from tasks import store
 from tasks.base import DataError, Source
 
 MOMENTS = 1000  # images that mean and deviation are taken over
-RESIDENT_BYTES = 4 * 2**30  # a corpus up to this size is copied to the accelerator as uint8
+RESIDENT = 0.25  # of the free memory of a GPU: a corpus up to that size is copied there whole, as uint8
+PIXELS = "pixels"  # among what a batch draws: its images, or where they lie in the resident corpus
 
 
 class Images(NamedTuple):
@@ -131,18 +133,38 @@ def positions(images: Images | Streamed, seed: int, step: int, batch: int) -> li
     return pieces
 
 
-class Batches:
-    """The batches of one rank of `world` processes."""
+class Prepared(NamedTuple):
+    """What a step needs from the CPU."""
 
-    def __init__(self, images: Images | Streamed, recipe: Recipe, device: torch.device, rank: int = 0, world: int = 1):
-        """Raises ValueError if the global batch does not divide by the number of processes."""
-        self.images, self.seed, self.device = images, recipe.seed, device
+    names: list[str]  # sample ids
+    packed: Packed | None  # for a GPU: everything in one pinned buffer
+    arrays: dict[str, np.ndarray]  # for a CPU
+
+
+class Batches:
+    """The batches of one rank of `world` processes. For a GPU, what the next step draws and reads is prepared during
+    this one, and goes there in one copy, which nothing waits for."""
+
+    def __init__(
+        self,
+        images: Images | Streamed,
+        recipe: Recipe,
+        draw: Callable[[Draws], dict[str, np.ndarray]],
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        """draw: a pretext's. Raises ValueError if the global batch does not divide by the number of processes."""
+        self.images, self.seed, self.device, self.draw = images, recipe.seed, device, draw
         self.batch = recipe.settings["batch"]
         if self.batch % world:
             raise ValueError(f"a global batch of {self.batch} does not divide over {world} processes; use a divisor")
         self.start, self.size = rank * self.batch // world, self.batch // world
-        resident = device.type != "cpu" and images.bytes <= RESIDENT_BYTES
+        self.gpu = device.type == "cuda"
+        resident = self.gpu and images.bytes <= RESIDENT * torch.cuda.mem_get_info(device)[0]
         self.resident = torch.from_numpy(images.take(np.arange(images.total))).to(device) if resident else None
+        self.ahead: tuple[int, Future[Prepared]] | None = None
+        self.worker = ThreadPoolExecutor(1) if self.gpu else None
 
     def slice(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(b,) indices and epochs of this process's images at a step."""
@@ -151,17 +173,28 @@ class Batches:
         epochs = np.concatenate([np.full(len(piece), epoch) for epoch, piece in pieces])
         return index[self.start : self.start + self.size], epochs[self.start : self.start + self.size]
 
-    def __call__(self, step: int) -> tuple[Tensor, Draws, list[str]]:
-        """Images (b, S, S, 3) uint8 on the device, their draws, and their sample ids, at a step."""
+    def prepare(self, step: int) -> Prepared:
         index, epochs = self.slice(step)
         names = self.images.names(index)
         samples = text_keys(names)
         keys = np.concatenate([keyed(samples[epochs == e], self.seed, int(e)) for e in np.unique(epochs)])
         step_key = keyed(np.zeros(1, dtype=np.uint64), self.seed, step)
-        draws = Draws(keys, step_key, self.start, self.batch, self.device)
+        arrays = self.draw(Draws(keys, step_key, self.start, self.batch))
         if self.resident is not None:
-            pixels = self.resident[torch.from_numpy(index).to(self.device)]
+            arrays[PIXELS] = index
         else:
-            pixels = torch.from_numpy(self.images.take(index)).to(self.device)
+            arrays[PIXELS] = self.images.take(index)
             self.images.expect(self.slice(step + 1)[0])
-        return pixels, draws, names
+        return Prepared(names, pack(arrays, pinned=True) if self.gpu else None, {} if self.gpu else arrays)
+
+    def __call__(self, step: int) -> tuple[Tensor, dict[str, Tensor], list[str]]:
+        """Images (b, S, S, 3) uint8, what is drawn for them, both on the device, and their sample ids, at a step."""
+        if self.ahead is not None and self.ahead[0] == step:
+            names, packed, arrays = self.ahead[1].result()
+        else:
+            names, packed, arrays = self.prepare(step)
+        if self.worker is not None:
+            self.ahead = step + 1, self.worker.submit(self.prepare, step + 1)
+        drawn = tensors(arrays) if packed is None else packed.on(self.device)
+        pixels = drawn.pop(PIXELS)
+        return pixels if self.resident is None else self.resident.index_select(0, pixels), drawn, names

@@ -6,7 +6,9 @@ Counter-based: a 64-bit key and a counter through the SplitMix64 finaliser (Stee
 """
 
 import hashlib
+import math
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,29 +46,58 @@ def uniform(keys: np.ndarray, purpose: str, *shape: int) -> np.ndarray:
 
 
 class Draws:
-    """The draws of one rank's slice of a global batch."""
+    """The draws of one rank's slice of a global batch, on the CPU."""
 
-    def __init__(
-        self, samples: np.ndarray, batch: np.ndarray, start: int, total: int, device: torch.device | str = "cpu"
-    ):
+    def __init__(self, samples: np.ndarray, batch: np.ndarray, start: int, total: int):
         """samples: (B,) uint64 keys of this slice, which starts at `start` of `total`; batch: (1,) key of the step."""
-        self.samples, self.batch, self.start, self.total, self.device = samples, batch, start, total, device
+        self.samples, self.batch, self.start, self.total = samples, batch, start, total
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def uniform(self, purpose: str, *shape: int) -> Tensor:
-        """Per-sample draws, (B, *shape) float32 in [0, 1) on the device."""
-        return torch.from_numpy(uniform(self.samples, purpose, *shape)).to(self.device)
+    def uniform(self, purpose: str, *shape: int) -> np.ndarray:
+        """Per-sample draws, (B, *shape) float32 in [0, 1)."""
+        return uniform(self.samples, purpose, *shape)
 
-    def between(self, purpose: str, low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * self.uniform(purpose, *shape)
+    def between(self, purpose: str, low: float, high: float, *shape: int) -> np.ndarray:
+        return np.float32(low) + np.float32(high - low) * self.uniform(purpose, *shape)
 
     def batch_uniform(self, purpose: str, *shape: int) -> np.ndarray:
         """Batch-level draws, (*shape) float32, equal on every rank."""
         return uniform(self.batch, purpose, *shape)[0]
 
-    def generators(self, purpose: str) -> list[np.random.Generator]:
-        """One generator per sample, for samplers that draw an unknown number of times."""
-        keys = keyed(self.samples, zlib.crc32(purpose.encode()))
-        return [np.random.Generator(np.random.Philox(key=int(k))) for k in keys]
+
+class Packed(NamedTuple):
+    """Named arrays in one buffer, so that one copy brings them to a device."""
+
+    buffer: Tensor  # uint8, pinned where a GPU is meant
+    places: dict[str, tuple[np.dtype, tuple[int, ...]]]  # name -> dtype and shape, in the order of the buffer
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The arrays as tensors there. The copy is not waited for."""
+        sizes = [dtype.itemsize * math.prod(shape) for dtype, shape in self.places.values()]
+        parts = self.buffer.to(device, non_blocking=True).split(sizes)
+        return {
+            name: part.view(TORCH[dtype.name]).view(shape)
+            for part, (name, (dtype, shape)) in zip(parts, self.places.items(), strict=True)
+        }
+
+
+TORCH = {name: getattr(torch, name) for name in ("int64", "float32", "bool", "uint8")}
+
+
+def pack(arrays: dict[str, np.ndarray], pinned: bool = False) -> Packed:
+    """Those arrays, of int64, float32, bool or uint8, in one buffer; wide types come first, so that all are aligned."""
+    order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
+    buffer = torch.empty(sum(array.nbytes for array in arrays.values()), dtype=torch.uint8, pin_memory=pinned)
+    at, filled = 0, buffer.numpy()
+    for name in order:
+        array = arrays[name]
+        filled[at : at + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+        at += array.nbytes
+    return Packed(buffer, {name: (arrays[name].dtype, arrays[name].shape) for name in order})
+
+
+def tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The same on the CPU, where nothing has to travel."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

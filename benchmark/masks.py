@@ -1,37 +1,36 @@
-"""Mask samplers: sizes and draws in, token indices out. They never see images. Tokens are numbered row by row."""
+"""Mask samplers: sizes and draws in, token indices out, for a whole batch. They never see images. Tokens are numbered
+row by row. All on the CPU, in numpy: a mask is drawn a step ahead."""
 
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from benchmark.mask_sizes import block_sides, published_blocks, within
 
 
 class RandomMask(NamedTuple):
-    keep: Tensor  # (B, K) indices of visible tokens, in drawn order
-    hide: Tensor  # (B, N - K) indices of hidden tokens
-    restore: Tensor  # (B, N) position of every token in cat(keep, hide)
+    keep: np.ndarray  # (B, K) indices of visible tokens, in drawn order
+    hide: np.ndarray  # (B, N - K) indices of hidden tokens
+    restore: np.ndarray  # (B, N) position of every token in cat(keep, hide)
 
 
-def random_tokens(noise: Tensor, ratio: float) -> RandomMask:
+def random_tokens(noise: np.ndarray, ratio: float) -> RandomMask:
     """MAE (arXiv 2111.06377, 3): per image, the int(N·(1 - ratio)) tokens of lowest noise (B, N) stay visible."""
     tokens = noise.shape[1]
-    order = noise.argsort(dim=1, stable=True)
+    order = noise.argsort(axis=1, kind="stable")
     kept = int(tokens * (1 - ratio))
-    return RandomMask(order[:, :kept], order[:, kept:], order.argsort(dim=1))
+    return RandomMask(order[:, :kept], order[:, kept:], order.argsort(axis=1))
 
 
 class BlockMask(NamedTuple):
-    context: Tensor  # (B, C) indices the context encoder sees, sorted
-    targets: Tensor  # (B, T, M) indices of T target blocks of M tokens each, sorted
+    context: np.ndarray  # (B, C) indices the context encoder sees, sorted
+    targets: np.ndarray  # (B, T, M) indices of T target blocks of M tokens each, sorted
 
 
 def multiblock(
     sizes: np.ndarray,
-    positions: Tensor,
-    order: Tensor,
+    positions: np.ndarray,
+    order: np.ndarray,
     *,
     grid: int,
     context: int,
@@ -47,25 +46,36 @@ def multiblock(
     The first attempt that leaves at least `context` tokens outside all targets is used; if none does, the targets of
     the last attempt are laid on one another, which always leaves enough (see `mask_sizes.check_context`).
     """
-    batch, _, blocks, _ = positions.shape
+    attempts, blocks = positions.shape[1:3]
     rows, columns = block_sides(grid, within(sizes[0], target_scale), within(sizes[1], target_aspect))
     side = block_sides(grid, within(sizes[2], context_scale), 1.0)
-    heights = torch.tensor([rows] * (blocks - 1) + [side[0]], device=positions.device)
-    widths = torch.tensor([columns] * (blocks - 1) + [side[1]], device=positions.device)
-    positions = torch.cat([positions, positions[:, -1:].clone()], dim=1)
-    positions[:, -1, : blocks - 1] = positions[:, -1, :1]
-    top = (positions[..., 0] * (grid - heights + 1)).long()  # (B, R + 1, T + 1)
-    left = (positions[..., 1] * (grid - widths + 1)).long()
-    line = torch.arange(grid, device=positions.device)
-    in_rows = (line >= top[..., None]) & (line < (top + heights)[..., None])  # (B, R + 1, T + 1, grid)
-    in_columns = (line >= left[..., None]) & (line < (left + widths)[..., None])
-    inside = (in_rows[..., :, None] & in_columns[..., None, :]).flatten(-2)  # (B, R + 1, T + 1, N)
-    eligible = inside[:, :, -1] & ~inside[:, :, :-1].any(dim=2)  # (B, R + 1, N)
-    chosen = (eligible.sum(-1) >= context).float().argmax(dim=1)  # the first that is large enough
-    image = torch.arange(batch, device=positions.device)
-    targets = inside[image, chosen, :-1].int().argsort(dim=-1, descending=True, stable=True)[..., : rows * columns]
-    ranked = torch.where(eligible[image, chosen], order, torch.full_like(order, 2.0)).argsort(dim=1, stable=True)
-    return BlockMask(ranked[:, :context].sort(dim=1).values, targets)
+    heights = np.array([rows] * (blocks - 1) + [side[0]])
+    widths = np.array([columns] * (blocks - 1) + [side[1]])
+    inside = np.empty((len(positions), blocks, grid**2), dtype=bool)
+    eligible = np.empty((len(positions), grid**2), dtype=bool)
+    left = np.arange(len(positions))  # images without a mask yet
+    for attempt in range(attempts + 1):
+        corners = positions[left, min(attempt, attempts - 1)]
+        if attempt == attempts:
+            corners[:, : blocks - 1] = corners[:, :1]
+        inside[left] = filled(corners, heights, widths, grid)
+        eligible[left] = inside[left, -1] & ~inside[left, :-1].any(axis=1)
+        left = left[eligible[left].sum(axis=1) < context]
+        if not len(left):
+            break
+    targets = (~inside[:, :-1]).argsort(axis=-1, kind="stable")[..., : rows * columns]
+    ranked = np.where(eligible, order, 2.0).argsort(axis=1, kind="stable")
+    return BlockMask(np.sort(ranked[:, :context], axis=1), targets)
+
+
+def filled(corners: np.ndarray, heights: np.ndarray, widths: np.ndarray, grid: int) -> np.ndarray:
+    """Blocks of those sides (T,) with corners (B, T, 2) in [0, 1) of where they can lie -> (B, T, grid²) bool."""
+    top = (corners[..., 0] * (grid - heights + 1)).astype(int)[..., None]
+    left = (corners[..., 1] * (grid - widths + 1)).astype(int)[..., None]
+    line = np.arange(grid)
+    in_rows = (line >= top) & (line < top + heights[:, None])
+    in_columns = (line >= left) & (line < left + widths[:, None])
+    return (in_rows[..., :, None] & in_columns[..., None, :]).reshape(*top.shape[:2], grid**2)
 
 
 def published_multiblock(
@@ -79,32 +89,35 @@ def published_multiblock(
     context, targets = published_blocks(sizes, corners, grid=grid, min_keep=min_keep, **blocks)
     seen, hidden = context.sum(axis=1).min(), targets[0, 0].sum()
     first = np.argsort(~context, axis=-1, kind="stable")[:, :seen]
-    return BlockMask(
-        torch.from_numpy(first), torch.from_numpy(np.argsort(~targets, axis=-1, kind="stable")[..., :hidden])
-    )
+    return BlockMask(first, np.argsort(~targets, axis=-1, kind="stable")[..., :hidden])
 
 
-def blockwise(grid: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """BEiT's block masking (arXiv 2106.08254, algorithm 1) completed at random to exactly `count` hidden tokens.
+def blockwise(grid: int, counts: np.ndarray, attempts: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """BEiT's block masking (arXiv 2106.08254, algorithm 1), completed at random to exactly `counts` (B,) hidden tokens.
 
-    Blocks of at least 4 tokens, aspect log-uniform in [0.3, 1/0.3], at most 10 attempts each. Unlike in the authors'
-    code a block may span the grid, and the last 3 tokens or fewer are never a block. Returns (grid²,) bool.
+    attempts: (B, A, 4) draws in [0, 1) for area, aspect, row and column of A blocks, tried one after the other; order:
+    (B, N) draws that choose what completes. A block has at least 4 tokens and at most as many as are lacking, its
+    aspect is log-uniform in [0.3, 1/0.3]; one that does not fit the grid, hides nothing new or too much is left out.
+    Unlike in the authors' code a block may span the grid, the last 3 tokens or fewer are never a block, and the number
+    of attempts is one for the whole mask, not ten for each block. Returns (B, grid²) bool.
     """
-    mask = np.zeros((grid, grid), dtype=bool)
-    while (left := count - int(mask.sum())) >= 4:
-        for _ in range(10):
-            area = rng.uniform(4, left)
-            aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))
-            rows, columns = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
-            if not (0 < rows <= grid and 0 < columns <= grid):
-                continue
-            top, start = rng.integers(grid - rows + 1), rng.integers(grid - columns + 1)
-            block = mask[top : top + rows, start : start + columns]
-            if 0 < block.size - int(block.sum()) <= left:
-                block[:] = True
-                break
-        else:
+    mask = np.zeros((len(counts), grid, grid), dtype=bool)
+    line = np.arange(grid)
+    for u in attempts.swapaxes(0, 1).astype(np.float64):
+        lacking = counts - mask.sum(axis=(1, 2))
+        some = np.flatnonzero(lacking >= 4)
+        if not len(some):
             break
-    flat = mask.ravel()
-    flat[rng.choice(np.flatnonzero(~flat), size=count - int(flat.sum()), replace=False)] = True
+        area, aspect = 4 + u[some, 0] * (lacking[some] - 4), np.exp((2 * u[some, 1] - 1) * np.log(1 / 0.3))
+        rows, columns = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+        top, left = np.floor(u[some, 2] * (grid - rows + 1)), np.floor(u[some, 3] * (grid - columns + 1))
+        in_rows = (line >= top[:, None]) & (line < (top + rows)[:, None])
+        in_columns = (line >= left[:, None]) & (line < (left + columns)[:, None])
+        block = in_rows[:, :, None] & in_columns[:, None, :] & ~mask[some]
+        new = block.sum(axis=(1, 2))
+        fits = (rows <= grid) & (columns <= grid) & (new > 0) & (new <= lacking[some])
+        mask[some[fits]] |= block[fits]
+    flat = mask.reshape(len(counts), -1)
+    ranked = np.where(flat, -1.0, order).argsort(axis=1, kind="stable")
+    np.put_along_axis(flat, ranked, np.arange(grid**2) < counts[:, None], axis=1)
     return flat

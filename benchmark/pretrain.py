@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,10 +79,13 @@ def compile_parts(model: Pretext) -> None:
 
 
 def parameter_groups(model: Pretext) -> list[dict[str, object]]:
-    """One group per trained parameter; weight decay on everything but biases and one-dimensional parameters."""
-    return [
-        {"params": [p], "name": name, "decays": p.ndim > 1} for name, p in model.named_parameters() if p.requires_grad
-    ]
+    """The trained parameters, a group for each pair of weight decay (on everything but biases and one-dimensional
+    parameters) and learning rate."""
+    groups: dict[tuple[bool, Hashable], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((parameter.ndim > 1, model.rate_group(name)), []).append(parameter)
+    return [{"params": params, "decays": decays, "rate": rate} for (decays, rate), params in groups.items()]
 
 
 def set_schedules(
@@ -92,7 +95,7 @@ def set_schedules(
     lr = schedules.warmup_cosine(progress, peak=s.lr, warmup=s.warmup, start=s.start_lr, end=s.end_lr)
     decay = schedules.cosine(progress, start=s.weight_decay, end=s.end_weight_decay)
     for group in optimiser.param_groups:
-        group["lr"] = lr * model.lr_scale(group["name"], progress)
+        group["lr"] = lr * model.lr_scale(group["rate"], progress)
         group["weight_decay"] = decay if group["decays"] else 0.0
     return {"lr": lr, "weight decay": decay}
 
@@ -158,7 +161,7 @@ def train(
     machine.reset_peak_memory()
     model = build(recipe, images).to(accelerator.device)
     settings, total = model.settings, tracks.steps(recipe)
-    optimiser = torch.optim.AdamW(parameter_groups(model), lr=settings.lr, betas=(0.9, settings.beta2), fused=gpu)
+    optimiser = torch.optim.AdamW(parameter_groups(model), lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
     folder = runtime.cache / "checkpoints" / key(recipe)
     start, seconds, curves, earlier, last = 0, 0.0, [], Session(), None
     if found := checkpoint.load(folder, model, optimiser):
@@ -168,7 +171,7 @@ def train(
     if runtime.compiled and total:
         compile_parts(model)
     wrapped, prepared = accelerator.prepare(model, optimiser) if total else (model, optimiser)
-    batches = Batches(images, recipe, accelerator.device, accelerator.process_index, accelerator.num_processes)
+    batches = Batches(images, recipe, model.draw, accelerator.device, accelerator.process_index, runtime.processes)
     micro = runtime.micro if total and runtime.micro is not None and runtime.micro < batches.size else None
     if micro is not None and not model.separable:
         raise ValueError(
@@ -211,8 +214,8 @@ def train(
             rates = set_schedules(optimiser, model, settings, progress)
             asked = time.perf_counter()
             with memory.explained(step):
-                pixels, draws, ids = batches(step)
-                views = model.views(pixels, draws)
+                pixels, drawn, ids = batches(step)
+                views = model.views(pixels, drawn)
                 waited += time.perf_counter() - asked
                 out = backward(accelerator, wrapped, views, progress, micro)
                 norms = clip(model, settings.clip, resting)

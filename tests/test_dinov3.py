@@ -19,6 +19,7 @@ from benchmark.encoder import Encoder
 from benchmark.pretexts import dinov3
 from benchmark.recipe import EncoderSpec
 from tests.parity import det, shake
+from tests.seen import views
 from tests.test_pretexts import images, recipe  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
@@ -30,11 +31,11 @@ def colours(monkeypatch):
     """Calls of ImageNet's colour policy, which here changes nothing."""
     calls = []
 
-    def imagenet(crops, draws, purpose, *, blur, solarise):
-        calls.append((purpose, crops.shape[-1], blur, solarise))
+    def apply(policy, crops, drawn, purpose):
+        calls.append((purpose, crops.shape[-1], policy.blur, policy.solarise))
         return crops
 
-    monkeypatch.setattr(augment, "imagenet", imagenet)
+    monkeypatch.setattr(augment.Imagenet, "apply", apply)
     return calls
 
 
@@ -42,7 +43,7 @@ def build(images, arm="", **changes):  # noqa: F811
     made = recipe(f"dinov3:{arm}" if arm else "dinov3")
     made = replace(made, settings=made.settings | changes)
     model = pretrain.build(made, images)
-    return model, model.views(*Batches(images, made, torch.device("cpu"))(0)[:2])
+    return model, model.views(*Batches(images, made, model.draw, torch.device("cpu"))(0)[:2])
 
 
 # The arms
@@ -58,7 +59,7 @@ def test_the_recommended_settings_stand():
     assert shared.items() | small.items() <= asdict(micro).items()
     assert shared.items() | large.items() <= asdict(base).items()
     model = dinov3.Model(micro, Encoder(tracks.MICRO, seed=0), "histo", seed=0)
-    assert {model.lr_scale(name, 0.5) for name, _ in model.named_parameters()} == {1.0}
+    assert {model.lr_scale(model.rate_group(name), 0.5) for name, _ in model.named_parameters()} == {1.0}
 
 
 def test_the_official_arm_is_the_repository_recipe_at_our_batch():
@@ -116,9 +117,12 @@ def test_every_trained_parameter_of_every_arm_gets_a_gradient(arm, images, colou
 def test_two_halves_of_a_batch_see_what_the_whole_batch_sees(arm, images, colours):  # noqa: F811
     made = recipe(f"dinov3:{arm}" if arm else "dinov3")
     model = pretrain.build(made, images)
-    whole = model.views(*Batches(images, made, torch.device("cpu"))(step=5)[:2])
-    halves = [model.views(*Batches(images, made, torch.device("cpu"), rank, 2)(step=5)[:2]) for rank in range(2)]
-    for key, value in whole.items():
+    whole = model.views(*Batches(images, made, model.draw, torch.device("cpu"))(step=5)[:2])
+    halves = [
+        model.views(*Batches(images, made, model.draw, torch.device("cpu"), rank, 2)(step=5)[:2]) for rank in range(2)
+    ]
+    of_crops = (name for name in whole if name not in dinov3.OF_TOKENS)
+    for key, value in ((name, whole[name]) for name in of_crops):
         joined = torch.cat([half[key].unflatten(0, (-1, 4)) for half in halves], dim=1).flatten(0, 1)
         assert torch.allclose(joined.float(), value.float(), atol=1e-6), key
 
@@ -136,7 +140,9 @@ def one_step_of_every_arm() -> dict[str, torch.Tensor]:
         made = recipe(f"dinov3:{arm}" if arm else "dinov3")
         model = pretrain.build(made, noise)
         shake(model)
-        batches = Batches(noise, made, accelerator.device, accelerator.process_index, accelerator.num_processes)
+        batches = Batches(
+            noise, made, model.draw, accelerator.device, accelerator.process_index, accelerator.num_processes
+        )
         wrapped = accelerator.prepare(model)
         step = wrapped(model.views(*batches(2)[:2]), 0.9)
         accelerator.backward(step.loss)
@@ -237,7 +243,8 @@ def deep():
 
 
 def test_layer_wise_learning_rates_of_twelve_layers(deep):
-    found = {name: deep.lr_scale(name, 0.5) for name, value in deep.named_parameters() if value.requires_grad}
+    trained = [name for name, value in deep.named_parameters() if value.requires_grad]
+    found = {name: deep.lr_scale(deep.rate_group(name), 0.5) for name in trained}
     expected = {
         "mask_token": 0.254187,
         "student.vit.cls_token": 0.254187,
@@ -255,11 +262,13 @@ def test_layer_wise_learning_rates_of_twelve_layers(deep):
     assert [values.pop() for values in per_block] == pytest.approx([0.9**k for k in range(12, 0, -1)])
     rest = {name: v for name, v in found.items() if ".blocks." not in name and name not in expected}
     assert set(rest.values()) == {1.0}
-    assert deep.lr_scale("student.vit.reg_token", 0.5) == deep.lr_scale("student.vit.cls_token", 0.5)
+    assert deep.rate_group("student.vit.reg_token") == deep.rate_group("student.vit.cls_token")
 
 
 def test_weight_decay_spares_biases_and_norms_but_not_the_cls_token(deep):
-    decays = {group["name"]: group["decays"] for group in pretrain.parameter_groups(deep)}
+    names = {id(parameter): name for name, parameter in deep.named_parameters()}
+    groups = pretrain.parameter_groups(deep)
+    decays = {names[id(p)]: group["decays"] for group in groups for p in group["params"]}
     assert decays["student.vit.cls_token"]
     assert not decays["mask_token"], "the authors' mask token decays: a difference the module's docstring states"
     assert not any(on for name, on in decays.items() if name.endswith("bias") or "norm" in name)
@@ -329,7 +338,7 @@ def test_one_pass_of_all_crops_equals_a_pass_per_crop(images):  # noqa: F811
     shake(model)
     crops = [*seen["globals"].chunk(2), *seen["locals"].chunk(4)]
     apart = [model.dino_head(model.student(crop).cls) for crop in crops]
-    together = model.student.run([model.student.sequence(seen[name]) for name in ("globals", "locals")])
+    together = model.student.run_together([model.student.sequence(seen[name]) for name in ("globals", "locals")])
     assert torch.allclose(model.dino_head(torch.cat([tokens.cls for tokens in together])), torch.cat(apart), atol=1e-6)
 
 
@@ -340,31 +349,28 @@ def test_one_pass_of_all_crops_equals_a_pass_per_crop(images):  # noqa: F811
 def test_crops_have_their_number_size_and_scale(arm, whole, count, side, images, colours, monkeypatch):  # noqa: F811
     boxes, seen_boxes = augment.boxes, {}
 
-    def spy(draws, purpose, scale):
-        seen_boxes[purpose] = boxes(draws, purpose, scale)
+    def spy(draws, purpose, *given):
+        seen_boxes[purpose] = boxes(draws, purpose, *given)
         return seen_boxes[purpose]
 
     monkeypatch.setattr(augment, "boxes", spy)
     _, seen = build(images, arm)
     assert seen["globals"].shape == (16, 3, whole, whole)
     assert seen["locals"].shape == (count * 8, 3, side, side)
-    assert set(seen_boxes) == {f"global {i}" for i in range(2)} | {f"local {i}" for i in range(count)}
-    area = {name: (box[:, 2] * box[:, 3]) for name, box in seen_boxes.items()}
-    for name, found in area.items():
-        low, high = (0.32, 1.0) if name.startswith("global") else (0.05, 0.32)
+    assert {name: box.shape for name, box in seen_boxes.items()} == {"globals": (8, 2, 4), "locals": (8, count, 4)}
+    for name, box in seen_boxes.items():
+        low, high = (0.32, 1.0) if name == "globals" else (0.05, 0.32)
+        found = box[..., 2] * box[..., 3]
         assert (found <= high + 1e-5).all()
-        assert (found >= low * (0.85 if name.startswith("global") else 1) - 1e-5).all()  # sides are cut to the image
-    assert len({tuple(box[:, 0].tolist()) for box in seen_boxes.values()}) == 2 + count
+        assert (found >= low * (0.85 if name == "globals" else 1) - 1e-5).all()  # sides are cut to the image
+    every = np.concatenate([box.reshape(-1, 4) for box in seen_boxes.values()])
+    assert len(np.unique(every, axis=0)) == 8 * (2 + count)
 
 
 def test_the_official_arm_blurs_as_the_released_models_did(images, colours):  # noqa: F811
     """The authors' code hands 1 - p to the random blur: nominally 1.0, 0.1 and 0.5."""
     build(images, "official")
-    assert colours == [
-        ("global 0", 32, 0.0, 0.0),
-        ("global 1", 32, 0.9, 0.2),
-        *[(f"local {i}", 16, 0.5, 0.0) for i in range(8)],
-    ]
+    assert colours == [("globals", 32, (0.0, 0.9), (0.0, 0.2)), ("locals", 16, (0.5,) * 8, (0.0,) * 8)]
     colours.clear()
     build(images)
     assert not colours
@@ -375,9 +381,8 @@ def test_official_crops_are_flipped_left_right_and_never_turned(colours):
     model = dinov3.Model(made, Encoder(tracks.NANO, seed=0), "other", seed=0)
     corner = torch.zeros(64, 32, 32, 3, dtype=torch.uint8)
     corner[:, :16], corner[:, :16, :16] = 100, 255
-    crops = model.views(
-        corner, draws.Draws(draws.text_keys([str(i) for i in range(64)]), draws.text_keys(["s"]), 0, 64)
-    )
+    keys = draws.text_keys([str(i) for i in range(64)])
+    crops = views(model, corner, draws.Draws(keys, draws.text_keys(["s"]), 0, 64))
     top, bottom = crops["globals"][:, :, :8].mean((1, 2, 3)), crops["globals"][:, :, -8:].mean((1, 2, 3))
     left, right = crops["globals"][..., :8].mean((1, 2, 3)), crops["globals"][..., -8:].mean((1, 2, 3))
     assert (top >= bottom).all()
@@ -397,14 +402,16 @@ def test_official_crops_are_images(images):  # noqa: F811
 
 def test_mask_counts_of_a_batch_of_64(deep):
     keys = draws.text_keys([f"s{i}" for i in range(64)])
-    hidden = deep.hidden(draws.Draws(keys, draws.text_keys(["step"]), 0, 64))
-    counts = hidden.sum(1)
+    drawn = draws.tensors(deep.hide(draws.Draws(keys, draws.text_keys(["step"]), 0, 64)))
+    hidden, counts = drawn["hidden"], drawn["hidden"].sum(1)
+    assert torch.equal(drawn["index"], hidden.flatten().nonzero()[:, 0])
+    assert torch.equal(drawn["weights"], (1 / counts)[:, None].expand_as(hidden)[hidden])
     assert hidden.shape == (128, 196)
     assert int(counts.sum()) == 3771
     assert sorted(counts[counts > 0].tolist()) == mask_sizes.ibot_counts(128, 196)
     assert (int(counts[counts > 0].min()), int(counts.max()), int((counts > 0).sum())) == (20, 98, 64)
     assert dinov3.hidden_per_image(deep.settings, deep.spec) == 3771 / 64
-    other = deep.hidden(draws.Draws(keys, draws.text_keys(["next"]), 0, 64))
+    other = torch.from_numpy(deep.hide(draws.Draws(keys, draws.text_keys(["next"]), 0, 64))["hidden"])
     assert not torch.equal(other.sum(1), counts)
     assert int(other.sum()) == 3771
 

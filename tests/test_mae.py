@@ -5,16 +5,19 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import augment, draws, flops, losses, masks, registry, tracks
+from benchmark import augment, draws, flops, losses, registry, tracks
 from benchmark.encoder import Encoder, gather
 from benchmark.pretexts import mae
 from tests.parity import NANO as SPEC
 from tests.parity import det
+from tests.seen import random_tokens
+from tests.seen import views as look
 
 ROOT = Path(__file__).parent.parent
 HIDDEN = registry.settings("mae", SPEC).mask_ratio
@@ -34,17 +37,15 @@ def drawn(count: int) -> draws.Draws:
     return draws.Draws(draws.text_keys([str(i) for i in range(count)]), draws.text_keys(["step"]), 0, count)
 
 
-def views(count: int = 6, seed: int = 0) -> dict[str, torch.Tensor]:
+def views(count: int = 6, seed: int = 0, ratio: float = HIDDEN) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {
-        "images": torch.rand(count, 3, 32, 32, generator=generator),
-        "noise": torch.rand(count, 16, generator=generator),
-    }
+    images, noise = (torch.rand(count, *shape, generator=generator) for shape in ((3, 32, 32), (16,)))
+    return {"images": images, "noise": noise} | random_tokens(noise, ratio)._asdict()
 
 
 def hidden_pixels(seen: dict[str, torch.Tensor]) -> torch.Tensor:
     """(B, 1, S, S) bool."""
-    mask = masks.random_tokens(seen["noise"], HIDDEN)
+    mask = random_tokens(seen["noise"], HIDDEN)
     flat = torch.zeros(seen["noise"].shape, dtype=torch.bool).scatter_(1, mask.hide, True)
     return flat.reshape(-1, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
 
@@ -59,7 +60,7 @@ def gradients(of: mae.Model, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("tokens", "ratio"), [(16, 0.75), (196, 0.9), (50, 0.6)])
 def test_kept_and_hidden_are_a_partition_and_restoring_undoes_the_shuffle(tokens, ratio):
-    mask = masks.random_tokens(torch.rand(5, tokens), ratio)
+    mask = random_tokens(torch.rand(5, tokens), ratio)
     assert mask.hide.shape[1] == tokens - int(tokens * (1 - ratio))
     both = torch.cat([mask.keep, mask.hide], dim=1)
     values = torch.rand(5, tokens, 3)
@@ -70,7 +71,7 @@ def test_kept_and_hidden_are_a_partition_and_restoring_undoes_the_shuffle(tokens
 @pytest.mark.parametrize("ratio", [0.5, 0.6, 0.75, 0.8, 0.9])
 def test_lightly_keeps_as_many(ratio, lightly):
     keep, hide = lightly.random_token_mask((3, 197), mask_ratio=ratio)
-    ours = masks.random_tokens(torch.rand(3, 196), ratio)
+    ours = random_tokens(torch.rand(3, 196), ratio)
     assert keep.shape[1] == ours.keep.shape[1] + 1  # lightly counts cls among the kept
     assert hide.shape == ours.hide.shape
 
@@ -115,7 +116,7 @@ def test_a_constant_patch_is_silent_and_has_finite_gradients():
 def test_latents_see_visible_pixels_and_no_hidden_ones():
     seen, made = views(), model()
     hidden = hidden_pixels(seen)
-    keep = masks.random_tokens(seen["noise"], HIDDEN).keep
+    keep = random_tokens(seen["noise"], HIDDEN).keep
     latents = made.student(seen["images"], keep=keep)
     for where, same in ((hidden, True), (~hidden, False)):
         changed = torch.where(where, 1 - seen["images"], seen["images"])
@@ -126,7 +127,7 @@ def test_latents_see_visible_pixels_and_no_hidden_ones():
 
 def test_predictions_of_visible_patches_play_no_part():
     seen, made, decoded = views(), model(), []
-    mask = masks.random_tokens(seen["noise"], HIDDEN)
+    mask = random_tokens(seen["noise"], HIDDEN)
     loss = made(seen, 0.5).loss
 
     def nudge(where: torch.Tensor):
@@ -150,7 +151,7 @@ def test_predictions_of_visible_patches_play_no_part():
 
 def test_a_perfect_prediction_costs_nothing_and_zero_the_trivial_level(monkeypatch):
     seen, made = views(), model(variance_floor=1e-6)
-    mask = masks.random_tokens(seen["noise"], HIDDEN)
+    mask = random_tokens(seen["noise"], HIDDEN)
     target = losses.normalise_patches(losses.patchify(made.student.normalise(seen["images"]), 8))
     monkeypatch.setattr(made, "decode", lambda *_: gather(target, mask.hide))
     assert made(seen, 0.5).loss.item() == 0.0
@@ -171,11 +172,11 @@ def test_every_parameter_gets_a_gradient_the_mask_token_too():
 
 def test_the_order_of_kept_tokens_changes_neither_feature_nor_loss():
     seen, made = views(), model()
-    mask = masks.random_tokens(seen["noise"], HIDDEN)
+    mask = random_tokens(seen["noise"], HIDDEN)
     other = seen["noise"].clone()
     other.scatter_(1, mask.keep, seen["noise"].gather(1, mask.keep.flip(1)))
-    before, after = made(seen, 0.5), made(seen | {"noise": other}, 0.5)
-    assert masks.random_tokens(other, HIDDEN).keep.tolist() == mask.keep.flip(1).tolist()
+    before, after = made(seen, 0.5), made(seen | random_tokens(other, HIDDEN)._asdict(), 0.5)
+    assert random_tokens(other, HIDDEN).keep.tolist() == mask.keep.flip(1).tolist()
     assert torch.allclose(before.pooled, after.pooled, atol=1e-5)
     assert after.loss.item() == pytest.approx(before.loss.item(), rel=1e-5)
 
@@ -210,7 +211,8 @@ def test_two_half_batches_accumulate_to_the_whole():
 
 @pytest.mark.parametrize("arm", ["", "official"])
 def test_flop_formula_equals_the_counter(arm):
-    made, seen = model(arm=arm), views(2)
+    made = model(arm=arm)
+    seen = views(2, ratio=made.settings.mask_ratio)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
         loss = made(seen, 0.5).loss
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
@@ -248,11 +250,11 @@ def test_its_views_are_crops_and_left_right_flips_alone():
     across, down = (line.expand(64, 32, 32)[..., None].repeat(1, 1, 1, 3) * 8 for line in (ramp, ramp[:, None]))
     for modality in ("histo", "ultrasound"):
         seen = model(modality, "official")
-        assert torch.allclose(seen.views(grey, drawn(64))["images"], torch.tensor(100 / 255), atol=1e-6)
-        sideways = seen.views(across, drawn(64))["images"].diff(dim=3).mean(dim=(1, 2, 3)) > 0
+        assert torch.allclose(look(seen, grey, drawn(64))["images"], torch.tensor(100 / 255), atol=1e-6)
+        sideways = look(seen, across, drawn(64))["images"].diff(dim=3).mean(dim=(1, 2, 3)) > 0
         assert 16 < sideways.sum() < 48
-        assert (seen.views(down, drawn(64))["images"].diff(dim=2).mean(dim=(1, 2, 3)) > 0).all()
-        assert model(modality).views(grey, drawn(64))["images"].std() > 0.01
+        assert (look(seen, down, drawn(64))["images"].diff(dim=2).mean(dim=(1, 2, 3)) > 0).all()
+        assert look(model(modality), grey, drawn(64))["images"].std() > 0.01
 
 
 # Background
@@ -267,10 +269,10 @@ def sectors(count: int, height: int) -> torch.Tensor:
 
 
 def test_background_is_what_has_no_pixel_above_the_threshold(monkeypatch):
-    monkeypatch.setattr(augment, "boxes", lambda *_: torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4))
+    monkeypatch.setattr(augment, "boxes", lambda *_: np.tile([0.0, 0.0, 1.0, 1.0], (4, 1, 1)))
     scans = sectors(4, 16)
     scans[0, 31, 31] = 9
-    seen = model("ultrasound").views(scans, drawn(4))
+    seen = look(model("ultrasound"), scans, drawn(4))
     boxes = torch.ones(4, 4, 4, dtype=torch.bool)
     boxes[:, :2] = False
     found = seen["background"].reshape(4, 4, 4)
@@ -281,15 +283,17 @@ def test_background_is_what_has_no_pixel_above_the_threshold(monkeypatch):
 
 def test_background_carries_no_loss_on_ultrasound_and_counts_elsewhere():
     scans = sectors(4, 16)
-    assert "background" not in model("histo").views(scans, drawn(4))
-    assert "background" not in model("ultrasound", "official").views(scans, drawn(4))
+    assert "background" not in look(model("histo"), scans, drawn(4))
+    assert "background" not in look(model("ultrasound", "official"), scans, drawn(4))
     made, seen = model("ultrasound"), views()
-    mask = masks.random_tokens(seen["noise"], HIDDEN)
+    mask = random_tokens(seen["noise"], HIDDEN)
     background = torch.zeros(6, 16, dtype=torch.bool)
     background[0] = True
     background[1].scatter_(0, mask.hide[1, :5], True)
     target = losses.normalise_patches(losses.patchify(made.student.normalise(seen["images"]), 8), 1.2e-3)
-    error = (made.decode(*made.student(seen["images"], keep=mask.keep), mask) - gather(target, mask.hide)).square()
+    error = (
+        made.decode(*made.student(seen["images"], keep=mask.keep), mask.hide, mask.restore) - gather(target, mask.hide)
+    ).square()
     hidden = mask.hide.numel()  # silent ones included
     counted = torch.cat([error[1, 5:], *error[2:]]).sum() / (hidden * 192)
     assert len(error[1, 5:]) == 3

@@ -13,6 +13,7 @@ from benchmark.encoder import Encoder, sincos
 from benchmark.recipe import EncoderSpec
 from tests.parity import det
 from tests.parity.dinov3 import sinkhorn
+from tests.seen import tensor
 
 
 def test_positions_of_a_crop_span_the_same_range():
@@ -122,9 +123,9 @@ def test_multiblock_masks():
         mask = masks.multiblock(
             d.batch_uniform("sizes", 3), d.uniform(f"p{step}", 16, 5, 2), d.uniform(f"o{step}", 64), grid=8, context=16
         )
-        context = torch.zeros(400, 64).scatter_(1, mask.context, 1)
+        context = torch.zeros(400, 64).scatter_(1, tensor(mask.context), 1)
         assert torch.equal(context.sum(1), torch.full((400,), 16.0))
-        for block in mask.targets.unbind(1):
+        for block in tensor(mask.targets).unbind(1):
             hidden = torch.zeros(400, 64).scatter_(1, block, 1)
             assert torch.equal(hidden.sum(1), torch.full((400,), float(block.shape[1])))
             assert not (context * hidden).any()
@@ -135,13 +136,10 @@ def test_multiblock_masks():
 
 
 def test_masks_that_never_fit_are_laid_on_one_another():
-    positions = torch.zeros(3, 2, 5, 2)
-    positions[:, :, 1], positions[:, :, 2], positions[:, :, 3] = (
-        0.99,
-        torch.tensor([0.0, 0.99]),
-        torch.tensor([0.99, 0.0]),
-    )
-    mask = masks.multiblock(np.array([0.9, 0.5, 0.1]), positions, torch.rand(3, 64), grid=8, context=36)
+    positions = np.zeros((3, 2, 5, 2))
+    positions[:, :, 1], positions[:, :, 2], positions[:, :, 3] = 0.99, (0.0, 0.99), (0.99, 0.0)
+    order = np.random.default_rng(0).random((3, 64))
+    mask = masks.multiblock(np.array([0.9, 0.5, 0.1]), positions, order, grid=8, context=36)
     assert mask.context.shape == (3, 36)
     assert not set(mask.context[0].tolist()) & set(mask.targets[0].flatten().tolist())
     with pytest.raises(ValueError, match="context of 60 tokens on a 8 x 8 grid"):
@@ -150,8 +148,39 @@ def test_masks_that_never_fit_are_laid_on_one_another():
 
 def test_ibot_ladder_and_blocks():
     assert mask_sizes.ibot_counts(2, 196) == [98]
-    for count in (0, 1, 5, 20, 32):
-        assert masks.blockwise(8, count, np.random.default_rng(count)).sum() == count
+    counts, rng = np.arange(65), np.random.default_rng(0)
+    assert np.array_equal(masks.blockwise(8, counts, rng.random((65, 32, 4)), rng.random((65, 64))).sum(1), counts)
+
+
+def test_blocks_are_those_of_the_plain_algorithm_one_image_at_a_time():
+    rng, grid = np.random.default_rng(0), 14
+    counts, attempts, order = rng.integers(0, 99, 200), rng.random((200, 32, 4)), rng.random((200, grid**2))
+    found, beside = masks.blockwise(grid, counts, attempts, order).reshape(-1, grid, grid), []
+    for image, count in enumerate(counts):
+        mask = np.zeros((grid, grid), dtype=bool)
+        for area, aspect, row, column in attempts[image]:
+            lacking = count - mask.sum()
+            if lacking < 4:
+                break
+            area, aspect = 4 + area * (lacking - 4), 0.3 ** (1 - 2 * aspect)
+            rows, columns = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+            top, left = (int(u * (grid - side + 1)) for u, side in ((row, rows), (column, columns)))
+            block = mask[top : top + rows, left : left + columns]
+            if rows <= grid and columns <= grid and 0 < (~block).sum() <= lacking:
+                block[:] = True
+        assert (mask <= found[image]).all()
+        beside.append(found[image].sum() - mask.sum())
+        free = np.where(mask.ravel(), 2.0, order[image])
+        assert np.array_equal((found[image] & ~mask).ravel(), free < np.sort(free)[beside[-1]])
+    assert np.mean(np.array(beside) <= 3) > 0.95  # attempts suffice
+
+
+def test_blocks_lie_everywhere_alike():
+    rng, grid = np.random.default_rng(1), 14
+    found = masks.blockwise(grid, np.full(4000, 60), rng.random((4000, 32, 4)), rng.random((4000, grid**2)))
+    share = found.reshape(-1, grid, grid).mean(axis=0)
+    for mirrored in (share[::-1], share[:, ::-1], share.T):
+        assert np.abs(share - mirrored).max() < 0.05
 
 
 def test_draws_are_uniform_and_belong_to_their_sample():

@@ -16,6 +16,7 @@ from tests import test_ijepa as ijepa
 from tests import test_training as training
 from tests.parity import drawn, noise
 from tests.parity.ijepa import SPEC
+from tests.seen import views
 from tests.test_ijepa import inverted, rest
 from tests.test_pretexts import images  # noqa: F401
 
@@ -29,7 +30,7 @@ def model() -> salt.Model:
 
 @pytest.fixture
 def seen(model) -> dict[str, torch.Tensor]:
-    return model.views(noise(8, 56), drawn())
+    return views(model, noise(8, 56), drawn())
 
 
 def trained(run, images: Images, folder, **changes) -> pretrain.Trained:  # noqa: F811
@@ -111,7 +112,7 @@ def test_each_stage_has_its_own_warm_up_and_cosine(model):
     for name, first, length in (("pixel_teacher", 0.0, 1 / 3), ("student", 1 / 3, 2 / 3)):
         for within in (0.05, 0.2, 0.6, 0.99):
             pretrain.set_schedules(optimiser, model, s, first + within * length)
-            rates = {group["name"].partition(".")[0]: group["lr"] for group in optimiser.param_groups}
+            rates = {group["rate"]: group["lr"] for group in optimiser.param_groups}
             expected = schedules.warmup_cosine(within, peak=s.lr, warmup=s.warmup)
             assert rates[name] == pytest.approx(expected, rel=1e-9)
             assert sorted(rates.values())[:2] == [0.0, 0.0]
@@ -156,10 +157,10 @@ def test_both_stages_learn_eight_images():
     optimiser = torch.optim.AdamW(pretrain.parameter_groups(model), betas=(0.9, 0.95))
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     stripes = torch.stack([torch.sin(0.3 * (math.cos(i) * x + math.sin(i) * y)) * 100 + 128 for i in range(8)])
-    seen = model.views(stripes[..., None].expand(-1, -1, -1, 3).to(torch.uint8), drawn())
+    seen = views(model, stripes[..., None].expand(-1, -1, -1, 3).to(torch.uint8), drawn())
     for progress in STAGES:
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * bool(model.lr_scale(group["name"], progress))
+            group["lr"] = 3e-3 * bool(model.lr_scale(group["rate"], progress))
         for _ in range(200):
             optimiser.zero_grad()
             step = model(seen, progress)

@@ -12,6 +12,7 @@ from benchmark import draws, flops, losses, registry, tracks
 from benchmark.encoder import Encoder
 from benchmark.pretexts import simmim
 from benchmark.recipe import EncoderSpec
+from tests.seen import views as look
 
 SPEC = EncoderSpec(width=64, depth=2, heads=2, patch=8, pixels=32)
 
@@ -21,10 +22,18 @@ def model(**changes: object) -> simmim.Model:
     return simmim.Model(simmim.Settings(**settings), Encoder(SPEC, seed=1), "histo", seed=2)
 
 
+def hidden_units(noise: torch.Tensor, hidden: int, unit: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bool (B, N), and the same as sorted places (B, hidden)."""
+    index = torch.from_numpy(simmim.hidden_units(noise.numpy(), hidden, unit))
+    assert (index.diff(dim=1) > 0).all()
+    return torch.zeros(len(noise), (noise.shape[1] * unit) ** 2, dtype=torch.bool).scatter_(1, index, True), index
+
+
 def views(count: int = 4, hidden: int = 10) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, 3, 32, 32, generator=generator)
-    return {"images": images, "hidden": simmim.hidden_units(torch.rand(count, 4, 4, generator=generator), hidden, 1)}
+    mask, index = hidden_units(torch.rand(count, 4, 4, generator=generator), hidden, 1)
+    return {"images": images, "hidden": mask, "index": index}
 
 
 def pixels(hidden: torch.Tensor) -> torch.Tensor:
@@ -42,7 +51,7 @@ def test_a_constant_number_of_whole_units_is_hidden(encoder, unit, hidden):
     assert simmim.hidden_tokens(s, encoder) == hidden
     side = encoder.grid // unit
     noise = torch.rand(400, side, side, generator=torch.Generator().manual_seed(0))
-    mask = simmim.hidden_units(noise, hidden, unit).reshape(400, side, unit, side, unit)
+    mask = hidden_units(noise, hidden, unit)[0].reshape(400, side, unit, side, unit)
     assert torch.equal(mask.sum(dim=(1, 2, 3, 4)), torch.full((400,), hidden))
     units = mask.transpose(2, 3).flatten(3)
     assert torch.equal(units.all(dim=3), units.any(dim=3))
@@ -52,7 +61,7 @@ def test_a_constant_number_of_whole_units_is_hidden(encoder, unit, hidden):
 def test_the_units_of_lowest_noise_are_hidden_where_they_lie():
     noise = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
     expected = [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
-    assert simmim.hidden_units(noise, 8, 2).reshape(4, 4).int().tolist() == expected
+    assert hidden_units(noise, 8, 2)[0].reshape(4, 4).int().tolist() == expected
 
 
 def test_units_that_do_not_tile_the_grid_are_refused():
@@ -176,8 +185,8 @@ def test_views_hide_the_same_patches_of_a_sample_in_any_batch():
     made, keys = model(), draws.text_keys([str(i) for i in range(6)])
     stored = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
     step = draws.text_keys(["step"])
-    whole = made.views(stored, draws.Draws(keys, step, 0, 6))
-    part = made.views(stored[4:], draws.Draws(keys[4:], step, 4, 6))
+    whole = look(made, stored, draws.Draws(keys, step, 0, 6))
+    part = look(made, stored[4:], draws.Draws(keys[4:], step, 4, 6))
     assert torch.equal(whole["hidden"][4:], part["hidden"])
     assert torch.equal(whole["hidden"].sum(dim=1), torch.full((6,), 10))
     assert len(set(map(tuple, whole["hidden"].tolist()))) > 1

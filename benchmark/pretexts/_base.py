@@ -1,11 +1,12 @@
 """What the training loop asks of a pretext, and what all of them share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -32,13 +33,17 @@ class Pretext(nn.Module, ABC):
     def encoder(self) -> Encoder:
         """What the probes read."""
 
-    @abstractmethod
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Any]:
-        """Stored uint8 images (B, S, S, 3), whole batch on the device -> what `forward` takes."""
+    def draw(self, draws: Draws) -> dict[str, np.ndarray]:
+        """All that is random about the views of a batch: crops, changes, masks. On the CPU, a step ahead, in numpy."""
+        return {}
 
     @abstractmethod
-    def forward(self, views: dict[str, Any], progress: float) -> Step:
-        """The objective on those views at that share of training."""
+    def views(self, images: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Stored uint8 images (B, S, S, 3) and what was drawn, both on the device -> what `forward` takes."""
+
+    @abstractmethod
+    def forward(self, views: dict[str, Tensor], progress: float) -> Step:
+        """The objective on those views at that share of training. Waits for no value from the device."""
 
     def figures(self, means: dict[str, Tensor]) -> dict[str, float]:
         """What the log shows that is no mean over images, from the `means` of the global batch."""
@@ -53,8 +58,12 @@ class Pretext(nn.Module, ABC):
     def after_step(self, progress: float) -> None:
         """Called once after every optimiser step: teachers move here."""
 
-    def lr_scale(self, name: str, progress: float) -> float:
-        """Multiplier of the learning rate of the parameter of that name."""
+    def rate_group(self, name: str) -> Hashable:
+        """Which of the learning rates the parameter of that name has: what `lr_scale` is told."""
+        return None
+
+    def lr_scale(self, group: Hashable, progress: float) -> float:
+        """Multiplier of the learning rate of a rate group."""
         return 1.0
 
     def resting(self, progress: float) -> tuple[str, ...]:

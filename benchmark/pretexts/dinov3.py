@@ -31,6 +31,8 @@ QUERY = "cls"  # the token whose attention the maps show: the objective trains c
 GLOBALS = 2
 INVERTED_BLUR = (0.0, 0.9, 0.5)  # the authors' code blurs with probability 1 - p; p is (1.0, 0.1, 0.5), as in DINO
 SOLARISE = (0.0, 0.2, 0.0)
+OF_TOKENS = ("index", "weights")  # among the views: of hidden tokens, not of crops
+ATTEMPTS = 32  # at blocks of a mask, before it is completed at random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,11 +183,28 @@ class Head(nn.Module):
         return self.last_layer(F.normalize(self.mlp(x), dim=-1, eps=1e-6))
 
 
+def crops(s: Settings, e: EncoderSpec, modality: str) -> tuple[augment.Crops, augment.Crops]:
+    """The global and the local crops."""
+    policies, turns = [augment.policy(modality)] * 2, modality
+    if s.imagenet_blur is not None:
+        *whole, local = zip(s.imagenet_blur, SOLARISE, strict=True)
+        pairs = zip(*whole, strict=True), zip(*[local] * s.local_crops, strict=True)
+        policies = [augment.Imagenet(blur=blur, solarise=solarise) for blur, solarise in pairs]
+        turns = "ultrasound"  # left-right, and nothing else
+    kinds = (
+        {"purpose": "globals", "count": GLOBALS, "pixels": s.global_pixels or e.pixels, "scale": s.global_scale},
+        {"purpose": "locals", "count": s.local_crops, "pixels": s.local_pixels, "scale": s.local_scale},
+    )
+    pairs = zip(kinds, policies, strict=True)
+    return tuple(augment.Crops(**kind, orientations=turns, policy=policy) for kind, policy in pairs)
+
+
 class Model(Pretext):
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
         super().__init__()
         self.settings, self.modality, self.spec = settings, modality, encoder.spec
         width = encoder.spec.width
+        self.whole, self.local = crops(settings, encoder.spec, modality)
         self.student = encoder
         self.dino_head = Head(settings, width, seed)
         self.ibot_head = Head(settings, width, seed + 1) if settings.ibot_weight else None
@@ -201,55 +220,49 @@ class Model(Pretext):
     def encoder(self) -> Encoder:
         return self.teacher
 
-    def lr_scale(self, name: str, progress: float) -> float:
-        """Prototypes frozen at first. The encoder's rate decays with the layers above: none for the final norm, all
-        and one more for the embeddings."""
+    def rate_group(self, name: str) -> tuple[bool, float]:
+        """(is of the prototypes, which are frozen at first; constant multiplier). The encoder's rate decays with the
+        layers above: none for the final norm, all and one more for the embeddings."""
         s, depth, parts = self.settings, self.spec.depth, name.split(".")
-        if "last_layer" in parts and progress < s.freeze_last_layer:
-            return 0.0
+        below = 0
         if "blocks" in parts:
-            return s.layer_decay ** (depth - int(parts[parts.index("blocks") + 1]))
-        if "patch_embed" in parts:
-            return s.layer_decay ** (depth + 1) * s.patch_embed_rate
-        return s.layer_decay ** (depth + 1) if parts[-1] in ("cls_token", "reg_token", "mask_token") else 1.0
+            below = depth - int(parts[parts.index("blocks") + 1])
+        elif "patch_embed" in parts or parts[-1] in ("cls_token", "reg_token", "mask_token"):
+            below = depth + 1
+        return "last_layer" in parts, s.layer_decay**below * (s.patch_embed_rate if "patch_embed" in parts else 1.0)
+
+    def lr_scale(self, group: tuple[bool, float], progress: float) -> float:
+        prototypes, scale = group
+        return 0.0 if prototypes and progress < self.settings.freeze_last_layer else scale
 
     def resting(self, progress: float) -> tuple[str, ...]:
         return ("gram_teacher",) if self.settings.gram_weight and progress >= self.settings.gram_start else ()
 
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
-        s, images = self.settings, augment.to_float(images)
-        views = {
-            "globals": torch.cat([self.crop(images, draws, f"global {i}", i) for i in range(GLOBALS)]),
-            "locals": torch.cat([self.crop(images, draws, f"local {i}", GLOBALS) for i in range(s.local_crops)]),
-        }
-        return views | {"hidden": self.hidden(draws)} if s.ibot_weight else views
+    def draw(self, draws: Draws) -> dict[str, np.ndarray]:
+        drawn = self.whole.draw(draws) | self.local.draw(draws)
+        return drawn | self.hide(draws) if self.settings.ibot_weight else drawn
 
-    def crop(self, images: Tensor, draws: Draws, purpose: str, kind: int) -> Tensor:
-        """One crop of every image (B, 3, S, S); kind: 0 and 1 for the global crops, 2 for a local one."""
-        s = self.settings
-        scale, pixels = s.local_scale, s.local_pixels
-        if kind < GLOBALS:
-            scale, pixels = s.global_scale, s.global_pixels or self.spec.pixels
-        if s.imagenet_blur is None:
-            return augment.view(images, draws, purpose, modality=self.modality, scale=scale, pixels=pixels)
-        flips = augment.orientations(draws, purpose, "ultrasound")  # left-right, and nothing else
-        boxed = augment.crop(images, augment.boxes(draws, purpose, scale), flips, pixels)
-        return augment.imagenet(boxed, draws, purpose, blur=s.imagenet_blur[kind], solarise=SOLARISE[kind])
-
-    def hidden(self, draws: Draws) -> Tensor:
-        """(2·B, N) bool: patches hidden from the student. Which crops are masked, and how much, is dealt over the
-        global batch; where, is drawn per sample."""
+    def hide(self, draws: Draws) -> dict[str, np.ndarray]:
+        """Patches hidden from the student: (2·B, N) bool; their places (M,) among the 2·B·N tokens, row by row; and
+        iBOT's weights (M,), one over the hidden tokens of the crop. Which crops are masked, and how much, is dealt over
+        the global batch; where, is drawn per sample."""
         grid, crops = global_grid(self.settings, self.spec), GLOBALS * draws.total
         counts = ibot_counts(crops, grid**2)
         dealt = np.zeros(crops, dtype=int)
         dealt[np.argsort(draws.batch_uniform("dinov3/ladder", crops), kind="stable")[: len(counts)]] = counts
-        dealt = dealt.reshape(GLOBALS, draws.total)[:, draws.start : draws.start + len(draws)]
-        rows = [
-            masks.blockwise(grid, int(dealt[view, i]), rng)
-            for view in range(GLOBALS)
-            for i, rng in enumerate(draws.generators(f"dinov3/mask {view}"))
-        ]
-        return torch.from_numpy(np.stack(rows)).to(draws.device)
+        dealt = dealt.reshape(GLOBALS, draws.total)[:, draws.start : draws.start + len(draws)].reshape(-1)
+        blocks, order = (
+            draws.uniform(f"dinov3/{purpose}", GLOBALS, *shape).swapaxes(0, 1).reshape(len(dealt), *shape)
+            for purpose, shape in (("mask", (ATTEMPTS, 4)), ("mask order", (grid**2,)))
+        )
+        hidden = masks.blockwise(grid, dealt, blocks, order)
+        index = np.flatnonzero(hidden)
+        return {"hidden": hidden, "index": index, "weights": np.float32(1 / dealt[index // grid**2])}
+
+    def views(self, images: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        views = {"globals": self.whole(images, drawn), "locals": self.local(images, drawn)}
+        masked = ("hidden", *OF_TOKENS) if self.settings.ibot_weight else ()
+        return views | {name: drawn[name] for name in masked}
 
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
         s, hidden = self.settings, views.get("hidden")
@@ -284,9 +297,10 @@ class Model(Pretext):
 
         if s.ibot_weight:
             with torch.no_grad():
-                answers = losses.sinkhorn_knopp(self.teacher_ibot_head(seen.patches[hidden]), temperature)
-            weights = (1 / hidden.sum(dim=1).clamp(min=1))[:, None].expand_as(hidden)[hidden]
-            guesses = self.ibot_head(whole.patches[hidden])
+                answers = self.teacher_ibot_head(seen.patches.flatten(0, 1).index_select(0, views["index"]))
+                answers = losses.sinkhorn_knopp(answers, temperature)
+            weights = views["weights"]
+            guesses = self.ibot_head(whole.patches.flatten(0, 1).index_select(0, views["index"]))
             ibot = losses.ibot(guesses, answers, weights, crops, s.student_temperature)
             loss = loss + s.ibot_weight * ibot
             parts |= {"ibot": ibot.detach(), "trivial ibot": uniform * weights.sum() / crops}

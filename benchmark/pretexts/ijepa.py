@@ -109,6 +109,7 @@ def flops(s: Settings, e: EncoderSpec) -> float:
     return count.encode(e) + 3 * (count.encode(e, tokens=s.context_tokens) + predict)
 
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -156,6 +157,13 @@ class Model(Pretext):
             check_min_keep(grid, s.min_keep, s.target_scale, s.target_aspect, s.context_scale)
         else:
             check_context(grid, s.context_tokens, s.target_scale, s.context_scale)
+        self.crops = augment.Crops(
+            purpose="ijepa",
+            pixels=encoder.spec.pixels,
+            scale=s.crop,
+            orientations="none" if s.official else modality,
+            policy=None if s.official else augment.policy(modality),
+        )
         self.student = encoder
         self.teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
         shape = s.predictor_width, s.predictor_depth, s.predictor_heads
@@ -169,6 +177,9 @@ class Model(Pretext):
     @property
     def encoder(self) -> Encoder:
         return self.teacher
+
+    def draw(self, draws: Draws) -> dict[str, np.ndarray]:
+        return self.crops.draw(draws) | self.mask(draws)._asdict()
 
     def mask(self, draws: Draws) -> masks.BlockMask:
         """Official masks are drawn for the global batch on every rank, since they depend on its smallest context."""
@@ -184,18 +195,10 @@ class Model(Pretext):
         every = masks.published_multiblock(
             sizes[:2], corners, grid=grid, min_keep=s.min_keep, targets=s.targets, **blocks
         )
-        return masks.BlockMask(*(part[draws.start :][: len(draws)].to(draws.device) for part in every))
+        return masks.BlockMask(*(part[draws.start :][: len(draws)] for part in every))
 
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
-        s, pixels = self.settings, self.spec.pixels
-        images = augment.to_float(images)
-        if s.official:
-            upright = torch.eye(2, device=images.device).expand(len(images), 2, 2)
-            image = augment.crop(images, augment.boxes(draws, "ijepa", s.crop), upright, pixels)
-        else:
-            image = augment.view(images, draws, "ijepa", modality=self.modality, scale=s.crop, pixels=pixels)
-        mask = self.mask(draws)
-        return {"images": image, "context": mask.context, "targets": mask.targets}
+    def views(self, images: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"images": self.crops(images, drawn), "context": drawn["context"], "targets": drawn["targets"]}
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -84,6 +84,7 @@ def flops(s: Settings, e: EncoderSpec) -> float:
     return 3 * (count.encode(e, tokens=kept + e.prefix) + decode)
 
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -110,6 +111,11 @@ class Model(Pretext):
         self.mask_token = nn.Parameter(torch.zeros(width))
         positions = torch.cat([torch.zeros(1, width), sincos(encoder.spec.grid, width)])
         self.register_buffer("decoder_positions", positions, persistent=False)
+        turned = modality if settings.modality_policy else FLIPPED
+        policy = augment.policy(modality) if settings.modality_policy else None
+        self.crops = augment.Crops(
+            purpose="mae", pixels=encoder.spec.pixels, scale=settings.crop, orientations=turned, policy=policy
+        )
         for module in (self.decoder_embed, self.decoder, self.predict):
             initialise(module, seed)
         nn.init.normal_(self.mask_token, std=0.02, generator=torch.Generator().manual_seed(seed))
@@ -118,28 +124,29 @@ class Model(Pretext):
     def encoder(self) -> Encoder:
         return self.student
 
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """Images, mask noise and, where it is left out of the loss, the background: (B, N) bool, judged before the
+    def draw(self, draws: Draws) -> dict[str, np.ndarray]:
+        return self.crops.draw(draws) | self.mask(draws)._asdict()
+
+    def mask(self, draws: Draws) -> masks.RandomMask:
+        return masks.random_tokens(draws.uniform("mae/mask", self.spec.grid**2), self.settings.mask_ratio)
+
+    def views(self, images: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Images, mask and, where it is left out of the loss, the background: (B, N) bool, judged before the
         photometric policy moves grey levels. A patch of fluid all as dark as that counts as background."""
-        s, spec = self.settings, self.spec
-        turned = self.modality if s.modality_policy else FLIPPED
-        image = augment.view(
-            augment.to_float(images), draws, "mae", modality=turned, scale=s.crop, pixels=spec.pixels, photometric=False
-        )
-        seen = {"images": image, "noise": draws.uniform("mae/mask", spec.grid**2)}
-        if s.modality_policy:
-            seen["images"] = augment.photometric(image, draws, "mae", self.modality)
-        if s.background is not None and self.modality == "ultrasound":
-            seen["background"] = losses.patchify(image, spec.patch).amax(dim=-1) < (s.background + 0.5) / 255
+        image = self.crops.cut(images, drawn)
+        seen = {"images": self.crops.change(image, drawn)} | {name: drawn[name] for name in masks.RandomMask._fields}
+        if (level := self.settings.background) is not None and self.modality == "ultrasound":
+            brightest = losses.patchify(image, self.spec.patch).amax(dim=-1)
+            seen["background"] = brightest < (level + 0.5) / 255
         return seen
 
-    def decode(self, cls: Tensor, visible: Tensor, mask: masks.RandomMask) -> Tensor:
+    def decode(self, cls: Tensor, visible: Tensor, hide: Tensor, restore: Tensor) -> Tensor:
         """Visible tokens (B, K, D) in kept order -> predictions (B, N - K, patch²·3) in hidden order."""
         cls, visible = self.decoder_embed(cls)[:, None], self.decoder_embed(visible)
-        filler = self.mask_token.expand(len(visible), mask.hide.shape[1], -1)
-        tokens = torch.cat([cls, gather(torch.cat([visible, filler], dim=1), mask.restore)], dim=1)
+        filler = self.mask_token.expand(len(visible), hide.shape[1], -1)
+        tokens = torch.cat([cls, gather(torch.cat([visible, filler], dim=1), restore)], dim=1)
         decoded = self.decoder(tokens + self.decoder_positions)[:, 1:]
-        return self.predict(gather(decoded, mask.hide))
+        return self.predict(gather(decoded, hide))
 
     def decoder_state(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.state_dict().items() if not name.startswith("student.")}
@@ -147,24 +154,24 @@ class Model(Pretext):
     @torch.inference_mode()
     def reconstruct(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """A prediction is of a normalised patch: mean and variance of the true one are given back to it."""
-        mask = masks.random_tokens(draws.uniform("mae/mask", self.spec.grid**2), self.settings.mask_ratio)
-        cls, visible = self.student(images, keep=mask.keep)
+        keep, hide, restore = (torch.from_numpy(index).to(images.device) for index in self.mask(draws))
+        cls, visible = self.student(images, keep=keep)
         patches = losses.patchify(self.student.normalise(images), self.spec.patch)
-        true = gather(patches, mask.hide)
+        true = gather(patches, hide)
         spread = (true.var(dim=-1, keepdim=True) + self.settings.variance_floor).sqrt()
-        predicted = self.decode(cls, visible, mask) * spread + true.mean(dim=-1, keepdim=True)
-        hidden = mask.hide[..., None].expand_as(predicted)
+        predicted = self.decode(cls, visible, hide, restore) * spread + true.mean(dim=-1, keepdim=True)
+        hidden = hide[..., None].expand_as(predicted)
         shown, filled = patches.scatter(1, hidden, 0.0), patches.scatter(1, hidden, predicted)
         return tuple(self.student.denormalise(losses.unpatchify(x, self.spec.patch)) for x in (shown, filled))
 
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
-        mask = masks.random_tokens(views["noise"], self.settings.mask_ratio)
-        cls, visible = self.student(views["images"], keep=mask.keep)
-        predicted = self.decode(cls, visible, mask).float()
+        hide = views["hide"]
+        cls, visible = self.student(views["images"], keep=views["keep"])
+        predicted = self.decode(cls, visible, hide, views["restore"]).float()
         patches = losses.patchify(self.student.normalise(views["images"]), self.spec.patch)
-        target = losses.normalise_patches(gather(patches, mask.hide), self.settings.variance_floor)
+        target = losses.normalise_patches(gather(patches, hide), self.settings.variance_floor)
         if "background" in views:
-            counted = ~views["background"].gather(1, mask.hide)[..., None]
+            counted = ~views["background"].gather(1, hide)[..., None]
             predicted, target = predicted * counted, target * counted
         loss = F.mse_loss(predicted, target)
         parts = {"loss": loss.detach(), "trivial loss": target.square().mean()}

@@ -71,6 +71,7 @@ def flops(s: Settings, e: EncoderSpec) -> float:
 
 from copy import deepcopy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,6 +92,13 @@ class Model(Pretext):
         self.settings, width, grid = s, encoder.spec.width, encoder.spec.grid
         check_context(grid, s.context_tokens, s.target_scale, s.context_scale)
         self.student = encoder
+        self.crops = augment.Crops(
+            purpose="salt",
+            pixels=encoder.spec.pixels,
+            scale=s.crop,
+            orientations=modality,
+            policy=augment.policy(modality),
+        )
         self.pixel_teacher = deepcopy(encoder)
         shape = s.predictor_width, s.predictor_depth, s.predictor_heads
         self.predictor = Predictor(grid, width, width, *shape, seed=seed)
@@ -100,26 +108,29 @@ class Model(Pretext):
     def encoder(self) -> Encoder:
         return self.student
 
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
-        s, spec = self.settings, self.spec
-        images = augment.to_float(images)
-        image = augment.view(images, draws, "salt", modality=self.modality, scale=s.crop, pixels=spec.pixels)
+    def draw(self, draws: Draws) -> dict[str, np.ndarray]:
+        s, grid = self.settings, self.spec.grid
         mask = masks.multiblock(
             draws.batch_uniform("salt/sizes", 3),
             draws.uniform("salt/positions", ATTEMPTS, s.targets + 1, 2),
-            draws.uniform("salt/order", spec.grid**2),
-            grid=spec.grid,
+            draws.uniform("salt/order", grid**2),
+            grid=grid,
             context=s.context_tokens,
             target_scale=s.target_scale,
             target_aspect=s.target_aspect,
             context_scale=s.context_scale,
         )
-        return {"images": image, "context": mask.context, "targets": mask.targets}
+        seen = np.zeros((len(draws), grid**2), dtype=bool)
+        np.put_along_axis(seen, mask.context, True, axis=1)
+        outside = seen.argsort(axis=1, kind="stable")[:, : -s.context_tokens]
+        return self.crops.draw(draws) | mask._asdict() | {"outside": outside}
+
+    def views(self, images: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"images": self.crops(images, drawn)} | {n: drawn[n] for n in ("context", "targets", "outside")}
 
     def predict_pixels(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Stage one: prediction and target of the pixels outside the context, and features of the context."""
-        seen = torch.zeros(len(views["images"]), self.spec.grid**2, device=views["images"].device)
-        outside = seen.scatter(1, views["context"], 1.0).argsort(dim=1, stable=True)[:, : -self.settings.context_tokens]
+        outside = views["outside"]
         context = self.pixel_teacher(views["images"], keep=views["context"]).patches
         predicted = self.decoder(context, views["context"], outside[:, None]).float()
         patches = losses.patchify(self.student.normalise(views["images"]), self.spec.patch)
@@ -149,10 +160,14 @@ class Model(Pretext):
         first = progress < self.settings.teacher_share
         return ("student", "predictor") if first else ("pixel_teacher", "decoder")
 
-    def lr_scale(self, name: str, progress: float) -> float:
-        """Zero while the parameter rests, so that neither AdamW nor weight decay moves it; else its stage's own
+    def rate_group(self, name: str) -> str:
+        """The sub-module, which says in which stage the parameter rests."""
+        return name.partition(".")[0]
+
+    def lr_scale(self, group: str, progress: float) -> float:
+        """Zero while the sub-module rests, so that neither AdamW nor weight decay moves it; else its stage's own
         warm-up and cosine over those of the whole training."""
-        if name.partition(".")[0] in self.resting(progress):
+        if group in self.resting(progress):
             return 0.0
         s, share = self.settings, self.settings.teacher_share
         within = progress / share if progress < share else (progress - share) / (1 - share)

@@ -49,23 +49,25 @@ def flops(s: Settings, e: EncoderSpec) -> float:
     return 3 * (count.encode(e) + count.linear(hidden_tokens(s, e), e.width, 3 * e.patch**2))
 
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark import augment, losses
 from benchmark.draws import Draws
-from benchmark.encoder import Encoder
+from benchmark.encoder import Encoder, gather
 from benchmark.pretexts._base import Pretext, Step, initialise
 
 
-def hidden_units(noise: Tensor, hidden: int, unit: int) -> Tensor:
-    """Noise (B, U, U) over mask units -> (B, N) bool with `hidden` true: the units of lowest noise, unit² patches each
+def hidden_units(noise: np.ndarray, hidden: int, unit: int) -> np.ndarray:
+    """Noise (B, U, U) over mask units -> (B, hidden) sorted patches: the units of lowest noise, unit² patches each
     (section 3.2)."""
     batch, side, _ = noise.shape
-    chosen = noise.flatten(1).argsort(dim=1, stable=True)[:, : hidden // unit**2]
-    mask = torch.zeros(batch, side**2, dtype=torch.bool, device=noise.device).scatter_(1, chosen, True)
-    return mask.reshape(noise.shape).repeat_interleave(unit, dim=1).repeat_interleave(unit, dim=2).flatten(1)
+    chosen = noise.reshape(batch, -1).argsort(axis=1, kind="stable")[:, : hidden // unit**2]
+    within = np.arange(unit)
+    rows, columns = (place[..., None] * unit + within for place in np.divmod(chosen, side))  # (B, units, unit)
+    return np.sort((rows[..., None] * side * unit + columns[..., None, :]).reshape(batch, -1), axis=1)
 
 
 class Model(Pretext):
@@ -75,6 +77,13 @@ class Model(Pretext):
         super().__init__()
         self.settings, self.modality, self.spec = settings, modality, encoder.spec
         self.student = encoder
+        self.crops = augment.Crops(
+            purpose="simmim",
+            pixels=encoder.spec.pixels,
+            scale=settings.crop,
+            orientations=modality,
+            policy=augment.policy(modality),
+        )
         self.predict = nn.Linear(encoder.spec.width, 3 * encoder.spec.patch**2)
         self.mask_token = nn.Parameter(torch.zeros(encoder.spec.width))
         initialise(self.predict, seed)
@@ -84,19 +93,21 @@ class Model(Pretext):
     def encoder(self) -> Encoder:
         return self.student
 
-    def views(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
-        s, spec = self.settings, self.spec
-        image = augment.view(
-            augment.to_float(images), draws, "simmim", modality=self.modality, scale=s.crop, pixels=spec.pixels
-        )
-        side = spec.grid // s.unit
-        noise = draws.uniform("simmim/mask", side, side)
-        return {"images": image, "hidden": hidden_units(noise, hidden_tokens(s, spec), s.unit)}
+    def draw(self, draws: Draws) -> dict[str, np.ndarray]:
+        spec, unit = self.spec, self.settings.unit
+        noise = draws.uniform("simmim/mask", spec.grid // unit, spec.grid // unit)
+        index = hidden_units(noise, hidden_tokens(self.settings, spec), unit)
+        hidden = np.zeros((len(draws), spec.grid**2), dtype=bool)
+        np.put_along_axis(hidden, index, True, axis=1)
+        return self.crops.draw(draws) | {"hidden": hidden, "index": index}
+
+    def views(self, images: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"images": self.crops(images, drawn), "hidden": drawn["hidden"], "index": drawn["index"]}
 
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
-        hidden = views["hidden"]
-        tokens = self.student(views["images"], hidden=hidden, mask_token=self.mask_token).patches
-        target = losses.patchify(self.student.normalise(views["images"]), self.spec.patch)[hidden]
-        loss = F.l1_loss(self.predict(tokens[hidden]).float(), target)
+        index = views["index"]
+        tokens = self.student(views["images"], hidden=views["hidden"], mask_token=self.mask_token).patches
+        target = gather(losses.patchify(self.student.normalise(views["images"]), self.spec.patch), index)
+        loss = F.l1_loss(self.predict(gather(tokens, index)).float(), target)
         parts = {"loss": loss.detach(), "trivial loss": target.abs().mean()}
         return Step(loss, parts, tokens.mean(dim=1).detach())

@@ -88,8 +88,8 @@ def ours(recipe: Recipe, images: Images, device: torch.device, compiled: bool = 
     model = pretrain.build(recipe, images).to(device)
     settings = model.settings
     groups = pretrain.parameter_groups(model)
-    optimiser = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=device.type == "cuda")
-    batches = Batches(images, recipe, device)
+    optimiser = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+    batches = Batches(images, recipe, model.draw, device)
     if compiled:
         pretrain.compile_parts(model)
     model.train()

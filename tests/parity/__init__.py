@@ -91,8 +91,8 @@ def rates(arm: str, spec: EncoderSpec, batch: int, shares: Sequence[float]) -> t
     """Learning rates and weight decays that the training loop sets at shares of a run of the authors' batch."""
     s = registry.settings(arm, spec)
     larger = (batch / s.batch) ** {"mae": 1.0, "ijepa": 0.0, "dinov3": 0.5}[arm.partition(":")[0]]
-    optimiser = torch.optim.AdamW([{"params": [torch.zeros(1)], "name": "x", "decays": True}])
-    even = SimpleNamespace(lr_scale=lambda name, progress: 1.0)
+    optimiser = torch.optim.AdamW([{"params": [torch.zeros(1)], "rate": None, "decays": True}])
+    even = SimpleNamespace(lr_scale=lambda group, progress: 1.0)
     found = [pretrain.set_schedules(optimiser, even, replace(s, lr=s.lr * larger), share) for share in shares]
     return [row["lr"] for row in found], [row["weight decay"] for row in found]
 

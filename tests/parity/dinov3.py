@@ -14,6 +14,7 @@ from benchmark.encoder import Encoder, rotary
 from benchmark.pretexts import dinov3
 from benchmark.recipe import EncoderSpec
 from tests.parity import NANO, Row, det, drawn, executed, noise, parameters, pictures, published, rates, shake
+from tests.seen import views
 
 
 def timm_dinov3(size: str, ours: Encoder) -> nn.Module:
@@ -130,7 +131,8 @@ def layer_rates() -> list[Row]:
     spec = EncoderSpec(width=32, depth=12, heads=2, patch=16, pixels=224)
     model = dinov3.Model(registry.settings("dinov3:official", spec), Encoder(spec, seed=0), "histo", seed=0)
     names = ("cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.11.norm2.bias", "norm.weight")
-    figures, found = [0.254187, 0.050837, 0.28243, 0.9, 1.0], [model.lr_scale(f"student.vit.{n}", 0.5) for n in names]
+    figures = [0.254187, 0.050837, 0.28243, 0.9, 1.0]
+    found = [model.lr_scale(model.rate_group(f"student.vit.{name}"), 0.5) for name in names]
     return [published("layer-wise rate of cls, embedding, blocks 0 and 11, norm", figures, found, 5e-7)]
 
 
@@ -247,7 +249,7 @@ def step_beside_lightly() -> list[Row]:
     from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
 
     model = dinov3.Model(registry.settings("dinov3", NANO), Encoder(NANO, seed=0), "histo", seed=1)
-    s, seen = model.settings, model.views(noise(8, 32), drawn())
+    s, seen = model.settings, views(model, noise(8, 32), drawn())
     shake(model)
     found = model(seen, 0.3).parts
     with torch.no_grad():

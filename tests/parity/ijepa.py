@@ -15,6 +15,7 @@ from benchmark.pretexts import ijepa
 from benchmark.pretexts._base import follow
 from benchmark.recipe import EncoderSpec
 from tests.parity import Row, det, drawn, executed, noise, parameters, pictures, published, rates, timm_vit
+from tests.seen import tensor, views
 
 SPEC = EncoderSpec(width=48, depth=2, heads=2, patch=4, pixels=56, cls=False)
 PUBLISHED = {"target_scale": (0.15, 0.2), "target_aspect": (0.75, 1.5), "context_scale": (0.85, 1.0)}
@@ -121,7 +122,7 @@ def beside_timm_and_lightly() -> list[Row]:
     spec = replace(tracks.SMALL, cls=False)
     s, images = registry.settings("ijepa:official", spec), pictures(2, 224)
     model = ijepa.Model(s, Encoder(spec, seed=0), "histo", seed=1)
-    context, targets = model.mask(drawn(0, 2, 2))
+    context, targets = map(tensor, model.mask(drawn(0, 2, 2)))
     blocks = list(targets.unbind(1))
     with torch.no_grad():
         ours = model.student(images).patches
@@ -179,7 +180,7 @@ def masks_beside_lightly() -> list[Row]:
         corners = rng.random((40, 4 + 5 * mask_sizes.REDRAWS, 2))
         ours = masks.published_multiblock(size_draws(0), corners, grid=grid, min_keep=min_keep, **PUBLISHED)
         theirs = replayed(corners, 0, grid, min_keep, **PUBLISHED)
-        for name, reference, found in zip(("contexts", "targets"), theirs, ours, strict=True):
+        for name, reference, found in zip(("contexts", "targets"), theirs, map(tensor, ours), strict=True):
             what = f"{name} of 40 images on {grid} × {grid}, from the same draws"
             rows.append(executed(what, "lightly IJEPAMaskCollator", reference, found, 0))
     return rows
@@ -191,7 +192,7 @@ def step_beside_timm_and_lightly() -> list[Row]:
     for name in ("ijepa", "ijepa:official"):
         s = registry.settings(name, SPEC)
         model = ijepa.Model(s, Encoder(SPEC, seed=0), "histo", seed=1)
-        seen = model.views(noise(8, 56), drawn())
+        seen = views(model, noise(8, 56), drawn())
         ours = model(seen, 0.5).loss
         ours.backward()
         encoder, predictor = timm_vit(model.student), lightly_predictor(model.predictor, SPEC, s)

@@ -6,10 +6,11 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from benchmark import losses, masks, registry, tracks
+from benchmark import losses, registry, tracks
 from benchmark.encoder import Encoder, gather, sincos
 from benchmark.pretexts import mae
 from tests.parity import NANO, Row, det, executed, parameters, pictures, published, rates, timm_vit
+from tests.seen import random_tokens
 
 
 def positions() -> list[Row]:
@@ -28,10 +29,10 @@ def positions() -> list[Row]:
 
 
 def random_masks() -> list[Row]:
-    mask = masks.random_tokens(det((2, 16), 0.9, 0.2), 0.75)
+    mask = random_tokens(det((2, 16), 0.9, 0.2), 0.75)
     rows = torch.ones(2, 16, dtype=int).scatter_(1, mask.keep, 0)
     drawn = [int(digit) for digit in "1111100111100111" + "1100111110011111"]
-    counts = [masks.random_tokens(torch.rand(1, 196), ratio).keep.shape[1] for ratio in (0.5, 0.6, 0.75, 0.8, 0.9)]
+    counts = [random_tokens(torch.rand(1, 196), ratio).keep.shape[1] for ratio in (0.5, 0.6, 0.75, 0.8, 0.9)]
     return [
         published("mask of given noise: kept", [12, 5, 6, 11, 3, 10, 9, 2], mask.keep.flatten(), 0),
         published("mask of given noise: rows", drawn, rows.flatten(), 0),
@@ -75,7 +76,7 @@ def size() -> list[Row]:
 
 def beside_timm() -> list[Row]:
     encoder, images, noise = Encoder(NANO, seed=0), pictures(6, 32), det((6, 16), 0.9, 0.2)
-    vit, keep = timm_vit(encoder), masks.random_tokens(noise, 0.75).keep
+    vit, keep = timm_vit(encoder), random_tokens(noise, 0.75).keep
     with torch.no_grad():
         x, ours, whole = encoder.normalise(images), encoder(images, keep=keep), encoder(images)
         tokens = gather(vit.patch_embed(x) + vit.pos_embed[:, 1:], keep)
@@ -98,7 +99,7 @@ def beside_lightly() -> list[Row]:
     settings = replace(registry.settings("mae", NANO), variance_floor=1e-6)
     made = mae.Model(settings, Encoder(NANO, seed=1), "histo", seed=2)
     s, x = made.settings, made.student.normalise(images)
-    mask = masks.random_tokens(noise, s.mask_ratio)
+    mask = random_tokens(noise, s.mask_ratio)
     skip = {"weight_initialization": "skip", "pos_embed_initialization": "skip"}
     encoder = modules.MaskedVisionTransformerTIMM(timm_vit(made.student), **skip)
     decoder = modules.MaskedVisionTransformerDecoderTIMM(16, s.decoder_width, s.decoder_depth, s.decoder_heads)
@@ -116,8 +117,8 @@ def beside_lightly() -> list[Row]:
         filled = utils.set_at_index(filled, keep, made.decoder_embed(latents))
         predicted = made.predict(utils.get_at_index(decoder(filled), mask.hide + 1))
         target = utils.normalize_mean_var(utils.get_at_index(utils.patchify(x, 8), mask.hide))
-        loss = made({"images": images, "noise": noise}, 0.5).loss
-        ours = made.decode(*tokens, mask)
+        loss = made({"images": images} | mask._asdict(), 0.5).loss
+        ours = made.decode(*tokens, mask.hide, mask.restore)
     patches = losses.patchify(x, 8)
     kept, _ = utils.random_token_mask((6, 197), mask_ratio=0.75)
     seen = torch.cat([tokens.cls[:, None], tokens.patches], dim=1)
