@@ -61,7 +61,10 @@ Precision = Annotated[
 Threads = Annotated[int | None, typer.Option(help="Torch threads per process.")]
 Skip = Annotated[bool, typer.Option(help="Leave unreadable images out, and record it.")]
 Micro = Annotated[int | None, typer.Option(min=1, help="Images at once of a larger batch (MAE, I-JEPA): less memory.")]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the training step.")]
+Compile = Annotated[
+    str | None,
+    typer.Option("--compile", help="0, 1 (torch.compile) or graphs (CUDA); default: 1 on a GPU above 64 pixels."),
+]
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -138,7 +141,7 @@ def run(
     checkpoint_seconds: Annotated[float, typer.Option(help="Between checkpoints.")] = 120.0,
     skip_unreadable: Skip = False,
     micro: Micro = None,
-    compiled: Compile = False,
+    compile_: Compile = None,
     pack: Annotated[bool, typer.Option("--pack", help="One run on each GPU, instead of each run on all.")] = False,
     nodes: Annotated[int, typer.Option(min=1, help="Machines that train each run together.")] = 1,
     node: Annotated[int, typer.Option(min=0, help="Which of them this is.")] = 0,
@@ -173,7 +176,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         skip_unreadable=skip_unreadable,
         micro=micro,
-        compiled=compiled,
+        compile=compile_,
     )
     studies = _studies(wanted, data, cache)
     _refuse_full_disk(wanted, studies, runtime)
@@ -197,9 +200,12 @@ def run(
 
 
 def _bench(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime, stage: str) -> tuple[int, int]:
-    """Cells computed, and present before."""
+    """Cells computed, and present before. Raises ValueError for a mode of computing that the track cannot have."""
+    from benchmark import modes
     from benchmark.run import bench
 
+    pixels = tracks.get(wanted.track).encoder.pixels
+    modes.choose(runtime.compile, pixels, machine.device().gpus > 0, runtime.micro)
     outcome = bench(wanted, studies, runtime, tracks.get(wanted.track).stored_pixels, typer.echo, stage)
     for label in outcome.diverged:
         typer.echo(f"{label}: diverged, not probed")

@@ -10,6 +10,8 @@ Gagné arXiv 2501.13193 (ultrasound). `Imagenet` is the policy of natural images
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +41,18 @@ JITTER = (
 ASPECT = (3 / 4, 4 / 3)  # width over height of a box
 
 Drawn = dict[str, np.ndarray]  # "purpose/what" -> parameters of a batch; as tensors they reach the device
+Change = Callable[..., Tensor]  # tensors -> a tensor, element by element but for means
+Fuse = Callable[[Change], Change]
+
+
+def plain(change: Change) -> Change:
+    return change
+
+
+@cache
+def fused(change: Change) -> Change:
+    """The same in a few kernels, by torch.compile, for each size of the crops."""
+    return torch.compile(change, dynamic=False)
 
 
 # ------------------------------------------------------------------------------------------------- geometry
@@ -130,7 +144,7 @@ def of_crops(draws: Draws, purpose: str, count: int, size: int, low: float = 0.0
     return draws.between(purpose, low, high, count, size).swapaxes(0, 1).reshape(-1, size)
 
 
-def change(images: Tensor, index: Tensor, operator: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
+def alter(images: Tensor, index: Tensor, operator: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
     """operator(images, *parameters) of the images at index (M,); the others stay. parameters: (M, ...) each."""
     if not len(index):
         return images
@@ -164,7 +178,7 @@ def convolve(images: Tensor, kernel: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, drawn: dict[str, Tensor], purpose: str) -> Tensor:
-    return change(images, drawn[f"{purpose}/blurred"], convolve, drawn[f"{purpose}/kernel"])
+    return alter(images, drawn[f"{purpose}/blurred"], convolve, drawn[f"{purpose}/kernel"])
 
 
 def draw_ultrasound(draws: Draws, purpose: str, count: int, pixels: int) -> Drawn:
@@ -182,12 +196,17 @@ def receive(level: Tensor, settings: Tensor) -> Tensor:
     return level**gamma * (gain * torch.exp(tilt * depth))
 
 
-def ultrasound(images: Tensor, drawn: dict[str, Tensor], purpose: str) -> Tensor:
+def relight(images: Tensor, level: Tensor, seen: Tensor) -> Tensor:
+    """Images (N, 3, H, W) whose echo level (N, 1, H, W) is to be another."""
+    return (images * (seen / level.clamp(min=1e-6))).clamp(max=1)
+
+
+def ultrasound(images: Tensor, drawn: dict[str, Tensor], purpose: str, fuse: Fuse = plain) -> Tensor:
     """What another machine or operator changes: receiver settings, and a blur of at most one pixel in 224, since
     speckle is texture. Each pixel's channels get one factor, so black stays black and grey stays exactly grey."""
     level = images.amax(dim=1, keepdim=True)
-    seen = blur(receive(level, drawn[f"{purpose}/receiver"]), drawn, purpose)
-    return (images * (seen / level.clamp(min=1e-6))).clamp_(max=1)
+    seen = blur(fuse(receive)(level, drawn[f"{purpose}/receiver"]), drawn, purpose)
+    return fuse(relight)(images, level, seen)
 
 
 def draw_exposure(draws: Draws, purpose: str, count: int, _: int) -> Drawn:
@@ -196,12 +215,16 @@ def draw_exposure(draws: Draws, purpose: str, count: int, _: int) -> Drawn:
     return {f"{purpose}/exposure": np.concatenate([slope, gain], axis=1)}
 
 
-def exposure(images: Tensor, drawn: dict[str, Tensor], purpose: str) -> Tensor:
-    """Contrast about the mean of each image's luma (ITU-R BT.601), and brightness."""
-    slope, gain = drawn[f"{purpose}/exposure"][..., None, None, None].unbind(dim=1)
+def expose(images: Tensor, settings: Tensor) -> Tensor:
+    """Contrast about the mean of each image's luma (ITU-R BT.601), and brightness. settings: (N, 2) of both."""
+    slope, gain = settings[..., None, None, None].unbind(dim=1)
     red, green, blue = images.mean(dim=(2, 3), keepdim=True).unbind(dim=1)
     luma = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
-    return torch.lerp(luma, images, slope).clamp_(0, 1).mul_(gain).clamp_(max=1)
+    return torch.lerp(luma, images, slope).clamp(0, 1).mul_(gain).clamp_(max=1)
+
+
+def exposure(images: Tensor, drawn: dict[str, Tensor], purpose: str, fuse: Fuse = plain) -> Tensor:
+    return fuse(expose)(images, drawn[f"{purpose}/exposure"])
 
 
 def draw_stains(draws: Draws, purpose: str, count: int, sigma: float = 0.08) -> Drawn:
@@ -214,9 +237,10 @@ def draw_stains(draws: Draws, purpose: str, count: int, sigma: float = 0.08) -> 
     return {f"{purpose}/stains": np.concatenate([remix, offset], axis=2).astype(np.float32)}
 
 
-def restain(images: Tensor, drawn: dict[str, Tensor], purpose: str) -> Tensor:
-    """Scale and shift the haematoxylin, eosin and residual densities of each image (Tellez et al. arXiv 1902.06543)."""
-    remix, offset = drawn[f"{purpose}/stains"].split([3, 1], dim=2)
+def restain(images: Tensor, stains: Tensor) -> Tensor:
+    """Scale and shift the haematoxylin, eosin and residual densities of each image (Tellez et al. arXiv 1902.06543).
+    stains: (N, 3, 4), see `draw_stains`."""
+    remix, offset = stains.split([3, 1], dim=2)
     light = images.clamp(min=1 / 255).log_().flatten(2)  # minus the density
     return torch.baddbmm(offset, remix, light).exp_().clamp_(max=1).view_as(images)
 
@@ -226,9 +250,14 @@ def draw_histo(draws: Draws, purpose: str, count: int, pixels: int) -> Drawn:
     return draw_exposure(draws, purpose, count, pixels) | draw_stains(draws, purpose, count) | blurs
 
 
-def histo(images: Tensor, drawn: dict[str, Tensor], purpose: str) -> Tensor:
+def tint(images: Tensor, settings: Tensor, stains: Tensor) -> Tensor:
+    return restain(expose(images, settings), stains)
+
+
+def histo(images: Tensor, drawn: dict[str, Tensor], purpose: str, fuse: Fuse = plain) -> Tensor:
     """What another scanner or laboratory changes: exposure, stain and focus."""
-    return blur(restain(exposure(images, drawn, purpose), drawn, purpose), drawn, purpose)
+    images = fuse(tint)(images, drawn[f"{purpose}/exposure"], drawn[f"{purpose}/stains"])
+    return blur(images, drawn, purpose)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +277,7 @@ class Imagenet:
         order = of_crops(draws, f"{purpose}/jitter order", count, len(JITTER)).argsort(axis=1)
         departure = of_crops(draws, f"{purpose}/jitter", count, len(JITTER), -1, 1)
         drawn = {}
-        for place, kind in np.ndindex(len(JITTER), len(JITTER)):
+        for place, kind in product(range(len(JITTER)), repeat=2):
             index = np.flatnonzero((jittered < 0.8) & (order[:, place] == kind))
             _, neutral, spread = JITTER[kind]
             drawn[f"{purpose}/jitter {place} {kind}"] = index
@@ -258,18 +287,18 @@ class Imagenet:
         side = pixels / 224
         return drawn | draw_blur(draws, purpose, count, np.array(self.blur), (0.1 * side, 2 * side))
 
-    def apply(self, images: Tensor, drawn: dict[str, Tensor], purpose: str) -> Tensor:
-        for place, kind in np.ndindex(len(JITTER), len(JITTER)):
+    def apply(self, images: Tensor, drawn: dict[str, Tensor], purpose: str, fuse: Fuse = plain) -> Tensor:
+        for place, kind in product(range(len(JITTER)), repeat=2):
             index, factor = (drawn[f"{purpose}/{name} {place} {kind}"] for name in ("jitter", "factor"))
-            images = change(images, index, JITTER[kind][0], factor)
-        images = change(images, drawn[f"{purpose}/grey"], lambda some: rgb_to_grayscale(some).expand_as(some))
+            images = alter(images, index, JITTER[kind][0], factor)
+        images = alter(images, drawn[f"{purpose}/grey"], lambda some: rgb_to_grayscale(some).expand_as(some))
         images = blur(images, drawn, purpose)
-        return change(images, drawn[f"{purpose}/solarised"], lambda some: torch.where(some < 0.5, some, 1 - some))
+        return alter(images, drawn[f"{purpose}/solarised"], lambda some: torch.where(some < 0.5, some, 1 - some))
 
 
 class Policy(NamedTuple):
     draw: Callable[[Draws, str, int, int], Drawn]  # (draws, purpose, crops of an image, pixels)
-    apply: Callable[[Tensor, dict[str, Tensor], str], Tensor]  # (crops, drawn, purpose)
+    apply: Callable[[Tensor, dict[str, Tensor], str, Fuse], Tensor]  # (crops, drawn, purpose, fuse)
 
 
 def policy(modality: str) -> Policy:
@@ -291,6 +320,7 @@ class Crops:
     scale: tuple[float, float]  # area, as a share of the image's
     orientations: str  # the modality whose flips and turns are made, see `orientations`
     policy: Policy | Imagenet | None  # photometric; None: pixels stay as they are
+    fuse: Fuse = plain  # how its changes are computed
 
     def draw(self, draws: Draws) -> Drawn:
         where = boxes(draws, self.purpose, self.count, self.scale)
@@ -304,7 +334,7 @@ class Crops:
 
     def change(self, crops: Tensor, drawn: dict[str, Tensor]) -> Tensor:
         """The crops under the photometric policy."""
-        return self.policy.apply(crops, drawn, self.purpose) if self.policy else crops
+        return self.policy.apply(crops, drawn, self.purpose, self.fuse) if self.policy else crops
 
     def __call__(self, images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
         return self.change(self.cut(images, drawn), drawn)

@@ -16,7 +16,19 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark import arithmetic, checkpoint, health, machine, plan, registry, results, schedules, stopping, tracks
+from benchmark import (
+    arithmetic,
+    checkpoint,
+    health,
+    machine,
+    modes,
+    plan,
+    registry,
+    results,
+    schedules,
+    stopping,
+    tracks,
+)
 from benchmark import encoder as encoders
 from benchmark.data import Batches, Images
 from benchmark.pretexts._base import Pretext, Step
@@ -66,16 +78,6 @@ def build(recipe: Recipe, images: Images) -> Pretext:
     encoder.mean.copy_(torch.from_numpy(mean))
     encoder.std.copy_(torch.from_numpy(std))
     return module.Model(module.Settings(**recipe.settings), encoder, recipe.modality, seed=recipe.seed + 10_000)
-
-
-def compile_parts(model: Pretext) -> None:
-    """torch.compile, in place, of what takes the time: encoders, and the nets behind them. The objective around them
-    knows the progress of training, and would be compiled anew at every step."""
-    for module in model.modules():
-        if isinstance(module, encoders.Encoder):
-            module.run = torch.compile(module.run)
-        elif isinstance(module, nn.Sequential):
-            module.compile()
 
 
 def parameter_groups(model: Pretext) -> list[dict[str, object]]:
@@ -168,8 +170,9 @@ def train(
         last, state = found
         start, seconds, curves = state["step"], state["seconds"], state["curves"]
         earlier = Session(**state.get("session", {}))
-    if runtime.compiled and total:
-        compile_parts(model)
+    mode = modes.choose(runtime.compile, recipe.encoder.pixels, gpu, runtime.micro)
+    if total:
+        modes.accelerate(model, mode)
     wrapped, prepared = accelerator.prepare(model, optimiser) if total else (model, optimiser)
     batches = Batches(images, recipe, model.draw, accelerator.device, accelerator.process_index, runtime.processes)
     micro = runtime.micro if total and runtime.micro is not None and runtime.micro < batches.size else None
@@ -179,7 +182,7 @@ def train(
             "leave MICRO out, or spread the batch over more processes"
         )
     names = gather_object([machine.device_name()])
-    session = earlier.and_then(Session(tuple(names), runtime.compiled and total > 0, micro))
+    session = earlier.and_then(Session(tuple(names), mode == "compiled" and total > 0, micro))
     memory = Memory(recipe, accelerator.device, micro or batches.size, model.separable)
     every = max(1, math.ceil(total / LOG_POINTS))
     unread: list[tuple[int, list[str], dict[str, Tensor]]] = []
@@ -195,6 +198,10 @@ def train(
         dynamic_ncols=True,
     )
 
+    def tell(sentence: str) -> None:
+        if accelerator.is_main_process:
+            bar.write(f"{label}: {sentence}")
+
     def log(done: int, row: dict[str, float]) -> None:
         curves.extend({"step": done, "progress": done / total, "name": k, "value": v} for k, v in row.items())
 
@@ -206,6 +213,8 @@ def train(
     if watching and start == 0:
         log(0, health.look(model.encoder, watch))
     model.train()
+    if mode != "eager" and start < total:
+        tell(f"{mode}: the first steps prepare the others and may take minutes; COMPILE=0 trains without")
     with stopping.postponed() as asked_to_stop, bar:
         for step in range(start, total):
             progress, done = (step + 0.5) / total, step + 1
@@ -224,6 +233,8 @@ def train(
             prepared.zero_grad()
             model.after_step(progress)
             bar.update(settings.batch)
+            if step == start and mode != "eager":
+                tell(f"{mode}: the first step took {time.perf_counter() - began:,.0f} s")
 
             if logged:
                 if failure := non_finite(accelerator, unread, done / total, last):
@@ -259,8 +270,7 @@ def train(
                 for sentence in health.alarms(curves, settings.warmup):
                     if health.ALARM + sentence not in rung:
                         log(done, {health.ALARM + sentence: 1.0})
-                        if accelerator.is_main_process:
-                            bar.write(f"{label}: {sentence}")
+                        tell(sentence)
             now = time.perf_counter()
             due = asked_to_stop() is not None or now - saved > runtime.checkpoint_seconds
             if accelerator.is_main_process and due and all_finite(unread):

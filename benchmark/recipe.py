@@ -134,7 +134,7 @@ class Runtime:
     checkpoint_seconds: float = 120.0  # between checkpoints
     skip_unreadable: bool = False
     micro: int | None = None  # images of a process at once, of a larger batch; None: all
-    compiled: bool = False  # torch.compile
+    compile: str | None = None  # COMPILE=: "0", "1" or "graphs", see `modes`; None: as the track and device say
 
 
 @dataclass(frozen=True, kw_only=True)

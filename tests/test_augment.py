@@ -253,7 +253,9 @@ def test_stain_jitter_scales_and_shifts_the_densities_an_image_is_made_of():
     shift = draws.between("x/stain shift", -0.02, 0.02, 1, 3)[:, 0, :, None, None].astype(float)
     jittered = amounts * gain + shift / lengths[:, None, None]
     expected = np.exp(-np.einsum("bshw,sc->bchw", jittered, vectors)).clip(0, 1)
-    seen = augment.restain(torch.from_numpy(images).float(), tensors(augment.draw_stains(draws, "x", 1)), "x").numpy()
+    seen = augment.restain(
+        torch.from_numpy(images).float(), tensors(augment.draw_stains(draws, "x", 1))["x/stains"]
+    ).numpy()
     assert np.abs(seen - expected).max() < 2e-6
     assert np.abs(seen - images).max() > 0.01
 
@@ -285,7 +287,7 @@ def test_a_policy_ends_with_a_mild_blur_in_proportion_to_the_view(modality, shar
     if modality == "ultrasound":
         sharp = augment.receive(images[:, :1], parameters["x/receiver"]).expand_as(images)
     else:
-        sharp = augment.restain(augment.exposure(images, parameters, "x"), parameters, "x")
+        sharp = augment.tint(images, parameters["x/exposure"], parameters["x/stains"])
     seen = changed(augment.policy(modality), images, draws)
     chosen, sigma = between(draws, "blur?", 0, 1) < share, between(draws, "sigma", 0.1, strongest)
     size = 2 * math.ceil(2 * strongest) + 1

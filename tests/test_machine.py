@@ -18,6 +18,7 @@ from benchmark import (
     features,
     goldens,
     machine,
+    modes,
     pack,
     plan,
     pretrain,
@@ -215,10 +216,11 @@ def test_what_was_asked_for_and_not_in_force_is_not_recorded(tmp_path):
 
 
 def test_compilation_and_threads_are_recorded_where_they_were_in_force(tmp_path, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(pretrain, "compile_parts", compiled.append)
+    taken = []
+    monkeypatch.setattr(modes, "FP32_PIXELS", 16)
+    monkeypatch.setattr(modes, "accelerate", lambda model, mode: taken.append(mode))
     before = torch.get_num_threads()
-    asked = Runtime(data=tmp_path, results=tmp_path / "results", cache=tmp_path, compiled=True, threads=before + 1)
+    asked = Runtime(data=tmp_path, results=tmp_path / "results", cache=tmp_path, compile="1", threads=before + 1)
     try:
         for made in (short("mae"), twin(short("mae"))):
             pretrain.pretrain(made, asked, goldens.images())
@@ -226,7 +228,7 @@ def test_compilation_and_threads_are_recorded_where_they_were_in_force(tmp_path,
         torch.set_num_threads(before)
     rows = results.read(tmp_path / "results", "runs").set_index("budget_flops").sort_index()
     assert rows.compiled.tolist() == [False, True]
-    assert len(compiled) == 1
+    assert taken == ["compiled"]
     assert set(rows.threads) == {before + 1}
 
 

@@ -128,7 +128,7 @@ def test_variables_may_come_from_the_environment_of_make(make, monkeypatch):
 
 
 def test_flags_are_given_only_where_they_are_asked_for(make):
-    flags = {"SKIP_UNREADABLE": "--skip-unreadable", "COMPILE": "--compile", "PACK": "--pack"}
+    flags = {"SKIP_UNREADABLE": "--skip-unreadable", "PACK": "--pack"}
     ((argv, _),) = make("bench", dict.fromkeys(flags, "$(shell touch made)"))
     assert set(flags.values()) < set(argv)
     ((argv, _),) = make("bench", {})

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from benchmark import checkpoint, goldens, machine, pretrain, registry, results, stopping, tracks
+from benchmark import checkpoint, goldens, machine, modes, pretrain, registry, results, stopping, tracks
 from benchmark.data import Images
 from benchmark.goldens import short
 from benchmark.pretexts import dinov3
@@ -397,13 +397,20 @@ def test_out_of_memory_says_what_would_fit(name, images, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
-def test_a_compiled_step_has_the_loss_of_a_plain_one_and_is_not_compiled_anew(images, tmp_path):  # noqa: F811
+def test_a_compiled_step_has_the_loss_of_a_plain_one_and_is_not_compiled_anew(
+    images,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    monkeypatch.setattr(modes, "FP32_PIXELS", 16)
     plain = losses(pretrain.train(short("dinov3"), runtime(tmp_path / "plain"), images))
     torch._dynamo.utils.counters.clear()
-    compiled = pretrain.train(short("dinov3"), runtime(tmp_path / "compiled", compiled=True), images)
+    compiled = pretrain.train(short("dinov3"), runtime(tmp_path / "compiled", compile="1"), images)
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    pretrain.train(short("dinov3", 12), runtime(tmp_path / "longer", compiled=True), images)
+    pretrain.train(short("dinov3", 12), runtime(tmp_path / "longer", compile="1"), images)
     assert losses(compiled) == pytest.approx(plain, rel=1e-4)
+    assert "COMPILE=0 trains without" in capsys.readouterr().err
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2 * graphs
 
 

@@ -82,6 +82,8 @@ from benchmark.encoder import Encoder, gather
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.pretexts.ijepa import ATTEMPTS, Predictor
 
+STAGE_ONE = ("pixel_teacher", "decoder")
+
 
 class Model(Pretext):
     separable = True
@@ -158,16 +160,16 @@ class Model(Pretext):
 
     def resting(self, progress: float) -> tuple[str, ...]:
         first = progress < self.settings.teacher_share
-        return ("student", "predictor") if first else ("pixel_teacher", "decoder")
+        return ("student", "predictor") if first else STAGE_ONE
 
-    def rate_group(self, name: str) -> str:
-        """The sub-module, which says in which stage the parameter rests."""
-        return name.partition(".")[0]
+    def rate_group(self, name: str) -> bool:
+        """Whether it is trained in the first stage."""
+        return name.partition(".")[0] in STAGE_ONE
 
-    def lr_scale(self, group: str, progress: float) -> float:
-        """Zero while the sub-module rests, so that neither AdamW nor weight decay moves it; else its stage's own
-        warm-up and cosine over those of the whole training."""
-        if group in self.resting(progress):
+    def lr_scale(self, group: bool, progress: float) -> float:
+        """Zero while the parameter rests, so that neither AdamW nor weight decay moves it; else its stage's own warm-up
+        and cosine over those of the whole training."""
+        if group != (progress < self.settings.teacher_share):
             return 0.0
         s, share = self.settings, self.settings.teacher_share
         within = progress / share if progress < share else (progress - share) / (1 - share)

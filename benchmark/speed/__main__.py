@@ -89,7 +89,10 @@ def compare(
                 recipe = measure.recipe(scale, chosen, batch=count, precision="bf16" if gpu else "fp32")
                 source = data or measure.phantom_files(Path(folder), recipe.settings["batch"] * steps, side)
                 images, decoding = measure.decoded(source, recipe, Path(folder) / "cache")
-                mine, other = measure.ours(recipe, images, device, compiled), usual.usual(recipe, device)
+                mine, other = (
+                    measure.ours(recipe, images, device, "compiled" if compiled else "eager"),
+                    usual.usual(recipe, device),
+                )
                 stream = usual.batches(recipe, other, source, workers, device)
                 one, whole = race(mine, other, stream, steps, rounds, device, clock)
                 show("step", 1, *one)

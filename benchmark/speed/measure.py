@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import tasks
-from benchmark import corpus, data, pretrain, tracks
+from benchmark import corpus, data, modes, pretrain, tracks
 from benchmark.data import Batches, Images
 from benchmark.pretexts._base import Pretext
 from benchmark.recipe import Corpus, EncoderSpec, Recipe, Runtime
@@ -83,15 +83,14 @@ class Ours(NamedTuple):
     step: Callable[[dict], torch.Tensor]  # views -> loss, after one whole optimiser step
 
 
-def ours(recipe: Recipe, images: Images, device: torch.device, compiled: bool = False) -> Ours:
-    """The body of `pretrain.train` on one process, without log and checkpoint."""
+def ours(recipe: Recipe, images: Images, device: torch.device, mode: str = "eager") -> Ours:
+    """The body of `pretrain.train` on one process, without log and checkpoint. mode: see `modes`."""
     model = pretrain.build(recipe, images).to(device)
     settings = model.settings
     groups = pretrain.parameter_groups(model)
     optimiser = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
     batches = Batches(images, recipe, model.draw, device)
-    if compiled:
-        pretrain.compile_parts(model)
+    modes.accelerate(model, mode)
     model.train()
 
     def step(views: dict) -> torch.Tensor:
