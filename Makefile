@@ -41,7 +41,7 @@ bench: $(value READY)
 	@PRETEXT_BENCH_COMMAND=$(call one_word,make bench $(GIVEN)) \
 		$(RUN) benchmark run $(SELECT) \
 		$(call option,--threads,THREADS) $(if $(value SKIP_UNREADABLE),--skip-unreadable) \
-		$(call option,--micro,MICRO) $(call option,--compile,COMPILE) $(if $(value PACK),--pack) \
+		$(call option,--micro,MICRO) $(call option,--compile,COMPILE) $(call option,--pack,PACK) \
 		$(call option,--nodes,NODES) $(call option,--node,NODE) $(call option,--head,HEAD) \
 		$(call option,--launch,LAUNCH) $(call option,--profile,PROFILE)
 

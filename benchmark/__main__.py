@@ -16,6 +16,7 @@ import typer
 import tasks
 from benchmark import data_commands, machine, plan, registry, slurm, slurm_commands, stopping, tracks
 from benchmark import doctor as checks
+from benchmark import pack as packing
 from benchmark.reader import cli as reader_commands
 from benchmark.recipe import Runtime
 from benchmark.results import SchemaError
@@ -142,7 +143,9 @@ def run(
     skip_unreadable: Skip = False,
     micro: Micro = None,
     compile_: Compile = None,
-    pack: Annotated[bool, typer.Option("--pack", help="One run on each GPU, instead of each run on all.")] = False,
+    pack: Annotated[
+        int | None, typer.Option(min=1, help="So many runs at once on each GPU, instead of each run on all GPUs.")
+    ] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Machines that train each run together.")] = 1,
     node: Annotated[int, typer.Option(min=0, help="Which of them this is.")] = 0,
     head: Annotated[str, typer.Option(help="address:port of node 0.")] = "",
@@ -163,6 +166,8 @@ def run(
     elif launch != "local" and not precision:
         there = slurm.profiles(profile)["pretrain"].gpus > 0
         precision = plan.default_precision(track, there)
+    if pack and (launch != "local" or nodes > 1 or stage):
+        raise ValueError("PACK= is for all the work of one machine: leave out LAUNCH, NODES and --stage, or PACK")
     wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision, _listed(runs))
     runtime = Runtime(
         data=data,
@@ -181,26 +186,29 @@ def run(
     studies = _studies(wanted, data, cache)
     _refuse_full_disk(wanted, studies, runtime)
     if launch != "local" or pack:
-        groups = plan.groups([job for one in studies for job in plan.jobs(wanted, one, results, {})[0]])
+        missing = [job for one in studies for job in plan.jobs(wanted, one, results, {})[0]]
         if launch != "local":
-            given = _given(ctx, "launch", "profile", "pack", "runs", "stage", "precision")
-            return _hand_over(groups, [*given, "--precision", wanted.precision], launch, profile, cache)
-        from benchmark import pack as packing
-
-        _bench(wanted, studies, replace(runtime, processes=1), "prepare")
+            given = _given(ctx, "launch", "profile", "runs", "stage", "precision")
+            given += ["--precision", wanted.precision]
+            return _hand_over(plan.groups(missing), given, launch, profile, cache)
+        packing.refuse_full_memory(missing, gpus, pack, micro)
+        *_, missing = _bench(wanted, studies, replace(runtime, processes=1), "prepare")
         given = _given(ctx, "pack", "gpus", "runs", "stage")
-        packing.pack(groups, given, gpus, cache / "logs", typer.echo)
+        packing.pack(plan.groups(missing), given, gpus, pack, cache / "logs", typer.echo)
         stage = "report"
     if stage != "report":
-        computed, present = _bench(wanted, studies, runtime, stage)
+        computed, present, _ = _bench(wanted, studies, runtime, stage)
         if stage or node:
             return None
         typer.echo(f"\n{computed} cells computed, {present} were there already.")
     _report(wanted, studies, results, boards)
 
 
-def _bench(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime, stage: str) -> tuple[int, int]:
-    """Cells computed, and present before. Raises ValueError for a mode of computing that the track cannot have."""
+def _bench(
+    wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime, stage: str
+) -> tuple[int, int, list[plan.Job]]:
+    """(cells computed, cells present before, what there was to do). Raises ValueError for a mode of computing that the
+    track cannot have."""
     from benchmark import modes
     from benchmark.run import bench
 
@@ -209,7 +217,7 @@ def _bench(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime, sta
     outcome = bench(wanted, studies, runtime, tracks.get(wanted.track).stored_pixels, typer.echo, stage)
     for label in outcome.diverged:
         typer.echo(f"{label}: diverged, not probed")
-    return outcome.computed, outcome.present
+    return outcome.computed, outcome.present, outcome.missing
 
 
 def _report(wanted: plan.Wanted, studies: list[plan.Study], results: Path, boards: Path) -> None:
@@ -302,8 +310,7 @@ def plan_(
     runs = sum(not job.trained and job.recipe.budget > 0 for job in missing)
     typer.echo(f"{present} cells are there already; {cells} missing, {runs} runs to pretrain")
     typer.echo(f"features of {needed} pairs of encoder and images are needed, {ready} of them reused from the cache")
-    if gpus > 1:
-        typer.echo(plan.packing(missing, track, results, gpus))
+    typer.echo(packing.advice(missing, track, results, gpus))
     typer.echo(
         f"about {cost.flops:.2g} training FLOPs, {cost.seconds / 60:.0f} minutes ({cost.basis}), "
         f"{cost.memory / 1e9:.1f} GB of memory, {cost.disk / 1e9:.2f} GB of disk"

@@ -153,6 +153,46 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def free_memory() -> tuple[int, ...]:
+    """Bytes of each GPU that nobody holds."""
+    import torch
+
+    return tuple(torch.cuda.mem_get_info(place)[0] for place in range(device().gpus))
+
+
+def free_resident() -> int:
+    """Bytes of memory that more processes of this machine could hold, within the limits of its control groups, which
+    containers and job schedulers set."""
+    info = Path("/proc/meminfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(0, min([physical, *available, *_free_of_groups()]))
+
+
+def _free_of_groups(listed: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Bytes left in each control group that holds this process, of either version of them, files in cache not counted
+    as held."""
+    found = []
+    for line in listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = mounted / "memory" if controllers else mounted
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        place = top / path.lstrip("/")
+        for group in (place, *place.parents[: len(place.relative_to(top).parts)]):
+            try:
+                most, held = ((group / name).read_text(encoding="utf-8").strip() for name in names)
+                kept = dict(row.split() for row in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
+            except OSError:
+                continue
+            if most != "max":
+                cached = kept.get("total_inactive_file" if controllers else "inactive_file", 0)
+                found.append(int(most) - int(held) + int(cached))
+    return found
+
+
 def free_disk(path: Path) -> int:
     """Bytes free where path is, or will be."""
     while not path.exists():

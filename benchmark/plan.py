@@ -316,26 +316,6 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime)
     return Cost(flops, flops / speed + PROBE_SECONDS * cell_count, max(map(memory, todo), default=0.0), disk, basis)
 
 
-def packing(missing: list[Job], track: str, root: Path, gpus: int) -> str:
-    """Whether one run on each GPU or each run on all GPUs is sooner done, and why."""
-    todo = [job.recipe for job in missing if not job.trained and job.recipe.budget > 0]
-    one, seen = measured_speed(root, track, 1)
-    joint, seen_together = measured_speed(root, track, gpus)
-    rounds = -(-len(todo) // gpus)
-    gain = joint / one if seen and seen_together else float(gpus)
-    basis = (
-        f"a run on {gpus} is {gain:.2f} times as fast as on one, measured here"
-        if seen and seen_together
-        else f"a run on {gpus} is at best {gpus} times as fast as on one; not measured here, and small runs stay below"
-    )
-    packed, cut = rounds, len(todo) / gain  # in units of one run on one GPU
-    if not todo:
-        return "PACK changes nothing: no run is to be pretrained"
-    if packed <= cut:
-        return f"PACK=1 is faster: {len(todo)} runs in {rounds} rounds of {gpus}, against {cut:.1f} run times ({basis})"
-    return f"PACK=1 is slower: {rounds} rounds of {gpus} leave GPUs idle, against {cut:.1f} run times ({basis})"
-
-
 def memory(recipe: Recipe) -> float:
     """Bytes: the highest resident size of a run on the CPU, within a fifth (`python -m benchmark.speed memory`).
 

@@ -44,6 +44,7 @@ class Outcome:
     computed: int  # cells
     present: int  # cells that were there before
     diverged: tuple[str, ...]  # labels of runs
+    missing: list[Job]  # what there was to do, of the images that can be read
 
 
 def prepare(study: Study, runtime: Runtime, pixels: int) -> dict[str, tuple[str, ...]]:
@@ -87,7 +88,7 @@ def bench(
     else:
         say(f"{present} cells are there already; {total} to compute, {training} runs to pretrain")
     if stage == "prepare":
-        return Outcome(0, present, ())
+        return Outcome(0, present, (), [job for _, job in todo])
     images: dict[str, data.Images] = {}
     diverged, number = [], 0
     for study, job in todo:
@@ -107,7 +108,8 @@ def bench(
             diverged.append(label)
             continue
         evaluate(study, job, runtime, pixels)
-    return Outcome(total if stage != "pretrain" and runtime.node == 0 else 0, present, tuple(diverged))
+    computed = total if stage != "pretrain" and runtime.node == 0 else 0
+    return Outcome(computed, present, tuple(diverged), [job for _, job in todo])
 
 
 def train(

@@ -229,8 +229,10 @@ def test_an_unreadable_image_is_an_error_unless_skipped_and_then_recorded(native
     assert "--skip-unreadable" in said
     said = run(*arguments, "--skip-unreadable")
     assert "1 unreadable images left out" in said
-    recipe = results.read(tmp_path / "results", "runs").recipe[0]
-    assert broken.name in recipe
+    recipes = results.read(tmp_path / "results", "runs").recipe
+    assert broken.name in recipes[0]
+    run(*arguments, "--skip-unreadable", "--pack", "2", "--results", str(tmp_path / "packed"))
+    assert set(results.read(tmp_path / "packed", "runs").recipe) == set(recipes)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_an_empty_list_of_visible_gpus_is_a_machine_without():
     assert done.stdout.split() == ["cpu", "fp32"]
 
 
-@pytest.mark.parametrize("arguments", [["plan"], ["run"], ["run", "--pack"], ["run", "--stage", "pretrain"]])
+@pytest.mark.parametrize("arguments", [["plan"], ["run"], ["run", "--pack", "2"], ["run", "--stage", "pretrain"]])
 def test_more_gpus_than_torch_sees_are_refused_before_anything_is_done(cards, tmp_path, arguments):
     cards(*["H100"] * 4)
     places = [word for name in ("results", "cache") for word in (f"--{name}", str(tmp_path / name))]
@@ -97,10 +97,10 @@ def test_without_a_gpu_processes_share_the_processors(cards):
         machine.refuse_missing_gpus(3)
 
 
-def test_packing_takes_no_more_slots_than_gpus(cards, tmp_path):
+def test_packing_takes_no_more_gpus_than_there_are(cards, tmp_path):
     cards("H100", "H100")
     with pytest.raises(ValueError, match="GPUS=3: torch sees 2 here"):
-        pack.pack([("zzzz",)], [], 3, tmp_path, print)
+        pack.pack([("zzzz",)], [], 3, 1, tmp_path, print)
 
 
 @pytest.mark.parametrize(

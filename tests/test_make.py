@@ -54,6 +54,7 @@ TARGETS = {
         "HEAD": "--head",
         "LAUNCH": "--launch",
         "PROFILE": "--profile",
+        "PACK": "--pack",
     },
     "plan": SELECT,
     "data": {"TASK": "fetch", "DATA": "--data"},
@@ -128,7 +129,7 @@ def test_variables_may_come_from_the_environment_of_make(make, monkeypatch):
 
 
 def test_flags_are_given_only_where_they_are_asked_for(make):
-    flags = {"SKIP_UNREADABLE": "--skip-unreadable", "PACK": "--pack"}
+    flags = {"SKIP_UNREADABLE": "--skip-unreadable"}
     ((argv, _),) = make("bench", dict.fromkeys(flags, "$(shell touch made)"))
     assert set(flags.values()) < set(argv)
     ((argv, _),) = make("bench", {})
