@@ -1,7 +1,7 @@
 # Every target sets up what it needs. Variables narrow or widen the work:
 #   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
 NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
-	MINUTES SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS
+	MINUTES SKIP_UNREADABLE PACK GRID NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS
 PYTHON ?= python3
 VENV := .venv
 PY := $(value VENV)/bin/python
@@ -29,10 +29,11 @@ unexport $(NAMES)
 
 RUN = $(call quoted,PY) -m
 GIVEN = $(foreach name,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(call one_word,$(name)=$(value $(name)))))
-SELECT = --modality $(call quoted,MODALITY) --track $(call quoted,TRACK) --pretext $(call quoted,PRETEXT) \
+# A grid says the track of its runs, so a default is not given beside one
+SELECT = --modality $(call quoted,MODALITY) $(if $(filter file,$(origin TRACK)),,--track $(call quoted,TRACK)) --pretext $(call quoted,PRETEXT) \
 	--task $(call quoted,TASK) --gpus $(call quoted,GPUS) --data $(call quoted,DATA) --results $(call quoted,RESULTS) \
 	$(call option,--seeds,SEEDS) $(call option,--corpus,CORPUS) $(call option,--probe,PROBE) \
-	$(call option,--policy,POLICY) $(call option,--precision,PRECISION)
+	$(call option,--policy,POLICY) $(call option,--precision,PRECISION) $(call option,--grid,GRID)
 
 .PHONY: bench plan test test-browser test-slurm test-faults soak check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench

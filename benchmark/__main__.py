@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import tasks
-from benchmark import data_commands, machine, plan, registry, slurm, slurm_commands, stopping, tracks
+from benchmark import data_commands, grid, machine, plan, registry, slurm, slurm_commands, stopping, tracks
 from benchmark import doctor as checks
 from benchmark import pack as packing
 from benchmark.reader import cli as reader_commands
@@ -62,6 +62,11 @@ Precision = Annotated[
 Threads = Annotated[int | None, typer.Option(help="Torch threads per process.")]
 Skip = Annotated[bool, typer.Option(help="Leave unreadable images out, and record it.")]
 Micro = Annotated[int | None, typer.Option(min=1, help="Images at once of a larger batch (MAE, I-JEPA): less memory.")]
+Runs = Annotated[str, typer.Option(help="Ids of runs, or their beginnings, comma-separated; empty: all.")]
+Grid = Annotated[
+    Path | None,
+    typer.Option("--grid", parser=host.path, help="A grid: a file of frozen runs, instead of track, pretext, seeds."),
+]
 Compile = Annotated[
     str | None,
     typer.Option("--compile", help="0, 1 (torch.compile) or graphs (CUDA); default: 1 on a GPU above 64 pixels."),
@@ -98,6 +103,39 @@ def _wanted(
     )
     plan.validate(wanted)
     return wanted
+
+
+Part = tuple[plan.Wanted, list[plan.Study]]  # of a grid: what is of one track and corpus
+
+
+def _asked(
+    ctx: typer.Context, file: Path | None, modality: str, task: str, probe: str, runs: str, **more: object
+) -> list[plan.Wanted]:
+    """What to work through: what the options say, or what a grid lists of it. more: options of `_wanted`."""
+    if file is None:
+        return [_wanted(modality, more.pop("track"), more.pop("pretext"), task, probe, runs=_listed(runs), **more)]
+    for name in ("track", "pretext", "seeds", "precision"):
+        if ctx.get_parameter_source(name).name == "COMMANDLINE" and ctx.params[name] not in ("", None):
+            raise ValueError(
+                f"--{name} has no say beside --grid: {file} says it for every run; leave it out, or narrow the grid by "
+                "--modality, --task, --probe or --runs"
+            )
+    recipes = grid.read(file)
+    narrowed = replace(
+        _wanted(modality, recipes[0].track, "", task, probe, None, more["corpus"], more["policy"], "fp32"),
+        modalities=_listed(modality),
+        runs=_listed(runs),
+    )
+    return grid.asked(recipes, narrowed)
+
+
+def _parts(asked: list[plan.Wanted], data: Path, cache: Path) -> list[Part]:
+    parts, known = [], {}
+    for wanted in asked:
+        new = tuple(modality for modality in wanted.modalities if (modality, wanted.corpus) not in known)
+        known |= {(s.modality, wanted.corpus): s for s in _studies(replace(wanted, modalities=new), data, cache)}
+        parts.append((wanted, [known[modality, wanted.corpus] for modality in wanted.modalities]))
+    return parts
 
 
 def _studies(wanted: plan.Wanted, data: Path, cache: Path) -> list[plan.Study]:
@@ -153,7 +191,8 @@ def run(
     profile: Annotated[
         Path | None, typer.Option(parser=host.path, help="TOML file: what the SLURM site wants to know.")
     ] = None,
-    runs: Annotated[str, typer.Option(help="Ids of runs, or their beginnings, comma-separated; empty: all.")] = "",
+    runs: Runs = "",
+    file: Grid = None,
     stage: Annotated[str, typer.Option(help=f"A part of the work: {', '.join(STAGES[1:])}; empty: all of it.")] = "",
 ) -> None:
     """Compute what is missing, then write and print the leaderboard."""
@@ -163,12 +202,13 @@ def run(
         raise tasks.unknown("launch", launch, LAUNCHES)
     if launch == "local" and stage in ("", "compute", "pretrain"):
         machine.refuse_missing_gpus(gpus)
-    elif launch != "local" and not precision:
+    elif launch != "local" and not precision and file is None:
         there = slurm.profiles(profile)["pretrain"].gpus > 0
         precision = plan.default_precision(track, there)
     if pack and (launch != "local" or nodes > 1 or stage):
         raise ValueError("PACK= is for all the work of one machine: leave out LAUNCH, NODES and --stage, or PACK")
-    wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision, _listed(runs))
+    options = {"track": track, "pretext": pretext, "seeds": seeds, "corpus": corpus, "policy": policy}
+    asked = _asked(ctx, file, modality, task, probe, runs, precision=precision, **options)
     runtime = Runtime(
         data=data,
         results=results,
@@ -183,51 +223,62 @@ def run(
         micro=micro,
         compile=compile_,
     )
-    studies = _studies(wanted, data, cache)
-    _refuse_full_disk(wanted, studies, runtime)
+    parts = _parts(asked, data, cache)
+    _refuse_full_disk(parts, runtime)
     if launch != "local" or pack:
-        missing = [job for one in studies for job in plan.jobs(wanted, one, results, {})[0]]
+        missing = [job for wanted, studies in parts for job in _jobs(wanted, studies, results)[0]]
         if launch != "local":
             given = _given(ctx, "launch", "profile", "runs", "stage", "precision")
-            given += ["--precision", wanted.precision]
+            given += [] if file else ["--precision", precision]
             return _hand_over(plan.groups(missing), given, launch, profile, cache)
         packing.refuse_full_memory(missing, gpus, pack, micro)
-        *_, missing = _bench(wanted, studies, replace(runtime, processes=1), "prepare")
+        *_, missing = _bench(parts, replace(runtime, processes=1), "prepare")
         given = _given(ctx, "pack", "gpus", "runs", "stage")
         packing.pack(plan.groups(missing), given, gpus, pack, cache / "logs", typer.echo)
         stage = "report"
     if stage != "report":
-        computed, present, _ = _bench(wanted, studies, runtime, stage)
+        computed, present, _ = _bench(parts, runtime, stage)
         if stage or node:
             return None
         typer.echo(f"\n{computed} cells computed, {present} were there already.")
-    _report(wanted, studies, results, boards)
+    _report(parts, results, boards)
 
 
-def _bench(
-    wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime, stage: str
-) -> tuple[int, int, list[plan.Job]]:
-    """(cells computed, cells present before, what there was to do). Raises ValueError for a mode of computing that the
+def _jobs(wanted: plan.Wanted, studies: list[plan.Study], results: Path) -> tuple[list[plan.Job], int]:
+    """(jobs with something missing, cells that are there) before it is known which images cannot be read."""
+    found = [plan.jobs(wanted, study, results, None) for study in studies]
+    return [job for jobs, _ in found for job in jobs], sum(there for _, there in found)
+
+
+def _bench(parts: list[Part], runtime: Runtime, stage: str) -> tuple[int, int, list[plan.Job]]:
+    """(cells computed, cells present before, what there was to do). Raises ValueError for a mode of computing that a
     track cannot have."""
     from benchmark import modes
     from benchmark.run import bench
 
-    pixels = tracks.get(wanted.track).encoder.pixels
-    modes.choose(runtime.compile, pixels, machine.device().gpus > 0, runtime.micro)
-    outcome = bench(wanted, studies, runtime, tracks.get(wanted.track).stored_pixels, typer.echo, stage)
-    for label in outcome.diverged:
-        typer.echo(f"{label}: diverged, not probed")
-    return outcome.computed, outcome.present, outcome.missing
+    for wanted, _ in parts:
+        pixels = tracks.get(wanted.track).encoder.pixels
+        modes.choose(runtime.compile, pixels, machine.device().gpus > 0, runtime.micro)
+    computed, present, missing = 0, 0, []
+    for wanted, studies in parts:
+        outcome = bench(wanted, studies, runtime, tracks.get(wanted.track).stored_pixels, typer.echo, stage)
+        for label in outcome.diverged:
+            typer.echo(f"{label}: diverged, not probed")
+        computed, present = computed + outcome.computed, present + outcome.present
+        missing += outcome.missing
+    return computed, present, missing
 
 
-def _report(wanted: plan.Wanted, studies: list[plan.Study], results: Path, boards: Path) -> None:
+def _report(parts: list[Part], results: Path, boards: Path) -> None:
     from leaderboards import render, site
 
-    absent = {study.modality: study.absent for study in studies}
+    absent: dict[str, dict[str, str]] = {}
+    for study in (study for _, studies in parts for study in studies):
+        absent.setdefault(study.modality, {}).update(study.absent)
     found = render.stored(results, absent)
     pages = site.build(results, boards, absent, found)
-    shown = [board for board in found if board.track == wanted.track and board.modality in wanted.modalities]
-    typer.echo("\n" + render.terminal(shown))
+    places = {(modality, wanted.track) for wanted, _ in parts for modality in wanted.modalities}
+    typer.echo("\n" + render.terminal([board for board in found if (board.modality, board.track) in places]))
     typer.echo(f"leaderboard: {(boards / 'index.html').resolve()} (and {len(pages) - 1} pages beside it)")
 
 
@@ -258,9 +309,9 @@ def _hand_over(groups: list, arguments: list[str], launch: str, profile: Path | 
     typer.echo(f"then: python -m benchmark slurm status{place}, logs RUN{place}, cancel [RUN]{place}")
 
 
-def _refuse_full_disk(wanted: plan.Wanted, studies: list[plan.Study], runtime: Runtime) -> None:
-    missing = [job for study in studies for job in plan.jobs(wanted, study, runtime.results, {})[0]]
-    needed = plan.cost(missing, studies, wanted.track, runtime).disk
+def _refuse_full_disk(parts: list[Part], runtime: Runtime) -> None:
+    missing = [_jobs(wanted, studies, runtime.results)[0] for wanted, studies in parts]
+    needed = _cost(parts, missing, runtime).disk
     free = machine.free_disk(runtime.cache.absolute())
     if needed > free:
         raise DataError(
@@ -269,8 +320,14 @@ def _refuse_full_disk(wanted: plan.Wanted, studies: list[plan.Study], runtime: R
         )
 
 
+def _cost(parts: list[Part], missing: list[list[plan.Job]], runtime: Runtime) -> plan.Cost:
+    pairs = zip(parts, missing, strict=True)
+    return plan.total([plan.cost(jobs, studies, wanted.track, runtime) for (wanted, studies), jobs in pairs])
+
+
 @app.command("plan")
 def plan_(
+    ctx: typer.Context,
     modality: Modality = "",
     track: Track = "demo",
     pretext: Pretext = "",
@@ -284,33 +341,43 @@ def plan_(
     results: Results = Path("results/local"),
     cache: Cache = Path(".cache"),
     precision: Precision = None,
+    runs: Runs = "",
+    file: Grid = None,
+    write: Annotated[
+        Path | None, typer.Option(parser=host.path, help="Write the grid of what is asked for into this file.")
+    ] = None,
 ) -> None:
-    """Print the missing cells with estimated FLOPs, time, memory and disk. Does nothing."""
+    """Print the missing cells with estimated FLOPs, time, memory and disk. Computes nothing."""
     machine.refuse_missing_gpus(gpus)
-    wanted = _wanted(modality, track, pretext, task, probe, seeds, corpus, policy, precision)
+    options = {"track": track, "pretext": pretext, "seeds": seeds, "corpus": corpus, "policy": policy}
+    asked = _asked(ctx, file, modality, task, probe, runs, precision=precision, **options)
     runtime = Runtime(data=data, results=results, cache=cache, processes=gpus)
-    studies = _studies(wanted, data, cache)
-    missing, present = [], 0
-    for study in studies:
-        jobs, there = plan.jobs(wanted, study, results, {})
-        missing += jobs
-        present += there
-    for job in missing:
+    parts = _parts(asked, data, cache)
+    if write:
+        listed = [recipe for wanted, studies in parts for one in studies for recipe in plan.recipes(wanted, one, None)]
+        grid.write(listed, write)
+        typer.echo(f"{write}: a grid of {sum(recipe.budget > 0 for recipe in listed)} runs and their twins")
+    found = [_jobs(wanted, studies, results) for wanted, studies in parts]
+    missing, present = [jobs for jobs, _ in found], sum(there for _, there in found)
+    for job in (job for jobs in missing for job in jobs):
         recipe = job.recipe
         kind = "twin" if recipe.budget == 0 else f"{recipe.budget:.2g} FLOPs, {tracks.steps(recipe):,} steps"
         state = "trained" if job.trained else kind
-        asked = ", ".join(sorted({cell.task for cell in job.cells})) or "none"
+        lacking = ", ".join(sorted({cell.task for cell in job.cells})) or "none"
         typer.echo(
             f"{recipe.modality:<11} {recipe.pretext:<8} seed {recipe.seed}  "
-            f"{state:<28} {len(job.cells):>3} cells: {asked}"
+            f"{state:<28} {len(job.cells):>3} cells: {lacking}"
         )
-    cost = plan.cost(missing, studies, track, runtime)
-    ready, needed = plan.reused(missing, studies, runtime)
-    cells = sum(len(job.cells) for job in missing)
-    runs = sum(not job.trained and job.recipe.budget > 0 for job in missing)
-    typer.echo(f"{present} cells are there already; {cells} missing, {runs} runs to pretrain")
+    reused = [plan.reused(jobs, studies, runtime) for (_, studies), jobs in zip(parts, missing, strict=True)]
+    ready, needed = map(sum, zip(*reused, strict=True))
+    cells = sum(len(job.cells) for jobs in missing for job in jobs)
+    pretrained = sum(not job.trained and job.recipe.budget > 0 for jobs in missing for job in jobs)
+    typer.echo(f"{present} cells are there already; {cells} missing, {pretrained} runs to pretrain")
     typer.echo(f"features of {needed} pairs of encoder and images are needed, {ready} of them reused from the cache")
-    typer.echo(packing.advice(missing, track, results, gpus))
+    for (wanted, _), jobs in zip(parts, missing, strict=True):
+        said = packing.advice(jobs, wanted.track, results, gpus)
+        typer.echo(f"{wanted.track}: {said}" if len(parts) > 1 else said)
+    cost = _cost(parts, missing, runtime)
     typer.echo(
         f"about {cost.flops:.2g} training FLOPs, {cost.seconds / 60:.0f} minutes ({cost.basis}), "
         f"{cost.memory / 1e9:.1f} GB of memory, {cost.disk / 1e9:.2f} GB of disk"

@@ -11,7 +11,7 @@ import numpy as np
 
 import tasks
 from benchmark import corpus, feature_store, machine, mask_sizes, registry, results, tracks
-from benchmark.recipe import Cell, Recipe, Runtime, key, twin
+from benchmark.recipe import Cell, Corpus, Recipe, Runtime, key, twin
 from benchmark.subset import FOLDS, LIMIT, subset
 from tasks import files, splits, store
 from tasks.base import DataError, NoData, Sample, Task, identity
@@ -41,6 +41,7 @@ class Wanted:
     policy: str = ""  # how real images are brought to a square; "": as their dataset says
     precision: str = "fp32"
     runs: tuple[str, ...] = ()  # beginnings of ids of runs and twins; empty: all
+    recipes: tuple[Recipe, ...] = ()  # of a grid: these runs, whatever track, pretexts, seeds and precision say
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,18 +189,26 @@ def without(study: Study, skipped: dict[str, tuple[str, ...]], probes: tuple[str
     return replace(study, tasks=kept)
 
 
-def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]]) -> list[Recipe]:
-    """Every run asked for, each followed by its twin, seed by seed so that early results cover all pretexts."""
+def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]] | None) -> list[Recipe]:
+    """Every run asked for, each followed by its twin, seed by seed so that early results cover all pretexts; those of a
+    grid in its order. skipped: unreadable samples {task: ids}, left out on request; None: not known yet.
+
+    Raises DataError for a run of a grid that was frozen over other images than are here."""
+    if wanted.recipes and "corpus" in study.absent:
+        raise DataError(f"the corpus of the grid's {study.modality} runs is not here: {study.absent['corpus']}")
     if study.pinned is None or not study.tasks:
         return []
     members = {m.source.name for m in study.pinned.members}
-    left_out = tuple(f"{name}/{i}" for name in sorted(members) for i in skipped.get(name, ()))
+    left_out = tuple(f"{name}/{i}" for name in sorted(members) for i in (skipped or {}).get(name, ()))
     policy = "; ".join(sorted({files.described(m.source.policy) for m in study.pinned.members}))
-    seeds = tracks.get(wanted.track).seeds if wanted.seeds is None else wanted.seeds
-    made = []
-    for seed in range(seeds):
-        for pretext in wanted.pretexts:
-            recipe = tracks.recipe(
+    if wanted.recipes:
+        made = [recipe for recipe in wanted.recipes if recipe.modality == study.modality]
+        for recipe in made:
+            _refuse_other_images(recipe, study.pinned.corpus, policy, recipe.skipped if skipped is None else left_out)
+    else:
+        seeds = tracks.get(wanted.track).seeds if wanted.seeds is None else wanted.seeds
+        made = [
+            tracks.recipe(
                 wanted.track,
                 pretext,
                 modality=study.modality,
@@ -208,9 +217,30 @@ def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]]) -
                 seed=seed,
                 precision=wanted.precision,
             )
-            recipe = replace(recipe, skipped=left_out)
-            made += [recipe, twin(recipe)]
-    return [recipe for recipe in made if not wanted.runs or key(recipe).startswith(wanted.runs)]
+            for seed in range(seeds)
+            for pretext in wanted.pretexts
+        ]
+        made = [replace(recipe, skipped=left_out) for recipe in made]
+    unique = {key(one): one for recipe in made for one in (recipe, twin(recipe))}
+    return [recipe for name, recipe in unique.items() if not wanted.runs or name.startswith(wanted.runs)]
+
+
+def _refuse_other_images(recipe: Recipe, found: Corpus, policy: str, left_out: tuple[str, ...]) -> None:
+    """Raises DataError where a frozen recipe would be trained on other images than it was frozen over."""
+    frozen, run = recipe.corpus, f"run {key(recipe)} of the grid ({recipe.modality}, {recipe.track})"
+    if found != frozen:
+        raise DataError(
+            f"{run} was frozen over the corpus {frozen.name} {frozen.digest} of {frozen.images:,} images, here it is "
+            f"{found.name} {found.digest} of {found.images:,}; name the same images by --data or --corpus, or write "
+            "the grid again"
+        )
+    if policy != recipe.policy:
+        raise DataError(f"{run} was frozen with images squared by {recipe.policy!r}, here by {policy!r}; set --policy")
+    if left_out != recipe.skipped:
+        raise DataError(
+            f"{run} was frozen with {len(recipe.skipped)} unreadable images left out, here they are {len(left_out)}: "
+            f"{', '.join(sorted(set(left_out) ^ set(recipe.skipped))[:5])}; mend these, or write the grid again"
+        )
 
 
 def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Cell]:
@@ -237,8 +267,8 @@ def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Ce
     return made
 
 
-def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str, ...]]) -> tuple[list[Job], int]:
-    """(jobs with something missing, number of cells that are there already)."""
+def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str, ...]] | None) -> tuple[list[Job], int]:
+    """(jobs with something missing, number of cells that are there already). skipped: as in `recipes`."""
     missing, present = [], 0
     for recipe in recipes(wanted, study, skipped):
         asked = cells(recipe, study, wanted.probes)
@@ -289,8 +319,21 @@ class Cost(NamedTuple):
     flops: float
     seconds: float
     memory: float  # bytes, peak of the largest run
-    disk: float  # bytes
+    stores: dict[tuple[str, int, int], float]  # (images, count, pixels) of what is decoded -> bytes
+    stored: float  # bytes of results and checkpoints
     basis: str  # where the speed comes from
+
+    @property
+    def disk(self) -> float:
+        """Bytes."""
+        return sum(self.stores.values()) + self.stored
+
+
+def total(costs: list[Cost]) -> Cost:
+    """Of what is worked through one after the other; images stored for several are stored once."""
+    flops, seconds, peaks, stores, stored, bases = zip(*costs, strict=True)
+    shared = {place: held for one in stores for place, held in one.items()}
+    return Cost(sum(flops), sum(seconds), max(peaks), shared, sum(stored), "; ".join(dict.fromkeys(bases)))
 
 
 def measured_speed(root: Path, track: str, processes: int) -> tuple[float, int]:
@@ -310,10 +353,11 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime)
         speed = NOMINAL_GPU_FLOPS * runtime.processes if gpus else NOMINAL_FLOPS * machine.processors()
         basis = f"a nominal {speed / 1e9:,.0f} GFLOP/s; nothing measured here yet"
     cell_count = sum(len(job.cells) for job in missing)
-    stores = {(d.task.images, len(d.samples)) for s in studies for d in s.tasks.values()}
     side = tracks.get(track).stored_pixels
-    disk = sum(images * side * side * 3 for _, images in stores) + 0.1e6 * cell_count + 4e6 * len(missing)
-    return Cost(flops, flops / speed + PROBE_SECONDS * cell_count, max(map(memory, todo), default=0.0), disk, basis)
+    found = [data for study in studies for data in study.tasks.values()]
+    stores = {(d.task.images, len(d.samples), side): 3.0 * len(d.samples) * side * side for d in found}
+    stored, peak = 0.1e6 * cell_count + 4e6 * len(missing), max(map(memory, todo), default=0.0)
+    return Cost(flops, flops / speed + PROBE_SECONDS * cell_count, peak, stores, stored, basis)
 
 
 def memory(recipe: Recipe) -> float:

@@ -22,6 +22,7 @@ TORCH_FREE = (
     "mask_sizes",
     "schedules",
     "plan",
+    "grid",
     "pack",
     "corpus",
 )

@@ -144,7 +144,7 @@ def test_pages_are_written_before_anything_is_printed(tmp_path, small, monkeypat
 
     monkeypatch.setattr(command_line.typer, "echo", refuse)
     with pytest.raises(UnicodeEncodeError):
-        command_line._report(wanted, [], small, boards)
+        command_line._report([(wanted, [])], small, boards)
     assert (boards / "index.html").exists()
 
 

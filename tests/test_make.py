@@ -43,6 +43,7 @@ SELECT = {
     "PROBE": "--probe",
     "POLICY": "--policy",
     "PRECISION": "--precision",
+    "GRID": "--grid",
 }
 TARGETS = {
     "bench": SELECT
@@ -134,6 +135,15 @@ def test_flags_are_given_only_where_they_are_asked_for(make):
     assert set(flags.values()) < set(argv)
     ((argv, _),) = make("bench", {})
     assert not set(flags.values()) & set(argv)
+
+
+def test_a_grid_goes_without_the_default_track(make, monkeypatch):
+    for variables, given in (({}, False), ({"TRACK": "laptop"}, True)):
+        ((argv, _),) = make("bench", {"GRID": "runs.jsonl"} | variables)
+        assert ("--track" in argv) == given
+    monkeypatch.setenv("TRACK", "laptop")
+    ((argv, _),) = make("plan", {})
+    assert argv[argv.index("--track") + 1] == "laptop"
 
 
 @pytest.mark.parametrize("name", [*SELECT, "PROFILE", "PYTHON", "VENV"])
