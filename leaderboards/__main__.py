@@ -95,6 +95,7 @@ def verify(
         Path | None,
         typer.Option(help="Pages of the last of these folders; default: the published site, of results/published."),
     ] = None,
+    run: Annotated[str, typer.Option(help="Only the run with this id, its twin and their cells; no pages.")] = "",
 ):
     """Recompute what is stored, and what the pages print; name every difference and exit with 1 if there is one.
 
@@ -109,13 +110,13 @@ def verify(
 
     roots = results or [LOCAL, PUBLISHED]
     public = [root for root in roots if root.resolve() == PUBLISHED.resolve() and SITE.is_dir()]
-    pages = {roots[-1]: site} if site else dict.fromkeys(public, SITE)
+    pages = {} if run else {roots[-1]: site} if site else dict.fromkeys(public, SITE)
     failed, files = False, 0
     for root in roots:
-        report = check(root)
+        report = check(root, run=run)
         files += report.files + len(report.problems)
         failed |= bool(report.problems)
-        typer.echo(report if report.files or report.problems else f"{root}: nothing stored")
+        typer.echo(report if report.files or report.problems else f"{root}: nothing stored" + f" of {run}" * bool(run))
         if root in pages:
             try:
                 compared = printed.check(root, pages[root])
@@ -127,6 +128,8 @@ def verify(
             typer.echo(compared)
     with _one_line():
         if not files:
+            if run:
+                raise EmptyStore(f"no run {run} is stored; give its whole id, and the folder with --results")
             raise EmptyStore("nothing stored yet; `make bench` runs the embedded phantoms in minutes")
     raise typer.Exit(1 if failed else 0)
 

@@ -60,11 +60,12 @@ class Report:
         return "\n".join(lines)
 
 
-def verify(root: Path, processes: int | None = None) -> Report:
+def verify(root: Path, processes: int | None = None, run: str = "") -> Report:
     """Check schemas, seals, hashes, metrics, counts, leakage verdicts, recipes, provenance, weights and twins of
-    everything stored under root, in as many processes as there are processors unless told. What the pages print is
-    checked by `leaderboards.printed`."""
-    seen = _examined(results.directories(root), processes or os.cpu_count() or 1)
+    everything stored under root, or of one run, its twin and their cells alone, in as many processes as there are
+    processors unless told. What the pages print is checked by `leaderboards.printed`."""
+    places = list(_about(results.directories(root), run)) if run else results.directories(root)
+    seen = _examined(places, processes or os.cpu_count() or 1)
     runs = [row for one in seen for row in one.runs]
     cells = [row for one in seen for row in one.cells]
     problems = [problem for one in seen for problem in one.problems]
@@ -82,6 +83,19 @@ def verify(root: Path, processes: int | None = None) -> Report:
         problems=tuple(dict.fromkeys(problems)),
         rounded=tuple(problem for one in seen for problem in one.rounded),
     )
+
+
+def _about(places: list[Path], run: str) -> Iterator[Path]:
+    """Directories of a run, of its twin and of their cells; with those that cannot be read, as they may be of them."""
+    held: dict[Path, dict] = {}
+    for place in places:
+        path = next((path for name in ("runs", "cells") if (path := place / f"{name}.parquet").exists()), None)
+        try:
+            held |= {place: results.read_file(path).to_pylist()[0]} if path else {}
+        except (results.SchemaError, IndexError):
+            yield place
+    twins = {row["twin"] for row in held.values() if row["run"] == run and isinstance(row["twin"], str)}
+    yield from (place for place, row in held.items() if row["run"] in {run, *twins})
 
 
 def _examined(places: list[Path], processes: int) -> list[Examined]:

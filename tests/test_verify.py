@@ -117,6 +117,22 @@ def test_an_untouched_store_has_no_problem_and_verify_writes_nothing(root):
     assert "stored, not recomputed, held by their seals alone: 4 validation scores of probe grids" in str(report)
 
 
+def test_one_run_is_checked_without_the_others(root):
+    made = recipe("mae", 0, settings={"ratio": 0.75, "batch": 32})
+    other = recipe("mae", 1, settings={"ratio": 0.75, "batch": 32})
+    whole = verify(root)
+    for one in (other, twin(other)):
+        add_run(root, one)
+        add_cell(root, one, "local", probe="linear")
+    path = results.run_directory(root, other.modality, key(other)) / "runs.parquet"
+    rewrite(path, lambda rows: [row.update(images_seen=row["images_seen"] + 1) for row in rows])
+    alone, broken = verify(root, run=key(made)), verify(root, run=key(other))
+    assert (alone.problems, alone.files, alone.runs, alone.cells) == ((), whole.files, 2, 4)
+    assert {problem.file for problem in broken.problems} == {path}
+    assert (broken.runs, broken.cells) == (2, 2)
+    assert verify(root, run="nothing").files == 0
+
+
 def test_several_processes_find_the_same(root, monkeypatch):
     path = results.files(root, "cells")[1]
     rewrite(path, lambda rows: rows[0].update(samples=7))
