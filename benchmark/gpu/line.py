@@ -1,0 +1,124 @@
+"""Pieces of work, what is noted of them, and whether one still fits in the time left."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmark import machine
+
+SPARE = 1.25  # an estimate times this must fit in the time left
+
+
+class Setup(NamedTuple):
+    data: Path
+    out: Path
+    results: Path
+    cache: Path
+    dry: bool  # tiny pieces, on the CPU
+
+
+class Piece(NamedTuple):
+    name: str
+    guess: float  # seconds, before one of its kind has been finished here
+    run: Callable[[], dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """The name without its last part."""
+        return re.sub(r"/[^/]*$", "", self.name)
+
+
+class Line:
+    """One call: it does pieces as long as they should end in time. Every finished or failed piece is a line of
+    <out>/pieces.jsonl, with the device that it ran on; what is finished is not done again on that device."""
+
+    def __init__(self, out: Path, seconds: float, say: Callable[[str], None]):
+        self.started, self.seconds, self.say = time.monotonic(), seconds, say
+        self.device = machine.device_name()
+        self.failed: dict[str, str] = {}  # by this call: piece -> error
+        self.waiting: dict[str, float] = {}  # what did not fit: piece -> seconds needed
+        self.file = out / "pieces.jsonl"
+        out.mkdir(parents=True, exist_ok=True)
+        self.rows = finished(self.file)
+        whole = "".join(json.dumps(row) + "\n" for row in self.rows)  # without a half-written last line
+        part = self.file.with_suffix(".part")
+        part.write_text(whole, encoding="utf-8")
+        part.replace(self.file)
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.seconds - (time.monotonic() - self.started)
+
+    @property
+    def here(self) -> list[dict[str, Any]]:
+        """Rows of pieces that were finished on this device."""
+        return [row for row in self.rows if row.get("device") == self.device and "result" in row]
+
+    @property
+    def done(self) -> dict[str, dict[str, Any]]:
+        """Piece -> result."""
+        return {row["piece"]: row["result"] for row in self.here}
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Pieces that failed here and were not finished since -> why."""
+        mine = [row for row in self.rows if row.get("device") == self.device]
+        return {row["piece"]: row["error"] for row in mine if "error" in row and row["piece"] not in self.done}
+
+    def estimate(self, piece: Piece) -> float:
+        """Seconds: the median of finished pieces of its kind, else its guess."""
+        taken = [row["seconds"] for row in self.here if row["kind"] == piece.kind]
+        return median(taken) if taken else piece.guess
+
+    def do(self, piece: Piece, reserved: float = 0.0) -> None:
+        """Run a piece unless it is done, has failed in this call, or should end later than `reserved` seconds before
+        the end. What fails takes nothing with it, and is tried again by the next call."""
+        if piece.name in self.done or piece.name in self.failed:
+            return
+        needed, remaining = SPARE * self.estimate(piece), self.left - reserved
+        if needed > remaining:
+            self.waiting[piece.name] = needed
+            return
+        self.waiting.pop(piece.name, None)
+        self.say(f"{piece.name}: about {needed / SPARE:,.0f} s, {self.left:,.0f} s left")
+        began = time.monotonic()
+        try:
+            result = piece.run()
+        except Exception as error:
+            self.fail(piece.name, error)
+            return
+        self.note(piece.name, piece.kind, time.monotonic() - began, result)
+
+    def fail(self, name: str, error: Exception) -> None:
+        lacks = f"; carry its wheel: {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+        self.failed[name] = f"{type(error).__name__}: {error}{lacks}"
+        self.say(f"{name}: failed: {self.failed[name]}")
+        self._write({"piece": name, "error": self.failed[name]})
+
+    def note(self, name: str, kind: str, seconds: float, result: dict[str, Any]) -> None:
+        self._write({"piece": name, "kind": kind, "seconds": seconds, "result": result})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        row |= {"device": self.device}
+        self.rows.append(row)
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def finished(file: Path) -> list[dict[str, Any]]:
+    """Lines of pieces. A last line that a killed call left half-written is not one."""
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

@@ -1,0 +1,260 @@
+"""The missing runs of a list of frozen recipes: the cheapest first, several at once, each verified when it is done."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmark import grid, machine, pack, plan, results, tracks
+from benchmark.gpu.line import SPARE, Line, Setup
+from benchmark.gpu.speed import SIZES
+from benchmark.gpu.stores import Rendering
+from benchmark.recipe import Recipe, canonical, key, twin
+from tasks.base import ProcessError
+
+EVALUATION = 90.0  # seconds of runs beside training, before any is finished: start, features, probes, twins, verifying
+NOMINAL_FP32 = 4e12  # FLOPs per second of a GPU in fp32, small encoders; bf16: plan.NOMINAL_GPU_FLOPS
+KEPT = 2  # processors that several runs on one GPU leave alone
+SHARE = 0.8  # of a GPU's memory that several runs may fill
+
+
+class Part(NamedTuple):
+    """Recipes of one modality, track and corpus."""
+
+    wanted: plan.Wanted
+    study: plan.Study
+
+
+class Group(NamedTuple):
+    """What one process computes: a run and its twin, or several that share a twin, as far as they are missing."""
+
+    jobs: tuple[plan.Job, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(key(job.recipe) for job in self.jobs)
+
+    @property
+    def name(self) -> str:
+        runs = [key(job.recipe) for job in self.jobs if job.recipe.budget] or self.ids
+        return f"run/{'+'.join(runs)}"
+
+    @property
+    def first(self) -> Recipe:
+        return self.jobs[0].recipe
+
+
+class Work(NamedTuple):
+    """What a grid asks for here."""
+
+    setup: Setup
+    parts: list[Part]
+    grid: Path  # file of its recipes, less those that cannot be trained here
+
+    def missing(self) -> list[Group]:
+        jobs = [job for part in self.parts for job in plan.jobs(part.wanted, part.study, self.setup.results, {})[0]]
+        by_id = {key(job.recipe): job for job in jobs}
+        return [Group(tuple(by_id[run] for run in ids)) for ids in plan.groups(jobs)]
+
+    def arguments(self) -> list[str]:
+        """Of `benchmark run`."""
+        places = {"grid": self.grid, "data": self.setup.data, "results": self.setup.results, "cache": self.setup.cache}
+        return [text for name, place in places.items() for text in (f"--{name}", str(place))]
+
+    def render(self) -> Rendering:
+        command = [sys.executable, "-m", "benchmark", "run", *self.arguments(), "--stage", "prepare"]
+        return Rendering(command, self.setup.out / "logs" / "prepare.log")
+
+
+def survey(recipes: list[Recipe], setup: Setup, say: Callable[[str], None]) -> Work:
+    """Find the corpora and tasks of the recipes. Recipes whose corpus is not here are named, and left out."""
+    asked: dict[tuple[str, str, str], list[Recipe]] = {}
+    for recipe in recipes:
+        asked.setdefault((recipe.modality, recipe.track, recipe.corpus.name), []).append(recipe)
+    parts = []
+    for (modality, track, name), own in asked.items():
+        wanted = plan.Wanted(modalities=(modality,), track=track, pretexts=(), corpus=name, recipes=tuple(own))
+        study = plan.survey(wanted, modality, setup.data, setup.cache)
+        there = study.pinned and study.pinned.corpus
+        if strange := [key(recipe) for recipe in own if recipe.corpus != there]:
+            found = f"{name} {there.digest} of {there.images:,} images" if there else "no such corpus"
+            say(
+                f"grid: {len(strange)} recipes of {modality} want {name} {own[0].corpus.digest} of "
+                f"{own[0].corpus.images:,} images, under {setup.data} is {found}: left out: {', '.join(strange)}"
+            )
+        if kept := tuple(recipe for recipe in own if recipe.corpus == there):
+            parts.append(Part(replace(wanted, recipes=kept), study))
+    file = setup.out / "grid.jsonl"
+    file.write_text("".join(canonical(r) + "\n" for part in parts for r in part.wanted.recipes), encoding="utf-8")
+    return Work(setup, parts, file)
+
+
+def train(work: Work, line: Line) -> None:
+    """Compute what is missing, wave by wave, as long as a wave should end in the time left."""
+    settle(work, line)
+    tried: set[str] = set()
+    while groups := [group for group in work.missing() if not tried & {*group.ids}]:
+        groups.sort(key=lambda group: estimate([group], work.setup, line.here))
+        chosen = fitting(groups, work.setup, line)
+        if not chosen:
+            for group in groups:
+                line.waiting[group.name] = SPARE * estimate([group], work.setup, line.here)
+            return
+        tried |= {run for group in chosen for run in group.ids}
+        _wave(work, chosen, line)
+
+
+def fitting(groups: list[Group], setup: Setup, line: Line) -> list[Group]:
+    """As many of the cheapest, of one encoder, as run at once and should end in the time left."""
+    most = at_once(groups[0].first, setup.dry)
+    chosen = [group for group in groups if group.first.encoder == groups[0].first.encoder][:most]
+    while chosen and SPARE * estimate(chosen, setup, line.here) > line.left:
+        chosen.pop()
+    return chosen
+
+
+def at_once(recipe: Recipe, dry: bool = False) -> int:
+    """Runs at once on all GPUs. A large encoder fills a GPU; small ones are bound by what launches their kernels, so as
+    many run side by side as there are processors and memory for."""
+    device = machine.device()
+    if not device.gpus:
+        return 2 if dry else 1
+    if recipe.encoder.pixels > plan.FP32_PIXELS:
+        return device.gpus
+    each = min((machine.processors() - KEPT) // device.gpus, int(SHARE * min(device.memory) // plan.memory(recipe)))
+    return device.gpus * max(1, each)
+
+
+def size(recipe: Recipe) -> str:
+    """Name of its encoder in the speed table, if it has one there."""
+    e = recipe.encoder
+    known = {(s.width, s.depth, s.patch, s.pixels): name for name, s in SIZES.items()}
+    return known.get((e.width, e.depth, e.patch, e.pixels), f"{e.width}x{e.depth} at {e.pixels} px")
+
+
+def estimate(groups: Iterable[Group], setup: Setup, rows: list[dict[str, Any]]) -> float:
+    """Seconds of these at once: FLOPs left over the measured rate that they share, but no less than the longest alone
+    would take, and what finished runs took beside training."""
+    gpus = max(1, machine.device().gpus)
+    todo = [(job.recipe, left(job, setup.cache)) for group in groups for job in group.jobs]
+    shared = sum(flops / rate(recipe, rows, shared=True) for recipe, flops in todo) / gpus
+    longest = max(flops / rate(recipe, rows) for recipe, flops in todo)
+    taken = [row["result"]["beside training"] for row in rows if row["kind"].startswith("run/")]
+    taken = [seconds for seconds in taken if seconds is not None]
+    return max(shared, longest) + (median(taken) if taken else EVALUATION)
+
+
+def left(job: plan.Job, cache: Path) -> float:
+    """Training FLOPs from the last checkpoint on."""
+    recipe = job.recipe
+    if job.trained or not recipe.budget:
+        return 0.0
+    made = [int(path.name.removeprefix("step-")) for path in (cache / "checkpoints" / key(recipe)).glob("step-*")]
+    return (tracks.steps(recipe) - max(made, default=0)) * recipe.settings["batch"] * tracks.image_flops(recipe)
+
+
+def rate(recipe: Recipe, rows: list[dict[str, Any]], shared: bool = False) -> float:
+    """FLOPs per second of one GPU: of finished runs of this pretext and size, of all that were at once together if it
+    is shared; else of the slowest mode in the speed table; else nominal."""
+    named = size(recipe)
+    runs = [row["result"] for row in rows if row["kind"] == f"run/{named}/{recipe.pretext}"]
+    runs = [run for run in runs if run["seconds"] and run["realised_flops"] and (shared or run["at once"] == 1)]
+    if runs:
+        return median(run["realised_flops"] / run["seconds"] * (run["at once"] or 1) for run in runs)
+    speeds = [row for row in rows if row["piece"].startswith(f"speed/{named}/")]
+    speeds = [row["result"] for row in speeds if row["piece"].endswith(f"/{recipe.pretext}")]
+    if rates := [speed["TFLOP/s"] * 1e12 for speed in speeds if "TFLOP/s" in speed]:
+        return min(rates)
+    if not machine.device().gpus:
+        return plan.NOMINAL_FLOPS * machine.processors()
+    return NOMINAL_FP32 if recipe.precision == "fp32" else plan.NOMINAL_GPU_FLOPS
+
+
+def _wave(work: Work, chosen: list[Group], line: Line) -> None:
+    gpus = max(1, min(machine.device().gpus, len(chosen)))
+    each = -(-len(chosen) // gpus)
+    line.say(
+        f"{len(chosen)} runs at once, {', '.join(group.name for group in chosen)}: about "
+        f"{estimate(chosen, work.setup, line.here):,.0f} s, {line.left:,.0f} s left"
+    )
+    began, logs, failure = time.monotonic(), work.setup.out / "logs", None
+    arguments = [*work.arguments(), "--checkpoint-seconds", "60"]
+    try:
+        pack.pack([group.ids for group in chosen], arguments, gpus, each, logs, line.say)
+    except ProcessError as error:
+        failure = error
+    seconds = time.monotonic() - began
+    still = {run for group in work.missing() for run in group.ids}
+    for group in chosen:
+        if still & {*group.ids}:
+            line.fail(group.name, failure or ProcessError(f"it ended, and is not whole: see {logs / group.ids[0]}.log"))
+    settle(work, line, {run: (each, seconds) for group in chosen for run in group.ids})
+
+
+def settle(work: Work, line: Line, waves: dict[str, tuple[int, float]] | None = None) -> None:
+    """Verify and note every run that is whole and was not noted before. waves: of runs that were just computed, how
+    many were at once on a GPU, and seconds."""
+    waves = waves or {}
+    lacking = {run for group in work.missing() for run in group.ids}
+    noted = {row["result"]["run"] for row in line.rows if row.get("kind", "").startswith("run/")}
+    whole = {key(recipe): recipe for part in work.parts for recipe in part.wanted.recipes}
+    whole = {run: r for run, r in whole.items() if not lacking & {run, key(twin(r))}}
+    fresh = {run: recipe for run, recipe in whole.items() if run in waves or run not in noted}
+    with ThreadPoolExecutor(max(1, min(len(fresh), machine.processors()))) as pool:
+        wrong = dict(zip(fresh, pool.map(lambda run: _wrong(run, work.setup.results), fresh), strict=True))
+    for run, recipe in fresh.items():
+        name = f"run/{run}"
+        if wrong[run]:
+            line.fail(name, ProcessError(f"it does not verify: {wrong[run]}"))
+            continue
+        directory = results.run_directory(work.setup.results, recipe.modality, run)
+        row = results.read_file(directory / "runs.parquet").to_pylist()[0]
+        kept = ("status", "modality", "track", "pretext", "seed", "seconds", "realised_flops", "images_seen", "dirty")
+        each, seconds = waves.get(run, (None, None))
+        beside = None if seconds is None else max(0.0, seconds - max(row["seconds"], 0.0))
+        result = {"run": run, **{column: row[column] for column in kept}, "at once": each, "beside training": beside}
+        line.note(name, f"run/{size(recipe)}/{recipe.pretext}", row["seconds"] if seconds is None else seconds, result)
+
+
+def _wrong(run: str, root: Path) -> str:
+    """What `leaderboards verify` finds wrong with a run, its twin and their cells; nothing if it is as stored."""
+    command = [sys.executable, "-m", "leaderboards", "verify", "--results", str(root), "--run", run]
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", env=os.environ | pack.LOGGED
+    )
+    return "" if done.returncode == 0 else (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
+
+
+def promotion(rows: list[dict[str, Any]], root: Path) -> list[str]:
+    """What to do with the verified runs: lines for the terminal."""
+    runs = {row["result"]["run"]: row["result"] for row in rows if row.get("kind", "").startswith("run/")}
+    ready = [run for run, result in runs.items() if not result["dirty"]]
+    said = []
+    if dirty := [run for run, result in runs.items() if result["dirty"]]:
+        said.append(f"verified, but made from uncommitted code, which is never published: {', '.join(dirty)}")
+    if ready:
+        command = f"python -m leaderboards promote --results {shlex.quote(str(root))} --run"
+        each = f"for run in {' '.join(ready)}; do {command} $run; done" if len(ready) > 1 else f"{command} {ready[0]}"
+        said.append(f"{len(ready)} runs verified and ready: {each}")
+    return said
+
+
+def read(path: Path | None) -> list[Recipe]:
+    """Raises ValueError for a file that is no grid."""
+    return grid.read(path) if path else []
+
+
+def told(result: dict[str, Any]) -> str:
+    """A line of the report."""
+    beside = f", {result['at once']} at once" if (result["at once"] or 1) > 1 else ""
+    return (
+        f"{result['modality']} {result['track']} {result['pretext']} seed {result['seed']}: {result['status']} in "
+        f"{result['seconds']:,.0f} s of training{beside}, verified"
+    )
