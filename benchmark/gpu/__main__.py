@@ -45,7 +45,7 @@ def measurements(dry: bool) -> Iterator[Piece]:
 def tuning(asked: list[trials.Trial], setup: Setup, line: Line) -> Iterator[Piece]:
     for trial in asked:
         training = sum(r.budget / runs.rate(r, line.here) for r in trial.recipes)
-        guess = training + runs.EVALUATION * len(trial.recipes)
+        guess = training + runs.EVALUATION[setup.dry] * len(trial.recipes)
         yield Piece(trial.name, guess, lambda t=trial: trials.run(t, setup.results, setup.cache))
 
 
@@ -111,7 +111,7 @@ def report(line: Line, setup: Setup) -> None:
             line.say(f"{name:<24} {runs.told(result)}")
     for name, error in line.errors.items():
         line.say(f"{name:<24} FAILED: {error}")
-    speed.write(done, line.errors, setup.out / "speed.md")
+    speed.write(line.here, line.errors, setup.out / "speed.md")
     line.say(f"speed table: {setup.out / 'speed.md'}")
     for name, needed in line.waiting.items():
         line.say(f"left for a later call: {name}, about {needed:,.0f} s")

@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 class Line:
     """One call: it does pieces as long as they should end in time. Every finished or failed piece is a line of
-    <out>/pieces.jsonl, with the device that it ran on; what is finished is not done again on that device."""
+    <out>/pieces.jsonl, with device and commit; what is finished is not done again on that device."""
 
     def __init__(self, out: Path, seconds: float, say: Callable[[str], None]):
         self.started, self.seconds, self.say = time.monotonic(), seconds, say
@@ -57,8 +57,9 @@ class Line:
 
     @property
     def here(self) -> list[dict[str, Any]]:
-        """Rows of pieces that were finished on this device."""
-        return [row for row in self.rows if row.get("device") == self.device and "result" in row]
+        """Rows of pieces that were finished on this device, the last of each."""
+        mine = [row for row in self.rows if row.get("device") == self.device and "result" in row]
+        return list({row["piece"]: row for row in mine}.values())
 
     @property
     def done(self) -> dict[str, dict[str, Any]]:
@@ -68,8 +69,8 @@ class Line:
     @property
     def errors(self) -> dict[str, str]:
         """Pieces that failed here and were not finished since -> why."""
-        mine = [row for row in self.rows if row.get("device") == self.device]
-        return {row["piece"]: row["error"] for row in mine if "error" in row and row["piece"] not in self.done}
+        mine = [row for row in self.rows if row.get("device") == self.device and row["piece"] not in self.done]
+        return {row["piece"]: row["error"] for row in mine} | self.failed
 
     def estimate(self, piece: Piece) -> float:
         """Seconds: the median of finished pieces of its kind, else its guess."""
@@ -92,6 +93,7 @@ class Line:
             result = piece.run()
         except Exception as error:
             self.fail(piece.name, error)
+            self._write({"piece": piece.name, "error": self.failed[piece.name]})
             return
         self.note(piece.name, piece.kind, time.monotonic() - began, result)
 
@@ -99,13 +101,12 @@ class Line:
         lacks = f"; carry its wheel: {error.name}" if isinstance(error, ModuleNotFoundError) else ""
         self.failed[name] = f"{type(error).__name__}: {error}{lacks}"
         self.say(f"{name}: failed: {self.failed[name]}")
-        self._write({"piece": name, "error": self.failed[name]})
 
     def note(self, name: str, kind: str, seconds: float, result: dict[str, Any]) -> None:
         self._write({"piece": name, "kind": kind, "seconds": seconds, "result": result})
 
     def _write(self, row: dict[str, Any]) -> None:
-        row |= {"device": self.device}
+        row |= {"device": self.device, "commit": machine.commit()[0]}
         self.rows.append(row)
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")

@@ -19,7 +19,7 @@ from benchmark.gpu.stores import Rendering
 from benchmark.recipe import Recipe, canonical, key, twin
 from tasks.base import ProcessError
 
-EVALUATION = 90.0  # seconds of runs beside training, before any is finished: start, features, probes, twins, verifying
+EVALUATION = (90.0, 30.0)  # seconds of runs beside training before any is finished: start, probes, twins; when dry
 NOMINAL_FP32 = 4e12  # FLOPs per second of a GPU in fp32, small encoders; bf16: plan.NOMINAL_GPU_FLOPS
 KEPT = 2  # processors that several runs on one GPU leave alone
 SHARE = 0.8  # of a GPU's memory that several runs may fill
@@ -42,9 +42,9 @@ class Group(NamedTuple):
         return tuple(key(job.recipe) for job in self.jobs)
 
     @property
-    def name(self) -> str:
-        runs = [key(job.recipe) for job in self.jobs if job.recipe.budget] or self.ids
-        return f"run/{'+'.join(runs)}"
+    def names(self) -> list[str]:
+        """Of the pieces: its runs, or its twin where that alone is missing."""
+        return [f"run/{key(job.recipe)}" for job in self.jobs if job.recipe.budget] or [f"run/{self.ids[0]}"]
 
     @property
     def first(self) -> Recipe:
@@ -105,16 +105,16 @@ def train(work: Work, line: Line) -> None:
         chosen = fitting(groups, work.setup, line)
         if not chosen:
             for group in groups:
-                line.waiting[group.name] = SPARE * estimate([group], work.setup, line.here)
+                line.waiting[", ".join(group.names)] = SPARE * estimate([group], work.setup, line.here)
             return
         tried |= {run for group in chosen for run in group.ids}
         _wave(work, chosen, line)
 
 
 def fitting(groups: list[Group], setup: Setup, line: Line) -> list[Group]:
-    """As many of the cheapest, of one encoder, as run at once and should end in the time left."""
-    most = at_once(groups[0].first, setup.dry)
-    chosen = [group for group in groups if group.first.encoder == groups[0].first.encoder][:most]
+    """As many of the cheapest, with encoders of one size, as run at once and should end in the time left."""
+    alike = [group for group in groups if size(group.first) == size(groups[0].first)]
+    chosen = alike[: min(at_once(group.first, setup.dry) for group in alike)]
     while chosen and SPARE * estimate(chosen, setup, line.here) > line.left:
         chosen.pop()
     return chosen
@@ -148,7 +148,7 @@ def estimate(groups: Iterable[Group], setup: Setup, rows: list[dict[str, Any]]) 
     longest = max(flops / rate(recipe, rows) for recipe, flops in todo)
     taken = [row["result"]["beside training"] for row in rows if row["kind"].startswith("run/")]
     taken = [seconds for seconds in taken if seconds is not None]
-    return max(shared, longest) + (median(taken) if taken else EVALUATION)
+    return max(shared, longest) + (median(taken) if taken else EVALUATION[setup.dry])
 
 
 def left(job: plan.Job, cache: Path) -> float:
@@ -181,7 +181,7 @@ def _wave(work: Work, chosen: list[Group], line: Line) -> None:
     gpus = max(1, min(machine.device().gpus, len(chosen)))
     each = -(-len(chosen) // gpus)
     line.say(
-        f"{len(chosen)} runs at once, {', '.join(group.name for group in chosen)}: about "
+        f"{len(chosen)} runs at once, {', '.join(name for group in chosen for name in group.names)}: about "
         f"{estimate(chosen, work.setup, line.here):,.0f} s, {line.left:,.0f} s left"
     )
     began, logs, failure = time.monotonic(), work.setup.out / "logs", None
@@ -190,37 +190,44 @@ def _wave(work: Work, chosen: list[Group], line: Line) -> None:
         pack.pack([group.ids for group in chosen], arguments, gpus, each, logs, line.say)
     except ProcessError as error:
         failure = error
-    seconds = time.monotonic() - began
     still = {run for group in work.missing() for run in group.ids}
     for group in chosen:
-        if still & {*group.ids}:
-            line.fail(group.name, failure or ProcessError(f"it ended, and is not whole: see {logs / group.ids[0]}.log"))
-    settle(work, line, {run: (each, seconds) for group in chosen for run in group.ids})
+        for name in group.names if still & {*group.ids} else ():
+            line.fail(name, failure or ProcessError(f"it ended, and is not whole: see {logs / group.ids[0]}.log"))
+    settle(work, line, Wave(frozenset(run for group in chosen for run in group.ids), each, began))
 
 
-def settle(work: Work, line: Line, waves: dict[str, tuple[int, float]] | None = None) -> None:
-    """Verify and note every run that is whole and was not noted before. waves: of runs that were just computed, how
-    many were at once on a GPU, and seconds."""
-    waves = waves or {}
+class Wave(NamedTuple):
+    """Runs that were just computed."""
+
+    ids: frozenset[str] = frozenset()
+    each: int = 1  # at once on a GPU
+    began: float = 0.0  # by the monotonic clock
+
+
+def settle(work: Work, line: Line, wave: Wave = Wave()) -> None:
+    """Verify and note every run that is whole and was not noted before."""
     lacking = {run for group in work.missing() for run in group.ids}
     noted = {row["result"]["run"] for row in line.rows if row.get("kind", "").startswith("run/")}
     whole = {key(recipe): recipe for part in work.parts for recipe in part.wanted.recipes}
     whole = {run: r for run, r in whole.items() if not lacking & {run, key(twin(r))}}
-    fresh = {run: recipe for run, recipe in whole.items() if run in waves or run not in noted}
+    fresh = {run: recipe for run, recipe in whole.items() if run in wave.ids or run not in noted}
     with ThreadPoolExecutor(max(1, min(len(fresh), machine.processors()))) as pool:
         wrong = dict(zip(fresh, pool.map(lambda run: _wrong(run, work.setup.results), fresh), strict=True))
+    seconds, root = time.monotonic() - wave.began, work.setup.results
+    places = {run: results.run_directory(root, recipe.modality, run) for run, recipe in fresh.items() if not wrong[run]}
+    rows = {run: results.read_file(place / "runs.parquet").to_pylist()[0] for run, place in places.items()}
+    longest = max((rows[run]["seconds"] for run in rows.keys() & wave.ids), default=0.0)
+    kept = ("status", "modality", "track", "pretext", "seed", "seconds", "realised_flops", "images_seen", "dirty")
     for run, recipe in fresh.items():
-        name = f"run/{run}"
         if wrong[run]:
-            line.fail(name, ProcessError(f"it does not verify: {wrong[run]}"))
+            line.fail(f"run/{run}", ProcessError(f"it does not verify: {wrong[run]}"))
             continue
-        directory = results.run_directory(work.setup.results, recipe.modality, run)
-        row = results.read_file(directory / "runs.parquet").to_pylist()[0]
-        kept = ("status", "modality", "track", "pretext", "seed", "seconds", "realised_flops", "images_seen", "dirty")
-        each, seconds = waves.get(run, (None, None))
-        beside = None if seconds is None else max(0.0, seconds - max(row["seconds"], 0.0))
-        result = {"run": run, **{column: row[column] for column in kept}, "at once": each, "beside training": beside}
-        line.note(name, f"run/{size(recipe)}/{recipe.pretext}", row["seconds"] if seconds is None else seconds, result)
+        row, own = rows[run], run in wave.ids
+        beside = seconds - longest if own and longest < seconds else None  # not of runs that were only gone on with
+        result = {"run": run, **{column: row[column] for column in kept}}
+        result |= {"at once": wave.each if own else None, "beside training": beside}
+        line.note(f"run/{run}", f"run/{size(recipe)}/{recipe.pretext}", seconds if own else row["seconds"], result)
 
 
 def _wrong(run: str, root: Path) -> str:

@@ -161,38 +161,36 @@ def told(name: str, result: dict[str, Any]) -> str:
     return f"batch {result['batch']}, {figures}" + (f"; {aimed}" if aimed else "")
 
 
-def page(rows: dict[str, dict[str, Any]], errors: dict[str, str]) -> str:
-    """The table as Markdown. rows: results of pieces by name; errors: of those that failed."""
-    about, speeds = rows.get("environment", {}), {n: r for n, r in rows.items() if n.startswith("speed/")}
+def page(rows: list[dict[str, Any]], errors: dict[str, str]) -> str:
+    """The table as Markdown. rows: of finished pieces, of one device; errors: of those that failed, by name."""
+    about = next((row["result"] for row in rows if row["piece"] == "environment"), {})
+    rows = [row for row in rows if row["piece"].startswith("speed/")]
+    speeds = {row["piece"]: row["result"] for row in rows}
     versions = about.get("versions", {})
     told = [about.get("gpu") or about.get("cpu", "an unknown machine")]
     told += [f"driver {about['driver']}"] if about.get("driver") else []
     told += [f"{name} {versions[name]}" for name in ("torch", "python") if name in versions]
     told += [f"CUDA {about['cuda']}"] if about.get("cuda") else []
-    told += [f"commit {about['commit'][:12]}"] if "commit" in about else []
+    told += [f"commit {commit[:12]}" for commit in sorted({row["commit"] for row in rows})]
     lines = [f"{', '.join(told)}.", ""]
     lines.append(f"| size | pretext | mode | batch | {' | '.join(COLUMNS)} | aims |")
     lines.append("|---" * (5 + len(COLUMNS)) + "|")
     failed = [name for name in errors if name.startswith("speed/")]
     for name in sorted([*speeds, *failed], key=_place):
         _, size, mode, pretext = name.split("/")
-        if name in errors:
-            lines.append(
-                f"| {size} | {pretext} | {mode} | {' | '.join('–' * (1 + len(COLUMNS)))} | {_cell(errors[name])} |"
-            )
-        elif "skipped" in speeds[name]:
-            reason = speeds[name]["skipped"]
-            lines.append(f"| {size} | {pretext} | {mode} | {' | '.join('–' * (1 + len(COLUMNS)))} | {reason} |")
+        result = speeds.get(name, {})
+        if "batch" in result:
+            cells = [str(result["batch"]), *(f"{result[column]:{form}}" for column, form in COLUMNS.items())]
+            cells.append(aims(size, pretext, result))
         else:
-            result = speeds[name]
-            figures = " | ".join(f"{result[column]:{form}}" for column, form in COLUMNS.items())
-            aimed = aims(size, pretext, result)
-            lines.append(f"| {size} | {pretext} | {mode} | {result['batch']} | {figures} | {aimed} |")
+            said = result.get("skipped") or "failed: " + errors[name]
+            cells = [*"–" * (1 + len(COLUMNS)), " ".join(said.replace("|", "/").split())[:200]]
+        lines.append(f"| {' | '.join([size, pretext, mode, *cells])} |")
     peaks = {r["precision"]: r["peak"] for r in speeds.values() if "peak" in r}
     lines.append("")
     lines += [f"MFU in {precision}: share of {peak}." for precision, peak in sorted(peaks.items())]
     lines.append(
-        "A step is whole: batch, views, forward, backward, optimiser, teacher. Data share: what a step takes beyond one "
+        "A step is whole: batch, views, forward, backward, optimiser, teacher. Data share: what it takes beyond one "
         f"on views that are there. Warm-up: what the first {WARM} steps take beyond the usual."
     )
     return "\n".join(lines) + "\n"
@@ -203,10 +201,5 @@ def _place(name: str) -> tuple[int, str, str]:
     return list(SIZES).index(size), pretext, mode
 
 
-def _cell(text: str) -> str:
-    """On one line of a table."""
-    return " ".join(text.replace("|", "/").split())[:200]
-
-
-def write(rows: dict[str, dict[str, Any]], errors: dict[str, str], path: Path) -> None:
+def write(rows: list[dict[str, Any]], errors: dict[str, str], path: Path) -> None:
     path.write_text(page(rows, errors), encoding="utf-8")
