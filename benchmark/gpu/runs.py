@@ -165,9 +165,9 @@ def rate(recipe: Recipe, rows: list[dict[str, Any]], shared: bool = False) -> fl
     is shared; else of the slowest mode in the speed table; else nominal."""
     named = size(recipe)
     runs = [row["result"] for row in rows if row["kind"] == f"run/{named}/{recipe.pretext}"]
-    runs = [run for run in runs if run["seconds"] and run["realised_flops"] and (shared or run["at once"] == 1)]
-    if runs:
-        return median(run["realised_flops"] / run["seconds"] * (run["at once"] or 1) for run in runs)
+    runs = [run for run in runs if run["at once"] and (shared or run["at once"] == 1)]  # else it may be another's
+    if rates := [run["realised_flops"] / run["seconds"] * run["at once"] for run in runs if run["realised_flops"]]:
+        return median(rates)
     speeds = [row for row in rows if row["piece"].startswith(f"speed/{named}/")]
     speeds = [row["result"] for row in speeds if row["piece"].endswith(f"/{recipe.pretext}")]
     if rates := [speed["TFLOP/s"] * 1e12 for speed in speeds if "TFLOP/s" in speed]:
