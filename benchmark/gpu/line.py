@@ -45,10 +45,9 @@ class Line:
         self.file = out / "pieces.jsonl"
         out.mkdir(parents=True, exist_ok=True)
         self.rows = finished(self.file)
-        whole = "".join(json.dumps(row) + "\n" for row in self.rows)  # without a half-written last line
-        part = self.file.with_suffix(".part")
-        part.write_text(whole, encoding="utf-8")
-        part.replace(self.file)
+        if self.file.exists() and not self.file.read_bytes().endswith(b"\n"):
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write("\n")  # behind what a killed call left half-written
 
     @property
     def left(self) -> float:
@@ -58,7 +57,7 @@ class Line:
     @property
     def here(self) -> list[dict[str, Any]]:
         """Rows of pieces that were finished on this device, the last of each."""
-        mine = [row for row in self.rows if row.get("device") == self.device and "result" in row]
+        mine = [row for row in self.rows if row["device"] == self.device and "result" in row]
         return list({row["piece"]: row for row in mine}.values())
 
     @property
@@ -69,7 +68,7 @@ class Line:
     @property
     def errors(self) -> dict[str, str]:
         """Pieces that failed here and were not finished since -> why."""
-        mine = [row for row in self.rows if row.get("device") == self.device and row["piece"] not in self.done]
+        mine = [row for row in self.rows if row["device"] == self.device and row["piece"] not in self.done]
         return {row["piece"]: row["error"] for row in mine} | self.failed
 
     def estimate(self, piece: Piece) -> float:
@@ -115,11 +114,12 @@ class Line:
 
 
 def finished(file: Path) -> list[dict[str, Any]]:
-    """Lines of pieces. A last line that a killed call left half-written is not one."""
+    """Lines of pieces. What a killed call left half-written is none, nor is what an earlier version wrote."""
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        rows += [row] if {"piece", "device", "commit"} <= row.keys() else []
     return rows
