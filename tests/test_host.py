@@ -13,7 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmark import __main__ as command_line
-from benchmark import gpu, machine
+from benchmark import machine
+from benchmark.gpu import wheels
 from leaderboards import render
 from leaderboards.__main__ import app
 from leaderboards.published import lost
@@ -278,7 +279,7 @@ def test_what_needs_a_checkout_says_so(tmp_path, monkeypatch):
         command_line.regression(record=True)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2", "no-such-thing>=1", "x; extra == 'dev'"])
-    assert gpu.missing() == ["no-such-thing"]
+    assert wheels.missing() == ["no-such-thing"]
 
 
 def test_the_version_of_the_package_is_stored_with_every_run():

@@ -65,7 +65,7 @@ TARGETS = {
     "promote": {"RESULTS": "--results", "TRACK": "--track", "MODALITY": "--modality"},
     "export": {"RESULTS": "--results"},
     "calibrate": {"MODALITY": "--modality"},
-    "gpu": {"MINUTES": "--minutes", "DATA": "--data", "RESULTS": "--results"},
+    "gpu": {"MINUTES": "--minutes", "DATA": "--data", "RESULTS": "--results", "GRID": "--grid", "TRIALS": "--trials"},
 }
 PROGRAM = f"""#!{sys.executable}
 import json, os, sys
