@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -442,14 +443,14 @@ def test_stores_that_fail_or_take_too_long_are_said(tmp_path):
 
 def test_missing_packages_are_named_with_their_pins(monkeypatch):
     assert wheels.missing() == []
-    known = importlib.metadata.requires
+    known = importlib.metadata.distribution
 
-    def requires(name: str) -> list[str] | None:
+    def distribution(name: str) -> importlib.metadata.Distribution:
         if name in ("kornia", "datasets"):
             raise importlib.metadata.PackageNotFoundError(name)
         return known(name)
 
-    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     pins = (ROOT / "constraints.txt").read_text()
     found = wheels.missing()
     assert [text.split("==")[0] for text in found] == ["datasets", "kornia"]
@@ -464,12 +465,12 @@ def test_what_is_missing_of_what_is_installed_is_found_with_markers_and_extras(m
         "bare": None,
     }
 
-    def requires(name: str) -> list[str] | None:
+    def distribution(name: str) -> SimpleNamespace:
         if name not in there:
             raise importlib.metadata.PackageNotFoundError(name)
-        return there[name]
+        return SimpleNamespace(requires=there[name])
 
-    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     found = wheels.needed(["First", "bare", "Gone.Too", "z; extra == 'dev'"])
     assert found == ({"first", "second-part", "bare"}, {"gone-by-extra", "gone-too"})
 

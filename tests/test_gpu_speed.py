@@ -107,7 +107,7 @@ def test_a_mode_that_fails_is_a_row_with_its_error_and_stops_nothing(tmp_path, m
 def test_the_batch_is_halved_until_it_fits(monkeypatch):
     tried = []
 
-    def timed(recipe, device, mode) -> Timed:
+    def timed(recipe, device, mode, block) -> Timed:
         tried.append(recipe.settings["batch"])
         if tried[-1] > 2:
             raise torch.cuda.OutOfMemoryError("too large")
@@ -132,7 +132,7 @@ def test_steps_are_timed_as_in_training_one_after_the_other(monkeypatch):
         measure, "ours", lambda *_: measure.Ours(None, lambda number: asked.append(number) or {}, lambda views: None)
     )
     monkeypatch.setattr(measure, "alternate", lambda whole, alone, **_: [whole(), alone()] and [2.0, 1.0])
-    found = speed._timed(measure.recipe("nano", "mae"), torch.device("cpu"), "eager")
+    found = speed._timed(measure.recipe("nano", "mae"), torch.device("cpu"), "eager", 1e-3)
     assert asked == list(range(len(asked)))
     count = len(asked) - speed.WARM - 2
     assert count >= 2

@@ -31,6 +31,7 @@ def environment() -> Piece:
 def measurements(dry: bool) -> Iterator[Piece]:
     """What is asked of the GPU, the most valuable first."""
     size, batch, table = ("nano", 8, speed.DRY) if dry else ("Ti", speed.BATCH, speed.TABLE)
+    block = 0.0 if dry else speed.SECONDS
     pretexts = registry.default_pretexts()
     for pretext in pretexts:
         yield Piece(f"agreement/{pretext}", 30, lambda p=pretext: checks.agreement(p, size))
@@ -38,7 +39,7 @@ def measurements(dry: bool) -> Iterator[Piece]:
         yield Piece(f"no sync/{pretext}", 10, lambda p=pretext: checks.no_sync(p, size, min(batch, 32)))
     for scale, mode in table:
         for pretext in pretexts if mode == "eager" or not dry else ("mae",):
-            run = lambda s=scale, m=mode, p=pretext: speed.measured(s, m, p, batch)  # noqa: E731
+            run = lambda s=scale, m=mode, p=pretext: speed.measured(s, m, p, batch, block)  # noqa: E731
             yield Piece(f"speed/{scale}/{mode}/{pretext}", speed.GUESS[mode], run)
 
 

@@ -47,7 +47,7 @@ class Timed(NamedTuple):
     warm_up: float  # seconds that the first steps took beyond the usual
 
 
-def measured(size: str, mode: str, pretext: str, batch: int) -> dict[str, Any]:
+def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SECONDS) -> dict[str, Any]:
     """Whole training steps in one mode; the batch is halved until it fits. Data share: batch, crops and masks of a
     step, as far as they are not prepared while the device is at the step before.
 
@@ -70,7 +70,7 @@ def measured(size: str, mode: str, pretext: str, batch: int) -> dict[str, Any]:
         try:
             arithmetic.release()
             machine.reset_peak_memory()
-            timed = _timed(recipe, device, mode)
+            timed = _timed(recipe, device, mode, seconds)
             break
         except torch.cuda.OutOfMemoryError:
             if batch == 1:
@@ -96,8 +96,9 @@ def measured(size: str, mode: str, pretext: str, batch: int) -> dict[str, Any]:
     }
 
 
-def _timed(recipe: Any, device: Any, mode: str) -> Timed:
-    """Steps in blocks, one after the other as in training, so that what is prepared ahead is ahead here too."""
+def _timed(recipe: Any, device: Any, mode: str, block: float) -> Timed:
+    """Steps one after the other as in training, so that what is prepared ahead is ahead here too. block: seconds, about,
+    of steps that are timed together."""
     import time
 
     from benchmark.speed import measure
@@ -117,7 +118,7 @@ def _timed(recipe: Any, device: Any, mode: str) -> Timed:
         return time.perf_counter() - start
 
     first, usual = seconds(WARM), seconds(1)
-    count = max(2, min(50, round(SECONDS / usual)))
+    count = max(2, min(50, round(block / usual)))
     views = ours.views(next(number))
     works = (lambda: steps(count), lambda: [ours.step(views) for _ in range(count)])
     whole, alone = (taken / count for taken in measure.alternate(*works, rounds=ROUNDS, device=device))

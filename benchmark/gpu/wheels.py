@@ -34,7 +34,7 @@ def needed(requirements: Iterable[str]) -> Needed:
                 continue
             seen.add((name, extra))
             try:
-                lines = importlib.metadata.requires(name) or ()
+                lines = importlib.metadata.distribution(name).requires or ()
             except importlib.metadata.PackageNotFoundError:
                 lacking.add(name)
                 continue
