@@ -8,7 +8,8 @@ results under --results, written by `benchmark run`, verified as they come, to b
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def measurements(dry: bool) -> Iterator[Piece]:
             yield Piece(f"speed/{scale}/{mode}/{pretext}", speed.GUESS[mode], run)
 
 
-def tuning(asked: list[trials.Trial], setup: Setup, line: Line) -> Iterator[Piece]:
+def tuning(asked: Sequence[trials.Trial], setup: Setup, line: Line) -> Iterator[Piece]:
     for trial in asked:
         training = sum(r.budget / runs.rate(r, line.here) for r in trial.recipes)
         guess = training + runs.EVALUATION[setup.dry] * len(trial.recipes)
@@ -54,8 +55,8 @@ def go(
     setup: Setup,
     seconds: float,
     say: Callable[[str], None],
-    recipes: list[Recipe] = [],  # noqa: B006
-    asked: list[trials.Trial] = [],  # noqa: B006
+    recipes: Sequence[Recipe] = (),
+    asked: Sequence[trials.Trial] = (),
 ) -> list[str]:
     """Do what is missing and fits. Returns the names of pieces that failed; they are tried again by the next call."""
     line = Line(setup.out, seconds, say)
@@ -93,7 +94,8 @@ def _runs(work: runs.Work, rendering: runs.Rendering | None, line: Line) -> None
         except ProcessError as error:
             line.fail("stores", error)
             return
-    arithmetic.release()
+    with suppress(RuntimeError):  # a measurement may have left the device unusable for this process, and for no other
+        arithmetic.release()
     runs.train(work, line)
 
 

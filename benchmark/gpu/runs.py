@@ -73,7 +73,7 @@ class Work(NamedTuple):
         return Rendering(command, self.setup.out / "logs" / "prepare.log")
 
 
-def survey(recipes: list[Recipe], setup: Setup, say: Callable[[str], None]) -> Work:
+def survey(recipes: Iterable[Recipe], setup: Setup, say: Callable[[str], None]) -> Work:
     """Find the corpora and tasks of the recipes. Recipes whose corpus is not here are named, and left out."""
     asked: dict[tuple[str, str, str], list[Recipe]] = {}
     for recipe in recipes:
@@ -82,9 +82,9 @@ def survey(recipes: list[Recipe], setup: Setup, say: Callable[[str], None]) -> W
     for (modality, track, name), own in asked.items():
         wanted = plan.Wanted(modalities=(modality,), track=track, pretexts=(), corpus=name, recipes=tuple(own))
         study = plan.survey(wanted, modality, setup.data, setup.cache)
-        there = study.pinned and study.pinned.corpus
+        there = study.pinned.corpus if study.pinned and study.tasks else None
         if strange := [key(recipe) for recipe in own if recipe.corpus != there]:
-            found = f"{name} {there.digest} of {there.images:,} images" if there else "no such corpus"
+            found = f"{name} {there.digest} of {there.images:,} images" if there else "no such corpus, or no task"
             say(
                 f"grid: {len(strange)} recipes of {modality} want {name} {own[0].corpus.digest} of "
                 f"{own[0].corpus.images:,} images, under {setup.data} is {found}: left out: {', '.join(strange)}"

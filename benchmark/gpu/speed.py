@@ -1,6 +1,7 @@
 """The speed table: whole training steps of every size and pretext, beside what was aimed at."""
 
 import itertools
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,10 +98,8 @@ def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SE
 
 
 def _timed(recipe: Any, device: Any, mode: str, block: float) -> Timed:
-    """Steps one after the other as in training, so that what is prepared ahead is ahead here too. block: seconds, about,
-    of steps that are timed together."""
-    import time
-
+    """Steps one after the other as in training, so that what is prepared ahead is ahead here too. block: about how
+    many seconds of steps are timed together."""
     from benchmark.speed import measure
 
     ours = measure.ours(recipe, measure.noise(4 * recipe.settings["batch"], recipe.stored_pixels), device, mode)
