@@ -11,6 +11,7 @@ from benchmark.encoder import Encoder
 from benchmark.features import extract
 from benchmark.probes import _logistic
 from benchmark.probes._base import Features, Fitted
+from benchmark.probes._neighbours import Bank
 from benchmark.recipe import EncoderSpec
 from tasks.store import Store
 
@@ -183,13 +184,13 @@ def test_knn_equals_brute_force():
         assert counted == pytest.approx(count / 5)
 
 
-def test_knn_searches_the_neighbours_of_a_query_once_for_the_whole_grid(monkeypatch):
-    knn, products = registry.load("probes", "knn"), []
+def test_knn_searches_once_for_the_whole_grid(monkeypatch):
+    knn, asked = registry.load("probes", "knn"), []
     train, val, test = features(60, 0, signal=1.0), features(30, 1, signal=1.0), features(20, 2, signal=1.0)
-    searched = knn._nearest
-    monkeypatch.setattr(knn, "_nearest", lambda x, bank, sizes: products.append(len(x)) or searched(x, bank, sizes))
+    nearest = Bank.nearest
+    monkeypatch.setattr(Bank, "nearest", lambda self, x, k: asked.append((len(x), k)) or nearest(self, x, k))
     fitted = knn.fit(train, val, knn.Settings(), 3, 0)
-    assert products == [30]
+    assert asked == [(30, 20)]
     for trial in fitted.grid:
         point = {"k": (trial.settings["k"],), "votes": (trial.settings["vote"],)}
         assert knn.fit(train, val, knn.Settings(**point), 3, 0).grid[0].score == trial.score

@@ -2,7 +2,8 @@
 or one each (thunder).
 
 k and the vote are chosen by balanced accuracy on the validation groups, neighbours coming from the training part; for
-testing the validation part joins the neighbours. Deterministic.
+testing the validation part joins the neighbours. The search is exact and the same on every device (`_neighbours`), made
+once for the largest k: the neighbours of a smaller one are the first of them.
 """
 
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ import numpy as np
 
 from benchmark.probes._base import Features, Fitted, joined, select
 
-VERSION = 2
+VERSION = 3
 KINDS = ("classification",)
 NEEDS = "pooled"
-BLOCK = 1024  # queries at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,44 +26,30 @@ class Settings:
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
     from benchmark.metrics import score
+    from benchmark.probes._neighbours import Bank
 
     sizes = [k for k in settings.k if k <= len(train.y)] or [len(train.y)]
     points = [{"k": k, "vote": vote} for vote in settings.votes for k in sizes]
-    answers = _answers(val.x, _unit(train.x), train.y, points, settings.temperature, classes)
+    found = Bank(train.x).nearest(val.x, max(sizes))
+    answers = [_answer(*found, train.y, point, settings.temperature, classes) for point in points]
     scored = [(point, score("balanced_accuracy", val.y, answer)) for point, answer in zip(points, answers, strict=True)]
     best, grid = select(scored, "balanced_accuracy")
-    both = joined(train, val)
-    bank = _unit(both.x)
-    return Fitted(lambda x: _answers(x, bank, both.y, points[best : best + 1], settings.temperature, classes)[0], grid)
+    both, point = joined(train, val), points[best]
+    bank = Bank(both.x)
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        return _answer(*bank.nearest(x, point["k"]), both.y, point, settings.temperature, classes)
+
+    return Fitted(predict, grid)
 
 
-def _answers(
-    x: np.ndarray, bank: np.ndarray, y: np.ndarray, points: list[dict], temperature: float, classes: int
-) -> list[np.ndarray]:
-    """Scores (N, classes) of queries x (N, D) by the vote of their neighbours, for every point of the grid. bank
-    (M, D): the neighbours, of unit length; y (M,): their labels."""
-    x = _unit(x)
-    sizes = tuple(dict.fromkeys(point["k"] for point in points))
-    answers: list[list[np.ndarray]] = [[] for _ in points]
-    for start in range(0, len(x), BLOCK):
-        found = _nearest(x[start : start + BLOCK], bank, sizes)
-        for point, answer in zip(points, answers, strict=True):
-            nearest, similarity = found[point["k"]]
-            spread = temperature if point["vote"] == "temperature" else np.inf
-            answer.append(_vote(y[nearest], similarity, spread, classes))
-    return [np.concatenate(answer) for answer in answers]
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = x.astype(np.float64)
-    return x / np.linalg.norm(x, axis=1, keepdims=True).clip(min=1e-12)
-
-
-def _nearest(x: np.ndarray, bank: np.ndarray, sizes: tuple[int, ...]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The k rows of the bank that are most similar to each of x (B, D), and how similar: k -> (B, k) each."""
-    similarity = x @ bank.T
-    nearest = {k: np.argpartition(-similarity, k - 1, axis=1)[:, :k] for k in sizes}
-    return {k: (index, np.take_along_axis(similarity, index, axis=1)) for k, index in nearest.items()}
+def _answer(
+    nearest: np.ndarray, cosine: np.ndarray, y: np.ndarray, point: dict, temperature: float, classes: int
+) -> np.ndarray:
+    """Scores (N, classes) of queries by the vote of the first k of their neighbours. nearest, cosine (N, K): nearest
+    first; y (M,): labels of the bank."""
+    spread = temperature if point["vote"] == "temperature" else np.inf
+    return _vote(y[nearest[:, : point["k"]]], cosine[:, : point["k"]], spread, classes)
 
 
 def _vote(labels: np.ndarray, similarity: np.ndarray, temperature: float, classes: int) -> np.ndarray:
