@@ -217,7 +217,7 @@ def test_few_shots_come_from_as_many_groups_and_never_beyond_them():
     grouped = train._replace(group=np.array([f"p{i // 60}-{i % 3}" for i in range(240)]))  # four groups of each class
     found = fewshot.fit(grouped, val, fewshot.Settings(draws=3), 3, 0)
     assert {one.shots for one in found} == {1, 2, 4}
-    chosen = fewshot._support(grouped, 1, np.unique(grouped.group[grouped.y == 1]), 4, np.random.default_rng(0))
+    chosen = fewshot._support(fewshot._members(grouped, 1), 4, np.random.default_rng(0))
     assert len(set(grouped.group[chosen])) == 4
     assert set(grouped.y[chosen]) == {1}
     alone = train._replace(group=np.where(train.y == 2, "p", train.group))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+BLOCK = 8192  # rows in float64 at a time
 ROUNDING = 16  # units in the last place by which features that ought to be equal may deviate; 1 or 2 are usual
 
 
@@ -58,6 +59,13 @@ def select(scores: list[tuple[dict[str, Any], float]], metric: str) -> tuple[int
     """The highest score wins, the earlier point on a tie."""
     best = max(range(len(scores)), key=lambda i: (scores[i][1], -i))
     return best, [Trial(settings, metric, score, i == best) for i, (settings, score) in enumerate(scores)]
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (D,) float64 of rows x (N, D), without a copy of all of them in float64."""
+    mean = x.mean(axis=0, dtype=np.float64)
+    blocks = (x[start : start + BLOCK] - mean for start in range(0, len(x), BLOCK))
+    return mean, np.sqrt(sum(np.square(block).sum(axis=0) for block in blocks) / len(x))
 
 
 def constant(mean: np.ndarray, deviation: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -54,11 +54,11 @@ def fit(
     tolerance: of the largest component of the gradient. iterations: Newton steps for one penalty, at most.
     """
     device, dtype = arithmetic.prepare(), np.asarray(x).dtype
-    x = torch.as_tensor(np.ascontiguousarray(x), device=device).double()
+    x = torch.as_tensor(np.ascontiguousarray(x)).to(device, torch.float64, copy=True)
     mean, scale = x.mean(dim=0), x.std(dim=0, correction=0)
     still = torch.from_numpy(constant(mean.cpu().numpy(), scale.cpu().numpy(), dtype)).to(device)
     scale[still] = 1.0
-    x = ((x - mean) / scale).masked_fill(still, 0.0)
+    x.sub_(mean).div_(scale).masked_fill_(still, 0.0)
     axes = _axes(x)
     x = torch.cat([x @ axes, torch.ones(len(x), 1, device=device, dtype=x.dtype)], dim=1)
     target = torch.as_tensor(y, device=device)
@@ -85,14 +85,14 @@ def _newton(
     x: Tensor, truth: Tensor, spread: Tensor, decay: Tensor, weights: Tensor, tolerance: float, iterations: int
 ) -> tuple[Tensor, float, int]:
     """Minimise from the given weights (D + 1, K). Returns them with their largest gradient and the steps taken."""
-    logits = x @ weights
+    logits, rough = x @ weights, x.float()
     value, chance = _objective(logits, truth, weights, decay)
     for step in range(iterations + 1):
         gradient = x.mT @ (chance - truth) / len(x) + decay * weights
         largest = gradient.abs().max().item()
         if largest <= tolerance or step == iterations:
             break
-        direction = _direction(x, chance, spread, decay, gradient)
+        direction = _direction(rough, chance, spread, decay, gradient)
         slope, change = (gradient * direction).sum().item(), x @ direction
         for halving in range(HALVINGS):
             share = 0.5**halving
@@ -117,7 +117,8 @@ def _objective(logits: Tensor, truth: Tensor, weights: Tensor, decay: Tensor) ->
 
 
 def _direction(x: Tensor, chance: Tensor, spread: Tensor, decay: Tensor, gradient: Tensor) -> Tensor:
-    """Newton's step (D + 1, K): conjugate gradients until the residual is small against the gradient.
+    """Newton's step (D + 1, K) by features x in fp32: conjugate gradients until the residual is small against the
+    gradient.
 
     In fp32, since a tenth to a thousandth of the gradient is asked of it. The preconditioner inverts (mean curvature
     in the classes) x (spread of the features) + penalty, exact where a sample's probabilities do not depend on its
@@ -125,7 +126,7 @@ def _direction(x: Tensor, chance: Tensor, spread: Tensor, decay: Tensor, gradien
     there, so neither has any iterate.
     """
     size = gradient.norm()
-    x, chance, spread, decay, target = (v.float() for v in (x, chance, spread, decay, -gradient / size))
+    chance, spread, decay, target = (v.float() for v in (chance, spread, decay, -gradient / size))
     single = chance.shape[1] == 1
     within = torch.diag(chance.mean(dim=0)) - chance.mT @ chance / len(x)
     bent, turn = torch.linalg.eigh(within)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.probes._base import Features, Fitted, constant
+from benchmark.probes._base import Features, Fitted, constant, moments
 
 VERSION = 1
 KINDS = ("classification",)
@@ -26,24 +26,27 @@ class Settings:
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> list[Fitted]:
     """Raises ValueError where some class has fewer training groups than the smallest number of shots."""
-    centre = train.x.mean(axis=0, dtype=np.float64)
-    still = constant(centre, train.x.std(axis=0, dtype=np.float64), train.x.dtype)
-    unit = _unit(np.where(still, 0.0, train.x - centre))
-    groups = [np.unique(train.group[train.y == c]) for c in range(classes)]
-    usable = [shots for shots in settings.shots if shots <= min(map(len, groups))]
+    centre, deviation = moments(train.x)
+    still = constant(centre, deviation, train.x.dtype)
+    members = [_members(train, c) for c in range(classes)]
+    usable = [shots for shots in settings.shots if shots <= min(map(len, members))]
     if not usable:
-        least = min(range(classes), key=lambda c: len(groups[c]))
+        least = min(range(classes), key=lambda c: len(members[c]))
         raise ValueError(
-            f"few-shot probe: class {least} has {len(groups[least])} training groups, {min(settings.shots)} needed; "
+            f"few-shot probe: class {least} has {len(members[least])} training groups, {min(settings.shots)} needed; "
             "get the complete dataset"
         )
+
+    def unit(x: np.ndarray) -> np.ndarray:
+        moved = np.where(still, 0.0, x - centre)
+        return moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(min=1e-12)
 
     def answering(means: np.ndarray):
         def predict(x: np.ndarray) -> np.ndarray:
             from scipy.special import softmax
 
-            distances = np.square(_unit(np.where(still, 0.0, x - centre))[:, None] - means).sum(axis=2)
-            return np.round(softmax(-distances, axis=1), 4)
+            alike = unit(x) @ means.T - np.square(means).sum(axis=1) / 2  # half the distance, less what classes share
+            return np.round(softmax(2 * alike, axis=1), 4)
 
         return predict
 
@@ -51,15 +54,20 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
     for shots in usable:
         for draw in range(settings.draws):
             rng = np.random.default_rng([seed, shots, draw])
-            means = [unit[_support(train, c, groups[c], shots, rng)].mean(axis=0) for c in range(classes)]
+            means = [unit(train.x[_support(own, shots, rng)]).mean(axis=0) for own in members]
             found.append(Fitted(answering(np.stack(means)), [], shots=shots, draw=draw))
     return found
 
 
-def _support(train: Features, label: int, groups: np.ndarray, shots: int, rng: np.random.Generator) -> list[int]:
-    chosen = rng.choice(groups, shots, replace=False)
-    return [rng.choice(np.flatnonzero((train.y == label) & (train.group == group))) for group in chosen]
+def _members(train: Features, label: int) -> list[np.ndarray]:
+    """Rows of a class, for each of its groups in the order of their names."""
+    rows = np.flatnonzero(train.y == label)
+    _, group = np.unique(train.group[rows], return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    return np.split(rows[order], np.flatnonzero(np.diff(group[order])) + 1) if len(rows) else []
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=1, keepdims=True).clip(min=1e-12)
+def _support(members: list[np.ndarray], shots: int, rng: np.random.Generator) -> list[int]:
+    """A row of each of as many groups as there are shots; members: the rows of every group."""
+    chosen = rng.choice(len(members), shots, replace=False)
+    return [rng.choice(members[group]) for group in chosen]
