@@ -7,6 +7,7 @@ counts, an AUROC is bilinear in them, and the others read weighted cumulative su
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -379,9 +380,10 @@ SAMPLE_FORMS: dict[str, Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray]
 def _units(repeat: np.ndarray, fold: np.ndarray) -> list[list[np.ndarray]]:
     """Row indices of every fold of every repeat, in order."""
     repeat, fold = np.asarray(repeat), np.asarray(fold)
-    return [
-        [np.flatnonzero((repeat == r) & (fold == f)) for f in np.unique(fold[repeat == r])] for r in np.unique(repeat)
-    ]
+    order = np.lexsort((fold, repeat))
+    turns, ends = (np.diff(values[order]) != 0 for values in (repeat, fold))
+    units = [rows for rows in np.split(order, np.flatnonzero(turns | ends) + 1) if len(rows)]
+    return [list(folds) for _, folds in itertools.groupby(units, key=lambda rows: repeat[rows[0]])]
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -62,9 +62,10 @@ def fit(
     for division in divisions:
         train, val = (Features(take(part), y[part], group[part]) for part in (division.train, division.val))
         fitted = probe.fit(train, val, probe.Settings(**settings), len(task.classes), seed=seed)
+        tested = take(division.test)
         for one in fitted if isinstance(fitted, list) else [fitted]:
             condition = {"fraction": one.fraction, "shots": one.shots, "draw": one.draw}
-            clean = one.predict(take(division.test))
+            clean = one.predict(tested)
             clean = clean if masks is None else metrics.areas(clean, masks[division.test])
             refuse_broken(clean, [samples[i] for i in division.test], f"{task.name}: what the probe {name} says")
             done.append(Fitting(division, one.grid, clean, division.test, **condition))
@@ -111,12 +112,12 @@ def observed(
     predictions = _predictions(this, readout, samples, fitted)
     clean = [f for f in fitted if not f.corruption]
     sizes = [len(f.index) for f in clean]
-    labels = np.array([samples[i].label for f in clean for i in f.index])
+    labels = np.array([sample.label for sample in samples])[np.concatenate([f.index for f in clean])]
     folds = np.repeat([f.division.fold for f in clean], sizes)
     conditions = [(f.fraction, f.shots or 0, f.draw, f.division.repeat) for f in clean]
     repeats = np.repeat(np.unique(conditions, axis=0, return_inverse=True)[1].reshape(-1), sizes)
     scores = np.concatenate([f.scores for f in clean])
-    seen = {int(i) for f in fitted for i in f.index}
+    seen = [samples[i] for i in np.unique(np.concatenate([f.index for f in fitted]))]
     protocol = task.protocol
     known = metrics.METRICS if headline in metrics.METRICS else metrics.SEGMENTATION
     about = {
@@ -125,8 +126,8 @@ def observed(
         "task": task.name,
         "task_version": task.version,
         "data": identity(task, samples),
-        "groups": len({samples[i].group for i in seen}),
-        "samples": len({samples[i].id for i in seen}),
+        "groups": len({sample.group for sample in seen}),
+        "samples": len({sample.id for sample in seen}),
         "protocol": f"folds({protocol.k}, {protocol.repeats})"
         if isinstance(protocol, Folds)
         else fitted[0].division.variant,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -108,14 +109,13 @@ def of_cell(table: pa.Table, cell: str, protocol: str, path: Path) -> Prediction
     if pc.any(pc.not_equal(pc.list_value_length(lists), classes)).as_py():
         raise results.SchemaError(f"{path}: samples of cell {cell} differ in their number of scores")
     scores = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), classes)
-    draws = np.stack([_numbers(table[name]) for name in ("fraction", "shots", "draw", "repeat")], axis=1)
-    repeat = np.unique(draws, axis=0, return_inverse=True)[1].reshape(-1)
-    sample = table["sample"].to_numpy().astype(str)
+    repeat = _ranks([_numbers(table[name]) for name in ("fraction", "shots", "draw", "repeat")])
+    sample, group = _texts(table["sample"]), _texts(table["group"])
     fold = _numbers(table["fold"]).astype(int)
-    order = np.lexsort((sample, fold, repeat))
+    order = np.lexsort((np.argsort(np.argsort(sample.names))[sample.place], fold, repeat))
     return Predictions(
-        sample=sample[order],
-        group=table["group"].to_numpy().astype(str)[order],
+        sample=sample.names[sample.place[order]],
+        group=group.names[group.place[order]],
         label=_numbers(table["label"]).astype(int)[order],
         scores=scores[order],
         repeat=repeat[order],
@@ -126,3 +126,24 @@ def of_cell(table: pa.Table, cell: str, protocol: str, path: Path) -> Prediction
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
     """A column as floats, null as -1."""
     return pc.fill_null(pc.cast(column, pa.float64()), -1.0).to_numpy()
+
+
+class _Texts(NamedTuple):
+    """A column of texts, most of which are there many times."""
+
+    names: np.ndarray  # each once
+    place: np.ndarray  # (N,) in names
+
+
+def _texts(column: pa.ChunkedArray) -> _Texts:
+    coded = column.combine_chunks().dictionary_encode()
+    return _Texts(coded.dictionary.to_numpy(zero_copy_only=False).astype(str), coded.indices.to_numpy())
+
+
+def _ranks(columns: list[np.ndarray]) -> np.ndarray:
+    """(N,) place of every row among the different ones, in the order of the first column, then of the second, ..."""
+    order = np.lexsort(columns[::-1])
+    new = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.concatenate([[0], np.cumsum(new)])
+    return ranks

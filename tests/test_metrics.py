@@ -192,3 +192,15 @@ def test_only_metrics_with_a_constant_chance_level_have_one():
     assert (chance("auroc", 4), chance("balanced_accuracy", 4)) == (0.5, 0.25)
     assert chance("accuracy", 4) is None
     assert chance("macro_f1", 4) is None
+
+
+def test_folds_of_repeats_are_averaged_whatever_the_order_of_rows():
+    rng = np.random.default_rng(0)
+    repeat, fold = rng.integers(3, size=400), rng.integers(4, size=400)
+    labels, scores = rng.integers(2, size=400), rng.dirichlet((1, 1), size=400)
+    expected = [
+        [score("auroc", *(v[(repeat == r) & (fold == f)] for v in (labels, scores))) for f in range(4)]
+        for r in range(3)
+    ]
+    assert fold_score("auroc", labels, scores, repeat, fold) == np.mean([np.mean(folds) for folds in expected])
+    assert np.isnan(fold_score("auroc", labels[:0], scores[:0], repeat[:0], fold[:0]))

@@ -1,5 +1,7 @@
 """The store: round trip, whole or absent, and the refusal of a foreign schema."""
 
+import hashlib
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -60,6 +62,22 @@ def test_a_cell_is_sealed_with_the_hashes_of_its_siblings(tmp_path):
     results.write(tmp_path / "c", {"fits": fits}, [cell])
     stored = results.read(tmp_path, "cells").iloc[0]
     assert stored.fits_sha256 == results.sha256(tmp_path / "c" / "fits.parquet")
+
+
+def test_columns_are_sealed_by_their_whole_content_however_many_rows_are_held_at_a_time(monkeypatch):
+    columns = [
+        [],
+        [None],
+        [1, 2, 3, 4],
+        [0.5, None, float("nan"), 1e-300, -0.0],
+        [[0.1, 0.9]] * 7,
+        ["a, b", "c'd", "é"],
+    ]
+    for rows in (1, 2, 3, 1000):
+        monkeypatch.setattr(results, "ROWS", rows)
+        for column in columns:
+            whole = hashlib.sha256(repr(column).encode()).hexdigest()
+            assert results._content(pa.chunked_array([column], pa.array(column).type)) == whole
 
 
 def test_unfinished_directories_are_not_read(tmp_path):
