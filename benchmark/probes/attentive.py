@@ -66,7 +66,7 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
 
         return predict
 
-    readers = [answering(_trained(train, settings, rate, classes, seed, device)) for rate in settings.rates]
+    readers = [answering(reader) for reader in _trained(train, settings, classes, seed, device)]
     scored = [
         ({"rate": rate}, log_likelihood(predict(val.x), val.y))
         for rate, predict in zip(settings.rates, readers, strict=True)
@@ -75,25 +75,31 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
     return Fitted(readers[best], grid)
 
 
-def _trained(train: Features, settings: Settings, rate: float, classes: int, seed: int, device: torch.device) -> Reader:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        reader = Reader(train.x.shape[-1], classes).to(device)
-    order, y = torch.Generator().manual_seed(seed), torch.from_numpy(np.asarray(train.y)).to(device)
+def _trained(train: Features, settings: Settings, classes: int, seed: int, device: torch.device) -> list[Reader]:
+    """A reader for each rate, from the same start and in the same order, so that tokens are read once for all."""
     batch = min(settings.batch, len(train.y))
     steps = settings.epochs * (len(train.y) // batch)
-    optimiser = torch.optim.AdamW(reader.parameters(), lr=rate, weight_decay=settings.weight_decay)
-    pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    readers, optimisers, paces = [], [], []
+    for rate in settings.rates:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            readers.append(Reader(train.x.shape[-1], classes).to(device))
+        optimisers.append(torch.optim.AdamW(readers[-1].parameters(), lr=rate, weight_decay=settings.weight_decay))
+        paces.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimisers[-1], steps))
+    order, y = torch.Generator().manual_seed(seed), torch.from_numpy(np.asarray(train.y)).to(device)
     for _ in range(settings.epochs):
         for index in torch.randperm(len(train.y), generator=order).split(batch):
-            if len(index) == batch:
-                loss = F.cross_entropy(reader(_tensor(train.x[index.numpy()], device)), y[index.to(device)])
+            if len(index) < batch:
+                continue
+            tokens, truth = _tensor(train.x[index.numpy()], device), y[index.to(device)]
+            for reader, optimiser, pace in zip(readers, optimisers, paces, strict=True):
+                loss = F.cross_entropy(reader(tokens), truth)
                 optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(reader.parameters(), settings.clip)
                 optimiser.step()
                 pace.step()
-    return reader.eval()
+    return [reader.eval() for reader in readers]
 
 
 def _tensor(x: np.ndarray, device: torch.device) -> Tensor:

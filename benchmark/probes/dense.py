@@ -7,6 +7,7 @@ threshold are those with the highest mean Dice over the validation images; nothi
 structure train the layer and are left out of the Dice.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,7 @@ import torch.nn.functional as F
 
 from benchmark.probes import _logistic
 
-ENLARGED = 256  # images enlarged at a time
+ENLARGED = 256  # images at a time
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
@@ -60,25 +61,30 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
     )
     tried = []
     for c, model in zip(settings.c, models, strict=True):
-        chances = enlarged(model, val.x, grid, pixels)
-        tried += [({"c": c, "threshold": t}, dice(*areas(chances > t, val.y).T)) for t in settings.thresholds]
+        blocks = enlarged(model, val.x, grid, pixels)
+        found = [[areas(chances > t, val.y[rows]) for t in settings.thresholds] for rows, chances in blocks]
+        overlaps = [dice(*np.concatenate(parts).T) for parts in zip(*found, strict=True)]
+        tried += [({"c": c, "threshold": t}, one) for t, one in zip(settings.thresholds, overlaps, strict=True)]
     best, trials = select([(point, score if np.isfinite(score) else 0.0) for point, score in tried], "dice")
     model, threshold = models[settings.c.index(tried[best][0]["c"])], tried[best][0]["threshold"]
-    return Fitted(lambda x: enlarged(model, x, grid, pixels) > threshold, trials)
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([chances > threshold for _, chances in enlarged(model, x, grid, pixels)])
+
+    return Fitted(predict, trials)
 
 
 def covered(masks: np.ndarray, grid: int) -> np.ndarray:
     """Masks (N, S, S) -> the share of every patch that they cover, (N, grid·grid), row by row."""
-    found = F.adaptive_avg_pool2d(torch.from_numpy(masks)[:, None].float(), grid)
-    return found.flatten(1).numpy()
+    blocks = torch.from_numpy(masks).split(ENLARGED)
+    return torch.cat([F.adaptive_avg_pool2d(block[:, None].float(), grid).flatten(1) for block in blocks]).numpy()
 
 
-def enlarged(model: _logistic.Model, tokens: np.ndarray, grid: int, pixels: int) -> np.ndarray:
-    """Probabilities (N, pixels, pixels) float32 of tokens (N, grid·grid, D)."""
-    made = []
+def enlarged(model: _logistic.Model, tokens: np.ndarray, grid: int, pixels: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Probabilities (B, pixels, pixels) float32 of tokens (N, grid·grid, D), a block of images at a time."""
     for start in range(0, len(tokens), ENLARGED):
-        some = np.asarray(tokens[start : start + ENLARGED], dtype=np.float32)
+        rows = slice(start, start + ENLARGED)
+        some = np.asarray(tokens[rows], dtype=np.float32)
         chances = model.probabilities(some.reshape(-1, some.shape[-1]))[:, 1].reshape(-1, 1, grid, grid)
         whole = F.interpolate(torch.from_numpy(chances).float(), size=(pixels, pixels), mode="bilinear")
-        made.append(whole[:, 0].numpy())
-    return np.concatenate(made)
+        yield rows, whole[:, 0].numpy()
