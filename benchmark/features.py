@@ -1,4 +1,8 @@
-"""Frozen encoder -> features of the images of a store, extracted once and cached by content (`feature_store`)."""
+"""Frozen encoder -> features of the images of a store, extracted once and cached by content (`feature_store`).
+
+Computed on every device in the one precision of `arithmetic.RULE`, whatever an encoder was trained in: fp32 without
+TF32. Pooled features are stored as computed, in 32 bits; tokens of every patch are rounded to 16 (fp16).
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,14 +15,15 @@ from torch import Tensor
 
 from benchmark import arithmetic, feature_store
 from benchmark.encoder import Encoder
+from benchmark.overlapped import overlapped
 from tasks.store import Store
 
 BATCH = 256  # images per forward pass; part of the engine: it moves the last digits
 
 
-def evaluation_view(pixels: np.ndarray, side: int, device: torch.device) -> Tensor:
+def evaluation_view(pixels: np.ndarray | Tensor, side: int, device: torch.device) -> Tensor:
     """Stored uint8 (B, S, S, 3) -> (B, 3, side, side) in [0, 1]: the whole image, antialiased if made smaller."""
-    images = torch.tensor(pixels, device=device).permute(0, 3, 1, 2).float() / 255
+    images = torch.as_tensor(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, size=(side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
@@ -58,18 +63,26 @@ def blocks(
     device = arithmetic.prepare()
     encoder = encoder.to(device).eval()
     rows = np.arange(len(store.ids)) if rows is None else rows
-    for start in range(0, len(rows), BATCH):
-        some = rows[start : start + BATCH]
-        pixels = store.pixels[some]
-        if change is not None:
-            pixels = change.apply(pixels, [store.ids[i] for i in some])
+
+    def compute(pixels: Tensor) -> dict[str, Tensor]:
         seen = encoder(evaluation_view(pixels, encoder.spec.pixels, device))
         if tokens:
-            found = {"tokens": seen.patches.half()}
-        else:
-            found = {"patches": seen.patches.mean(dim=1).float()}
-            found |= {} if seen.cls is None else {"cls": seen.cls.float()}
-        yield {name: value.cpu().numpy() for name, value in found.items()}
+            return {"tokens": seen.patches.half()}
+        pooled = {"patches": seen.patches.mean(dim=1).float()}
+        return pooled if seen.cls is None else pooled | {"cls": seen.cls.float()}
+
+    parts = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+    yield from overlapped((_read(store, some, change, device.type == "cuda") for some in parts), compute, device)
+
+
+def _read(store: Store, some: np.ndarray, change: Change | None, pinned: bool) -> Tensor:
+    """Stored images uint8 (B, S, S, 3), changed if asked; pinned: from where a GPU copies by itself."""
+    images = torch.empty((len(some), *store.pixels.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+    np.take(store.pixels, some, axis=0, out=images.numpy(), mode="clip")  # "raise" would copy once more
+    if change is None:
+        return images
+    images = torch.from_numpy(change.apply(images.numpy(), [store.ids[i] for i in some]))
+    return images.pin_memory() if pinned else images
 
 
 def cached(
