@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from benchmark import plan, pretrain
 from benchmark.recipe import Runtime
-from benchmark.speed import measure
+from benchmark.speed import measure, probing
 from benchmark.speed.__main__ import app
 
 ROOT = Path(__file__).parent.parent
@@ -121,3 +121,24 @@ def test_predicting_memory_does_not_load_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_probing_is_measured_by_the_code_of_a_run_and_extrapolated():
+    options = ["--probe", "linear,knn", "--readout", "patches", "--shares", "1/1024,1/512"]
+    done = CliRunner().invoke(app, ["probing", *options])
+    assert done.exit_code == 0, done.output
+    for probe in ("linear", "knn"):
+        assert re.search(rf"{probe} +patches +640 images: +\d+\.\d s to fit and ask", done.output), done.output
+        assert re.search(rf"{probe} +patches +grows as images\^-?\d\.\d\d; all of PCam: [\d,]+ s", done.output), (
+            done.output
+        )
+
+
+@pytest.mark.parametrize(("probe", "power", "expected"), [("knn", 1.5, 2), ("linear", 1.0, 1), ("linear", 1.3, 1.3)])
+def test_time_is_extrapolated_by_what_was_measured_or_the_method_whichever_is_more(probe, power, expected):
+    images = [327_680 // 32, 327_680 // 16, 327_680 // 8]
+    costs = [probing.Cost(n, (n / 1000) ** power, 0.0, 10**9 + 1000 * n) for n in images]
+    whole = probing.extrapolated(probe, costs)
+    assert whole.exponent == pytest.approx(power)
+    assert whole.seconds == pytest.approx(costs[-1].fitted * 8**expected)
+    assert whole.peak == pytest.approx(10**9 + 1000 * 327_680)

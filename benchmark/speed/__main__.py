@@ -4,6 +4,7 @@ Benchmarks, not tests: the two sides alternate, and medians of several rounds ar
 use too, ratios mean more than times.
 """
 
+import json
 import os
 import resource
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -259,6 +261,43 @@ def probe(
         f"{samples:,} x {width}, {classes} classes, {penalties} values of C: ratio {times[1][0] / times[0][0]:.1f} by "
         f"the clock, {times[1][1] / times[0][1]:.1f} in processor time"
     )
+
+
+@app.command("probing")
+def probing_(
+    probe: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(registry.defaults("probes")),
+    shares: Annotated[str, typer.Option(help="Parts of PCam, smallest first.")] = "1/32,1/16,1/8",
+    readout: Annotated[str, typer.Option(help="Comma-separated.")] = "patches,native",
+    here: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Probes on parts of PCam's size, each in a process of its own, and what they come to for the whole of it.
+
+    Seconds are of this process on all its processors together, whatever else the machine does meanwhile.
+    """
+    from benchmark.speed import probing
+
+    cases = [(name, kind) for name in probe.split(",") for kind in readout.split(",")]
+    if here:
+        return typer.echo(json.dumps(probing.weigh(*cases[0], float(Fraction(shares)))))
+    for name, kind in cases:
+        costs = []
+        for share in shares.split(","):
+            command = [sys.executable, "-m", "benchmark.speed", "probing", "--here"]
+            command += ["--probe", name, "--readout", kind, "--shares", share]
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+            if done.returncode:
+                sys.exit(done.stderr)
+            costs.append(cost := probing.Cost(*json.loads(done.stdout.splitlines()[-1])))
+            typer.echo(
+                f"{name:<9} {kind:<8} {cost.images:>8,} images: {cost.fitted:7.1f} s to fit and ask, "
+                f"{cost.stored:5.1f} s to store, {cost.peak / 1e9:5.2f} GB"
+            )
+        if len(costs) > 1:
+            whole = probing.extrapolated(name, costs)
+            typer.echo(
+                f"{name:<9} {kind:<8} grows as images^{whole.exponent:.2f}; all of PCam: {whole.seconds:,.0f} s, "
+                f"{whole.peak / 1e9:.1f} GB"
+            )
 
 
 if __name__ == "__main__":
