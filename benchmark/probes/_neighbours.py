@@ -4,7 +4,8 @@ What is guaranteed: the neighbours of a query are those whose cosine in float64,
 highest, the earlier row of the bank on a tie, in that order. The search keeps SPARE more than are asked for, and the
 rounding error of fp32 has a bound: where a row that was left out might still belong to the neighbours, as with many
 copies of one image or features that are all alike, the query is searched again in float64. So neither the device nor
-the size of blocks decides, but for two cosines that differ by a multiple of GRID and lie within 1e-15 of its middle.
+the size of blocks decides; in that second search alone a cosine within 1e-15 of the middle between two multiples of
+GRID may round to either.
 
 Unit vectors are moved by the mean of the bank's, which changes no order; what fp32 then rounds is their differences,
 not what all of them share: an untrained encoder's cosines may all be above .999.
