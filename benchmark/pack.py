@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import machine, plan, results, tracks
+from benchmark.data import RESIDENT
 from benchmark.recipe import Recipe
 from tasks.base import DataError, ProcessError
 
@@ -21,7 +22,6 @@ OUT_OF_MEMORY = ("out of memory", "allocate memory", "MemoryError")  # what the 
 Group = tuple[str, ...]  # ids of runs that are computed together
 
 CONTEXT_BYTES = 0.7e9  # what CUDA takes of a GPU for a process, beside its tensors
-RESIDENT_BYTES = 4 * 2**30  # a corpus up to this size is held on the GPU, by every process for itself
 
 # How busy one run keeps an H100, from the speeds of ViT-Ti, S and B (batch 256, bf16: 3 to 5, 8 to 12 and 19 to 25 % of
 # its peak): a step of MAE or I-JEPA takes about HOST_SECONDS, and its FLOPs at REACHED of the peak. Seven runs of the
@@ -143,7 +143,8 @@ def needed(recipe: Recipe, micro: int | None = None) -> float:
     if not machine.device().gpus:
         return whole
     corpus = 3 * recipe.corpus.images * recipe.stored_pixels**2
-    return whole - plan.LIBRARIES_BYTES + CONTEXT_BYTES + (corpus if corpus <= RESIDENT_BYTES else 0)
+    resident = corpus <= RESIDENT * min(machine.free_memory())
+    return whole - plan.LIBRARIES_BYTES + CONTEXT_BYTES + (corpus if resident else 0)
 
 
 def _to_train(missing: list[plan.Job]) -> list[Recipe]:

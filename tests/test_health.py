@@ -155,8 +155,9 @@ def test_a_frozen_predictor(images, tmp_path, monkeypatch):
 
 
 def test_a_predictor_without_a_learning_rate(images, tmp_path, monkeypatch):
-    scale = lambda self, name, progress: 0.0 if name.startswith("predictor.") else 1.0  # noqa: E731
-    monkeypatch.setattr(registry.load("pretexts", "ijepa").Model, "lr_scale", scale)
+    model = registry.load("pretexts", "ijepa").Model
+    monkeypatch.setattr(model, "rate_group", lambda self, name: name.startswith("predictor."))
+    monkeypatch.setattr(model, "lr_scale", lambda self, predictor, progress: 0.0 if predictor else 1.0)
     trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
     assert [s for s in rung(trained) if "predictor does not move" in s]
     assert min(values(trained, "gradient norm predictor")) > 0
