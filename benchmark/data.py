@@ -164,7 +164,10 @@ class Batches:
         resident = self.gpu and images.bytes <= RESIDENT * torch.cuda.mem_get_info(device)[0]
         self.resident = torch.from_numpy(images.take(np.arange(images.total))).to(device) if resident else None
         self.ahead: tuple[int, Future[Prepared]] | None = None
-        self.worker = ThreadPoolExecutor(1) if self.gpu else None
+        self.worker = None
+        if self.gpu:  # a thread pins memory through its own current device, which is the first unless it is told
+            place = torch.cuda.current_device() if device.index is None else device.index
+            self.worker = ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(place,))
 
     def slice(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(b,) indices and epochs of this process's images at a step."""

@@ -52,22 +52,24 @@ def test_an_estimate_counts_what_is_left_and_what_is_beside_training(tmp_path):
 def test_as_many_runs_as_fit_are_started_and_those_of_one_size(tmp_path, monkeypatch):
     here, work = setup(tmp_path), Line(tmp_path, 100, print)
     groups = [group(recipe(seed=seed)) for seed in range(3)] + [group(recipe(track="demo"))]
-    monkeypatch.setattr(runs, "at_once", lambda recipe, dry: 8)
+    monkeypatch.setattr(runs, "at_once", lambda groups, setup: 8)
     for each, count in ((1, 3), (30, 2), (70, 1), (90, 0)):
         monkeypatch.setattr(runs, "estimate", lambda some, *_, each=each: each * len(some))
         assert runs.fitting(groups, here, work) == groups[:count]
 
 
-def test_small_encoders_share_a_gpu_and_large_ones_do_not(monkeypatch):
-    card = runs.machine.Device(type="cuda", names=("H100",), memory=(int(80e9),))
+def test_as_many_runs_are_at_once_as_pack_says(tmp_path, monkeypatch):
+    here, asked = setup(tmp_path)._replace(dry=False), []
+    card = runs.machine.Device(type="cuda", names=("H100",) * 2, memory=(int(80e9),) * 2)
+    monkeypatch.setattr(runs.pack, "most", lambda todo, track, root, gpus: asked.append((len(todo), track, gpus)) or 5)
+    groups = [group(recipe("mae", seed=seed), twin(recipe("mae", seed=seed))) for seed in range(3)]
+    assert runs.at_once(groups, here) == 1
     monkeypatch.setattr(runs.machine, "device", lambda: card)
-    monkeypatch.setattr(runs.machine, "processors", lambda: 16)
-    assert runs.at_once(recipe(track="laptop")) == 16 - runs.KEPT
-    assert runs.at_once(recipe(track="1e16", precision="bf16")) == 1
-    monkeypatch.setattr(runs.machine, "device", lambda: replace(card, names=("H100",) * 2, memory=(int(80e9),) * 2))
-    assert runs.at_once(recipe(track="laptop")) == 2 * ((16 - runs.KEPT) // 2)
-    monkeypatch.setattr(runs.plan, "memory", lambda recipe: 30e9)
-    assert runs.at_once(recipe(track="laptop")) == 2 * 2
+    assert runs.at_once(groups, here) == 2 * 5
+    assert asked == [(3, groups[0].first.track, 2)]
+
+
+def test_encoders_are_named_by_their_size():
     assert runs.size(recipe("ijepa", "laptop")) == runs.size(recipe("mae", "laptop")) == "micro"
     assert runs.size(replace(recipe(), encoder=replace(recipe().encoder, depth=3))) == "64x3 at 32 px"
 

@@ -21,8 +21,6 @@ from tasks.base import ProcessError
 
 EVALUATION = (90.0, 30.0)  # seconds of runs beside training before any is finished: start, probes, twins; when dry
 NOMINAL_FP32 = 4e12  # FLOPs per second of a GPU in fp32, small encoders; bf16: plan.NOMINAL_GPU_FLOPS
-KEPT = 2  # processors that several runs on one GPU leave alone
-SHARE = 0.8  # of a GPU's memory that several runs may fill
 
 
 class Part(NamedTuple):
@@ -114,22 +112,19 @@ def train(work: Work, line: Line) -> None:
 def fitting(groups: list[Group], setup: Setup, line: Line) -> list[Group]:
     """As many of the cheapest, with encoders of one size, as run at once and should end in the time left."""
     alike = [group for group in groups if size(group.first) == size(groups[0].first)]
-    chosen = alike[: min(at_once(group.first, setup.dry) for group in alike)]
+    chosen = alike[: at_once(alike, setup)]
     while chosen and SPARE * estimate(chosen, setup, line.here) > line.left:
         chosen.pop()
     return chosen
 
 
-def at_once(recipe: Recipe, dry: bool = False) -> int:
-    """Runs at once on all GPUs. A large encoder fills a GPU; small ones are bound by what launches their kernels, so as
-    many run side by side as there are processors and memory for."""
-    device = machine.device()
-    if not device.gpus:
-        return 2 if dry else 1
-    if recipe.encoder.pixels > plan.FP32_PIXELS:
-        return device.gpus
-    each = min((machine.processors() - KEPT) // device.gpus, int(SHARE * min(device.memory) // plan.memory(recipe)))
-    return device.gpus * max(1, each)
+def at_once(groups: list[Group], setup: Setup) -> int:
+    """How many of these, whose encoders are of one size, run at once on all GPUs, see `pack`."""
+    gpus = machine.device().gpus
+    if not gpus:
+        return 2 if setup.dry else 1
+    todo = [job.recipe for group in groups for job in group.jobs if not job.trained and job.recipe.budget]
+    return gpus * pack.most(todo, groups[0].first.track, setup.results, gpus) if todo else gpus
 
 
 def size(recipe: Recipe) -> str:
