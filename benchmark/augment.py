@@ -322,6 +322,11 @@ class Crops:
     policy: Policy | Imagenet | None  # photometric; None: pixels stay as they are
     fuse: Fuse = plain  # how its changes are computed
 
+    @classmethod
+    def of(cls, modality: str, **where: object) -> "Crops":
+        """With the modality's own turns and changes."""
+        return cls(orientations=modality, policy=policy(modality), **where)
+
     def draw(self, draws: Draws) -> Drawn:
         where = boxes(draws, self.purpose, self.count, self.scale)
         turns = orientations(draws, self.purpose, self.count, self.orientations)

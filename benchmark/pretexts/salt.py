@@ -94,13 +94,7 @@ class Model(Pretext):
         self.settings, width, grid = s, encoder.spec.width, encoder.spec.grid
         check_context(grid, s.context_tokens, s.target_scale, s.context_scale)
         self.student = encoder
-        self.crops = augment.Crops(
-            purpose="salt",
-            pixels=encoder.spec.pixels,
-            scale=s.crop,
-            orientations=modality,
-            policy=augment.policy(modality),
-        )
+        self.crops = augment.Crops.of(modality, purpose="salt", pixels=encoder.spec.pixels, scale=s.crop)
         self.pixel_teacher = deepcopy(encoder)
         shape = s.predictor_width, s.predictor_depth, s.predictor_heads
         self.predictor = Predictor(grid, width, width, *shape, seed=seed)

@@ -77,13 +77,7 @@ class Model(Pretext):
         super().__init__()
         self.settings, self.modality, self.spec = settings, modality, encoder.spec
         self.student = encoder
-        self.crops = augment.Crops(
-            purpose="simmim",
-            pixels=encoder.spec.pixels,
-            scale=settings.crop,
-            orientations=modality,
-            policy=augment.policy(modality),
-        )
+        self.crops = augment.Crops.of(modality, purpose="simmim", pixels=encoder.spec.pixels, scale=settings.crop)
         self.predict = nn.Linear(encoder.spec.width, 3 * encoder.spec.patch**2)
         self.mask_token = nn.Parameter(torch.zeros(encoder.spec.width))
         initialise(self.predict, seed)
