@@ -3,11 +3,12 @@
 DINO (arXiv 2104.14294) on cls tokens of two global and several local crops, iBOT (arXiv 2111.07832) on hidden patches
 of half the global crops, KoLeo (arXiv 1806.03198) on the cls tokens; targets by Sinkhorn-Knopp over the global batch.
 Where we differ in every arm: KoLeo and Sinkhorn-Knopp always span all processes, so that two processes equal one; no
-drop-path; bilinear crops; no weight decay and no clipping of the mask token; masks are dealt over the global batch, and
-their blocks may span the grid; rotary tables in fp32, not bf16. Where the recommended settings also differ: the common
-trunk (fixed positions, no LayerScale) instead of RoPE; no layer-wise learning-rate decay; heads, prototypes and
-momentum are scaled to the encoder's size; Xavier heads, prototypes that start at length one instead of 0.32; the
-modality's label-safe photometric policy instead of ImageNet's. Arms:
+drop-path; bilinear crops; no weight decay and no clipping of the mask token; masks are dealt over the global batch,
+their blocks may span the grid, and attempts at them are counted for the mask, not for each block; rotary tables in
+fp32, not bf16. Where the recommended settings also differ: the common trunk (fixed positions, no LayerScale) instead of
+RoPE; no layer-wise learning-rate decay; heads, prototypes and momentum are scaled to the encoder's size; Xavier heads,
+prototypes that start at length one instead of 0.32; the modality's label-safe photometric policy instead of ImageNet's.
+Arms:
 
 official  the ViT-L ImageNet-1k recipe of the authors' repository at our batch, by its square-root rule, with the blur
           probabilities that the released models were trained with. Encoders narrower than 192 keep the recommended
