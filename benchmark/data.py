@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark import machine
 from benchmark.corpus import Member
 from benchmark.draws import Draws, Packed, keyed, pack, tensors, text_keys
 from benchmark.recipe import Recipe, Runtime
@@ -19,7 +20,6 @@ from tasks import store
 from tasks.base import DataError, Source
 
 MOMENTS = 1000  # images that mean and deviation are taken over
-RESIDENT = 0.25  # of the free memory of a GPU: a corpus up to that size is copied there whole, as uint8
 PIXELS = "pixels"  # among what a batch draws: its images, or where they lie in the resident corpus
 
 
@@ -161,7 +161,7 @@ class Batches:
             raise ValueError(f"a global batch of {self.batch} does not divide over {world} processes; use a divisor")
         self.start, self.size = rank * self.batch // world, self.batch // world
         self.gpu = device.type == "cuda"
-        resident = self.gpu and images.bytes <= RESIDENT * torch.cuda.mem_get_info(device)[0]
+        resident = self.gpu and images.bytes <= machine.RESIDENT * torch.cuda.mem_get_info(device)[0]
         self.resident = torch.from_numpy(images.take(np.arange(images.total))).to(device) if resident else None
         self.ahead: tuple[int, Future[Prepared]] | None = None
         self.worker = None

@@ -17,6 +17,7 @@ from tasks import host
 from tasks.store import processors as processors
 
 ROOT = Path(__file__).parent.parent
+RESIDENT = 0.25  # of the free memory of a GPU: a corpus up to that size is copied there whole, as uint8
 OURS = ("benchmark/machine.py", "tests/goldens.json")  # files of a checkout, of which the second is never installed
 PACKAGES = (
     "pretext-bench",

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import machine, plan, results, tracks
-from benchmark.data import RESIDENT
 from benchmark.recipe import Recipe
 from tasks.base import DataError, ProcessError
 
@@ -143,7 +142,7 @@ def needed(recipe: Recipe, micro: int | None = None) -> float:
     if not machine.device().gpus:
         return whole
     corpus = 3 * recipe.corpus.images * recipe.stored_pixels**2
-    resident = corpus <= RESIDENT * min(machine.free_memory())
+    resident = corpus <= machine.RESIDENT * min(machine.free_memory())
     return whole - plan.LIBRARIES_BYTES + CONTEXT_BYTES + (corpus if resident else 0)
 
 

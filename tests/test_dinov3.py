@@ -31,7 +31,7 @@ def colours(monkeypatch):
     """Calls of ImageNet's colour policy, which here changes nothing."""
     calls = []
 
-    def apply(policy, crops, drawn, purpose):
+    def apply(policy, crops, drawn, purpose, fuse):
         calls.append((purpose, crops.shape[-1], policy.blur, policy.solarise))
         return crops
 

@@ -193,9 +193,9 @@ def test_a_perfect_decoder_gives_the_image_back(images, monkeypatch):  # noqa: F
     assert torch.allclose(guessed.permute(0, 2, 3, 1)[~hidden], view.permute(0, 2, 3, 1)[~hidden], atol=1e-5)
     assert not torch.allclose(guessed, view, atol=0.05)
 
-    def perfect(self, cls, visible, mask):
+    def perfect(self, cls, visible, hide, restore):
         patches = mae.losses.patchify(self.student.normalise(view), self.spec.patch)
-        return mae.losses.normalise_patches(mae.gather(patches, mask.hide), self.settings.variance_floor)
+        return mae.losses.normalise_patches(mae.gather(patches, hide), self.settings.variance_floor)
 
     monkeypatch.setattr(mae.Model, "decode", perfect)
     assert torch.allclose(model.reconstruct(view, drawn)[1], view, atol=1e-4)

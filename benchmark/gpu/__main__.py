@@ -20,7 +20,7 @@ from benchmark.gpu import checks, runs, speed, trials
 from benchmark.gpu.line import Line, Piece, Setup
 from benchmark.recipe import Recipe
 from tasks import host
-from tasks.base import ProcessError
+from tasks.base import DataError, ProcessError
 
 RESERVED = 0.5  # share of the whole time that measurements leave to runs that are missing
 
@@ -148,7 +148,7 @@ def main(
         raise typer.Exit(1)
     try:
         recipes, wanted = runs.read(grid), trials.read(asked)
-    except ValueError as error:
+    except (ValueError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     stopping.listen()

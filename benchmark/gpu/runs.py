@@ -249,7 +249,7 @@ def promotion(rows: list[dict[str, Any]], root: Path) -> list[str]:
 
 
 def read(path: Path | None) -> list[Recipe]:
-    """Raises ValueError for a file that is no grid."""
+    """Raises DataError for a file that is no grid of this code."""
     return grid.read(path) if path else []
 
 
