@@ -51,7 +51,7 @@ def accelerate(model: Pretext, mode: str) -> None:
         for name, crops in {n: v for n, v in vars(model).items() if isinstance(v, augment.Crops)}.items():
             setattr(model, name, replace(crops, fuse=augment.fused))
     else:
-        small = model.spec.pixels <= FP32_PIXELS
+        small = model.encoder.spec.pixels <= FP32_PIXELS
         compiler = partial(torch.compile, **({"backend": "cudagraphs"} if small else {"mode": "reduce-overhead"}))
         model.views = beginning(model.views)
     for module in model.modules():
