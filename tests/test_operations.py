@@ -14,17 +14,14 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark import data, draws, modes, plan, pretrain, registry, tracks
+from benchmark import data, draws, modes, plan, pretrain, registry
 from benchmark.data import Batches
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import Recipe
 from benchmark.speed import measure
 
 CPU = torch.device("cpu")
-WHOLE = {f"{name}:{arm}".strip(":") for name in registry.names("pretexts") for arm in ("", "official")} - {
-    "simmim:official",
-    "salt:official",
-}
+EVERY = (*registry.names("pretexts"), *(f"{name}:official" for name in measure.PRETEXTS))
 
 
 class Counted(TorchDispatchMode):
@@ -59,9 +56,9 @@ def test_operations_of_views(pretext, most):
 
 
 @pytest.mark.parametrize("pretext", registry.names("pretexts"))
-@pytest.mark.parametrize("encoder", [tracks.MICRO, tracks.BASE])
-def test_one_parameter_group_for_each_decay_and_rate(pretext, encoder):
-    model, *_ = batch(measure.recipe("micro" if encoder == tracks.MICRO else "Ti", pretext, batch=4))
+@pytest.mark.parametrize("size", ["micro", "Ti"])
+def test_one_parameter_group_for_each_decay_and_rate(pretext, size):
+    model, *_ = batch(measure.recipe(size, pretext, batch=4))
     groups = pretrain.parameter_groups(model)
     assert len(groups) == len({(group["decays"], group["rate"]) for group in groups})
     assert len(groups) <= 4
@@ -102,7 +99,7 @@ def take_step(model: Pretext, optimiser: torch.optim.Optimizer, pixels: torch.Te
     return step
 
 
-@pytest.mark.parametrize("pretext", sorted(WHOLE))
+@pytest.mark.parametrize("pretext", EVERY)
 def test_no_step_waits_for_the_device_or_copies_to_it(pretext):
     with on_fake_gpu(measure.recipe("micro", pretext, batch=4)) as (model, pixels, drawn):
         optimiser = torch.optim.AdamW(pretrain.parameter_groups(model), lr=1e-3, fused=True)
