@@ -41,6 +41,11 @@ def choose(asked: str | None, pixels: int, gpu: bool, micro: int | None = None) 
     return ASKED[asked]
 
 
+def compiles(mode: str, pixels: int) -> bool:
+    """Whether torch.compile writes kernels of its own for it; graphs of eager kernels are none."""
+    return mode != "eager" and pixels > FP32_PIXELS
+
+
 def accelerate(model: Pretext, mode: str) -> None:
     """Put the mode in force, in place: on the changes of crops, encoders, and the nets behind them. The objective
     around them knows the progress of training, and would be compiled anew at every step."""
@@ -51,8 +56,8 @@ def accelerate(model: Pretext, mode: str) -> None:
         for name, crops in {n: v for n, v in vars(model).items() if isinstance(v, augment.Crops)}.items():
             setattr(model, name, replace(crops, fuse=augment.fused))
     else:
-        small = model.encoder.spec.pixels <= FP32_PIXELS
-        compiler = partial(torch.compile, **({"backend": "cudagraphs"} if small else {"mode": "reduce-overhead"}))
+        compiled = compiles(mode, model.encoder.spec.pixels)
+        compiler = partial(torch.compile, **({"mode": "reduce-overhead"} if compiled else {"backend": "cudagraphs"}))
         model.views = beginning(model.views)
     for module in model.modules():
         if isinstance(module, encoder.Encoder):

@@ -182,7 +182,8 @@ def train(
             "leave MICRO out, or spread the batch over more processes"
         )
     names = gather_object([machine.device_name()])
-    session = earlier.and_then(Session(tuple(names), mode == "compiled" and total > 0, micro))
+    compiled = total > 0 and modes.compiles(mode, recipe.encoder.pixels)
+    session = earlier.and_then(Session(tuple(names), compiled, micro))
     memory = out_of_memory.Memory(recipe, accelerator.device, micro or batches.size, model.separable)
     every = max(1, math.ceil(total / LOG_POINTS))
     unread: list[tuple[int, list[str], dict[str, Tensor]]] = []

@@ -204,6 +204,11 @@ def test_the_mode_of_a_run_follows_its_pixels_and_its_device():
         modes.choose("graphs", 224, gpu=True, micro=8)
 
 
+def test_a_run_is_stored_as_compiled_where_torch_wrote_its_kernels():
+    stored = {(mode, pixels): modes.compiles(mode, pixels) for mode in modes.ASKED.values() for pixels in (64, 224)}
+    assert {place for place, compiled in stored.items() if compiled} == {("compiled", 224), ("graphs", 224)}
+
+
 @pytest.mark.parametrize("pretext", measure.PRETEXTS)
 def test_a_step_prepared_for_graphs_is_bit_by_bit_the_eager_one(pretext):
     """Up to 64 pixels, where seeds from a GPU and from a processor are one row. On a CPU the graphs are made and not
