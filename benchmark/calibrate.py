@@ -3,7 +3,8 @@
 A task of the phantoms should be solvable by whoever knows where to look (oracle), learnable from labels (supervised),
 out of reach of low-order statistics (histogram, thumbnail), and neither hopeless nor solved for the encoder that
 pretraining starts from (twin). The levels of locality should differ in nothing but locality, so a supervised model must
-tell their classes equally well. Prints the AUROC of each on test patients, and what is out of bounds.
+tell their classes equally well; so should the distances of the relation, the farthest of which nothing that reads
+windows or low-order statistics may tell. Prints the AUROC of each on test patients, and what is out of bounds.
 """
 
 import math
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.ops import Permute
 
 import tasks
-from benchmark import features
+from benchmark import baselines, features, locality
 from benchmark.encoder import Encoder
 from benchmark.probes import linear
 from benchmark.probes._base import Features
@@ -29,6 +30,7 @@ from tasks import host
 from tasks.base import Sample
 from tasks.phantoms import scenes
 from tasks.phantoms.knobs import LEVELS, Knobs
+from tasks.phantoms.relation import APART
 from tasks.phantoms.scenes import BOUNDS
 from tasks.store import Store
 
@@ -37,8 +39,17 @@ MATCHED = 0.02  # supervised AUROC of the locality levels, from lowest to highes
 SEEDS = (scenes.DEVELOPMENT, 8)  # of the families that locality is calibrated on
 SUPERVISED = EncoderSpec(width=64, depth=4, heads=2, patch=8, pixels=64, cls=False)
 STEPS, BATCH, RATE, DECAY, WARMUP, SHIFT = 900, 64, 1.5e-3, 0.05, 0.1, 3
-LOCALITY = "locality"  # all its levels at once
-TASKS = (*scenes.LATENTS, LOCALITY)
+TEXTURE, RELATION = "texture", "relation"  # all levels, all distances at once
+TASKS = (*scenes.LATENTS, TEXTURE, RELATION)
+FAR = {  # AUROC on the relation of structures that lie far apart, on a development seed; nearer, the outer two hold
+    "oracle": (0.95, 1.0),
+    "histogram": (0.0, 0.58),
+    "thumbnail": (0.0, 0.58),
+    "deviation": (0.0, 0.58),  # mean and deviation of untrained patches
+    "twin": (0.0, 0.60),
+    "windows": (0.0, 0.58),  # a bag of windows of an eighth of the side
+    "supervised": (0.90, 1.0),
+}
 
 
 class Part(NamedTuple):
@@ -50,37 +61,24 @@ class Part(NamedTuple):
     seconds: float  # of this process, to render an image without its masks
 
 
-def at(split: str, patient: int, image: int) -> Sample:
+def at(family: scenes.Family, split: str, patient: int, image: int) -> Sample:
     """What `Family.read` needs to know of an image."""
-    return Sample(f"{split}/p{patient:05d}/{image}", 0, "", "")
+    return Sample(family.address(split, patient, image), 0, "", "")
 
 
 def rendered(family: scenes.Family, split: str, patients: int, oracle: bool = False) -> Part:
-    addresses = [(p, i) for p in range(min(patients, scenes.PATIENTS[split])) for i in range(scenes.IMAGES)]
+    addresses = [(p, i) for p in range(min(patients, scenes.PATIENTS[split])) for i in range(family.each)]
     start = time.process_time()
-    images = np.stack([family.read(None, at(split, *address), SUPERVISED.pixels) for address in addresses])
+    images = np.stack([family.read(None, at(family, split, *address), SUPERVISED.pixels) for address in addresses])
     seconds = (time.process_time() - start) / len(images)
     truth = [family.latents(split, p) for p, _ in addresses]
     shown = (family.render(split, *address, SUPERVISED.pixels) for address in addresses)
-    scores = [scenes.oracle(family.modality, one) for one in shown] if oracle else []
+    scores = [scenes.oracle(family, one) for one in shown] if oracle else []
     return Part(images, _columns(truth), _columns(scores), seconds)
 
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-
-
-def histogram(image: np.ndarray) -> np.ndarray:
-    """16 bins of each channel and their joint 4 x 4 x 4 colours, (112,)."""
-    single = [np.bincount(image[..., c].ravel() // 16, minlength=16) for c in range(3)]
-    cell = (image // 64).astype(int) @ np.array([16, 4, 1])
-    return np.sqrt(np.concatenate([*single, np.bincount(cell.ravel(), minlength=64)]) / image[..., 0].size)
-
-
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """8 x 8 means of each channel, (192,)."""
-    block = image.shape[0] // 8
-    return image.reshape(8, block, 8, block, 3).mean(axis=(1, 3)).ravel() / 255.0
 
 
 def probed(x: dict[str, np.ndarray], parts: dict[str, Part], latent: str) -> float:
@@ -98,11 +96,19 @@ def _prepared(encoder: Encoder, images: np.ndarray) -> Encoder:
     return encoder
 
 
-def twin(parts: dict[str, Part], seed: int) -> dict[str, np.ndarray]:
-    """Mean patch tokens (N, D) of each part, from the encoder that a run of the smallest tracks starts from."""
+def twin(parts: dict[str, Part], seed: int, deviation: bool = False) -> dict[str, np.ndarray]:
+    """Mean patch tokens (N, D) of each part, from the encoder that a run of the smallest tracks starts from; with their
+    deviation over patches (N, 2 D), if asked for."""
     encoder = _prepared(Encoder(MICRO, seed), parts["train"].images)
-    stores = {name: Store("", tuple(map(str, range(len(p.images)))), p.images, ()) for name, p in parts.items()}
-    return {name: features.extract(encoder, store)["patches"] for name, store in stores.items()}
+    found = {}
+    for name, part in parts.items():
+        store = Store("", tuple(map(str, range(len(part.images)))), part.images, ())
+        if deviation:
+            tokens = features.extract(encoder, store, tokens=True)["tokens"].astype(np.float32)
+            found[name] = np.concatenate([tokens.mean(axis=1), tokens.std(axis=1)], axis=1)
+        else:
+            found[name] = features.extract(encoder, store)["patches"]
+    return found
 
 
 class Classifier(nn.Module):
@@ -172,15 +178,20 @@ def logits(model: Classifier, images: np.ndarray) -> np.ndarray:
     return torch.cat([model(view) for view in views]).numpy()
 
 
+def described(parts: dict[str, Part]) -> dict[str, dict[str, np.ndarray]]:
+    """What the baselines describe images by -> features of each part."""
+    return {
+        f.__name__: {name: np.stack([f(image) for image in part.images]) for name, part in parts.items()}
+        for f in (baselines.histogram, baselines.thumbnail)
+    }
+
+
 def factorial(modality: str, latents: tuple[str, ...], patients: int, steps: int, twins: int) -> None:
     """Print the rows of tasks that share the calibrated images."""
     family = scenes.family(modality, scenes.DEVELOPMENT)
     parts = {split: rendered(family, split, patients, oracle=split == "test") for split in scenes.PATIENTS}
     print(f"{modality}: {1 / parts['train'].seconds:.0f} images rendered per second of one core")
-    simple = {
-        f.__name__: {name: np.stack([f(i) for i in part.images]) for name, part in parts.items()}
-        for f in (histogram, thumbnail)
-    }
+    simple = described(parts)
     untrained = [twin(parts, seed) for seed in range(twins)]
     train, test = parts["train"], parts["test"]
     labels = np.stack([train.labels[name] for name in scenes.LATENTS], axis=1)
@@ -197,15 +208,15 @@ def factorial(modality: str, latents: tuple[str, ...], patients: int, steps: int
         print(f"{modality + '/' + latent:<24}{cells}   {spread}   {', '.join(broken) or 'within bounds'}", flush=True)
 
 
-def locality(modality: str, patients: int, steps: int) -> None:
+def texture(modality: str, patients: int, steps: int) -> None:
     """Print the rows of the locality tasks: one classifier, trained on images of all levels, judged level by level."""
     families = {level: [scenes.family(modality, seed, Knobs(locality=level)) for seed in SEEDS] for level in LEVELS}
     images, labels = [], []
     for number in range(len(SEEDS)):
         for patient in range(min(patients, scenes.PATIENTS["train"])):
             family = families[1 + patient % len(LEVELS)][number]
-            for image in range(scenes.IMAGES):
-                images.append(family.read(None, at("train", patient, image), SUPERVISED.pixels))
+            for image in range(family.each):
+                images.append(family.read(None, at(family, "train", patient, image), SUPERVISED.pixels))
                 labels.append([family.latents("train", patient)[scenes.TEXTURE]])
     model = trained(modality, np.stack(images), np.array(labels), steps)
     reached = []
@@ -215,8 +226,44 @@ def locality(modality: str, patients: int, steps: int) -> None:
         truth = np.concatenate([test.labels[scenes.TEXTURE] for test in tests])
         reached.append(float(roc_auc_score(truth, scores)))
         print(f"{f'{modality}/locality_{level}':<24}{reached[-1]:>12.3f}", flush=True)
+    _told_apart(modality, "levels", reached)
+
+
+def relation(modality: str, patients: int, steps: int, twins: int) -> None:
+    """Print a row for each distance: one classifier and one bag of windows, trained on all of them with both levels as
+    further heads, judged distance by distance."""
+    parts = {}
+    for distance in APART:
+        family = scenes.family(modality, scenes.DEVELOPMENT, Knobs(relation=distance))
+        parts[distance] = {split: rendered(family, split, patients, split == "test") for split in scenes.PATIENTS}
+    train = np.concatenate([part["train"].images for part in parts.values()])
+    test = np.concatenate([part["test"].images for part in parts.values()])
+    labels = np.concatenate(
+        [np.stack([part["train"].labels[name] for name in scenes.PAIR], axis=1) for part in parts.values()]
+    )
+    learned = np.split(logits(trained(modality, train, labels, steps), test), len(parts))
+    bag = locality.Part(train, labels, np.arange(len(train)))
+    windows, _, _ = locality.predicted(locality.FIELDS[0], bag, test, (2, 2, 2), 2 * steps)
+    reached = []
+    for (distance, here), one, seen in zip(parts.items(), learned, np.split(windows, len(parts)), strict=True):
+        truth = here["test"].labels["relation"]
+        untaught = [probed(twin(here, seed), here, "relation") for seed in range(twins)]
+        reached.append(float(roc_auc_score(truth, one[:, 0])))
+        means = {"oracle": float(roc_auc_score(truth, here["test"].oracle["relation"]))}
+        means |= {name: probed(x, here, "relation") for name, x in described(here).items()}
+        means["deviation"] = probed(twin(here, 0, deviation=True), here, "relation")
+        means |= {"twin": float(np.mean(untaught)), "windows": float(roc_auc_score(truth, seen[:, 1] - seen[:, 0]))}
+        means["supervised"] = reached[-1]
+        bounds = FAR if distance == "far" else {"oracle": FAR["oracle"], "supervised": FAR["supervised"]}
+        broken = [name for name, (low, high) in bounds.items() if not low <= means[name] <= high]
+        cells = "".join(f"{value:>12.3f}" for value in means.values())
+        print(f"{f'{modality}/relation_{distance}':<24}{cells}   {', '.join(broken) or 'within bounds'}", flush=True)
+    _told_apart(modality, "distances", reached)
+
+
+def _told_apart(modality: str, what: str, reached: list[float]) -> None:
     apart = max(reached) - min(reached)
-    print(f"{modality}: the levels are {apart:.3f} apart, {'within' if apart <= MATCHED else 'OVER'} {MATCHED}")
+    print(f"{modality}: the {what} are {apart:.3f} apart, {'within' if apart <= MATCHED else 'OVER'} {MATCHED}")
 
 
 def main(
@@ -235,9 +282,12 @@ def main(
         if latents:
             print(f"{'task':<24}{''.join(f'{name:>12}' for name in BOUNDS)}   twins, lowest to highest")
             factorial(one, latents, patients, steps, twins)
-        if task in ("", LOCALITY):
+        if task in ("", TEXTURE):
             print(f"{'task':<24}{'supervised':>12}")
-            locality(one, patients, steps)
+            texture(one, patients, steps)
+        if task in ("", RELATION):
+            print(f"{'task':<24}{''.join(f'{name:>12}' for name in FAR)}")
+            relation(one, patients, steps, twins)
 
 
 if __name__ == "__main__":

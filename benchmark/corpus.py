@@ -36,7 +36,7 @@ def get(modality: str, name: str, policy: str = "") -> Task:
 def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "") -> Pinned:
     """The corpus of that name. Raises NoData where nothing is found, ValueError for an unknown name.
 
-    phantom: the simulated family. open: a fixed list, every member must be there. local: the training parts of all
+    phantom: the simulated population. open: a fixed list, every member must be there. local: the training parts of all
     tasks with a fixed split found under data; tasks by folds enter no corpus. `kind:location`: unlabelled images, see
     tasks/sources.
     """
@@ -62,7 +62,7 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
         listed = importlib.import_module(f"tasks.{modality}").CORPORA[name]
         if not listed:
             raise NoData(f"the {name!r} corpus of {modality} has no members yet; use CORPUS=phantom or CORPUS=local")
-        members = [_member(get(modality, task, policy), data, cache) for task in listed]
+        members = [_listed(one, modality, data, cache, policy) for one in listed]
     else:
         raise tasks.unknown("corpus", name, (*NAMES, *(f"{kind}:LOCATION" for kind in sources.kinds())))
     pinned = Corpus(
@@ -72,6 +72,14 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
         images=sum(len(m.train) for m in members),
     )
     return Pinned(pinned, members)
+
+
+def _listed(one: str | Source, modality: str, data: Path, cache: Path, policy: str) -> Member:
+    """A member of a fixed list: a task by its name, for its training part, or an unlabelled source, whole."""
+    if isinstance(one, str):
+        return _member(get(modality, one, policy), data, cache)
+    samples = one.scan(data)
+    return Member(one, samples, samples)
 
 
 def _member(task: Task, data: Path, cache: Path) -> Member:

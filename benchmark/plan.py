@@ -355,7 +355,7 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime)
     cell_count = sum(len(job.cells) for job in missing)
     side = tracks.get(track).stored_pixels
     found = [data for study in studies for data in study.tasks.values()]
-    stores = {(d.task.images, len(d.samples), side): 3.0 * len(d.samples) * side * side for d in found}
+    stores = {store.address(d.task, d.samples, side): 3.0 * len(d.samples) * side * side for d in found}
     stored, peak = 0.1e6 * cell_count + 4e6 * len(missing), max(map(memory, todo), default=0.0)
     return Cost(flops, flops / speed + PROBE_SECONDS * cell_count, peak, stores, stored, basis)
 

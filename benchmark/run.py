@@ -170,7 +170,7 @@ def watched(study: Study) -> list[TaskData]:
     """What the online probe looks at: the first task with a fixed split, else the first, and those that share its
     images."""
     found = sorted(study.tasks.values(), key=lambda found: (isinstance(found.task.protocol, Folds), found.task.name))
-    images = [(one.task.images, [sample.id for sample in one.samples]) for one in found]
+    images = [(one.task.images, [(sample.id, sample.digest) for sample in one.samples]) for one in found]
     return [one for one, same in zip(found, images, strict=True) if same == images[0]]
 
 

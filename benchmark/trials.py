@@ -1,10 +1,11 @@
 """Tuning trials on development phantoms: `python -m benchmark.trials mae --change lr=2e-3`. No reported seed, no real
 task.
 
-A trial trains the recommended settings of a pretext, but for the changes, at a track's budget on the training images
-of the development family, and reads the frozen encoder with the linear probe on the development test patients. Without
-a change and with `--twin`, the encoder it starts from. Every trial is stored as `trials` rows; without a pretext, all
-that are stored are printed as the table of docs/trials.md.
+A trial trains the recommended settings of a pretext, but for the changes, at a track's budget on the population of the
+development seed, and reads the frozen encoder, and the one it starts from, with the linear probe on development
+patients of every family: the three latents, texture at its five levels, relation at its three distances. Every trial is
+stored as `trials` rows; without a pretext, all that are stored are printed. Recipes are chosen by the mean gain over
+the latents, where texture's levels count as one and relation's distances as one.
 """
 
 import hashlib
@@ -15,26 +16,52 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import typer
 
 import tasks
-from benchmark import health, registry, results, tracks
+from benchmark import corpus, health, registry, results, tracks
 from benchmark.recipe import Corpus, Recipe, Runtime, canonical, twin
 from tasks import host, splits, store
 from tasks.base import Sample, Task, digest
-from tasks.phantoms import scenes
+from tasks.phantoms import population, scenes
+from tasks.phantoms.knobs import LEVELS, Knobs
+from tasks.phantoms.relation import APART
 
+TWIN = "twin"
 SEED = 1000  # of the first trial; reported seeds start at 0
+PATIENTS = {"train": 1000, "val": 200, "test": 1000}  # of each family, one image each
+LATENTS = {  # as means over tasks
+    "local": ("phantom_local",),
+    "regional": ("phantom_regional",),
+    "global": ("phantom_global",),
+    "texture": tuple(f"phantom_locality_{level}" for level in LEVELS),
+    "relation": tuple(f"phantom_relation_{distance}" for distance in APART),
+}
 
 
 def development(modality: str) -> list[tuple[Task, list[Sample]]]:
-    """The modality's phantom tasks over the development family."""
-    family, made = scenes.family(modality, scenes.DEVELOPMENT), []
-    for latent in scenes.LATENTS:
-        scan = partial(family.scan, latent=latent)
-        task = replace(tasks.get(modality, f"phantom_{latent}"), scan=scan, read=family.read, images=family.images)
+    """The modality's phantom tasks over development families, and the samples of PATIENTS."""
+    knobs = {name: Knobs() for name in ("local", "regional", "global")}
+    knobs |= {f"locality_{level}": Knobs(locality=level) for level in LEVELS}
+    knobs |= {f"relation_{distance}": Knobs(relation=distance) for distance in APART}
+    made = []
+    for name, turned in knobs.items():
+        family = scenes.family(modality, scenes.DEVELOPMENT, turned)
+        latent = {"locality": scenes.TEXTURE, "relation": "relation"}.get(name.partition("_")[0], name)
+        scan = partial(_scan, family=family, latent=latent)
+        task = replace(tasks.get(modality, f"phantom_{name}"), scan=scan, read=family.read, images=family.images)
         made.append((task, scan(Path())))
     return made
+
+
+def _scan(data: Path, *, family: scenes.Family, latent: str) -> list[Sample]:
+    found = []
+    for sample in family.scan(data, latent):
+        split, patient, image = sample.id.split("/")
+        if int(patient[1:]) < PATIENTS[split] and image == "0":
+            found.append(sample)
+    return found
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:
@@ -54,23 +81,24 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
 
 
 def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object]]:
-    """Train the recipe on its modality's development phantoms; a row of the table `trials` for every task."""
+    """Train the recipe on its modality's development population; a row of the table `trials` for every task."""
     from benchmark import data, features, pretrain, probing
     from benchmark.metrics import score
 
-    found = development(recipe.modality)
-    task, samples = found[0]
-    built = store.build(task, Path(), samples, recipe.stored_pixels, runtime.cache / "stores")
-    place = {name: row for row, name in enumerate(built.ids)}
-    train = np.array([place[samples[i].id] for i in splits.train_part(task, samples)])
-    rows = np.stack([np.zeros_like(train), train], axis=1)
-    images = data.Images([f"development/{built.ids[row]}" for row in train], [built.pixels], rows, ())
-    made = pretrain.train(recipe, runtime, images, label, health.watch(found, built, recipe) if recipe.budget else None)
-    pooled = features.extract(made.model.encoder, built)["patches"]
+    source = population.source(recipe.modality, scenes.DEVELOPMENT)
+    found, stores = development(recipe.modality), runtime.cache / "stores"
+    built = [store.build(task, Path(), samples, recipe.stored_pixels, stores) for task, samples in found]
+    member = corpus.Member(source, *[source.scan(Path())] * 2)
+    images = data.open_images([member], recipe, runtime)
+    look = health.watch(found[:1], built[0], recipe) if recipe.budget else None
+    made = pretrain.train(recipe, runtime, images, label, look)
     linear = asdict(registry.declarations("probes", "linear").Settings())
-    scored = []
-    for task, samples in found:
-        x = pooled[[place[sample.id] for sample in samples]]
+    pooled, scored = {}, []
+    for (task, samples), images in zip(found, built, strict=True):
+        if images.address not in pooled:
+            pooled = {images.address: features.extract(made.model.encoder, images)["patches"]}
+        place = {name: row for row, name in enumerate(images.ids)}
+        x = pooled[images.address][[place[sample.id] for sample in samples]]
         divisions = splits.assignments(task, samples)
         (fitted,) = probing.fit("linear", linear, recipe.seed, task, samples, x, divisions)
         truth = np.array([samples[i].label for i in fitted.division.test])
@@ -78,10 +106,10 @@ def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object
     common = {
         "modality": recipe.modality,
         "track": recipe.track,
-        "pretext": recipe.pretext if recipe.budget else "twin",
+        "pretext": recipe.pretext if recipe.budget else TWIN,
         "pretext_version": recipe.pretext_version,
         "engine": recipe.engine,
-        "settings": json.dumps(recipe.settings, sort_keys=True),
+        "settings": json.dumps(recipe.settings if recipe.budget else asdict(recipe.encoder), sort_keys=True),
         "seed": recipe.seed,
         "budget_flops": recipe.budget,
         "images_seen": made.images,
@@ -90,22 +118,33 @@ def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object
     return [common | row for row in scored]
 
 
+def means(rows: pd.DataFrame) -> dict[str, float]:
+    """Latent -> AUROC of one trial, the mean over its tasks; those of which a task is missing are left out."""
+    score = rows.set_index("task").score
+    return {name: float(score[list(of)].mean()) for name, of in LATENTS.items() if set(of) <= set(score.index)}
+
+
 def table(root: Path) -> list[str]:
-    """Markdown lines, a row a trial: what differs from the pretext's recommended settings, and its AUROCs."""
-    latents = [f"phantom_{latent}" for latent in scenes.LATENTS]
+    """Markdown lines, a row a trial: what differs from the pretext's recommended settings, its AUROCs, and their mean
+    gain over the encoder that it starts from, where that was read."""
     lines = [
-        f"| modality | pretext | settings | FLOPs | images | seed | {' | '.join(scenes.LATENTS)} |",
-        "|---" * 9 + "|",
+        f"| modality | pretext | settings | FLOPs | images | seed | {' | '.join(LATENTS)} | mean gain |",
+        "|---" * (7 + len(LATENTS)) + "|",
     ]
     stored = results.read(root, "trials")
-    for keys, rows in stored.groupby(
-        ["modality", "pretext", "track", "settings", "budget_flops", "images_seen", "seed"]
-    ):
-        modality, pretext, track, settings, budget, images, seed = keys
-        score = rows.set_index("task").score
-        told = "–" if pretext == "twin" else difference(pretext, track, json.loads(settings))
-        cells = " | ".join(f"{score[name]:.3f}" for name in latents)
-        lines.append(f"| {modality} | {pretext} | {told} | {budget:.2g} | {images:,} | {seed} | {cells} |")
+    keys = ["modality", "track", "seed", "pretext", "settings", "budget_flops", "images_seen"]
+    found = {key: means(rows) for key, rows in stored.groupby(keys)}
+    floors = {
+        (*key[:3], json.loads(key[4])["cls"]): mean for key, mean in found.items() if key[3] == TWIN and "cls" in key[4]
+    }
+    for (modality, track, seed, pretext, settings, budget, images), mean in found.items():
+        twin = pretext == TWIN
+        told = "–" if twin else difference(pretext, track, json.loads(settings))
+        cells = " | ".join(f"{mean[name]:.3f}" if name in mean else "" for name in LATENTS)
+        cls = None if twin else registry.declarations("pretexts", pretext).CLS
+        floor = floors.get((modality, track, seed, cls))
+        gain = "" if floor is None else f"{np.mean([mean[name] - floor[name] for name in mean]):+.3f}"
+        lines.append(f"| {modality} | {pretext} | {told} | {budget:.2g} | {images:,} | {seed} | {cells} | {gain} |")
     return lines
 
 
@@ -134,19 +173,32 @@ def main(
         typer.echo("\n".join(table(root)))
         return
     for name in modality.split(",") if modality else scenes.MODALITIES:
-        found = digest(*sorted(sample.digest for _, samples in development(name)[:1] for sample in samples))[:12]
-        corpus = Corpus(name="development", members=(("phantom", scenes.VERSION),), digest=found, images=4000)
-        recipe = tracks.recipe(track, pretext, modality=name, corpus=corpus, policy="simulated", seed=seed)
+        source = population.source(name, scenes.DEVELOPMENT)
+        samples = source.scan(Path())
+        pinned = Corpus(
+            name="development",
+            members=((source.name, source.version),),
+            digest=digest(*sorted(sample.digest for sample in samples))[:12],
+            images=len(samples),
+        )
+        recipe = tracks.recipe(track, pretext, modality=name, corpus=pinned, policy="simulated", seed=seed)
         recipe = changed(recipe, change or [])
-        recipe = twin(recipe) if floor else recipe
-        this = hashlib.sha256(canonical(recipe).encode()).hexdigest()[:12]
-        target = root / name / "trials" / this
-        if not target.exists():
-            runtime = Runtime(data=Path(), results=root, cache=cache, checkpoint_seconds=60.0)
-            rows = trial(recipe, runtime, f"{name} {pretext} {' '.join(change or [])}")
-            results.write(target, {"trials": results.table("trials", rows)})
-        for row in results.read(target, "trials").itertuples():
-            typer.echo(f"{row.modality} {row.pretext} {' '.join(change or [])} {row.task}: {row.score:.3f}")
+        for one in (twin(recipe),) if floor else (twin(recipe), recipe):
+            for row in _once(one, root, cache).itertuples():
+                typer.echo(f"{row.modality} {row.pretext} {' '.join(change or [])} {row.task}: {row.score:.3f}")
+
+
+def _once(recipe: Recipe, root: Path, cache: Path) -> pd.DataFrame:
+    """The rows of a trial, made if they are not stored. Twins of one encoder are one trial, whatever their pretext."""
+    named = (
+        canonical(recipe) if recipe.budget else canonical([recipe.modality, recipe.track, recipe.seed, recipe.encoder])
+    )
+    target = root / recipe.modality / "trials" / hashlib.sha256(named.encode()).hexdigest()[:12]
+    if not target.exists():
+        runtime = Runtime(data=Path(), results=root, cache=cache, checkpoint_seconds=60.0)
+        rows = trial(recipe, runtime, f"{recipe.modality} {recipe.pretext if recipe.budget else TWIN}")
+        results.write(target, {"trials": results.table("trials", rows)})
+    return results.read(target, "trials")
 
 
 if __name__ == "__main__":

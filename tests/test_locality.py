@@ -1,5 +1,7 @@
 """Measured locality: near 1 where a patch decides, near 0 where the arrangement does, omitted where neither is read."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 import tasks
 from benchmark import locality, results
 from tasks.base import Sample
+from tasks.phantoms import scenes
 
 
 def images(kind: str, count: int = 160) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,6 +49,32 @@ def test_signals_of_known_scale(kind, low, high, monkeypatch):
     assert low < found.value < high
     assert found.low <= found.value <= found.high
     assert (found.groups, found.samples) == (160, 160)
+
+
+def test_tasks_of_a_family_are_learnt_together_and_judged_apart():
+    pictures, labels, groups = images("patch", 320)
+    arrangement, other, _ = images("arrangement", 320)
+    both = np.concatenate([pictures, arrangement])
+    truth = np.full((640, 2), -1)
+    truth[:320, 0], truth[320:, 1] = labels, other
+    part = locality.Part(both, truth, np.concatenate([groups, groups]))
+    patch, whole = locality.measure_together(part, part, (2, 2), steps=60)
+    assert patch.full > 0.8
+    assert whole.full > 0.8
+    assert patch.value > 0.8 > 0.4 > whole.value
+    assert (patch.samples, whole.samples) == (320, 320)
+
+
+def test_a_family_is_stored_task_by_task_and_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes, "PATIENTS", {"train": 16, "val": 8, "test": 16})
+    family = [card for card in map(partial(tasks.get, "histo"), tasks.names("histo")) if "relation" in card.images]
+    assert len(family) == 9
+    asked = (tmp_path, tmp_path / "cache", tmp_path / "results")
+    assert set(locality.store_family(family, *asked, steps=2)) == {card.name for card in family}
+    rows = results.read(tmp_path / "results", "locality")
+    assert sorted(rows.task) == sorted(card.name for card in family)
+    assert (rows.samples == 16).all()
+    assert locality.store_family(family, *asked, steps=2) == {}
 
 
 def test_no_signal_is_omitted_and_nothing_is_measured_twice(tmp_path, monkeypatch):

@@ -4,14 +4,17 @@ import hashlib
 import importlib
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmark import calibrate
+import tasks
+from benchmark import baselines, calibrate, corpus
 from tasks.base import DataError, Sample
-from tasks.phantoms import scenes
+from tasks.phantoms import population, relation, scenes
 from tasks.phantoms.knobs import LEVELS, Knobs
 
 SEED = scenes.DEVELOPMENT
@@ -54,8 +57,8 @@ def test_cards(modality):
 
 def test_layout(modality, scans):
     samples = scans["local"]
-    assert len(samples) == task(modality, "local").expected == 5400
-    assert len({s.id for s in samples}) == len({s.digest for s in samples}) == 5400
+    assert len(samples) == task(modality, "local").expected == 8800
+    assert len({s.id for s in samples}) == len({s.digest for s in samples}) == 8800
     assert {s.split: s.id.split("/")[0] for s in samples} == {"train": "train", "val": "val", "test": "test"}
     assert samples[25].id == "train/p00012/1"
     assert samples[25].group == "train-p00012"
@@ -68,7 +71,7 @@ def test_three_tasks_share_images(scans):
 
 def test_groups_keep_to_a_split_and_to_a_label(scans):
     for samples in scans.values():
-        assert len({(s.group, s.split, s.label) for s in samples}) == len({s.group for s in samples}) == 2700
+        assert len({(s.group, s.split, s.label) for s in samples}) == len({s.group for s in samples}) == 4400
 
 
 def test_labels_are_balanced_and_independent(scans):
@@ -137,7 +140,8 @@ def test_masks_are_there_whatever_the_latents(rendered):
 
 
 def test_oracle_solves_every_task(modality, rendered):
-    scores = [scenes.oracle(modality, shown) for shown in rendered]
+    family = scenes.family(modality, SEED)
+    scores = [scenes.oracle(family, shown) for shown in rendered]
     for latent in scenes.LATENTS:
         score = np.array([s[latent] for s in scores])
         label = np.array([shown.latents[latent] for shown in rendered])
@@ -161,8 +165,8 @@ def test_unknown_modality():
 @pytest.mark.parametrize("pixels", [16, 32])
 def test_ultrasound_is_well_defined_when_small(pixels):
     for patient in range(100):
-        shown = scenes.family("ultrasound", SEED).render("train", patient, 0, pixels)
-        assert np.isfinite(list(scenes.oracle("ultrasound", shown).values())).all()
+        family = scenes.family("ultrasound", SEED)
+        assert np.isfinite(list(scenes.oracle(family, family.render("train", patient, 0, pixels)).values())).all()
 
 
 def image(modality, patient, **knobs):
@@ -188,14 +192,25 @@ def test_a_knob_makes_another_family_of_the_same_patients(modality, knobs):
     plain, turned = scenes.family(modality), scenes.family(modality, knobs=Knobs(**knobs))
     assert turned.images != plain.images
     for latent in scenes.LATENTS:
-        one, other = plain.scan(None, latent), turned.scan(None, latent)
+        one, other = ([s for s in f.scan(None, latent) if s.id.endswith("/0")] for f in (plain, turned))
         assert [s._replace(digest="") for s in one] == [s._replace(digest="") for s in other]
         assert not {s.digest for s in one} & {s.digest for s in other}
 
 
 def test_families_of_two_settings_differ(modality):
-    settings = [{}, {"locality": 1}, {"locality": 2}, {"contrast": 0.5}, {"speckle": 0.5}, {"contrast": 0.25}]
-    assert len({scenes.family(modality, knobs=Knobs(**turned)).images for turned in settings}) == len(settings)
+    settings = [
+        *({}, {"contrast": 0.5}, {"speckle": 0.5}, {"contrast": 0.25}),
+        *(
+            {"locality": 1},
+            {"locality": 2},
+            {"relation": "near"},
+            {"relation": "far"},
+            {"relation": "far", "contrast": 0.5},
+        ),
+    ]
+    families = [scenes.family(modality, knobs=Knobs(**turned)) for turned in settings]
+    assert len({family.scan(None, family.names[0])[0].digest for family in families}) == len(settings)
+    assert len({family.images for family in families}) == len(settings) - 2, "levels and distances are one family each"
 
 
 def test_less_contrast_brings_structures_nearer_to_one_another(modality):
@@ -241,15 +256,133 @@ def test_locality_tasks_are_on_request_and_share_patients_and_labels(modality):
     levels = importlib.import_module(f"tasks.{modality}.phantom_locality").TASKS
     assert [task.name for task in levels] == [f"phantom_locality_{level}" for level in LEVELS]
     assert all(task.on_request and task.synthetic for task in levels)
-    assert len({task.images for task in levels}) == len(levels)
+    assert len({task.images for task in levels}) == 1
+    assert len({task.scan(None)[0].digest for task in levels}) == len(levels)
     bare = [[s._replace(digest="") for s in task.scan(None)] for task in levels]
     assert all(samples == bare[0] for samples in bare)
 
 
-@pytest.mark.parametrize("knobs", [{"locality": 6}, {"contrast": -1.0}, {"speckle": -0.1}], ids=str)
+@pytest.mark.parametrize(
+    "knobs",
+    [{"locality": 6}, {"contrast": -1.0}, {"speckle": -0.1}, {"relation": "wide"}, {"relation": "far", "locality": 1}],
+    ids=str,
+)
 def test_impossible_knobs(knobs):
-    with pytest.raises(ValueError, match=r"known: 1, 2|at least 0"):
+    with pytest.raises(ValueError, match=r"known: 1, 2|at least 0|known: near|of their own"):
         Knobs(**knobs)
+
+
+def related(modality, distance):
+    return scenes.family(modality, SEED, Knobs(relation=distance))
+
+
+def test_agreement_is_balanced_and_each_level_says_nothing_of_it(modality):
+    for split, patients in scenes.PATIENTS.items():
+        truth = np.array([list(related(modality, "far").latents(split, p).values()) for p in range(patients)])
+        assert (truth[:, 0] == (truth[:, 1] == truth[:, 2])).all()
+        assert np.abs(truth.mean(axis=0) - 0.5).max() == 0
+        assert np.abs(np.corrcoef(truth.T) - np.eye(3)).max() < 1e-9
+
+
+def test_every_image_holds_two_structures_of_each_level_in_rows_that_no_window_spans():
+    for distance, apart in relation.APART.items():
+        for seed in range(64):
+            first, second = seed & 1, seed >> 1 & 1
+            four = relation.place(np.random.default_rng(seed), distance, first, second)
+            assert (four[0].high, four[1].high) == (bool(first), bool(second))
+            assert sum(one.high for one in four) == 2
+            assert [one.mark for one in four] == ["first", "second", "", ""]
+            for one, other in (four[:2], four[2:]):
+                assert one.y == other.y
+                assert abs(one.x - other.x) == pytest.approx(apart)
+            assert abs(four[0].y - four[2].y) > 2 * relation.RADIUS + 1 / 8
+            assert all(relation.RADIUS <= one.x <= 1 - relation.RADIUS for one in four)
+    assert relation.APART["near"] == 2 * relation.RADIUS
+    assert relation.APART["far"] - 2 * relation.RADIUS > 1 / 8
+
+
+def test_distances_differ_in_nothing_but_the_distance(modality):
+    near, far = importlib.import_module(f"tasks.{modality}.phantom_relation").TASKS[::2]
+    assert (near.name, far.name) == ("phantom_relation_near", "phantom_relation_far")
+    bare = [[s._replace(digest="") for s in task.scan(None)] for task in (near, far)]
+    assert bare[0] == bare[1]
+    assert not {s.digest for s in near.scan(None)} & {s.digest for s in far.scan(None)}
+    parts = importlib.import_module(f"tasks.{modality}.phantom_levels").TASKS
+    assert len(parts) == 6
+    assert {s.digest for s in parts[-1].scan(None)} == {s.digest for s in far.scan(None)}
+    assert not np.array_equal(*(task.read(None, task.scan(None)[0], 64) for task in (near, far)))
+
+
+def test_mirror_images_keep_every_label_as_marks_tell_the_structures():
+    """Each mark is where its structure is, whichever side and row that is on."""
+    places = {mark: set() for mark in ("first", "second")}
+    for seed in range(40):
+        for one in relation.place(np.random.default_rng(seed), "far", 0, 1)[:2]:
+            places[one.mark].add((one.x > 0.5, one.y > 0.5))
+    assert all(len(found) == 4 for found in places.values())
+
+
+@pytest.mark.parametrize("distance", relation.APART)
+def test_an_oracle_reads_relation_and_both_levels(modality, distance):
+    family = related(modality, distance)
+    shown = [family.render("test", patient, 0, 64) for patient in range(120)]
+    scores = [scenes.oracle(family, one) for one in shown]
+    for latent in scenes.PAIR:
+        truth = [one.latents[latent] for one in shown]
+        assert roc_auc_score(truth, [score[latent] for score in scores]) >= 0.95, latent
+
+
+def test_a_histogram_and_a_thumbnail_do_not_read_the_far_relation(modality):
+    family, parts = related(modality, "far"), {}
+    for split, patients in (("train", 400), ("val", 100), ("test", 400)):
+        parts[split] = calibrate.rendered(family, split, patients)
+    for simple in (baselines.histogram, baselines.thumbnail):
+        x = {name: np.stack([simple(one) for one in part.images]) for name, part in parts.items()}
+        assert calibrate.probed(x, parts, "relation") <= 0.58
+
+
+def test_the_population_holds_every_family_and_none_of_its_patients(modality):
+    source = population.source(modality)
+    samples = source.scan(None)
+    assert len(samples) == len({s.id for s in samples}) == len({s.group for s in samples}) == source.expected >= 20_000
+    assert {s.label for s in samples} == {-1}
+    assert corpus.resolve(modality, "phantom", Path("nowhere"), Path("nowhere")).corpus.images == len(samples)
+    labelled = {
+        s
+        for family in ("phantom_local", "phantom_locality_3", "phantom_relation_far")
+        for s in digests(modality, family)
+    }
+    assert not labelled & {s.digest for s in samples}
+    counts = Counter(population.kind(number) for number in range(len(samples)))
+    assert set(counts.values()) == {len(samples) // len(population.KINDS)}
+    pairs = [
+        scenes.family(modality, knobs=population.kind(number)).latents(scenes.CORPUS, number)["relation"]
+        for number in range(len(samples))
+        if population.kind(number).relation
+    ]
+    assert np.mean(pairs) == pytest.approx(0.8, abs=0.02)
+    texture = [
+        scenes.family(modality, knobs=population.kind(number)).latents(scenes.CORPUS, number)["texture"]
+        for number in range(len(samples))
+        if population.kind(number).locality == 5
+    ]
+    assert np.mean(texture) == pytest.approx(0.5, abs=0.03)
+
+
+def digests(modality, name):
+    return {s.digest for s in tasks.get(modality, name).scan(None)}
+
+
+def test_the_population_is_rendered_as_its_families_are(modality):
+    source = population.source(modality, SEED)
+    samples = source.scan(None)
+    for sample in (samples[0], samples[3], samples[8]):
+        number = int(sample.id.split("/")[1][1:])
+        family = scenes.family(modality, SEED, population.kind(number))
+        np.testing.assert_array_equal(source.read(None, sample, 32), family.render("population", number, 0, 32).image)
+    for address in ("train/p00000/0", "population/p99999/0", "population/r00000/0", "population"):
+        with pytest.raises(DataError, match=r"population"):
+            source.read(None, Sample(address, -1, "", ""), 32)
 
 
 def test_calibration_never_looks_at_the_reported_seed():

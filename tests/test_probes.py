@@ -241,6 +241,25 @@ def test_a_label_budget_counts_validation_labels():
     assert np.array_equal(whole[0].predict(train.x), linear.predict(train.x))
 
 
+def test_two_layers_read_agreement_and_one_does_not():
+    rng = np.random.default_rng(0)
+
+    def drawn(count: int) -> Features:
+        levels = rng.integers(0, 2, (count, 2))
+        x = rng.normal(size=(count, 12)).astype(np.float32)
+        x[:, :2] += 5 * levels
+        return Features(x, (levels[:, 0] == levels[:, 1]).astype(int), np.arange(count).astype(str))
+
+    train, val, test = drawn(600), drawn(200), drawn(400)
+    scores = {}
+    for name in ("linear", "mlp"):
+        probe = registry.load("probes", name)
+        one = probe.fit(train, val, probe.Settings(), 2, seed=0)
+        scores[name] = metrics.score("auroc", test.y, one.predict(test.x))
+    assert scores["linear"] < 0.6
+    assert scores["mlp"] > 0.97
+
+
 def test_an_attentive_probe_finds_the_one_patch_that_tells():
     attentive, linear = (registry.load("probes", name) for name in ("attentive", "linear"))
     rng = np.random.default_rng(0)

@@ -8,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,7 +153,10 @@ def test_corpora_name_tasks_that_are_not_evaluated_by_folds(modality):
     assert {"phantom", "open"} <= set(corpora)
     for members in corpora.values():
         for name in members:
-            assert not isinstance(tasks.get(modality, name).protocol, Folds)
+            if isinstance(name, str):
+                assert not isinstance(tasks.get(modality, name).protocol, Folds)
+            else:
+                assert {sample.label for sample in name.scan(Path("nowhere"))} == {-1}
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from benchmark import results, tracks, trials
 from benchmark.recipe import Corpus
-from tasks.phantoms import scenes
+from tasks.phantoms import population, scenes
 
 CORPUS = Corpus(name="development", members=(), digest="0" * 12, images=48)
 
@@ -19,12 +19,16 @@ def recipe(pretext="mae"):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(scenes, "PATIENTS", {"train": 24, "val": 16, "test": 24})
+    for module in (scenes, trials):
+        monkeypatch.setattr(module, "PATIENTS", {"train": 24, "val": 16, "test": 24})
+    monkeypatch.setattr(scenes, "POPULATION", 72)
 
 
 def test_only_development_images_are_looked_at(small):
     for modality in scenes.MODALITIES:
         reported = {s.digest for s in scenes.family(modality).scan(None, "local")}
+        reported |= {s.digest for s in population.source(modality).scan(None)}
+        assert not reported & {s.digest for s in population.source(modality, scenes.DEVELOPMENT).scan(None)}
         for task, samples in trials.development(modality):
             assert not reported & {sample.digest for sample in samples}
             assert task.images != scenes.family(modality).images
@@ -50,15 +54,20 @@ def test_a_trial_is_stored_once_and_told_in_a_table(small, tmp_path):
     arguments = ["--modality", "histo", "--track", "smoke", "--root", str(tmp_path / "r"), "--cache", str(tmp_path)]
     ran = CliRunner().invoke(trials.app, ["mae", "--change", "lr=2e-3", *arguments])
     assert ran.exit_code == 0, ran.output
-    assert CliRunner().invoke(trials.app, ["mae", "--twin", *arguments]).exit_code == 0
     rows = results.read(tmp_path / "r", "trials")
     assert sorted(rows.pretext.unique()) == ["mae", "twin"]
-    assert rows.groupby("pretext").size().tolist() == [3, 3]
+    assert rows.groupby("pretext").size().tolist() == [11, 11]
+    assert sorted(rows.task.unique()) == sorted(name for of in trials.LATENTS.values() for name in of)
     assert np.isfinite(rows.score).all()
     assert json.loads(rows[rows.pretext == "mae"].settings.iloc[0])["lr"] == 2e-3
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.parquet")}
     CliRunner().invoke(trials.app, ["mae", "--change", "lr=2e-3", *arguments])
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.parquet")} == files
     table = trials.table(tmp_path / "r")
-    assert sum("| mae | lr 0.002 |" in line for line in table) == 1
+    (told,) = [line for line in table if "| mae | lr 0.002 |" in line]
+    mae, floor = (trials.means(rows[rows.pretext == name]) for name in ("mae", "twin"))
+    texture = rows[(rows.pretext == "mae") & rows.task.str.contains("locality")].score
+    assert mae["texture"] == pytest.approx(texture.mean())
+    assert len(texture) == 5
+    assert told.endswith(f"| {np.mean([mae[name] - floor[name] for name in trials.LATENTS]):+.3f} |")
     assert sum("| twin | – |" in line for line in table) == 1

@@ -1,6 +1,6 @@
 """Synthetic histology: atypical nuclei (local latent).
 
-Simulated, never a patient: 2,700 simulated patients with two images each, split 2,000 / 200 / 500 by patient. Three
+Simulated, never a patient: 4,400 simulated patients with two images each, split 2,000 / 400 / 2,000 by patient. Three
 independent binary latents at three scales are in every image; the three tasks share the images and differ in which
 latent is the label. Here: two or three nuclei about seven pixels across at 64 among normal ones of three.
 
@@ -32,6 +32,6 @@ TASK = Task(
     images=FAMILY.images,
     family=scenes.NAME,
     independent=True,
-    expected=scenes.EXPECTED,
+    expected=FAMILY.expected,
     synthetic=True,
 )

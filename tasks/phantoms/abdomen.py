@@ -230,11 +230,7 @@ def image(rng: np.random.Generator, a: Abdomen, pixels: int, turned: Knobs) -> n
             if not close.any():  # between two samples of a coarse grid, or outside the sector
                 close = near == near.max()
             points += 10.0 ** ((level[close].mean() + 25.5 * turned.contrast) / 20.0) * near
-    signal = bmode.compounded(rng, level, points, pixels)
-    if turned.speckle != 1.0:
-        signal = bmode.speckled(signal, level, points, pixels, turned.speckle)
-    grey = bmode.log_compress(signal, a.gain - 3.0)
-    return bmode.scan_convert(grey, a.sector, pixels)
+    return bmode.shown(rng, level, points, a.sector, pixels, turned.speckle, a.gain)
 
 
 def masks(a: Abdomen, pixels: int) -> dict[str, np.ndarray]:

@@ -110,3 +110,21 @@ def scan_convert(polar: np.ndarray, sector: Sector, pixels: int) -> np.ndarray:
     columns = (angle / sector.half_angle + 1.0) / 2.0 * (polar.shape[1] - 1)
     grey = ndimage.map_coordinates(polar, [rows, columns], order=1, mode="constant", cval=0.0, prefilter=False)
     return np.repeat(np.rint(grey * 255.0).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def shown(
+    rng: np.random.Generator,
+    level: np.ndarray,
+    points: np.ndarray,
+    sector: Sector,
+    pixels: int,
+    speckle: float,
+    gain: float,
+) -> np.ndarray:
+    """The display image, uint8 (pixels, pixels, 3), of scatterers (dB) and points as `envelope` takes them.
+
+    speckle: the factor of `speckled`."""
+    signal = compounded(rng, level, points, pixels)
+    if speckle != 1.0:
+        signal = speckled(signal, level, points, pixels, speckle)
+    return scan_convert(log_compress(signal, gain - 3.0), sector, pixels)

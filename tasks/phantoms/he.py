@@ -28,6 +28,13 @@ class Stain(NamedTuple):
     noise: float  # of a mid-grey pixel, 0..1
 
 
+def pixel_grid(pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the pixels: x from the left, y from the top, both (pixels, pixels)."""
+    centre = (np.arange(pixels) + 0.5) / pixels
+    y, x = np.meshgrid(centre, centre, indexing="ij")
+    return x, y
+
+
 def stain(rng: np.random.Generator) -> Stain:
     """A laboratory: direction and intensity of each stain vary, as do the white point, the focus and the noise."""
     vectors = np.stack([HAEMATOXYLIN, EOSIN]) * np.exp(rng.normal(0.0, 0.10, (2, 3)))

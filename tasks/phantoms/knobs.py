@@ -1,9 +1,10 @@
 """The knobs of a phantom family: how far it departs from the calibrated one.
 
-`locality` adds a fourth binary latent, "texture": the tissue within a disc is coarser than elsewhere. Level by level
-the disc grows from about one patch (an eighth of the side, squared) to the whole image and the texture fades, so that a
-supervised model tells the two classes equally well at every level (docs/phantoms.md): the amount of signal stays, the
-number of patches that share it grows.
+`relation` is another scene, of four structures, with latents of its own: `relation.py`. `locality` adds a fourth
+binary latent, "texture": the tissue within a disc is coarser than elsewhere. By level the disc grows from one patch
+(an eighth of the side, squared) to the whole image and the texture fades, so that a supervised model tells the two
+classes equally well at every level (docs/phantoms.md): the amount of signal stays, the number of patches that share it
+grows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+
+from tasks.phantoms.relation import APART
 
 GRAIN = 32  # cells of the texture along the image's side
 
@@ -37,12 +40,17 @@ class Knobs:
     """The defaults are the calibrated family, to the pixel."""
 
     locality: int | None = None  # a key of LEVELS; None: no texture
+    relation: str | None = None  # a key of relation.APART; None: the scene of the three latents
     contrast: float = 1.0  # of structures: factor on echo levels (dB); on optical density
     speckle: float = 1.0  # of what is not anatomy: factor on speckle (dB); on photon noise
 
     def __post_init__(self):
         if self.locality not in (None, *LEVELS):
             raise ValueError(f"unknown locality {self.locality!r}; known: {', '.join(map(str, LEVELS))}")
+        if self.relation not in (None, *APART):
+            raise ValueError(f"unknown relation {self.relation!r}; known: {', '.join(APART)}")
+        if self.locality and self.relation:
+            raise ValueError("locality and relation are families of their own; turn one of them")
         if min(self.contrast, self.speckle) < 0:
             raise ValueError(f"contrast and speckle are at least 0, got {self.contrast} and {self.speckle}")
 

@@ -1,6 +1,7 @@
 """Contact sheets of the phantoms, from the development seed: `python -m tasks.phantoms.sheets FOLDER`.
 
-Three for each modality: the eight combinations of latents; the knobs; the levels of locality.
+Four for each modality: the eight combinations of latents; the knobs; the levels of locality; the distances of the
+relation.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw
 from tasks import host
 from tasks.phantoms import scenes
 from tasks.phantoms.knobs import LEVELS, Knobs
+from tasks.phantoms.relation import APART
 
 COLUMNS = 7
 ENLARGE = 2
@@ -51,6 +53,17 @@ def locality(modality: str) -> list[Row]:
     return [("no texture", scenes.family(modality, scenes.DEVELOPMENT), every), *rows]
 
 
+def relation(modality: str) -> list[Row]:
+    """A row for each distance and label, the same patients at each distance."""
+    rows = []
+    for distance in APART:
+        family = scenes.family(modality, scenes.DEVELOPMENT, Knobs(relation=distance))
+        for label, word in ((1, "alike"), (0, "different")):
+            chosen = [p for p in range(100) if family.latents("train", p)["relation"] == label][:COLUMNS]
+            rows.append((f"{distance}\n{word}", family, chosen))
+    return rows
+
+
 def sheet(modality: str, rows: list[Row]) -> Image.Image:
     side = (PIXELS + 1) * ENLARGE
     out = Image.new("RGB", (MARGIN + COLUMNS * side, 16 + len(rows) * side), "white")
@@ -59,7 +72,7 @@ def sheet(modality: str, rows: list[Row]) -> Image.Image:
     for row, (name, family, patients) in enumerate(rows):
         pen.multiline_text((4, 20 + row * side), name, fill="black")
         for column, patient in enumerate(patients):
-            image = family.read(None, scenes.Sample(f"train/p{patient:05d}/0", 0, "", ""), PIXELS)
+            image = family.read(None, scenes.Sample(family.address("train", patient, 0), 0, "", ""), PIXELS)
             enlarged = np.repeat(np.repeat(image, ENLARGE, axis=0), ENLARGE, axis=1)
             out.paste(Image.fromarray(enlarged), (MARGIN + column * side, 16 + row * side))
     return out.quantize(COLOURS, dither=Image.Dither.NONE)
@@ -68,7 +81,7 @@ def sheet(modality: str, rows: list[Row]) -> Image.Image:
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for modality in scenes.MODALITIES:
-        for rows in (latents, knobs, locality):
+        for rows in (latents, knobs, locality, relation):
             path = folder / f"{modality}-{rows.__name__}.png"
             sheet(modality, rows(modality)).save(path, optimize=True)
             print(f"wrote {path}")

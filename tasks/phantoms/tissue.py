@@ -208,12 +208,6 @@ def sites(rng: np.random.Generator, field: Field) -> np.ndarray:
     return _epithelium(rng, field)[field.atypical[:, 0], field.atypical[:, 1], :2]
 
 
-def _grid(pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    centre = (np.arange(pixels) + 0.5) / pixels
-    y, x = np.meshgrid(centre, centre, indexing="ij")
-    return x, y
-
-
 def _distance(x: np.ndarray, y: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Distance to the nearest centre in units of its radius, (pixels, pixels)."""
     across = ((x[0] - centres[:, :1]) / radii[:, None]) ** 2
@@ -224,7 +218,7 @@ def _distance(x: np.ndarray, y: np.ndarray, centres: np.ndarray, radii: np.ndarr
 def image(rng: np.random.Generator, field: Field, pixels: int, turned: Knobs) -> np.ndarray:
     """The photograph of a view, uint8 (pixels, pixels, 3)."""
     haematoxylin = he.blobs(cells(rng, field), pixels)
-    x, y = _grid(pixels)
+    x, y = he.pixel_grid(pixels)
     ringed, nested = field.glands[~field.solid], field.glands[field.solid]
     gland = _distance(x, y, ringed[:, :2], ringed[:, 2])
     nest = _distance(x, y, nested[:, :2], _nest(field)[field.solid])
@@ -248,7 +242,7 @@ def image(rng: np.random.Generator, field: Field, pixels: int, turned: Knobs) ->
 
 def masks(rng: np.random.Generator, field: Field, pixels: int) -> dict[str, np.ndarray]:
     """Where things are in a view, bool (pixels, pixels) each; `atypical` and `aggregate` also where they are absent."""
-    x, y = _grid(pixels)
+    x, y = he.pixel_grid(pixels)
     gland = _distance(x, y, field.glands[:, :2], field.glands[:, 2])
     places = sites(rng, field)
     atypical = _distance(x, y, places, np.full(len(places), 0.8 * ATYPICAL)) < 1.0

@@ -1,6 +1,9 @@
 """Ultrasound tasks, one file each, and the image sources that encoders are pretrained on."""
 
-CORPORA: dict[str, tuple[str, ...]] = {
-    "phantom": ("phantom_local",),  # the three phantom tasks share one image family, so one of them stands for all
+from tasks.base import Source
+from tasks.phantoms import population
+
+CORPORA: dict[str, tuple[str | Source, ...]] = {
+    "phantom": (population.source("ultrasound"),),
     "open": (),  # for datasets that anyone may download unattended; empty until their files are pinned
 }

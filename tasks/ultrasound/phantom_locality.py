@@ -7,9 +7,9 @@ and the texture fades, so that a supervised model tells the classes equally well
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
-from tasks.phantoms import spread
+from tasks.phantoms import questions
 
-TASKS = spread.levels(
+TASKS = questions.levels(
     "ultrasound",
     "Synthetic ultrasound",
     "Is part or all of this simulated abdominal scan coarser in texture than its speckle alone?",
