@@ -33,8 +33,20 @@ def normalise_patches(patches: Tensor, floor: float = 1e-6) -> Tensor:
     return (patches - mean) / (variance + floor).sqrt()
 
 
+def of_image(patches: Tensor, floor: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each image over all its patches (B, N, patch·patch·3): (B, 1, 1) both. floor: as above."""
+    variance, mean = torch.var_mean(patches, dim=(1, 2), keepdim=True)
+    return mean, (variance + floor).sqrt()
+
+
 def _world(distributed: bool) -> int:
     return dist.get_world_size() if distributed and dist.is_initialized() else 1
+
+
+def add_up(x: Tensor) -> None:
+    """Sum over all processes, in place."""
+    if _world(distributed=True) > 1:
+        dist.all_reduce(x)
 
 
 def _logsumexp(x: Tensor, dim: int, spare: Tensor) -> Tensor:

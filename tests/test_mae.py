@@ -160,6 +160,61 @@ def test_a_perfect_prediction_costs_nothing_and_zero_the_trivial_level(monkeypat
     assert step.loss.item() == step.parts["trivial loss"].item() == pytest.approx(191 / 192, abs=1e-5)
 
 
+@pytest.mark.parametrize("target", mae.TARGETS)
+def test_what_each_target_says_of_a_patch(target):
+    """All follow its texture; raw pixels and kept means its level too, whatever the level of the whole image."""
+    made = model(target=target, variance_floor=1e-6)
+    patches = losses.patchify(det((2, 3, 32, 32), 0.37, 0.1), 8)
+    hide = torch.tensor([[3, 5, 11], [0, 1, 15]])
+    before = made.targets(patches, hide)
+    brighter = patches.clone()
+    brighter[0, 3] += 1.0
+    after = made.targets(brighter, hide)
+    assert torch.allclose(after[0, 0], before[0, 0], atol=1e-6) == (target == "normalised")
+    if target != "normalised":
+        assert after[0, 0].mean() > before[0, 0].mean() + 0.5
+    whole = made.targets(2 * patches + 0.3, hide)
+    assert torch.allclose(whole, before, atol=1e-4) == (target != "raw")
+    turned = patches.clone()
+    turned[0, 3] = patches[0, 3].flip(0)
+    assert torch.allclose(made.targets(turned, hide)[0, 0], before[0, 0].flip(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("target", mae.TARGETS)
+def test_a_perfect_prediction_is_shown_as_the_image(target, monkeypatch):
+    made, images = model(target=target), views(4)["images"]
+    patches = losses.patchify(made.student.normalise(images), 8)
+    monkeypatch.setattr(made, "decode", lambda cls, visible, hide, restore: made.targets(patches, hide))
+    shown, filled = made.reconstruct(images, drawn(4))
+    assert torch.allclose(filled, images, atol=1e-5)
+    assert not torch.allclose(shown, images, atol=0.1)
+
+
+@pytest.mark.parametrize("target", mae.TARGETS)
+@pytest.mark.parametrize("modality", ["histo", "ultrasound"])
+def test_the_trivial_level_is_that_of_the_best_grey_level_of_each_image(target, modality, monkeypatch):
+    made, seen = model(modality, target=target), views()
+    seen["images"] = seen["images"] * torch.linspace(0.2, 1, 6)[:, None, None, None]
+    if modality == "ultrasound":
+        seen["background"] = torch.zeros(6, 16, dtype=torch.bool)
+        seen["background"][0] = True
+        seen["background"][1, :9] = True
+    level = torch.zeros(6, 1, 1, requires_grad=True)
+    monkeypatch.setattr(made, "decode", lambda cls, visible, hide, _: level.expand(6, hide.shape[1], 192))
+    for _ in range(2):  # the least squares of each image in one step of Newton, since all curvatures are known
+        step = made(seen, 0.5)
+        (slope,) = torch.autograd.grad(step.loss, level)
+        kept = ~seen["background"].gather(1, seen["hide"]) if "background" in seen else torch.ones_like(seen["hide"])
+        curvature = 2 * kept.float().mean(dim=1).clamp(min=1e-6) / 6
+        level = (level - slope / curvature[:, None, None]).detach().requires_grad_()
+    assert step.loss.item() == pytest.approx(step.parts["trivial loss"].item(), rel=1e-5)
+
+
+def test_an_unknown_target_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown target of mae 'rew'; did you mean 'raw'"):
+        model(target="rew")
+
+
 def test_every_parameter_gets_a_gradient_the_mask_token_too():
     made = model()
     found = gradients(made, made(views(), 0.5).loss)
@@ -289,18 +344,19 @@ def test_background_carries_no_loss_on_ultrasound_and_counts_elsewhere():
     mask = random_tokens(seen["noise"], HIDDEN)
     background = torch.zeros(6, 16, dtype=torch.bool)
     background[0] = True
-    background[1].scatter_(0, mask.hide[1, :5], True)
+    silent = mask.hide.shape[1] - 3
+    background[1].scatter_(0, mask.hide[1, :silent], True)
     target = losses.normalise_patches(losses.patchify(made.student.normalise(seen["images"]), 8), 1.2e-3)
     error = (
         made.decode(*made.student(seen["images"], keep=mask.keep), mask.hide, mask.restore) - gather(target, mask.hide)
     ).square()
     hidden = mask.hide.numel()  # silent ones included
-    counted = torch.cat([error[1, 5:], *error[2:]]).sum() / (hidden * 192)
-    assert len(error[1, 5:]) == 3
+    counted = torch.cat([error[1, silent:], *error[2:]]).sum() / (hidden * 192)
+    assert len(error[1, silent:]) == 3
     step = made(seen | {"background": background}, 0.5)
     assert step.loss.item() == pytest.approx(counted.item(), rel=1e-6)
     assert step.loss.item() != pytest.approx(made(seen, 0.5).loss.item(), rel=1e-4)
-    trivial = torch.cat([gather(target, mask.hide)[1, 5:], *gather(target, mask.hide)[2:]]).square().sum() / (
+    trivial = torch.cat([gather(target, mask.hide)[1, silent:], *gather(target, mask.hide)[2:]]).square().sum() / (
         hidden * 192
     )
     assert step.parts["trivial loss"].item() == pytest.approx(trivial.item(), rel=1e-6)

@@ -3,29 +3,35 @@
 A random three quarters of the patches are dropped before the encoder; a light decoder gets the visible tokens, a mask
 token at every hidden place, and predicts each hidden patch normalised by its own mean and variance.
 Where we differ: the variance floor is 1.2e-3 instead of 1e-6, so that the quantisation noise of a black ultrasound
-background does not become a full-weight target, and patches of that background count with an error of 0; decoder and
-learning rate are scaled to the encoder's size, and encoders narrower than 192 hide one half; only hidden positions go
-through the prediction layer; the photometric policy of the modality is added to the crop and flip. The arm "official"
-undoes these but for the prediction layer; it still differs in the initialisation of the common trunk, bilinear instead
-of bicubic crops, a smaller batch, and no weight decay of the mask token.
+background does not become a full-weight target, and patches of that background count with an error of 0; the decoder
+is scaled to the encoder's size, batch and learning rate follow `benchmark/rules.py`; only hidden positions go through
+the prediction layer; the photometric policy of the modality is added to the crop and flip. The arm "official" undoes
+these but for the prediction layer; it still differs in the initialisation of the common trunk, bilinear instead of
+bicubic crops, a smaller batch, and no weight decay of the mask token.
+A patch normalised by itself says nothing of its own level, so there are other targets: "mean-kept" adds that level to
+it, in units of its image; "raw" are the pixels in units of the corpus (the paper's "pixel (w/o norm)").
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmark import flops as count
+from benchmark import rules
 from benchmark.recipe import EncoderSpec, Optim
+from tasks import unknown
 
-VERSION = 3
+VERSION = 4
 CLS = True  # the cls token enters the blocks
 NATIVE = "cls"  # readout of the authors' linear probe
 QUERY = "patches"  # whose attention the maps show: no loss is on the cls token
+TARGETS = ("normalised", "mean-kept", "raw")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Optim):
     mask_ratio: float = 0.75
-    variance_floor: float = 1.2e-3  # of the per-patch normalisation, in normalised intensity squared
+    target: str = "normalised"  # or "mean-kept" or "raw"
+    variance_floor: float = 1.2e-3  # of the normalisation, in normalised intensity squared
     background: int | None = 8  # an ultrasound patch with no pixel above this grey level carries no loss; None: all do
     decoder_width: int
     decoder_depth: int
@@ -33,16 +39,22 @@ class Settings(Optim):
     crop: tuple[float, float] = (0.2, 1.0)  # area share of the random resized crop
     modality_policy: bool = True  # turns and photometric change that suit the modality; without: a left-right flip
 
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise unknown("target of mae", self.target, TARGETS)
+
 
 def settings(encoder: EncoderSpec) -> Settings:
-    """The recommended settings for an encoder: the paper's scaling rule, or what trials found for the smallest size."""
-    if encoder.width < 192:
-        return Settings(
-            batch=64, lr=1e-3, beta2=0.95, mask_ratio=0.5, decoder_width=64, decoder_depth=2, decoder_heads=2
-        )
+    """The recommended settings for an encoder: `rules`, and a decoder that is no wider than the encoder."""
     width, depth = (192, 4) if encoder.width < 384 else (384, 4) if encoder.width < 768 else (512, 8)
+    if encoder.width < rules.SMALL:
+        width, depth = 64, 2
     return Settings(
-        batch=256, lr=1.5e-4, beta2=0.95, decoder_width=width, decoder_depth=depth, decoder_heads=width // 32
+        **rules.optimisation(encoder),
+        beta2=0.95,
+        decoder_width=width,
+        decoder_depth=depth,
+        decoder_heads=width // 32,
     )
 
 
@@ -151,15 +163,36 @@ class Model(Pretext):
     def decoder_state(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.state_dict().items() if not name.startswith("student.")}
 
+    def targets(self, patches: Tensor, hide: Tensor) -> Tensor:
+        """Normalised pixels (B, N, patch²·3) -> what is to be predicted of the hidden ones."""
+        hidden, s = gather(patches, hide), self.settings
+        if s.target == "raw":
+            return hidden
+        target = losses.normalise_patches(hidden, s.variance_floor)
+        if s.target == "normalised":
+            return target
+        level, spread = losses.of_image(patches, s.variance_floor)
+        return target + (hidden.mean(dim=-1, keepdim=True) - level) / spread
+
+    def pixels(self, predicted: Tensor, patches: Tensor, hide: Tensor) -> Tensor:
+        """The inverse of `targets`. What a target does not tell is given back from the true patches: their variance
+        and, where they are normalised, their mean."""
+        true, s = gather(patches, hide), self.settings
+        if s.target == "raw":
+            return predicted
+        spread = (true.var(dim=-1, keepdim=True) + s.variance_floor).sqrt()
+        if s.target == "normalised":
+            return predicted * spread + true.mean(dim=-1, keepdim=True)
+        level, of_image = losses.of_image(patches, s.variance_floor)
+        mean = predicted.mean(dim=-1, keepdim=True)
+        return (predicted - mean) * spread + mean * of_image + level
+
     @torch.inference_mode()
     def reconstruct(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """A prediction is of a normalised patch: mean and variance of the true one are given back to it."""
         keep, hide, restore = (torch.from_numpy(index).to(images.device) for index in self.mask(draws))
         cls, visible = self.student(images, keep=keep)
         patches = losses.patchify(self.student.normalise(images), self.spec.patch)
-        true = gather(patches, hide)
-        spread = (true.var(dim=-1, keepdim=True) + self.settings.variance_floor).sqrt()
-        predicted = self.decode(cls, visible, hide, restore) * spread + true.mean(dim=-1, keepdim=True)
+        predicted = self.pixels(self.decode(cls, visible, hide, restore), patches, hide)
         hidden = hide[..., None].expand_as(predicted)
         shown, filled = patches.scatter(1, hidden, 0.0), patches.scatter(1, hidden, predicted)
         return tuple(self.student.denormalise(losses.unpatchify(x, self.spec.patch)) for x in (shown, filled))
@@ -169,10 +202,19 @@ class Model(Pretext):
         cls, visible = self.student(views["images"], keep=views["keep"])
         predicted = self.decode(cls, visible, hide, views["restore"]).float()
         patches = losses.patchify(self.student.normalise(views["images"]), self.spec.patch)
-        target = losses.normalise_patches(gather(patches, hide), self.settings.variance_floor)
+        target = self.targets(patches, hide)
+        counted = torch.ones_like(hide, dtype=torch.bool)[..., None]
         if "background" in views:
             counted = ~views["background"].gather(1, hide)[..., None]
             predicted, target = predicted * counted, target * counted
         loss = F.mse_loss(predicted, target)
-        parts = {"loss": loss.detach(), "trivial loss": target.square().mean()}
+        parts = {"loss": loss.detach(), "trivial loss": self.trivial(target, counted)}
         return Step(loss, parts, visible.mean(dim=1).detach())
+
+    def trivial(self, target: Tensor, counted: Tensor) -> Tensor:
+        """The loss of one grey level for all hidden patches of an image that count, the best there is: 0 where they are
+        normalised, else their mean. target: (B, H, patch²·3), 0 where not counted, (B, H, 1)."""
+        if self.settings.target != "normalised":
+            number = counted.sum(dim=(1, 2), keepdim=True).clamp(min=1) * target.shape[-1]
+            target = (target - target.sum(dim=(1, 2), keepdim=True) / number) * counted
+        return target.square().mean()
