@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import augment, draws, flops, health, losses, mask_sizes, pretrain, registry, tracks
+from benchmark import augment, checkpoint, draws, flops, health, losses, mask_sizes, pretrain, registry, tracks
 from benchmark.data import Batches, Images
 from benchmark.encoder import Encoder
 from benchmark.pretexts import dinov3
@@ -51,13 +51,14 @@ def build(images, arm="", **changes):  # noqa: F811
 
 def test_the_recommended_settings_stand():
     micro, base = (registry.settings("dinov3", spec) for spec in (tracks.MICRO, tracks.BASE))
-    shared = {"weight_decay": 0.04, "end_weight_decay": 0.4, "end_lr": 1e-6, "clip": 3.0, "warmup": 0.1, "beta2": 0.999}
+    shared = {"weight_decay": 0.04, "end_weight_decay": 0.4, "clip": 3.0, "beta2": 0.999, "centring": "sinkhorn"}
     shared |= {"ibot_weight": 1.0, "koleo_weight": 0.1, "gram_weight": 0.0, "freeze_last_layer": 0.01}
     shared |= {"layer_decay": 1.0, "patch_embed_rate": 1.0, "head_spread": None, "imagenet_blur": None, "arm": ""}
-    small = {"batch": 32, "lr": 1e-3, "local_crops": 4, "local_pixels": 24, "prototypes": 256, "momentum": 0.98}
-    large = {"batch": 256, "lr": 2e-3, "local_crops": 8, "local_pixels": 96, "prototypes": 8192, "momentum": 0.996}
+    small = {"local_crops": 4, "local_pixels": 24, "prototypes": 64}
+    large = {"local_crops": 8, "local_pixels": 96, "prototypes": 8192}
     assert shared.items() | small.items() <= asdict(micro).items()
     assert shared.items() | large.items() <= asdict(base).items()
+    assert dinov3.GLOBALS * micro.batch >= micro.prototypes, "fewer cls tokens than Sinkhorn-Knopp has prototypes"
     model = dinov3.Model(micro, Encoder(tracks.MICRO, seed=0), "histo", seed=0)
     assert {model.lr_scale(model.rate_group(name), 0.5) for name, _ in model.named_parameters()} == {1.0}
 
@@ -66,6 +67,7 @@ def test_the_official_arm_is_the_repository_recipe_at_our_batch():
     made = registry.settings("dinov3:official", tracks.BASE)
     assert made.lr == pytest.approx(1e-3 * 4 * math.sqrt(made.batch / 1024)) == 2e-3
     expected = {
+        "horizon": None,
         "momentum": 0.992,
         "layer_decay": 0.9,
         "patch_embed_rate": 0.2,
@@ -84,7 +86,7 @@ def test_the_official_arm_is_the_repository_recipe_at_our_batch():
         "imagenet_blur": dinov3.INVERTED_BLUR,
     }
     assert expected.items() <= asdict(made).items()
-    assert registry.settings("dinov3:official", tracks.MICRO).prototypes == 256
+    assert registry.settings("dinov3:official", tracks.MICRO).prototypes == 64
 
 
 @pytest.mark.parametrize("track", ["smoke", "demo", "1e16"])
@@ -93,7 +95,7 @@ def test_every_track_pays_for_every_arm(track, arm):
     corpus = recipe("dinov3").corpus
     made = tracks.recipe(track, f"dinov3:{arm}", modality="histo", corpus=corpus, policy="none", seed=0)
     assert made.settings["arm"] == arm
-    assert tracks.steps(made) > 10
+    assert tracks.steps(made) > 5
 
 
 def test_the_authors_trunk_is_part_of_the_recipe():
@@ -128,7 +130,7 @@ def test_two_halves_of_a_batch_see_what_the_whole_batch_sees(arm, images, colour
 
 
 def one_step_of_every_arm() -> dict[str, torch.Tensor]:
-    """Losses and gradients, late in training, over all processes of this world."""
+    """Losses and gradients, late in training, over all processes of this world; and centres after the step."""
     options = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(cpu=True, kwargs_handlers=[options])
     pixels = np.random.default_rng(0).integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)
@@ -136,9 +138,9 @@ def one_step_of_every_arm() -> dict[str, torch.Tensor]:
         [f"noise/{i}" for i in range(96)], [pixels], np.stack([np.zeros(96, int), np.arange(96)], axis=1), ()
     )
     found = {}
-    for arm in ARMS:
-        made = recipe(f"dinov3:{arm}" if arm else "dinov3")
-        model = pretrain.build(made, noise)
+    for arm in (*ARMS, "centred"):
+        made = recipe(f"dinov3:{arm}" if arm in ARMS[1:] else "dinov3")
+        model = pretrain.build(centred(made) if arm == "centred" else made, noise)
         shake(model)
         batches = Batches(
             noise, made, model.draw, accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -148,6 +150,8 @@ def one_step_of_every_arm() -> dict[str, torch.Tensor]:
         accelerator.backward(step.loss)
         found[f"{arm} loss"] = accelerator.reduce(step.loss.detach(), "mean")
         found |= {f"{arm} {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+        model.after_step(0.9)
+        found |= {f"{arm} {name}": value for name, value in model.state_dict().items() if "centre" in name}
     return found
 
 
@@ -165,6 +169,7 @@ def test_two_processes_equal_one_in_every_arm(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = one_step_of_every_arm(), torch.load(out)
     assert one.keys() == two.keys()
+    assert all(one[f"centred {term}_centre.mean"].abs().min() > 0 for term in ("dino", "ibot"))
     for name, value in one.items():
         assert torch.allclose(two[name], value, rtol=1e-5, atol=1e-5), name
 
@@ -321,7 +326,7 @@ def test_the_loss_does_not_know_the_order_of_prototypes(arm, images):  # noqa: F
     model, seen = build(images, arm)
     shake(model)
     before = model(seen, 0.5).loss.item()
-    order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(model.settings.prototypes, generator=torch.Generator().manual_seed(0))
     heads = [module for name, module in model.named_children() if "head" in name]
     assert len(heads) == (2 if arm else 4)
     with torch.no_grad():
@@ -512,10 +517,66 @@ def test_alarms_sound_for_a_uniform_and_for_a_constant_model(images):  # noqa: F
             head.last_layer.weight.zero_()
         model.teacher.vit.norm.weight.zero_()
     parts, found = alarms()
-    assert parts["dino"] == pytest.approx(math.log(256), rel=1e-5) == parts["trivial dino"]
-    assert parts["ibot"] == pytest.approx(math.log(256) / 2, rel=1e-5) == parts["trivial ibot"]  # half are masked
+    uniform = math.log(model.settings.prototypes)
+    assert parts["dino"] == pytest.approx(uniform, rel=1e-5) == parts["trivial dino"]
+    assert parts["ibot"] == pytest.approx(uniform / 2, rel=1e-5) == parts["trivial ibot"]  # half are masked
     for sign in ("DINO loss is at ln K", "iBOT loss is at ln K", "teacher entropy is at ln K", "same features"):
         assert sum(sign in sentence for sentence in found) == 1, sign
+
+
+# Centring
+
+
+def centred(made):
+    return replace(made, settings=made.settings | {"centring": "mean"})
+
+
+def test_centring_takes_the_moving_average_of_the_logits_before_this_step():
+    centre, steps = dinov3.Centre(5), [det((4, 5), a, 0.2).float() for a in (0.3, 0.7, 1.1)]
+    mean = torch.zeros(5)
+    for logits in steps:
+        targets = centre(logits, 0.04)
+        assert torch.allclose(targets, torch.softmax((logits - mean) / 0.04, dim=1), atol=1e-6)
+        assert torch.equal(centre(logits, 0.04), targets), "the average moves between steps alone"
+        centre.move()
+        mean = 0.9 * mean + 0.1 * logits.mean(dim=0)
+        assert torch.allclose(centre.mean, mean, atol=1e-7)
+    centre(torch.zeros(0, 5), 0.04)
+    centre.move()
+    assert torch.allclose(centre.mean, mean, atol=1e-7), "no logits, no move"
+
+
+def test_centring_equals_the_centre_of_lightly():
+    center = pytest.importorskip("lightly.models.modules.center")
+    theirs, ours = center.Center((1, 5), momentum=dinov3.CENTRE_MOMENTUM), dinov3.Centre(5)
+    for a in (0.3, 0.7, 1.1):
+        logits = det((4, 5), a, 0.2).float()
+        theirs.update(logits)
+        ours(logits, 0.04)
+        ours.move()
+    assert torch.allclose(ours.mean, theirs.value[0], atol=1e-6)
+
+
+def test_centres_are_gone_on_with(images, tmp_path):  # noqa: F811
+    made = centred(recipe("dinov3"))
+    model, again = (pretrain.build(made, images) for _ in range(2))
+    optimiser, other = (torch.optim.AdamW(pretrain.parameter_groups(one)) for one in (model, again))
+    seen = model.views(*Batches(images, made, model.draw, torch.device("cpu"))(0)[:2])
+    shake(model)
+    model(seen, 0.5)
+    model.after_step(0.5)
+    checkpoint.save(tmp_path, 1, model, optimiser, {})
+    assert checkpoint.load(tmp_path, again, other)
+    for term in ("dino", "ibot"):
+        centre = model.get_submodule(f"{term}_centre")
+        assert centre.mean.abs().max() > 0
+        assert torch.equal(again.get_submodule(f"{term}_centre").mean, centre.mean)
+    assert again(seen, 0.6).loss.item() == model(seen, 0.6).loss.item()
+
+
+def test_an_unknown_centring_is_refused(images):  # noqa: F811
+    with pytest.raises(ValueError, match=r"unknown centring of dinov3 'average'.*known: sinkhorn, mean"):
+        build(images, centring="average")
 
 
 # KoLeo and Gram

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,9 +100,19 @@ def take_step(model: Pretext, optimiser: torch.optim.Optimizer, pixels: torch.Te
     return step
 
 
-@pytest.mark.parametrize("pretext", EVERY)
-def test_no_step_waits_for_the_device_or_copies_to_it(pretext):
-    with on_fake_gpu(measure.recipe("micro", pretext, batch=4)) as (model, pixels, drawn):
+@pytest.mark.parametrize(
+    ("pretext", "changes"),
+    [
+        *((pretext, {}) for pretext in EVERY),
+        ("dinov3", {"centring": "mean"}),
+        ("mae", {"target": "mean-kept"}),
+        ("mae", {"target": "raw"}),
+    ],
+)
+def test_no_step_waits_for_the_device_or_copies_to_it(pretext, changes):
+    recipe = measure.recipe("micro", pretext, batch=4)
+    recipe = replace(recipe, settings=recipe.settings | changes)
+    with on_fake_gpu(recipe) as (model, pixels, drawn):
         optimiser = torch.optim.AdamW(pretrain.parameter_groups(model), lr=1e-3, fused=True)
         take_step(model, optimiser, pixels, drawn)  # tables of positions go there in the first one
         with Counted() as counted:

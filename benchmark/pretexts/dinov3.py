@@ -6,8 +6,12 @@ Where we differ in every arm: KoLeo and Sinkhorn-Knopp always span all processes
 drop-path; bilinear crops; no weight decay and no clipping of the mask token; masks are dealt over the global batch,
 their blocks may span the grid, and attempts at them are counted for the mask, not for each block; rotary tables in
 fp32, not bf16. Where the recommended settings also differ: the common trunk (fixed positions, no LayerScale) instead of
-RoPE; no layer-wise learning-rate decay; heads, prototypes and momentum are scaled to the encoder's size; Xavier heads,
-prototypes that start at length one instead of 0.32; the modality's label-safe photometric policy instead of ImageNet's.
+RoPE; no layer-wise learning-rate decay; batch, learning rate and the teacher's horizon follow `benchmark/rules.py`;
+heads and prototypes are scaled to the encoder's size, for the smallest to as many prototypes as the batch has images,
+so that Sinkhorn-Knopp has two cls tokens for each; Xavier heads, prototypes that start at length one instead of 0.32;
+the modality's label-safe photometric policy instead of ImageNet's. Rising weight decay, clipping and a momentum that
+rises to 1 are the method's own. With centring "mean", DINO's first, targets are a softmax of the teacher's logits less
+their moving average instead of Sinkhorn-Knopp's.
 Arms:
 
 official  the ViT-L ImageNet-1k recipe of the authors' repository at our batch, by its square-root rule, with the blur
@@ -22,10 +26,12 @@ gram      Gram anchoring over the last fifth, at full weight from its start, to 
 from dataclasses import dataclass, replace
 
 from benchmark import flops as count
+from benchmark import rules
 from benchmark.mask_sizes import ibot_counts
 from benchmark.recipe import EncoderSpec, Optim
+from tasks import unknown
 
-VERSION = 2
+VERSION = 3
 CLS = True
 NATIVE = "cls+patches"
 QUERY = "cls"  # the token whose attention the maps show: the objective trains cls
@@ -34,6 +40,8 @@ INVERTED_BLUR = (0.0, 0.9, 0.5)  # the authors' code blurs with probability 1 - 
 SOLARISE = (0.0, 0.2, 0.0)
 OF_TOKENS = ("index", "weights")  # among the views: of hidden tokens, not of crops
 ATTEMPTS = 32  # at blocks of a mask, before it is completed at random
+CENTRINGS = ("sinkhorn", "mean")
+CENTRE_MOMENTUM = 0.9  # of the moving average (DINO, section 3.1 and appendix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +54,9 @@ class Settings(Optim):
     prototypes: int
     head_width: int
     bottleneck: int
-    momentum: float  # of the teacher at the start; cosine to 1
+    horizon: float | None = None  # share of the steps that the teacher averages over; None: as momentum says
+    momentum: float | None = None  # of the teacher at the start; cosine to 1; with a horizon it follows from it
+    centring: str = "sinkhorn"  # or "mean"
     teacher_temperature: tuple[float, float] = (0.04, 0.07)  # linear over the first 30 % of training
     student_temperature: float = 0.1
     freeze_last_layer: float = 0.01  # share of training in which the prototypes do not move
@@ -61,33 +71,32 @@ class Settings(Optim):
     imagenet_blur: tuple[float, float, float] | None = None  # ImageNet's colour policy with these probabilities on
     # global crop 1, global crop 2 and local crops; None: the modality's photometric policy
 
+    def __post_init__(self) -> None:
+        if self.centring not in CENTRINGS:
+            raise unknown("centring of dinov3", self.centring, CENTRINGS)
+
 
 def settings(encoder: EncoderSpec) -> Settings:
-    """The recommended settings for an encoder: square-root rate rule, or what trials found for the smallest."""
-    common = {"weight_decay": 0.04, "end_weight_decay": 0.4, "end_lr": 1e-6, "clip": 3.0}
-    if encoder.width < 192:
+    """The recommended settings for an encoder: `rules`, the paper's values, or trials' for the smallest size."""
+    common = {"weight_decay": 0.04, "end_weight_decay": 0.4, "clip": 3.0, "horizon": rules.HORIZON}
+    common |= rules.optimisation(encoder)
+    if encoder.width < rules.SMALL:
         return Settings(
-            batch=32,
-            lr=1e-3,
             local_crops=4,
             local_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 8)),
             global_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 4)),
-            prototypes=256,
+            prototypes=rules.batch(encoder),
             head_width=128,
             bottleneck=64,
-            momentum=0.98,
             teacher_temperature=(0.02, 0.04),
             **common,
         )
     return Settings(
-        batch=256,
-        lr=2e-3,
         local_crops=8,
         local_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 7)),
         prototypes=8192,
         head_width=2048,
         bottleneck=256,
-        momentum=0.996,
         **common,
     )
 
@@ -98,11 +107,13 @@ def official(encoder: EncoderSpec) -> Settings:
     return replace(
         ours,
         lr=4e-3 * (ours.batch / 1024) ** 0.5,
+        end_lr=1e-6,
         local_crops=8,
         local_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 7)),
         global_pixels=None,
         teacher_temperature=(0.04, 0.07),
-        prototypes=ours.prototypes if encoder.width < 192 else 65536,
+        prototypes=ours.prototypes if encoder.width < rules.SMALL else 65536,
+        horizon=None,
         momentum=0.992,
         layer_decay=0.9,
         patch_embed_rate=0.2,
@@ -156,6 +167,29 @@ from benchmark import augment, losses, masks, schedules
 from benchmark.draws import Draws
 from benchmark.encoder import Encoder
 from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise
+
+
+class Centre(nn.Module):
+    """Teacher targets by centring: a softmax of the logits less their moving average over all processes."""
+
+    def __init__(self, prototypes: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(prototypes))
+        self.register_buffer("seen", torch.zeros(prototypes + 1), persistent=False)  # sum of logits; how many rows
+
+    def forward(self, logits: Tensor, temperature: float) -> Tensor:
+        """(M, K) -> (M, K), every row sums to 1. The average moves afterwards, by `move`."""
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = logits.float()
+            self.seen.copy_(torch.cat([logits.sum(dim=0), logits.new_full((1,), len(logits))]))
+            return F.softmax((logits - self.mean) / temperature, dim=-1)
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """Towards the mean of the logits that the processes have just seen; where there were none, nowhere."""
+        losses.add_up(self.seen)
+        total, rows = self.seen[:-1], self.seen[-1].clamp(min=1)
+        self.mean.lerp_(total / rows, (1 - CENTRE_MOMENTUM) * self.seen[-1].clamp(max=1))
 
 
 class Head(nn.Module):
@@ -214,6 +248,9 @@ class Model(Pretext):
         self.teacher_dino_head = frozen_copy(self.dino_head, lambda: Head(settings, width, seed=0))
         if settings.ibot_weight:
             self.teacher_ibot_head = frozen_copy(self.ibot_head, lambda: Head(settings, width, seed=0))
+        if settings.centring == "mean":
+            self.dino_centre = Centre(settings.prototypes)
+            self.ibot_centre = Centre(settings.prototypes) if settings.ibot_weight else None
         if settings.gram_weight:
             self.gram_teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
 
@@ -265,6 +302,12 @@ class Model(Pretext):
         masked = ("hidden", *OF_TOKENS) if self.settings.ibot_weight else ()
         return views | {name: drawn[name] for name in masked}
 
+    def assign(self, term: str, logits: Tensor, temperature: float) -> Tensor:
+        """Targets (M, K) of the "dino" or "ibot" term from the teacher's logits."""
+        if self.settings.centring == "mean":
+            return self.get_submodule(f"{term}_centre")(logits, temperature)
+        return losses.sinkhorn_knopp(logits, temperature)
+
     def forward(self, views: dict[str, Tensor], progress: float) -> Step:
         s, hidden = self.settings, views.get("hidden")
         crops = len(views["globals"])
@@ -276,7 +319,7 @@ class Model(Pretext):
         with torch.no_grad():
             seen = self.teacher(views["globals"])
             logits = self.teacher_dino_head(seen.cls)
-            targets = losses.sinkhorn_knopp(logits, temperature).reshape(GLOBALS, images, -1)
+            targets = self.assign("dino", logits, temperature).reshape(GLOBALS, images, -1)
 
         student_views = (
             self.student.sequence(views["globals"], hidden=hidden, mask_token=self.mask_token),
@@ -299,7 +342,7 @@ class Model(Pretext):
         if s.ibot_weight:
             with torch.no_grad():
                 answers = self.teacher_ibot_head(seen.patches.flatten(0, 1).index_select(0, views["index"]))
-                answers = losses.sinkhorn_knopp(answers, temperature)
+                answers = self.assign("ibot", answers, temperature)
             weights = views["weights"]
             guesses = self.ibot_head(whole.patches.flatten(0, 1).index_select(0, views["index"]))
             ibot = losses.ibot(guesses, answers, weights, crops, s.student_temperature)
@@ -321,5 +364,7 @@ class Model(Pretext):
         follow(self.teacher_dino_head, self.dino_head, momentum)
         if s.ibot_weight:
             follow(self.teacher_ibot_head, self.ibot_head, momentum)
+        for centre in (module for module in self.children() if isinstance(module, Centre)):
+            centre.move()
         if s.gram_weight and progress < s.gram_start:
             follow(self.gram_teacher, self.teacher, 0.0)
