@@ -1,9 +1,9 @@
 """Named tracks: an encoder, its pixels and a training budget. A track is a function of nothing; a recipe is a track, a
 pretext and a seed. `<track>-images` gives every pretext the same number of images instead of the same FLOPs."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from benchmark import registry
+from benchmark import registry, rules
 from benchmark.recipe import Corpus, EncoderSpec, Recipe
 from tasks import unknown
 
@@ -29,8 +29,12 @@ TRACKS: dict[str, Track] = {
         encoder=MICRO, stored_pixels=64, budget=2e12, seeds=1, purpose="all of it under 10 minutes on 2 cores"
     ),
     "laptop": Track(
-        encoder=MICRO, stored_pixels=64, budget=6e12, seeds=5, purpose="meant for under an hour on 2 cores"
+        encoder=MICRO, stored_pixels=64, budget=2.5e13, seeds=5, purpose="about 45 minutes a seed on 2 cores"
     ),
+    "1e14": Track(
+        encoder=MICRO, stored_pixels=64, budget=1e14, seeds=5, purpose="a night on 2 cores, minutes on a GPU"
+    ),
+    "1e15": Track(encoder=MICRO, stored_pixels=64, budget=1e15, seeds=5, purpose="an evening on a GPU"),
     "1e16": Track(
         encoder=TINY, stored_pixels=256, budget=1e16, seeds=3, purpose="about an hour a run on a workstation"
     ),
@@ -38,6 +42,7 @@ TRACKS: dict[str, Track] = {
     "1e18": Track(encoder=BASE, stored_pixels=256, budget=1e18, seeds=3, purpose="a node of large GPUs"),
 }
 MATCHED = "-images"
+PHANTOM_IMAGES = 20_700  # of the corpus of phantoms, for passes in the table
 
 
 def names() -> tuple[str, ...]:
@@ -71,7 +76,7 @@ def recipe(
     encoder = EncoderSpec(**(asdict(chosen.encoder) | {"cls": declared.CLS} | trunk))
     settings = registry.settings(pretext, encoder)
     matched = matched_images(chosen) * declared.flops(settings, encoder)
-    return Recipe(
+    made = Recipe(
         modality=modality,
         track=track,
         corpus=corpus,
@@ -85,6 +90,14 @@ def recipe(
         precision=precision,
         seed=seed,
     )
+    return resolved(made)
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with what follows from the number of its steps, by `rules.resolve`. Raises ValueError if its budget
+    pays for none."""
+    settings = registry.declarations("pretexts", recipe.pretext).Settings(**recipe.settings)
+    return replace(recipe, settings=asdict(rules.resolve(settings, steps(recipe))))
 
 
 def image_flops(recipe: Recipe) -> float:
@@ -104,20 +117,24 @@ def steps(recipe: Recipe) -> int:
 
 
 def table() -> list[str]:
-    """Markdown lines: every track, and the batch, optimiser steps and images of each default pretext on it."""
+    """Markdown lines: every track, and for each default pretext on it the optimiser steps, the images it sees, and how
+    often that is the whole corpus of phantoms."""
     pretexts = registry.default_pretexts()
+    told = " | ".join(f"{name}: steps, images, passes" for name in pretexts)
     lines = [
-        f"| track | encoder | pixels | training FLOPs | seeds | {' | '.join(f'{name}: batch' for name in pretexts)} "
-        f"| {' | '.join(f'{name}: steps, images' for name in pretexts)} |",
-        "|---" * (5 + 2 * len(pretexts)) + "|",
+        f"| track | encoder | pixels | training FLOPs | seeds | batch | {told} |",
+        "|---" * (6 + len(pretexts)) + "|",
     ]
     corpus = Corpus(name="any", members=(), digest="", images=0)
     for name in names():
         track, e = get(name), get(name).encoder
         made = [recipe(name, p, modality="histo", corpus=corpus, policy="", seed=0) for p in pretexts]
-        batches = [f"{r.settings['batch']:,}" for r in made]
-        told = [f"{steps(r):,}, {steps(r) * r.settings['batch']:,}" for r in made]
-        budget = " / ".join(dict.fromkeys(f"{r.budget:.2g}" for r in made))
         size = f"{e.width} × {e.depth}, {e.heads} heads, patch {e.patch}"
-        lines.append(f"| {' | '.join([f'`{name}`', size, str(e.pixels), budget, str(track.seeds), *batches, *told])} |")
+        budget = " / ".join(dict.fromkeys(f"{r.budget:.2g}" for r in made))
+        batch = " / ".join(dict.fromkeys(str(r.settings["batch"]) for r in made))
+        cells = [f"`{name}`", size, str(e.pixels), budget, str(track.seeds), batch]
+        for r in made:
+            images = steps(r) * r.settings["batch"]
+            cells.append(f"{steps(r):,}, {images:,}, {images / PHANTOM_IMAGES:,.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return lines

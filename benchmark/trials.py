@@ -20,7 +20,7 @@ import pandas as pd
 import typer
 
 import tasks
-from benchmark import corpus, health, registry, results, tracks
+from benchmark import corpus, health, registry, results, rules, tracks
 from benchmark.recipe import Corpus, Recipe, Runtime, canonical, twin
 from tasks import host, splits, store
 from tasks.base import Sample, Task, digest
@@ -65,19 +65,26 @@ def _scan(data: Path, *, family: scenes.Family, latent: str) -> list[Sample]:
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:
-    """The recipe with `name=value` changes of its settings. Raises ValueError for an unknown name."""
-    declared = registry.declarations("pretexts", recipe.pretext)
+    """The recipe with `name=value` changes of its settings, and what follows from them: another batch takes the
+    learning rate with it by `rules`, a teacher's momentum follows from its horizon unless it is given itself. Raises
+    ValueError for an unknown name or value."""
     given = {}
     for change in changes:
         name, _, value = change.partition("=")
         if name not in recipe.settings:
             raise tasks.unknown(f"setting of {recipe.pretext}", name, tuple(recipe.settings))
         try:
-            read = json.loads(value)
+            read = value if isinstance(recipe.settings[name], str) else json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(f"{change}: not JSON ({error}); write name=value, as lr=2e-3 or crop=[0.5,1.0]") from error
         given[name] = tuple(read) if isinstance(read, list) else read
-    return replace(recipe, settings=asdict(declared.Settings(**(recipe.settings | given))))
+    if "batch" in given and "lr" not in given:
+        sizes = given["batch"], recipe.settings["batch"]
+        now, before = (rules.rate(batch, recipe.encoder) for batch in sizes)
+        given["lr"] = recipe.settings["lr"] * now / before
+    if "momentum" in given and "horizon" not in given:
+        given["horizon"] = None
+    return tracks.resolved(replace(recipe, settings=recipe.settings | given))
 
 
 def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object]]:

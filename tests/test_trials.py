@@ -50,6 +50,24 @@ def test_changes_are_of_known_settings_and_nothing_else_moves():
         trials.changed(recipe(), ["lr=fast"])
 
 
+def test_what_follows_from_a_change_is_changed_with_it():
+    given = recipe("dinov3").settings
+    long = tracks.recipe("1e14", "dinov3", modality="histo", corpus=CORPUS, policy="simulated", seed=trials.SEED)
+    for changes in ([], ["horizon=0.2"], ["local_crops=8"], ["horizon=0.05", "batch=32"]):
+        made = trials.changed(long, changes)
+        assert 1 / (1 - made.settings["momentum"]) == pytest.approx(made.settings["horizon"] * tracks.steps(made))
+    assert trials.changed(long, []) == long
+    halved = trials.changed(recipe("dinov3"), ["batch=32"]).settings
+    assert halved["lr"] == pytest.approx(given["lr"] / 2**0.5)
+    assert trials.changed(recipe("dinov3"), ["batch=32", "lr=1e-3"]).settings["lr"] == 1e-3
+    fixed = trials.changed(long, ["momentum=0.99"]).settings
+    assert (fixed["momentum"], fixed["horizon"]) == (0.99, None)
+    assert trials.changed(long, ["centring=mean"]).settings["centring"] == "mean"
+    assert trials.changed(recipe(), ["target=raw"]).settings == recipe().settings | {"target": "raw"}
+    with pytest.raises(ValueError, match=r"horizon=2: a share of the optimiser steps"):
+        trials.changed(long, ["horizon=2"])
+
+
 def test_a_trial_is_stored_once_and_told_in_a_table(small, tmp_path):
     arguments = ["--modality", "histo", "--track", "smoke", "--root", str(tmp_path / "r"), "--cache", str(tmp_path)]
     ran = CliRunner().invoke(trials.app, ["mae", "--change", "lr=2e-3", *arguments])

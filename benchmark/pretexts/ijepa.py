@@ -3,8 +3,9 @@
 The target encoder, a moving average of the context encoder, sees the whole image; its layer-normed outputs at four
 target blocks are predicted, one block at a time, from the context tokens. No cls token.
 Where we differ: fixed masks (`masks.multiblock`: inclusive positions, independent scale and aspect, a context of
-constant size, so that the task does not depend on the batch per process); momentum and predictor are scaled to the
-encoder's size and the number of steps; the modality's photometric policy and flips are applied, as to all pretexts.
+constant size, so that the task does not depend on the batch per process); batch, learning rate and the teacher's
+horizon follow `benchmark/rules.py`, the predictor is scaled to the encoder's size; the modality's photometric policy
+and flips are applied, as to all pretexts. Rising weight decay and a momentum that rises to 1 are the method's own.
 The arm `official` keeps the authors' masks with their quirks, crops without flips or photometric change, predictor,
 initial deviations and schedules. What differs still: contexts are cut to the smallest of the global batch, not of
 each process, so that one process equals two; the batch is 256 (64 for the smallest encoder) instead of 2048, which
@@ -17,10 +18,11 @@ mask token.
 from dataclasses import dataclass
 
 from benchmark import flops as count
+from benchmark import rules
 from benchmark.mask_sizes import REDRAWS, check_context, check_min_keep, mean_published_context, mean_target_tokens
 from benchmark.recipe import EncoderSpec, Optim
 
-VERSION = 2
+VERSION = 3
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
 QUERY = "patches"  # whose attention the maps show: there is no trained cls token
@@ -38,38 +40,24 @@ class Settings(Optim):
     predictor_width: int
     predictor_depth: int
     predictor_heads: int
-    momentum: float  # of the target encoder at the start; linear to 1
+    horizon: float | None = None  # share of the steps that the target encoder averages over; None: as momentum says
+    momentum: float | None = None  # of the target encoder at the start; linear to 1; with a horizon it follows from it
     crop: tuple[float, float] = (0.3, 1.0)  # area share of the random resized crop
 
 
 def settings(encoder: EncoderSpec) -> Settings:
-    """The recommended settings for an encoder: the paper's values, or what trials found for the smallest size."""
-    context = round(encoder.grid**2 * (0.375 if encoder.width < 192 else 0.25))
-    if encoder.width < 192:
-        return Settings(
-            batch=32,
-            lr=5e-4,
-            crop=(0.6, 1.0),
-            weight_decay=0.04,
-            end_weight_decay=0.4,
-            context_tokens=context,
-            predictor_width=64,
-            predictor_depth=2,
-            predictor_heads=2,
-            momentum=0.99,
-        )
+    """The recommended settings for an encoder: `rules`, the paper's values, or trials' for the smallest size."""
+    small = encoder.width < rules.SMALL
     return Settings(
-        batch=256,
-        lr=1e-3,
-        start_lr=2e-4,
-        end_lr=1e-6,
+        **rules.optimisation(encoder),
         weight_decay=0.04,
         end_weight_decay=0.4,
-        context_tokens=context,
-        predictor_width=192 if encoder.width < 384 else 384,
-        predictor_depth=6,
-        predictor_heads=encoder.heads,
-        momentum=0.996,
+        context_tokens=round(encoder.grid**2 * (0.375 if small else 0.25)),
+        predictor_width=64 if small else 192 if encoder.width < 384 else 384,
+        predictor_depth=2 if small else 6,
+        predictor_heads=2 if small else encoder.heads,
+        horizon=rules.HORIZON,
+        crop=(0.6, 1.0) if small else (0.3, 1.0),
     )
 
 

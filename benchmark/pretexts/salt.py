@@ -7,16 +7,17 @@ blocks, as in I-JEPA but with no moving average, and so nothing that could colla
 One budget pays for both. Probes read the student, which has not moved before stage two.
 Loss of stage two: smooth L1 as in US-JEPA and I-JEPA (SALT: L1). Where we differ from both: images, not videos; the
 teacher has the student's size and initial weights and the same corpus (US-JEPA takes a published one); masks are
-`masks.multiblock`; learning rate, decay and share have not been tuned here.
+`masks.multiblock`; batch and learning rate follow `benchmark/rules.py`; decay and share have not been tuned here.
 """
 
 from dataclasses import dataclass
 
 from benchmark import flops as count
+from benchmark import rules
 from benchmark.mask_sizes import check_context, mean_target_tokens
 from benchmark.recipe import EncoderSpec, Optim
 
-VERSION = 1
+VERSION = 2
 ON_REQUEST = True
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
@@ -41,10 +42,9 @@ class Settings(Optim):
 def settings(encoder: EncoderSpec) -> Settings:
     """Contexts and predictors of I-JEPA. beta2 of MAE: AdamW's state, which stays zero while a stage rests, is then
     forgotten within the warm-up."""
-    small = encoder.width < 192
+    small = encoder.width < rules.SMALL
     return Settings(
-        batch=64 if small else 256,
-        lr=1e-3,
+        **rules.optimisation(encoder),
         beta2=0.95,
         context_tokens=round(encoder.grid**2 * (0.375 if small else 0.25)),
         predictor_width=64 if small else 192 if encoder.width < 384 else 384,

@@ -12,9 +12,10 @@ import math
 from dataclasses import dataclass
 
 from benchmark import flops as count
+from benchmark import rules
 from benchmark.recipe import EncoderSpec, Optim
 
-VERSION = 1
+VERSION = 2
 CLS = True  # the cls token enters the blocks
 NATIVE = "patches"  # the loss sees patch tokens alone; the authors only fine-tune
 QUERY = "patches"  # whose attention the maps show: no loss is on the cls token
@@ -29,12 +30,10 @@ class Settings(Optim):
 
 
 def settings(encoder: EncoderSpec) -> Settings:
-    """The authors' 100-epoch recipe (4.1), 2e-4 · batch / 512; the smallest encoders get our MAE's rate, untuned."""
+    """The authors' masks and clipping (4.1), the batch and learning rate of `rules`."""
     divisors = [unit for unit in range(1, encoder.grid + 1) if encoder.grid % unit == 0]
     unit = min(divisors, key=lambda unit: abs(unit - encoder.grid / 7))
-    if encoder.width < 192:
-        return Settings(batch=64, lr=1e-3, clip=5.0, unit=unit)
-    return Settings(batch=256, lr=1e-4, end_lr=5e-6, clip=5.0, unit=unit)
+    return Settings(**rules.optimisation(encoder), clip=5.0, unit=unit)
 
 
 def hidden_tokens(s: Settings, e: EncoderSpec) -> int:
