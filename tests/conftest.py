@@ -1,4 +1,5 @@
-"""Tests see the built-in registry alone, never what the user has added, and no GPU: their numbers are a processor's."""
+"""Tests see the built-in registry alone, never what the user has added, no GPU, as their numbers are a processor's,
+and fewer simulated patients than there are."""
 
 import os
 import tempfile
@@ -8,6 +9,7 @@ import pytest
 
 _nothing = tempfile.TemporaryDirectory(prefix="pretext-bench-added-")
 os.environ["PRETEXT_BENCH_TASKS"] = _nothing.name  # before any test module lists the tasks; children inherit it
+os.environ["PRETEXT_BENCH_PATIENTS"] = "240"  # simulated ones, before the phantoms are imported; children inherit it
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch asks for devices; children inherit it
 
 

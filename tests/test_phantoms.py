@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -57,8 +58,8 @@ def test_cards(modality):
 
 def test_layout(modality, scans):
     samples = scans["local"]
-    assert len(samples) == task(modality, "local").expected == 8800
-    assert len({s.id for s in samples}) == len({s.digest for s in samples}) == 8800
+    assert len(samples) == task(modality, "local").expected == 2 * sum(scenes.PATIENTS.values())
+    assert len({s.id for s in samples}) == len({s.digest for s in samples}) == len(samples)
     assert {s.split: s.id.split("/")[0] for s in samples} == {"train": "train", "val": "val", "test": "test"}
     assert samples[25].id == "train/p00012/1"
     assert samples[25].group == "train-p00012"
@@ -69,9 +70,23 @@ def test_three_tasks_share_images(scans):
     assert bare[0] == bare[1] == bare[2]
 
 
+def test_as_many_patients_as_a_comparison_needs():
+    """Counted without what the tests make smaller."""
+    program = (
+        "from tasks.phantoms import population, scenes; "
+        "print(scenes.PATIENTS, *(len(population.source(m).scan(None)) for m in scenes.MODALITIES), "
+        "len(scenes.family('histo').scan(None, 'local')))"
+    )
+    whole = {name: value for name, value in os.environ.items() if name != "PRETEXT_BENCH_PATIENTS"}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=whole).stdout
+    assert said.strip() == "{'train': 2000, 'val': 400, 'test': 2000} 20700 20700 8800"
+
+
 def test_groups_keep_to_a_split_and_to_a_label(scans):
     for samples in scans.values():
-        assert len({(s.group, s.split, s.label) for s in samples}) == len({s.group for s in samples}) == 4400
+        assert (
+            len({(s.group, s.split, s.label) for s in samples}) == len({s.group for s in samples}) == len(samples) / 2
+        )
 
 
 def test_labels_are_balanced_and_independent(scans):
@@ -83,7 +98,7 @@ def test_labels_are_balanced_and_independent(scans):
 
 def test_labels_are_what_is_rendered(modality, scans):
     for latent, samples in scans.items():
-        for sample in samples[::397]:
+        for sample in samples[::97]:
             split, patient, _ = sample.id.split("/")
             assert scenes.family(modality).latents(split, int(patient[1:]))[latent] == sample.label
 
@@ -98,10 +113,10 @@ def test_deterministic_whatever_the_order(modality, scans):
 
 
 def test_deterministic_in_another_process(modality, scans):
-    sample = scans["local"][4321]
+    sample = scans["local"][432]
     program = (
         "import hashlib; from tasks.phantoms import scenes; "
-        f"f = scenes.family({modality!r}); s = f.scan(None, 'local')[4321]; "
+        f"f = scenes.family({modality!r}); s = f.scan(None, 'local')[432]; "
         "print(hashlib.sha256(f.read(None, s, 64).tobytes()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
@@ -332,9 +347,10 @@ def test_an_oracle_reads_relation_and_both_levels(modality, distance):
         assert roc_auc_score(truth, [score[latent] for score in scores]) >= 0.95, latent
 
 
-def test_a_histogram_and_a_thumbnail_do_not_read_the_far_relation(modality):
+def test_a_histogram_and_a_thumbnail_do_not_read_the_far_relation(modality, monkeypatch):
+    monkeypatch.setattr(scenes, "PATIENTS", {"train": 600, "val": 100, "test": 900})
     family, parts = related(modality, "far"), {}
-    for split, patients in (("train", 400), ("val", 100), ("test", 400)):
+    for split, patients in scenes.PATIENTS.items():
         parts[split] = calibrate.rendered(family, split, patients)
     for simple in (baselines.histogram, baselines.thumbnail):
         x = {name: np.stack([simple(one) for one in part.images]) for name, part in parts.items()}
@@ -344,7 +360,7 @@ def test_a_histogram_and_a_thumbnail_do_not_read_the_far_relation(modality):
 def test_the_population_holds_every_family_and_none_of_its_patients(modality):
     source = population.source(modality)
     samples = source.scan(None)
-    assert len(samples) == len({s.id for s in samples}) == len({s.group for s in samples}) == source.expected >= 20_000
+    assert len(samples) == len({s.id for s in samples}) == len({s.group for s in samples}) == source.expected
     assert {s.label for s in samples} == {-1}
     assert corpus.resolve(modality, "phantom", Path("nowhere"), Path("nowhere")).corpus.images == len(samples)
     labelled = {
@@ -360,13 +376,13 @@ def test_the_population_holds_every_family_and_none_of_its_patients(modality):
         for number in range(len(samples))
         if population.kind(number).relation
     ]
-    assert np.mean(pairs) == pytest.approx(0.8, abs=0.02)
+    assert np.mean(pairs) == pytest.approx(0.8, abs=0.04)
     texture = [
         scenes.family(modality, knobs=population.kind(number)).latents(scenes.CORPUS, number)["texture"]
         for number in range(len(samples))
         if population.kind(number).locality == 5
     ]
-    assert np.mean(texture) == pytest.approx(0.5, abs=0.03)
+    assert np.mean(texture) == pytest.approx(0.5, abs=0.08)
 
 
 def digests(modality, name):
