@@ -93,7 +93,7 @@ def _wanted(
         modalities=_listed(modality) or tasks.modalities(),
         track=track,
         pretexts=_listed(pretext) or registry.default_pretexts(),
-        tasks=_listed(task),
+        tasks=plan.named(_listed(task)),
         probes=registry.names("probes") if probe == "all" else _listed(probe),
         seeds=seeds,
         corpus=corpus,

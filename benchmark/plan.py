@@ -73,6 +73,17 @@ class Study:
     absent: dict[str, str] = field(default_factory=dict)  # task -> reason
 
 
+def named(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of tasks, with each beginning that several share, such as "phantom_relation", as those.
+
+    What is neither stays, for `validate` to refuse."""
+    known = sorted({name for modality in tasks.modalities() for name in tasks.names(modality)})
+    found = [
+        [name] if name in known else [one for one in known if one.startswith(f"{name}_")] or [name] for name in asked
+    ]
+    return tuple(dict.fromkeys(name for some in found for name in some))
+
+
 def validate(wanted: Wanted) -> None:
     """Raises ValueError, with the nearest match and the known names, for anything misspelt."""
     known = {name for modality in tasks.modalities() for name in tasks.names(modality)}

@@ -40,3 +40,11 @@ def test_a_probe_that_needs_more_test_groups_than_there_are_is_refused(tmp_path)
     assert survey(tmp_path, "butterfly", "ultrasound").tasks
     with pytest.raises(DataError, match=r"butterfly: \d groups \(patient\) .*nuisance probe alters, 5 are needed"):
         survey(tmp_path, "butterfly", "ultrasound", ("nuisance",))
+
+
+def test_a_beginning_that_tasks_share_names_them_all():
+    distances = tuple(f"phantom_relation_{distance}" for distance in ("far", "middle", "near"))
+    assert plan.named(("phantom_relation",)) == distances
+    assert plan.named(("busi", "phantom_relation", "phantom_relation_far")) == ("busi", *distances)
+    assert len(plan.named(("phantom",))) == 3 + 5 + 3 + 6
+    assert plan.named(("phantom_relatio", "buss")) == ("phantom_relatio", "buss")
