@@ -3,6 +3,7 @@
     results/local/<modality>/runs/<run>/      runs.parquet curves.parquet encoder.safetensors (decoder.safetensors)
     results/local/<modality>/cells/<cell>/    cells.parquet predictions.parquet fits.parquet leakage.parquet
     results/local/<modality>/baselines/<id>/  baselines.parquet predictions.parquet fits.parquet
+    results/local/<modality>/ceilings/<id>/   ceilings.parquet predictions.parquet fits.parquet
     results/local/<modality>/trials/<trial>/  trials.parquet
     results/local/<modality>/locality/<id>/   locality.parquet
     results/local/<modality>/passports/<task>-<data>/       leakage.parquet
@@ -170,6 +171,44 @@ TABLES: dict[str, pa.Schema] = {
         groups=I,
         samples=I,
         protocol=S,
+        predictions_sha256=S,
+        fits_sha256=S,
+        created=S,
+    ),
+    "ceilings": _schema(
+        cell=S,  # id of the ceiling on this task and seed: the key of its predictions
+        family=S,  # `Task.images`
+        heads=S,  # JSON: names of the tasks that were trained together
+        modality=S,
+        task=S,
+        task_version=I,
+        data=S,  # identity of the task's samples
+        track=S,
+        encoder=S,  # canonical JSON of its EncoderSpec
+        pixels=I,  # side of the stored images
+        policy=S,
+        seed=I,
+        budget_flops=F,
+        realised_flops=F,
+        steps=I,
+        images_seen=I,
+        labels=I,  # distinct labelled training images, over all heads
+        label_groups=I,
+        chosen=F,  # share of training at which validation was best
+        metric=S,
+        headline=B,
+        value=F,
+        groups=I,
+        samples=I,
+        protocol=S,
+        engine=I,
+        version=I,  # of the measurement
+        seconds=F,
+        device=S,
+        threads=I,
+        commit=S,
+        dirty=B,
+        versions=S,  # JSON: python and packages
         predictions_sha256=S,
         fits_sha256=S,
         created=S,
