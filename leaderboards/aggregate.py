@@ -14,13 +14,13 @@ import pandas as pd
 
 from benchmark import results as schema
 from benchmark.metrics import SEGMENTATION
-from benchmark.recipe import ENGINE, EXTERNAL, Recipe, key
+from benchmark.recipe import ENGINE, EXTERNAL, Recipe, canonical, key
 from benchmark.recipe import twin as twin_of
-from leaderboards import claims, contrasts, ledger, ratings, series, store
-from leaderboards.board import HEALTH, LOSS, Baseline, Board, Column, Cost, Curve, Entry, Locality, Row, Run
+from leaderboards import ceilings, claims, contrasts, ledger, ratings, series, store
+from leaderboards.board import HEALTH, LOSS, Baseline, Board, Ceiling, Column, Cost, Curve, Entry, Locality, Row, Run
 from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
-from leaderboards.statistics import Predictions, draw, estimate, resample
+from leaderboards.statistics import Predictions, Resampled, draw, estimate, resample
 from leaderboards.words import slug
 
 BOARD = ["modality", "corpus", "corpus_digest", "track"]
@@ -28,7 +28,7 @@ QUESTION = ["task", "data", "probe", "readout"]
 ROBUST = ("robustness", "patches")  # probe and readout that hold predictions under nuisances
 NAMES = {"mae": "MAE", "ijepa": "I-JEPA", "dinov3": "DINOv3"}
 BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
-PROBES = ("linear", "knn", "attentive", "fewshot", "dense")  # order of the sections; others follow
+PROBES = ("linear", "attentive", "mlp", "knn", "fewshot", "dense")  # order of the sections; others follow
 QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word of a curve's name
 POINTS = 120  # per drawn curve
 
@@ -45,14 +45,54 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None,
         cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
         plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]
         measured = loaded.locality[loaded.locality["modality"] == names[0]]
-        board = _board(here, cells, plain, measured, (absent or {}).get(str(names[0]), {}))
+        taught = _of_budget(loaded.ceilings, here)
+        board = _board(here, cells, plain, taught, measured, (absent or {}).get(str(names[0]), {}))
         newest = _lines(_newest(here, cells)[0])
         found.append(replace(board, ratings=ratings.read(newest, board.columns, loaded.ratings)))
-    clashes = Counter(board.slug for board in found)
-    return [
-        replace(board, slug=f"{board.slug}-{slug(board.corpus_digest)}") if clashes[board.slug] > 1 else board
-        for board in found
-    ]
+    return _ordered(found)
+
+
+def _ordered(found: Sequence[Board]) -> list[Board]:
+    """By modality, corpus and track. Where boards of several corpora share these, the newest comes first and keeps the
+    plain name; the others are told apart by their content and say that they are earlier."""
+    names = {(board.modality, board.corpus, board.track): board for board in sorted(found, key=_age)}
+    order = list(dict.fromkeys((board.modality, board.corpus, board.track) for board in found))
+    made = []
+    for name in sorted(order):
+        newest = names[name]
+        some = [board for board in found if (board.modality, board.corpus, board.track) == name]
+        for board in sorted(some, key=_age, reverse=True):
+            made.append(board if board is newest else _superseded(board, newest))
+    return made
+
+
+def _age(board: Board) -> tuple[int, str, str]:
+    return board.engine, board.updated, board.corpus_digest
+
+
+def _superseded(board: Board, newest: Board) -> Board:
+    other = f"An earlier board: newer runs of this track are of another corpus, content {newest.corpus_digest}."
+    return replace(
+        board,
+        slug=f"{board.slug}-{slug(board.corpus_digest)}",
+        title=f"{board.title}, earlier corpus {board.corpus_digest}",
+        earlier=f"{other} {board.earlier}".strip(),
+        superseded=True,
+    )
+
+
+def _of_budget(stored: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The stored ceilings of the modality and track of these runs, at their training FLOPs."""
+    first, budgets = runs.iloc[0], set(_trained(runs)["budget_flops"])
+    own = stored[stored["modality"].eq(first["modality"]) & stored["track"].eq(first["track"])]
+    if not budgets:
+        return own
+    close = [any(math.isclose(one, budget, rel_tol=1e-6) for budget in budgets) for one in own["budget_flops"]]
+    return own[pd.Series(close, index=own.index, dtype=bool)]
+
+
+def _trained(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[runs["run"].ne(runs["twin"]) & runs["pretext"].ne(EXTERNAL)]
 
 
 def _described(runs: pd.DataFrame) -> pd.DataFrame:
@@ -62,6 +102,7 @@ def _described(runs: pd.DataFrame) -> pd.DataFrame:
         variant=[key(replace(recipe, seed=0)) for recipe in parsed],
         twin_variant=[key(replace(twin_of(recipe), seed=0)) for recipe in parsed],
         encoder=[_encoder(recipe) for recipe in parsed],
+        size=[ceilings.size(canonical(recipe.encoder)) for recipe in parsed],
         stored_pixels=[recipe.stored_pixels for recipe in parsed],
     )
 
@@ -69,20 +110,40 @@ def _described(runs: pd.DataFrame) -> pd.DataFrame:
 class Answers:
     """What a board shows of its runs and cells: rows, tasks, and the predictions behind each pair of them."""
 
-    def __init__(self, runs: pd.DataFrame, cells: pd.DataFrame):
+    def __init__(self, runs: pd.DataFrame, cells: pd.DataFrame, stored: pd.DataFrame):
+        """stored: ceilings."""
         self.runs, self.cells, self.footnotes = _newest(runs, cells)
         cells = self.cells
         dense, altered = cells["metric"].isin(SEGMENTATION), cells["probe"].eq(ledger.PROBE)
-        self.columns, self.lines = _columns(cells[~dense & ~altered]), _lines(self.runs)
+        columns, self.lines = _columns(cells[~dense & ~altered]), _lines(self.runs)
         self.measures = dict(zip(cells.loc[dense, "probe"], cells.loc[dense, "metric"], strict=True))
         shown = cells[~altered]
         asked = set(zip(shown["probe"], shown["readout"], strict=True)) | {HEADLINE}
         self.asked = sorted(asked, key=_section_order)
         self.index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}
+        found = ceilings.load(columns, stored, sorted({line.size for line in self.lines} - {""}))
+        judged = {column: self._judged(column, found.get(column)) for column in columns}
+        self.columns = tuple(column for column, _ in judged.values())
+        self.tops = {column: top for column, top in judged.values() if top is not None}
+
+    def _judged(self, column: Column, top: ceilings.Ceiling | None) -> tuple[Column, ceilings.Ceiling | None]:
+        """Whether labels teach a task, above every twin of encoders like the ceiling's; and its ceiling, paired."""
+        if top is None:
+            return column, None
+        twins = {}  # those that are one encoder with one set of numbers, once
+        for line in self.lines:
+            if line.twin and line.size == top.size and (rows := self._rows(line, column, *HEADLINE)):
+                twins[line.weights, tuple(row["value"] for row in rows.values())] = line
+        floors = [self.load(line, column, *HEADLINE) for line in twins.values()]
+        if not floors:
+            return column, top
+        first = next(iter(floors[0].values()))
+        top = ceilings.fitting(column, top, first)
+        return replace(column, taught=ceilings.taught(column, top, floors)), top
 
     def sections(self, asked: Sequence[tuple[str, str]] | None = None) -> contrasts.Measured:
         """Of these probes and readouts, or of all."""
-        return contrasts.sections(self.lines, self.columns, asked or self.asked, self.load, self.measures)
+        return contrasts.sections(self.lines, self.columns, asked or self.asked, self.load, self.measures, self.tops)
 
     def load(self, line: Line, column: Column, probe: str, readout: str) -> dict[int, Predictions]:
         rows = self._rows(line, column, probe, readout)
@@ -108,25 +169,31 @@ def headline(loaded: store.Store, place: Sequence[str]) -> tuple[Answers, contra
     """The rows and tasks of one board (modality, corpus, its digest, track), and the families of its headline."""
     runs = loaded.runs[(loaded.runs[BOARD] == list(place)).all(axis=1)]
     cells = loaded.cells[(loaded.cells[BOARD] == list(place)).all(axis=1)]
-    answers = Answers(_described(runs), cells)
+    answers = Answers(_described(runs), cells, _of_budget(loaded.ceilings, runs))
     return answers, answers.sections([HEADLINE])
 
 
 def _board(
-    runs: pd.DataFrame, cells: pd.DataFrame, plain: pd.DataFrame, measured: pd.DataFrame, absent: Mapping[str, str]
+    runs: pd.DataFrame,
+    cells: pd.DataFrame,
+    plain: pd.DataFrame,
+    taught: pd.DataFrame,
+    measured: pd.DataFrame,
+    absent: Mapping[str, str],
 ) -> Board:
-    answers = Answers(runs, cells)
+    """taught: the stored ceilings of this track and budget."""
+    answers = Answers(runs, cells, taught)
     runs, cells, columns, lines = answers.runs, answers.cells, answers.columns, answers.lines
     answered = answers.sections()
     localities = _localities(columns, measured)
     known = {column.task: one.value for column, one in zip(columns, localities, strict=True) if one is not None}
-    judged = claims.judge(claims.load(), lines, columns, answered.numbers, answers.corrupted, known)
+    judged = claims.judge(claims.load(), lines, _claimed(columns), answered.numbers, answers.corrupted, known)
     sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in answered.sections)
     sections = tuple(
         replace(section, rows=_contaminated(section.rows, columns, lines, runs, cells)) for section in sections
     )
     first = runs.iloc[0]
-    trained = runs[runs["run"].ne(runs["twin"]) & runs["pretext"].ne(EXTERNAL)]
+    trained = _trained(runs)
     missing = [
         (f"{row.name} on {column.title}", entry.missing or entry.note)
         for row in sections[0].rows
@@ -160,14 +227,28 @@ def _board(
         missing=(*missing, *sorted(absent.items())),
         footnotes=answers.footnotes,
         earlier=_earlier(runs),
+        engine=int(runs["engine"].max()),
         provenance=_provenance(runs),
         localities=localities,
+        ceilings=tuple(_ceiling(answers.tops.get(column), answered.ceilings.get(column)) for column in columns),
         series=series.measured(lines, columns, answers.index),
         ledgers=ledger.read(lines, columns, answers.index),
         runs=tuple(_stored(line, row) for line in lines for row in runs[runs["variant"] == line.variant].itertuples()),
         numbers=answered.numbers,
         updated=max(runs["created"].max(), cells["created"].max() if len(cells) else ""),
     )
+
+
+def _claimed(columns: Sequence[Column]) -> list[Column]:
+    """The simulated and the real tasks that claims are judged on: those that labels teach, or all where none is."""
+    kinds = [[column for column in columns if column.synthetic == synthetic] for synthetic in (True, False)]
+    return [column for some in kinds for column in [one for one in some if one.taught] or some]
+
+
+def _ceiling(top: ceilings.Ceiling | None, number: Resampled | None) -> Ceiling | None:
+    if top is None or number is None or not math.isfinite((score := estimate(number)).value):
+        return None
+    return Ceiling(labels=top.labels, score=score, seeds=number.seeds)
 
 
 def _baselines(columns: tuple[Column, ...], plain: pd.DataFrame) -> tuple[Baseline, ...]:
@@ -263,6 +344,7 @@ def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
                 images=int(row["data_images"]),
                 partial=f"partial: {int(row['data_images']):,} of {int(expected):,} images" if partial else "",
                 synthetic=bool(row["synthetic"]),
+                version=int(row["task_version"]),
             )
         )
     return tuple(sorted(found, key=lambda column: (column.title, column.data)))
@@ -294,6 +376,7 @@ def _lines(runs: pd.DataFrame) -> tuple[Line, ...]:
                 runs=dict(zip(rows["seed"], rows["run"], strict=True)),
                 weights=tuple(rows["weights_sha256"]),
                 diverged=tuple(rows.loc[rows["status"] == "diverged", "seed"]),
+                size=row["size"],
             )
         )
     order = {name: place for place, name in enumerate(NAMES.values())}

@@ -32,6 +32,8 @@ class Column:
     images: int
     partial: str  # "partial: 422 of 2,081 images", or ""
     synthetic: bool
+    version: int = 1  # of the task
+    taught: bool = True  # its ceiling is shown above the twin, or none is stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Entry:
     shown: int | None = None  # 1: above the twin, -1: below, 0: not shown; None: no verdict
     verdict: str = ""
     family: int = 0  # gains that hold together with this one, itself included
+    share: Estimate | None = None  # of the way from twin to ceiling; None where the ceiling is not shown above the twin
     note: str = ""  # "3 of 5 seeds", "twin not run yet"
     missing: str = ""  # why there is no score
 
@@ -120,6 +123,15 @@ class Baseline:
 
     name: str
     scores: tuple[Estimate | None, ...]  # one per column; None where it was not measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """The encoder of a board at its budget, trained with the labels of one task; read as a baseline is."""
+
+    labels: int  # distinct labelled training images, over all tasks that were trained together
+    score: Estimate
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,10 +265,13 @@ class Board:
     footnotes: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]  # (what, value)
     localities: tuple[Locality | None, ...] = ()  # one per column; None where it was not measured
+    ceilings: tuple[Ceiling | None, ...] = ()  # one per column; None where it was not measured
     series: tuple[Series, ...] = ()
     ledgers: tuple[Ledger, ...] = ()
     ratings: tuple[Rating, ...] = ()
-    earlier: str = ""  # that its numbers are of an earlier engine than this code's, in words
+    earlier: str = ""  # that its numbers are of an earlier engine than this code's, or its corpus of another, in words
+    superseded: bool = False  # there is a newer board of its modality, corpus name and track
+    engine: int = 0  # of its runs
     updated: str = ""  # when its newest run was made, UTC, ISO 8601
     runs: tuple[Run, ...] = ()  # every run behind the rows, twins that are shown as one too
     numbers: Mapping[tuple[str, Column], Resampled] = field(default_factory=dict, repr=False, compare=False)

@@ -129,9 +129,9 @@ def _detectable(differences: Sequence[Difference | None]) -> float | None:
 
 
 def _classical(twins: Mapping[str, str], names: Mapping[str, str], columns: Sequence[Column], numbers: Numbers):
-    """The classical view over the tasks with patients or slides that every trained variant answered; None with under
-    two of either."""
-    whole = [c for c in columns if c.independent and all((variant, c) in numbers for variant in twins)]
+    """The classical view over the tasks that can have a verdict and that every trained variant answered; None with
+    under two of either."""
+    whole = [c for c in columns if c.independent and c.taught and all((variant, c) in numbers for variant in twins)]
     if len(twins) < 2 or len(whole) < 2:
         return None
     scores = np.array([[numbers[variant, column].values.mean() for variant in twins] for column in whole])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -11,13 +11,15 @@ import numpy as np
 from benchmark.metrics import chance
 from benchmark.results import SchemaError
 from leaderboards.board import Column, Comparison, Contrast, Entry, Row, Section
-from leaderboards.comparisons import Numbers, compare, contrasts
+from leaderboards.ceilings import Ceiling, fitting, room, share
+from leaderboards.comparisons import Numbers, compare, contrasts, difference
 from leaderboards.families import Difference
 from leaderboards.ranking import letters, rank_intervals
 from leaderboards.statistics import (
     DRAWS,
     RANKED_GROUPS,
     Draws,
+    Estimate,
     Predictions,
     Resampled,
     averaged,
@@ -43,6 +45,7 @@ class Line:
     runs: dict[int, str]  # seed -> run
     weights: tuple[str, ...]  # per seed, in order
     diverged: tuple[int, ...]  # seeds
+    size: str = ""  # of its encoder, as `ceilings.size` has it
 
 
 Load = Callable[
@@ -51,12 +54,14 @@ Load = Callable[
 
 
 def pooled(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The tasks behind the mean gain: those with a constant chance level whose groups are patients or slides, and
-    enough of them to rank by; where no task is such, the next best. Of two sets of one task's images, the larger."""
+    """The tasks behind the mean gain: those with a constant chance level that labels teach, whose groups are patients
+    or slides, and enough of them to rank by; where no task is such, the next best. Of two sets of one task's images,
+    the larger."""
     usable = [column for column in columns if chance(column.metric, len(column.classes)) is not None]
     largest = {column.task: column for column in sorted(usable, key=lambda column: column.images)}
     usable = [column for column in usable if largest[column.task] is column]
     usable = [column for column in usable if column.independent] or usable
+    usable = [column for column in usable if column.taught] or usable
     return tuple(column for column in usable if column.groups >= RANKED_GROUPS) or tuple(usable)
 
 
@@ -68,6 +73,7 @@ class Measured:
     comparison: Comparison
     pooled: tuple[Column, ...]
     numbers: Numbers  # of the headline
+    ceilings: Mapping[Column, Resampled] = field(default_factory=dict)  # in the headline's metric, under its draws
 
 
 def sections(
@@ -76,9 +82,10 @@ def sections(
     asked: Sequence[tuple[str, str]],
     load: Load,
     measures: Mapping[str, str],
+    tops: Mapping[Column, Ceiling] | None = None,
 ) -> Measured:
     """One section per (probe, readout) of `asked`, in its order, last the headline again with one score per group.
-    measures: the metric of a probe that has its own."""
+    measures: the metric of a probe that has its own. tops: the ceilings that are stored."""
     loaded = {
         (line.variant, column, question): found
         for question in asked
@@ -115,9 +122,43 @@ def sections(
         headline = question == HEADLINE and not by_group
         if headline:
             comparison, shown, behind = compare(names, gains, here, over, numbers), numbers, over
+            above = {
+                column: draws[question][column].resample(tuple(fitted.seen), list(fitted.seen.values()), column)
+                for column, one in (tops or {}).items()
+                if (test := tests[question].get(column)) and (fitted := fitting(column, one, test))
+            }
         rows = _rows(lines, here, over, numbers, undefined, gains, comparison.pretexts if headline else ())
+        if headline:
+            rows = _shared(rows, trained, here, numbers, above, tops or {})
         built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows, metric=measure))
-    return Measured(sections=tuple(built), comparison=comparison, pooled=behind, numbers=shown)
+    return Measured(sections=tuple(built), comparison=comparison, pooled=behind, numbers=shown, ceilings=above)
+
+
+def _shared(
+    rows: Sequence[Row],
+    trained: Sequence[Line],
+    columns: Sequence[Column],
+    numbers: Numbers,
+    above: Mapping[Column, Resampled],
+    tops: Mapping[Column, Ceiling],
+) -> tuple[Row, ...]:
+    """The rows with their shares of the way from twin to ceiling, where labels teach the task to an encoder like
+    theirs."""
+    lines = {line.variant: line for line in trained}
+
+    def share_of(line: Line | None, column: Column) -> Estimate | None:
+        if line is None or column not in above or not column.taught or line.size != tops[column].size:
+            return None
+        gained = difference(numbers, (line.variant, line.twin_variant), column)
+        if gained is None:
+            return None
+        return estimate(share(gained, room(above[column], numbers[line.twin_variant, column])))
+
+    def with_shares(row: Row) -> Row:
+        pairs = zip(row.entries, columns, strict=True)
+        return replace(row, entries=tuple(replace(e, share=share_of(lines.get(row.variant), c)) for e, c in pairs))
+
+    return tuple(with_shares(row) for row in rows)
 
 
 def _undefined(test: Predictions) -> str:
@@ -158,6 +199,7 @@ class Question:
     metric: str
     family: str  # of its dataset
     independent: bool  # its groups are patients or slides
+    taught: bool = True  # of `Column`
 
 
 Asked = Column | Question
@@ -171,7 +213,7 @@ class TaskDraws:
     joint: Draws | None  # None where no other task shares its groups, or all have the same strata
 
     def resample(self, seeds: Sequence[int], predictions: Sequence[Predictions], column: Asked) -> Resampled:
-        return resample(seeds, predictions, column.metric, self.own, column.independent, self.joint)
+        return resample(seeds, predictions, column.metric, self.own, column.independent, self.joint, column.taught)
 
 
 def task_draws(tests: Mapping[Asked, Predictions], draws: int = DRAWS) -> dict[Asked, TaskDraws]:

@@ -18,7 +18,7 @@ from scipy import special, stats
 
 from benchmark.metrics import INTERVAL_GROUPS, LEVEL, fold_resampled, fold_score
 from benchmark.metrics import RANKED_GROUPS as RANKED_GROUPS  # part of the rules here
-from leaderboards.verdicts import DEPENDENT, FEW_ERRORS, TOO_FEW, UNDEFINED
+from leaderboards.verdicts import DEPENDENT, FEW_ERRORS, TOO_FEW, UNDEFINED, UNTAUGHT
 from tasks.base import digest
 
 DRAWS = 500  # they only count lost classes and take an interaction out of the jackknife: docs/statistics.md
@@ -68,6 +68,7 @@ class Resampled:
     headroom: float  # groups of the rarest class × (1 - value), summed over tasks, of two methods the mean
     bounded: bool  # a metric in 0..1, not a difference
     independent: bool = True  # the groups behind it are patients or slides
+    taught: bool = True  # its tasks' ceilings are shown above the twin, or are not stored
     joint: Resampled | None = None  # the same under the draws of all tasks that share its groups, where others do
 
 
@@ -95,6 +96,7 @@ class Estimate:
     headroom: float  # of `Resampled`
     seeds: int
     independent: bool = True  # of `Resampled`
+    taught: bool = True  # of `Resampled`
 
 
 def draw(tests: Sequence[Predictions], family: str = "", draws: int = DRAWS, seed: int = 0) -> Draws:
@@ -180,6 +182,7 @@ def resample(
     draws: Draws,
     independent: bool = True,
     joint: Draws | None = None,
+    taught: bool = True,
 ) -> Resampled:
     """The metric of each seed's predictions, whole, drawn and with groups left out; they must be paired.
 
@@ -208,6 +211,7 @@ def resample(
             headroom=_rarest(first) * (1 - float(values.mean())),
             bounded=True,
             independent=independent,
+            taught=taught,
         )
         for place, each in enumerate(known)
     ]
@@ -245,6 +249,7 @@ def _sum(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
         headroom=sum(part.headroom for part in parts),
         bounded=False,
         independent=all(part.independent for part in parts),
+        taught=all(part.taught for part in parts),
     )
 
 
@@ -395,6 +400,7 @@ def estimate(number: Resampled) -> Estimate:
         headroom=number.headroom,
         seeds=seeds,
         independent=number.independent,
+        taught=number.taught,
     )
     if number.groups < INTERVAL_GROUPS or not np.isfinite(value) or not np.isfinite(error):
         return found
@@ -421,6 +427,8 @@ def barred(one: Estimate) -> str:
         return DEPENDENT
     if one.low is None or one.high is None:
         return TOO_FEW
+    if not one.taught:
+        return UNTAUGHT
     return FEW_ERRORS if one.headroom < HEADROOM else ""
 
 

@@ -16,19 +16,22 @@ from benchmark import compaction, results
 from benchmark.recipe import Recipe, from_json
 from leaderboards.statistics import Predictions
 
+NAMES = ("runs", "cells", "baselines", "ceilings", "locality", "ratings")  # tables
+
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
     runs: pd.DataFrame  # columns of the table, and `directory`
     cells: pd.DataFrame  # columns of the table, and `directory`
     baselines: pd.DataFrame  # columns of the table, and `directory`
+    ceilings: pd.DataFrame  # columns of the table, and `directory`
     locality: pd.DataFrame  # columns of the table, and `directory`
     ratings: pd.DataFrame  # columns of the table, and `directory`
 
 
 def load(root: Path) -> Store:
     """Everything that a board shows, under root. Raises SchemaError naming a file that cannot be read."""
-    return Store(**{name: rows(root, name) for name in ("runs", "cells", "baselines", "locality", "ratings")})
+    return Store(**{name: rows(root, name) for name in NAMES})
 
 
 def rows(root: Path, name: str) -> pd.DataFrame:
