@@ -21,7 +21,7 @@ from leaderboards.board import HEALTH, LOSS, Baseline, Board, Ceiling, Column, C
 from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
 from leaderboards.statistics import Predictions, Resampled, draw, estimate, resample
-from leaderboards.words import slug
+from leaderboards.words import FLOOR, slug
 
 BOARD = ["modality", "corpus", "corpus_digest", "track"]
 QUESTION = ["task", "data", "probe", "readout"]
@@ -53,8 +53,8 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None,
 
 
 def _ordered(found: Sequence[Board]) -> list[Board]:
-    """By modality, corpus and track. Where boards of several corpora share these, the newest comes first and keeps the
-    plain name; the others are told apart by their content and say that they are earlier."""
+    """By modality, corpus and track. Where boards of several corpora share these, the newest keeps the plain
+    name; the others are told apart by their content and say that they are earlier. Earlier boards come last."""
     names = {(board.modality, board.corpus, board.track): board for board in sorted(found, key=_age)}
     order = list(dict.fromkeys((board.modality, board.corpus, board.track) for board in found))
     made = []
@@ -63,7 +63,7 @@ def _ordered(found: Sequence[Board]) -> list[Board]:
         some = [board for board in found if (board.modality, board.corpus, board.track) == name]
         for board in sorted(some, key=_age, reverse=True):
             made.append(board if board is newest else _superseded(board, newest))
-    return made
+    return sorted(made, key=lambda board: bool(board.earlier))
 
 
 def _age(board: Board) -> tuple[int, str, str]:
@@ -165,12 +165,11 @@ class Answers:
         return {seed: row for seed, row in sorted(cells.items()) if row is not None}
 
 
-def headline(loaded: store.Store, place: Sequence[str]) -> tuple[Answers, contrasts.Measured]:
-    """The rows and tasks of one board (modality, corpus, its digest, track), and the families of its headline."""
+def answers(loaded: store.Store, place: Sequence[str]) -> Answers:
+    """The rows and tasks of one board (modality, corpus, its digest, track)."""
     runs = loaded.runs[(loaded.runs[BOARD] == list(place)).all(axis=1)]
     cells = loaded.cells[(loaded.cells[BOARD] == list(place)).all(axis=1)]
-    answers = Answers(_described(runs), cells, _of_budget(loaded.ceilings, runs))
-    return answers, answers.sections([HEADLINE])
+    return Answers(_described(runs), cells, _of_budget(loaded.ceilings, runs))
 
 
 def _board(
@@ -386,7 +385,8 @@ def _lines(runs: pd.DataFrame) -> tuple[Line, ...]:
 
 
 def _merged(rows: tuple[Row, ...], lines: tuple[Line, ...]) -> tuple[Row, ...]:
-    """Twins that are one encoder with one set of numbers, shown as one row."""
+    """Twins that are one encoder with one set of numbers, shown as one row; with the names of their pretexts where
+    there are several."""
     weights = {line.variant: line.weights for line in lines}
     numbers: dict[tuple, list[str]] = {}
     for row in rows:
@@ -396,12 +396,16 @@ def _merged(rows: tuple[Row, ...], lines: tuple[Line, ...]) -> tuple[Row, ...]:
     kept = {variants[0]: variants for variants in numbers.values()}
     names = {row.variant: row.name for row in rows}
     return tuple(
-        replace(row, name="Untrained twin of " + ", ".join(names[variant] for variant in kept[row.variant]))
+        replace(row, name=_floor([names[variant] for variant in kept[row.variant]], alone=len(kept) == 1))
         if row.twin
         else row
         for row in rows
         if not row.twin or row.variant in kept
     )
+
+
+def _floor(pretexts: Sequence[str], alone: bool) -> str:
+    return FLOOR if alone else f"{FLOOR[:-1]} of {', '.join(pretexts)})"
 
 
 def _contaminated(

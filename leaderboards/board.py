@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from leaderboards.families import Difference
@@ -276,3 +276,8 @@ class Board:
     runs: tuple[Run, ...] = ()  # every run behind the rows, twins that are shown as one too
     numbers: Mapping[tuple[str, Column], Resampled] = field(default_factory=dict, repr=False, compare=False)
     # (variant, column) -> the headline metric per seed, as it was resampled
+
+
+def current(boards: Sequence[Board]) -> list[Board]:
+    """Where a visitor should land: boards that are not earlier ones; where there are no others, the newest of these."""
+    return [one for one in boards if not one.earlier] or [one for one in boards if not one.superseded]

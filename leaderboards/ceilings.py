@@ -9,8 +9,8 @@ Where a ceiling is not shown above the floor (the 95 % interval of `room`, by it
 teach the encoder the task, and no pretext can be blamed for not learning it: the task is not `taught`, and there is no
 verdict on it (`statistics.barred`).
 
-`contrasts.Measured.ceilings` holds them by column, as numbers that combine with those of the rows: `share` of a gain and
-the `room` above its twin.
+`contrasts.Measured.ceilings` holds them by column, as numbers that combine with the rows': the `share` of a gain,
+and the `room` above its twin.
 """
 
 from __future__ import annotations

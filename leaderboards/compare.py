@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,14 @@ def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "p
     for name, value in board.items():
         runs = runs[runs[name] == value]
     sides = [_side(runs, name, root) for name in (a, b)]
+    sides = _of_newest_corpus(sides)
     places = {tuple(row) for side in sides for row in side[BOARD].itertuples(index=False)}
     if len(places) > 1:
         named = "; ".join(", ".join(place) for place in sorted(places))
         raise SchemaError(f"{a} and {b} lie on several boards ({named}); choose by --modality, --track or a run's id")
+    place = places.pop()
     if (probe, readout) == HEADLINE:
-        found = _of_board(loaded, places.pop(), [set(side["run"]) for side in sides])
+        found = _of_board(loaded, place, [set(side["run"]) for side in sides])
         if found is not None:
             return found
     cells = loaded.cells[loaded.cells["headline"]]
@@ -65,12 +68,27 @@ def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "p
     both = first.merge(second, on=[*SAME, "place"], suffixes=("_a", "_b"))
     if both.empty:
         raise SchemaError(f"{root}: {a} and {b} share no seed of a task under {probe}, {readout}; `make bench`")
-    return _alone(both, a, b)
+    columns = aggregate.answers(loaded, place).columns
+    return _alone(both, a, b, {(column.task, column.data) for column in columns if not column.taught})
+
+
+def _of_newest_corpus(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The sides on one board, where they lie on several that differ in the content of the corpus alone: the newest on
+    which both are."""
+    every = pd.concat(sides)
+    if every[BOARD].drop_duplicates().drop(columns="corpus_digest").drop_duplicates().shape[0] > 1:
+        return sides
+    both = set.intersection(*(set(side["corpus_digest"]) for side in sides))
+    known = every[every["corpus_digest"].isin(both)].sort_values(["engine", "created"], kind="stable")
+    if known.empty:
+        return sides
+    return [side[side["corpus_digest"].eq(known["corpus_digest"].iloc[-1])] for side in sides]
 
 
 def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]) -> Compared | None:
     """What a board says of two of its rows; None where a side is no row, or the two are no pair of it."""
-    answers, measured = aggregate.headline(loaded, place)
+    answers = aggregate.answers(loaded, place)
+    measured = answers.sections([HEADLINE])
     rows = [next((one for one in answers.lines if set(one.runs.values()) == side), None) for side in sides]
     if None in rows:
         return None
@@ -100,13 +118,17 @@ def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]
     )
 
 
-def _alone(both: pd.DataFrame, a: str, b: str) -> Compared:
-    """The shared tasks of two sides as a family of its own."""
+def _alone(both: pd.DataFrame, a: str, b: str, untaught: Container[tuple[str, str]]) -> Compared:
+    """The shared tasks of two sides as a family of its own. untaught: (task, data) that labels do not teach."""
     sides = {}
     for keys, rows in both.groupby(SAME):
         row = rows.iloc[0]
         question = Question(
-            task=keys[0], metric=keys[-1], family=row["family_a"], independent=bool(row["independent_a"])
+            task=keys[0],
+            metric=keys[-1],
+            family=row["family_a"],
+            independent=bool(row["independent_a"]),
+            taught=(keys[0], keys[2]) not in untaught,
         )
         sides[question] = tuple(rows["place"]), *_predictions(rows)
     draws = task_draws({question: first[0] for question, (_, first, _) in sides.items()})

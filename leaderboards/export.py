@@ -14,6 +14,7 @@ from leaderboards import recount, statistics, store
 from leaderboards.board import Board, Column, Entry
 from leaderboards.flat import inert
 from leaderboards.statistics import Estimate
+from leaderboards.tables import labelled
 from leaderboards.verdicts import AS_IF, UNDEFINED
 from tasks.cards import plural
 
@@ -25,6 +26,7 @@ SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "−": "$-$",
+    "–": "--",
     "×": r"$\times$",
 }
 
@@ -71,7 +73,15 @@ def latex(board: Board) -> str:
         cells = [_tex(row.name), _gain(row.mean), *(_gain(entry) for entry in row.entries)]
         values = ["", "", *(_value(entry.score) for entry in row.entries)]
         lines += [" & ".join(cells) + r" \\", " & ".join(values) + r" \\"]
-    note = f"Gain over the untrained twin, then the value; 95 % intervals. {'Simulated images. ' * board.synthetic}"
+        shares = [_value(entry.share) for entry in row.entries]
+        lines += [" & ".join(["", "share", *shares]) + r" \\"] if any(shares) else []
+    if any(board.ceilings):
+        tops = [_value(one and one.score) or "--" for one in board.ceilings]
+        lines += [" & ".join([_tex(labelled(board)), "ceiling", *tops]) + r" \\"]
+    share = "; share of the way from twin to ceiling" if any(board.ceilings) else ""
+    note = (
+        f"Gain over the untrained twin, then the value{share}; 95 % intervals. {'Simulated images. ' * board.synthetic}"
+    )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {note}Seeds {list(board.seeds)}.", ""])
 
 

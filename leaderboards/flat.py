@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from leaderboards.board import Board, Entry
 from leaderboards.statistics import Estimate
+from leaderboards.tables import labelled
+from leaderboards.words import with_labels
 
 MEAN = "mean over tasks"
 DECIMALS = 9  # so that processors that differ in the last bit write the same file
@@ -17,6 +19,7 @@ SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("board", "encoder", "kind", "task", "title", "metric")),
         *((name, pa.float64()) for name in ("gain", "gain_low", "gain_high", "score", "score_low", "score_high")),
+        *((name, pa.float64()) for name in ("share", "share_low", "share_high")),
         ("gain_p", pa.float64()),
         ("verdict", pa.string()),
         ("note", pa.string()),
@@ -24,7 +27,7 @@ SCHEMA = pa.schema(
         ("groups", pa.int64()),
         ("seeds", pa.string()),
         ("runs", pa.string()),
-        *((name, pa.float64()) for name in ("flops", "seconds", "memory_bytes")),
+        *((name, pa.float64()) for name in ("flops", "steps", "images_seen", "passes", "seconds", "memory_bytes")),
         ("synthetic", pa.bool_()),
     ]
 )
@@ -46,7 +49,7 @@ CLAIMS = ("board", "claim", "about", "pair", "measure", "tasks", "value", "low",
 
 
 def rows(board: Board) -> list[dict]:
-    """Rows of SCHEMA: means first, then every task, in the order of the page; baselines last."""
+    """Rows of SCHEMA: means first, then every task, in the order of the page; ceilings, then baselines last."""
     costs = {cost.name: cost for cost in board.costs}
     found = []
     for row in board.sections[0].rows:
@@ -59,6 +62,9 @@ def rows(board: Board) -> list[dict]:
             "seeds": " ".join(map(str, row.seeds)),
             "runs": " ".join(row.runs),
             "flops": cost.realised_flops if cost else None,
+            "steps": cost.steps if cost else None,
+            "images_seen": cost.images_seen if cost else None,
+            "passes": _rounded(cost.images_seen / board.corpus_images) if cost and board.corpus_images else None,
             "seconds": cost.seconds if cost else None,
             "memory_bytes": cost.memory_bytes if cost else None,
         }
@@ -68,6 +74,12 @@ def rows(board: Board) -> list[dict]:
             found.append(
                 about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic)
             )
+    for column, one in zip(board.columns, board.ceilings, strict=True) if any(board.ceilings) else ():
+        name = labelled(board) if one is None else with_labels(one.labels)
+        about = {"board": board.slug, "encoder": name, "kind": "ceiling"}
+        about |= {"seeds": " ".join(map(str, one.seeds))} if one else {}
+        entry = Entry(score=one and one.score, missing="" if one else "ceiling not measured")
+        found.append(about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic))
     empty = dict.fromkeys(SCHEMA.names)
     for one in board.baselines:
         for column, score in zip(board.columns, one.scores, strict=True):
@@ -117,6 +129,7 @@ def _entry(entry: Entry, task: str, title: str, metric: str, groups: int | None,
         "metric": metric,
         **_bounds("gain", entry.gain),
         **_bounds("score", entry.score),
+        **_bounds("share", entry.share),
         "gain_p": None if entry.p is None else round(entry.p, DECIMALS),
         "verdict": entry.verdict,
         "note": entry.missing or entry.note,

@@ -10,14 +10,14 @@ from importlib import resources
 from pathlib import Path
 
 from benchmark.metrics import title as metric
-from leaderboards import figures
+from leaderboards import figures, tables
 from leaderboards.board import LOSS, SYNTHETIC, Board, Column, Curve, Entry, Row
 from leaderboards.details import Answer, RunDetail
 from leaderboards.families import Difference
 from leaderboards.statistics import Estimate
 from leaderboards.svg import Drawing
-from leaderboards.tables import TONES, Line, Table, Text, bar, chance, split, task_page, verdict
-from leaderboards.words import duration, flops, interval, memory, number, probing, slug
+from leaderboards.tables import TONES, Line, Table, Text, bar, chance, share, split, task_page, verdict
+from leaderboards.words import duration, flops, interval, memory, number, probing, slug, with_labels
 from tasks.cards import plural
 
 
@@ -55,8 +55,10 @@ class Page:
 def of_task(modality: str, task: str, boards: Sequence[Board], checks: Sequence[Mapping]) -> Page:
     """A task over all boards of its modality that answer it. `checks`: its rows of the table `leakage`."""
     shown = [(board, place) for board in boards for place, c in enumerate(board.columns) if c.task == task]
+    shown.sort(key=lambda pair: bool(pair[0].earlier))  # what the page says of the task is of the newest
     column = shown[0][0].columns[shown[0][1]]
-    card, licence, links = _card(modality, task)
+    card, licence, links, version = _card(modality, task)
+    checks = [row for row in checks if row["data"] == column.data]
     places = [board.localities[place] for board, place in shown if board.localities]
     measured = next((one for one in places if one is not None), None)
     return Page(
@@ -67,6 +69,7 @@ def of_task(modality: str, task: str, boards: Sequence[Board], checks: Sequence[
         blocks=(
             Block(
                 title="The task",
+                texts=_versions([board.columns[place] for board, place in shown], version),
                 facts=(
                     ("Classes", ", ".join(column.classes)),
                     ("Test set", _size(column)),
@@ -80,8 +83,11 @@ def of_task(modality: str, task: str, boards: Sequence[Board], checks: Sequence[
             ),
             *_samples(modality, task, column),
             Block(
-                title="The floor",
-                texts=("What needs no pretraining. A number that one of these reaches proves nothing.",),
+                title="Floor and ceiling",
+                texts=(
+                    "What needs no pretraining: a number that one of these reaches proves nothing. And the same "
+                    "encoder, trained at the same FLOPs with labels: what a perfect pretext could reach.",
+                ),
                 tables=tuple(_floor(board, place) for board, place in shown),
             ),
             Block(title="All methods", tables=tuple(_methods(board, place) for board, place in shown)),
@@ -91,8 +97,20 @@ def of_task(modality: str, task: str, boards: Sequence[Board], checks: Sequence[
     )
 
 
-def _card(modality: str, task: str) -> tuple[dict[str, str], str, tuple[tuple[str, str], ...]]:
-    """(labelled parts of the data card, licence, the owner's page), as far as this code knows the task."""
+def _versions(columns: Sequence[Column], known: int | None) -> tuple[str, ...]:
+    """That the numbers of this page are of other versions of the task than what this code knows, or of several."""
+    versions = sorted({column.version for column in columns})
+    if known is None or versions == [known]:
+        return ()
+    told = " and ".join(f"version {version}" for version in versions)
+    return (
+        f"The numbers on this page are of {told} of this task. Its question, data card, licence and sample images are "
+        f"of version {known}, which this code reads, and may differ.",
+    )
+
+
+def _card(modality: str, task: str) -> tuple[dict[str, str], str, tuple[tuple[str, str], ...], int | None]:
+    """(labelled parts of the data card, licence, the owner's page, version), as far as this code knows the task."""
     import tasks
     from tasks import cards
     from tasks.base import DataError
@@ -100,11 +118,12 @@ def _card(modality: str, task: str) -> tuple[dict[str, str], str, tuple[tuple[st
     try:
         known = tasks.get(modality, task)
     except (ValueError, DataError):
-        return {"Card": "this version of the code has no task of that name"}, "not known", ()
+        return {"Card": "this version of the code has no task of that name"}, "not known", (), None
     parts = dict(cards.read(known).parts)
     shared = known.synthetic or known.access.redistributable
     licence = f"{known.access.licence}{'' if shared else '; no sample images are shown'}"
-    return {"Question": known.question, **parts}, licence, (("where it comes from", known.access.home),)
+    links = (("where it comes from", known.access.home),)
+    return {"Question": known.question, **parts}, licence, links, known.version
 
 
 def _size(column: Column) -> str:
@@ -146,12 +165,20 @@ def _floor(board: Board, place: int) -> Table:
         (row.name, row.entries[place].score) for row in board.sections[0].rows if row.twin and row.entries[place].score
     ]
     rows += [(one.name, one.scores[place]) for one in board.baselines if one.scores[place] is not None]
+    top = board.ceilings[place] if board.ceilings else None
+    rows += [] if top is None else [(with_labels(top.labels), top.score)]
+    said = tables.top(board, place)
     return Table(
         title=board.title,
-        caption=f"{board.title}: {metric(board.columns[place].metric)} with its 95 % interval, linear probe.",
-        heads=(Text(lines=("Floor",)), Text(lines=(metric(board.columns[place].metric),))),
+        caption=f"{_of(board, place)}: {metric(board.columns[place].metric)} with its 95 % interval; floors by the "
+        f"linear probe{f'; {said}' if said else ''}.",
+        heads=(Text(lines=("Floor and ceiling",)), Text(lines=(metric(board.columns[place].metric),))),
         rows=tuple(Line(head=Text(lines=(name,)), cells=(Text(lines=(interval(score),)),)) for name, score in rows),
     )
+
+
+def _of(board: Board, place: int) -> str:
+    return f"{board.title}, version {board.columns[place].version} of the task"
 
 
 def _methods(board: Board, place: int) -> Table:
@@ -161,7 +188,8 @@ def _methods(board: Board, place: int) -> Table:
     extent = max((abs(end) for one in every for end in (one.low, one.high) if end is not None), default=0.0)
     return Table(
         title=board.title,
-        caption=f"{board.title}: gain over the twin, and {metric(column.metric)}, with 95 % intervals; linear probe.",
+        caption=f"{_of(board, place)}: gain over the twin, and {metric(column.metric)}, with 95 % intervals; linear "
+        "probe.",
         heads=tuple(Text(lines=(head,)) for head in ("Encoder", "Gain over twin", metric(column.metric))),
         rows=tuple(
             Line(head=_row_head(row), cells=_entry_cells(row.entries[place], extent), twin=row.twin) for row in rows
@@ -180,12 +208,12 @@ def _entry_cells(entry: Entry, extent: float) -> tuple[Text, Text]:
     score = Text(lines=(interval(entry.score),) if entry.score else ("–",))
     if entry.gain is None:
         return Text(lines=("–", *filter(None, (entry.note,))), tone="missing"), score
-    return _gained(entry.gain, entry, extent, entry.note), score
+    return _gained(entry.gain, entry, extent, share(entry), entry.note), score
 
 
-def _gained(one: Estimate, judged: Entry | Difference, extent: float, note: str = "") -> Text:
+def _gained(one: Estimate, judged: Entry | Difference, extent: float, *notes: str) -> Text:
     drawn = bar(one, extent) if one.low is not None and extent else ""
-    lines = tuple(filter(None, (interval(one, signed=True), verdict(judged), chance(judged.p), note)))
+    lines = tuple(filter(None, (interval(one, signed=True), verdict(judged), chance(judged.p), *notes)))
     return Text(lines=lines, tone=TONES.get(judged.shown, ""), bar=drawn, sort=one.value)
 
 
@@ -281,7 +309,8 @@ def _recipes(runs: Sequence[RunDetail]) -> tuple[Block, ...]:
         seen.setdefault(one.run.variant, one)
     return tuple(
         Block(
-            title=f"Recipe of {one.run.name}, {one.row['track']} track, {one.row['modality']}",
+            title=f"Recipe of {one.run.name}, {one.row['track']} track, {one.row['modality']}, "
+            f"engine {one.row['engine']}",
             code=json.dumps(one.recipe["settings"], indent=1, sort_keys=True),
             folded=True,
         )

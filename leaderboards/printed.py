@@ -118,11 +118,13 @@ def numbers(boards: Sequence[Board]) -> dict[str, int]:
     rows = [row for board in boards for row in flat.rows(board)]
     contrasts = [row for board in boards for row in flat.contrasts(board) if row["difference"] is not None]
     tested = [row for board in boards for row in flat.claims(board) if row["value"] is not None]
-    lows = [row[name] for row in rows for name in ("gain_low", "score_low")] + [
+    lows = [row[name] for row in rows for name in ("gain_low", "score_low", "share_low")] + [
         row["low"] for row in contrasts + tested
     ]
     return {
-        "scores": sum(row["score"] is not None for row in rows),
+        "scores": sum(row["score"] is not None and row["kind"] != "ceiling" for row in rows),
+        "ceilings": sum(row["score"] is not None and row["kind"] == "ceiling" for row in rows),
+        "shares": sum(row["share"] is not None for row in rows),
         "gains": sum(row["gain"] is not None for row in rows),
         "contrasts": len(contrasts),
         "adjusted p-values": sum(row["p"] is not None for row in contrasts),

@@ -16,17 +16,20 @@ from markupsafe import Markup, escape
 from benchmark.metrics import title as metric
 from leaderboards import citation, figures, statistics, tables
 from leaderboards.aggregate import boards
-from leaderboards.board import SYNTHETIC, Board, Entry, Row
+from leaderboards.board import SYNTHETIC, Board, Column, Entry, Row, current
 from leaderboards.details import RunDetail
 from leaderboards.pages import Page, sheet_file
 from leaderboards.svg import Drawing
 from leaderboards.tables import Line, Table, Text
-from leaderboards.verdicts import AS_IF, DEPENDENT
+from leaderboards.verdicts import AS_IF, DEPENDENT, UNTAUGHT
 from leaderboards.view import View, calibration, names_contradicted, view
 from leaderboards.words import interval, number
+from tasks.phantoms import scenes
 
 MARKS = {1: "▲", -1: "▼", 0: "○"}  # by what is shown
 NARROW = "*"  # where no patient is known
+UNLEARNT = "†"  # where labels do not teach the task
+BARRED = {DEPENDENT: NARROW, UNTAUGHT: UNLEARNT}
 ABREAST = 3  # rows of a board side by side in the terminal
 WHOLE = 60  # rows that a page holds as HTML; of a longer headline table the first FEW, the rest as a script file
 FEW = 10
@@ -89,26 +92,32 @@ def index(found: Sequence[Board]) -> str:
 
 def front(found: Sequence[Board], place: Place) -> str:
     """The question, the answer so far, the claims, and the way to every board."""
+    shown = current(found)
     return _render(
         "index.html.j2",
         "index.html",
         place,
-        pages=[(board, tables.gains(board, board.sections[0])) for board in found],
-        answer=[*figures.slope(found)],
+        pages=[(board, tables.gains(board, board.sections[0])) for board in shown],
+        earlier=[board for board in found if board not in shown],
+        answer=[*figures.slope(shown)],
         slopes=[
             (board.title, f"{board.slug}.html", f"{figures.slope_said(board)} {names_contradicted(board)}".strip())
-            for board in found
+            for board in shown
         ],
-        claims=_claims(found),
-        costs=across(found),
+        claims=_claims(shown),
+        costs=across(shown),
     )
 
 
 def across(found: Sequence[Board]) -> list[Drawing]:
-    """Score against cost over the tracks of a modality and corpus, where there are several."""
+    """Score against cost over the tracks of a modality and corpus, where there are several: of one content, the first
+    of a name."""
     drawn = []
-    for modality, corpus in sorted({(b.modality, b.corpus) for b in found}):
-        some = [b for b in found if (b.modality, b.corpus) == (modality, corpus)]
+    newest: dict[tuple[str, str], str] = {}
+    for board in found:
+        newest.setdefault((board.modality, board.corpus), board.corpus_digest)
+    for (modality, corpus), content in sorted(newest.items()):
+        some = [b for b in found if (b.modality, b.corpus, b.corpus_digest) == (modality, corpus, content)]
         if len(some) > 1:
             drawn += figures.pareto(some, f"cost-{tables.slug(f'{modality}-{corpus}')}")
     return drawn
@@ -152,7 +161,7 @@ def methods(place: Place) -> str:
 
 def phantoms(found: Sequence[Board], place: Place) -> str:
     measured = [
-        (board.modality, column.title, board.track, one)
+        (board.modality, column.title, column.version, one)
         for board in found
         for column, one in zip(board.columns, board.localities, strict=False)
         if column.synthetic and one is not None
@@ -161,15 +170,19 @@ def phantoms(found: Sequence[Board], place: Place) -> str:
     rows = tuple(
         Line(
             head=Text(lines=(title,)),
-            cells=(Text(lines=(modality,)), Text(lines=(number(one.value) if one.value is not None else "omitted",))),
+            cells=(
+                Text(lines=(modality,)),
+                Text(lines=(_version(version),)),
+                Text(lines=(number(one.value) if one.value is not None else "omitted",)),
+            ),
         )
-        for modality, title, one in dict.fromkeys((m, t, one) for m, t, _, one in measured)
+        for modality, title, version, one in dict.fromkeys(measured)
     )
     table = Table(
         title="Measured locality",
         caption="How local the signal of each simulated task was measured to be: 1 where a patch says as much as the "
         "whole image.",
-        heads=tuple(Text(lines=(head,)) for head in ("Task", "Modality", "Locality")),
+        heads=tuple(Text(lines=(head,)) for head in ("Task", "Modality", "Version of the task", "Locality")),
         rows=rows,
     )
     notes = [
@@ -178,6 +191,10 @@ def phantoms(found: Sequence[Board], place: Place) -> str:
         for said in (*filter(None, (names_contradicted(board),)), *calibration(board))
     ]
     return _render("phantoms.html.j2", "phantoms.html", place, table=table, sheets=sheets, notes=notes)
+
+
+def _version(version: int) -> str:
+    return str(version) if version == scenes.VERSION else f"{version}; this code draws version {scenes.VERSION}"
 
 
 def _render(template: str, path: str, place: Place, **values: object) -> str:
@@ -235,7 +252,7 @@ def _thousandths(text: str) -> str:
 
 
 def compact(board: Board) -> str:
-    """The headline as plain text, at most 100 columns: tasks down, encoders across."""
+    """The headline as plain text, at most 100 columns: tasks down, encoders across; then the floor and the ceiling."""
     rows = [row for row in board.sections[0].rows if not row.twin]
     text = [board.title, *([SYNTHETIC] if board.synthetic else []), *([board.earlier] if board.earlier else [])]
     measured = sorted({metric(column.metric) for column in board.columns})
@@ -247,18 +264,34 @@ def compact(board: Board) -> str:
         text += ["", _across("", [_title(row) for row in some])]
         text += [_across("mean over tasks", [_short(row.mean) for row in some])]
         for place, column in enumerate(board.columns):
-            text += [
-                _across(
-                    f"{column.task}{' (partial)' if column.partial else ''}",
-                    [_short(row.entries[place]) for row in some],
-                )
-            ]
+            text += [_across(_named(column), [_short(row.entries[place]) for row in some])]
+            shares = [row.entries[place].share for row in some]
+            text += [_across("  share", [interval(one) if one else "–" for one in shares])] * any(shares)
+    text += _floor_and_ceiling(board)
     text += ["", "▲ above twin   ○ not shown above twin   ▼ below twin", *_together(rows)]
-    if any(entry.verdict == DEPENDENT for row in rows for entry in (row.mean, *row.entries)):
-        text += [f"{NARROW} {DEPENDENT}, no verdict: {AS_IF}"]
+    verdicts = {entry.verdict for row in rows for entry in (row.mean, *row.entries)}
+    text += [f"{NARROW} {DEPENDENT}, no verdict: {AS_IF}"] * (DEPENDENT in verdicts)
+    text += [f"{UNLEARNT} {UNTAUGHT}: no verdict"] * (UNTAUGHT in verdicts)
+    if any(board.ceilings):
+        text += ["Share: of the way from the untrained encoder to the same one trained with labels."]
     text += ["The mean over tasks is of gain / (1 − chance)."]
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []
     return "\n".join(text)
+
+
+def _floor_and_ceiling(board: Board) -> list[str]:
+    """The metric itself: of the untrained encoders, and of those trained with labels."""
+    floors = [row for row in board.sections[0].rows if row.twin][: ABREAST - 1]
+    tops = board.ceilings or (None,) * len(board.columns)
+    text = ["", _across("the metric itself", [*(row.name for row in floors), tables.labelled(board)])]
+    for place, column in enumerate(board.columns):
+        scores = [*(row.entries[place].score for row in floors), tops[place] and tops[place].score]
+        text += [_across(_named(column), [interval(one) if one else "not measured" for one in scores])]
+    return text
+
+
+def _named(column: Column) -> str:
+    return f"{column.task}{' (partial)' if column.partial else ''}"
 
 
 def _together(rows: Sequence[Row]) -> list[str]:
@@ -298,7 +331,7 @@ def _short(entry: Entry) -> str:
         return entry.missing
     if entry.gain is None:
         return entry.note
-    mark = NARROW if entry.verdict == DEPENDENT else MARKS.get(entry.shown, "")
+    mark = BARRED.get(entry.verdict) or MARKS.get(entry.shown, "")
     return f"{interval(entry.gain, signed=True)} {mark}".strip()
 
 

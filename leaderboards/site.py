@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from benchmark import results as schema
 from leaderboards import citation, compare_page, feed, figures, flat, map_pages, pages, releases, render, store, svg
-from leaderboards.board import Board
+from leaderboards.board import Board, current
 from leaderboards.details import RunDetail, details
 from leaderboards.export import latex
 from leaderboards.pages import Page
@@ -104,8 +104,8 @@ def files(site: Site, place: Place, *, draw: bool = True) -> dict[str, bytes]:
     """Every file by its name within the site; without `draw`, of a figure its data alone."""
     drawings: dict[str, Drawing] = {}
     texts = {"index.html": render.front(site.boards, place)}
-    drawings |= _named(figures.slope(site.boards))
-    drawings |= _named(render.across(site.boards))
+    drawings |= _named(figures.slope(current(site.boards)))
+    drawings |= _named(render.across(current(site.boards)))
     data = dict(site.maps.images)
     for board in site.boards:
         shown = view(board)

@@ -9,14 +9,28 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from benchmark.metrics import title as metric
-from leaderboards.board import Board, Column, Cost, Difference, Entry, Judged, Ledger, Row, Section, Sensitivity, Series
+from leaderboards.board import (
+    Board,
+    Ceiling,
+    Column,
+    Cost,
+    Difference,
+    Entry,
+    Judged,
+    Ledger,
+    Row,
+    Section,
+    Sensitivity,
+    Series,
+)
 from leaderboards.statistics import INTERVAL_GROUPS, RANKED_GROUPS, Estimate
 from leaderboards.verdicts import AS_IF, CONTRADICTED, DEPENDENT, HOLDS
-from leaderboards.words import duration, flops, interval, memory, number, probing, slug
+from leaderboards.words import duration, flops, interval, memory, number, passes, probing, slug, with_labels
 from tasks.cards import plural
 
 TONES = {1: "above", -1: "below", 0: "same"}  # by what is shown
 CLAIMS = {HOLDS: "above", CONTRADICTED: "below"}
+LEARNABLE = 0.90  # AUROC: a ceiling under it is marked, as little can be learnt there with labels either
 PAIRS = 200  # differences that a page shows; the rest is in the exported tables
 
 
@@ -38,7 +52,7 @@ class Line:
     head: Text
     cells: tuple[Text, ...]
     twin: bool = False
-    kind: str = "trained"  # "trained", "twin" or "baseline"
+    kind: str = "trained"  # "trained", "twin", "ceiling" or "baseline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +73,8 @@ def gains(board: Board, section: Section) -> Table:
     measured = _measured(board, section)
     extent = _extent(section)
     scale = f". Bars run from {number(-extent, True)} to {number(extent, True)}" if extent else ""
+    shares = any(entry.share is not None for row in section.rows for entry in row.entries)
+    between = ", then the share of the way from the twin to the ceiling" if shares else ""
     tip = "Gain over the untrained twin, divided by one minus chance, averaged over the tasks that can be ranked"
     heads = [
         Text(
@@ -67,7 +83,10 @@ def gains(board: Board, section: Section) -> Table:
             tip="The pretext, its seeds and tie group: rows with a letter in common are tied",
         ),
         Text(lines=("Mean gain over twin", "chance-corrected", *_over(board)), tip=tip),
-        *(_head(replace(board.columns[place], metric=measured[place])) for place in measured),
+        *(
+            _head(replace(board.columns[place], metric=measured[place]), top(board, place) if headline else "")
+            for place in measured
+        ),
         *((*_expert_heads(board), *_cost_heads()) if headline else ()),
     ]
     costs = {cost.name: cost for cost in board.costs}
@@ -80,7 +99,11 @@ def gains(board: Board, section: Section) -> Table:
             cells=(
                 _text(row.mean, "", extent),
                 *_texts(board, row, extent, measured),
-                *((*_experts(board, row.name, row.twin), *_spent(costs.get(row.name), row.twin)) if headline else ()),
+                *(
+                    (*_experts(board, row.name, row.twin), *_spent(board, costs.get(row.name), row.twin))
+                    if headline
+                    else ()
+                ),
             ),
             twin=row.twin,
             kind="twin" if row.twin else "trained",
@@ -89,9 +112,9 @@ def gains(board: Board, section: Section) -> Table:
     ]
     return Table(
         title=f"Gain over the twin: {what}",
-        caption=f"Gain over the twin with its 95 % interval, then the metric itself; {what}{scale}.",
+        caption=f"Gain over the twin with its 95 % interval, then the metric itself{between}; {what}{scale}.",
         heads=tuple(heads),
-        rows=(*rows, *(_plain(board) if headline else ())),
+        rows=(*rows, *((_labelled(board), *_plain(board)) if headline else ())),
         extent=extent,
     )
 
@@ -126,20 +149,24 @@ def _experts(board: Board, name: str, twin: bool) -> tuple[Text, ...]:
 
 def _cost_heads() -> tuple[Text, ...]:
     return (
-        Text(lines=("FLOPs", "spent in training"), tip="Training FLOPs of one run: formula times images seen"),
+        Text(
+            lines=("FLOPs", "spent in training", "steps, images, passes over the corpus"),
+            tip="Training FLOPs of one run: formula times images seen; optimiser steps, images, and how often these "
+            "are the whole corpus",
+        ),
         Text(lines=("Time", "of pretraining"), tip="Wall-clock seconds of one run's training sessions"),
         Text(lines=("Device",), tip="What it was trained on", words=True),
         Text(lines=("Memory", "at its peak"), tip="Highest memory of the device during training"),
     )
 
 
-def _spent(cost: Cost | None, twin: bool) -> tuple[Text, ...]:
+def _spent(board: Board, cost: Cost | None, twin: bool) -> tuple[Text, ...]:
     if cost is None:
         untrained = Text(lines=("–", "not trained" if twin else "not stored"), tone="missing", sort=0)
         return (untrained,) * 4
     known = cost.memory_bytes is not None
     return (
-        Text(lines=(flops(cost.realised_flops),), sort=cost.realised_flops),
+        Text(lines=(flops(cost.realised_flops), *_seen(board, cost)), sort=cost.realised_flops),
         Text(lines=(duration(cost.seconds),), sort=cost.seconds),
         Text(lines=(", ".join(cost.devices),)),
         Text(
@@ -150,8 +177,61 @@ def _spent(cost: Cost | None, twin: bool) -> tuple[Text, ...]:
     )
 
 
+def _seen(board: Board, cost: Cost) -> tuple[str, ...]:
+    """Steps, images and passes over the corpus, where it was trained here."""
+    if not cost.images_seen > 0:
+        return ()
+    often = passes(cost.images_seen, board.corpus_images)
+    return f"{cost.steps:,.0f} steps", f"{cost.images_seen:,.0f} images", f"{often} passes"
+
+
+def top(board: Board, place: int) -> str:
+    """What the head of a column says of its ceiling; "" where it is as it should be."""
+    column, ceiling = board.columns[place], _of(board, place)
+    if ceiling is None:
+        return "ceiling not measured"
+    if not column.taught:
+        return "ceiling not shown above the twin"
+    low = column.metric == "auroc" and ceiling.score.value < LEARNABLE
+    return f"ceiling under {LEARNABLE:.2f}" if low else ""
+
+
+def _of(board: Board, place: int) -> Ceiling | None:
+    return board.ceilings[place] if board.ceilings else None
+
+
+def labelled(board: Board) -> str:
+    """The name of the row of ceilings."""
+    counts = [one.labels for one in board.ceilings if one is not None]
+    return with_labels(*counts) if counts else "With labels (ceiling)"
+
+
+def _labelled(board: Board) -> Line:
+    """The ceilings, beneath the twins."""
+    scores = []
+    for place, column in enumerate(board.columns):
+        one = _of(board, place)
+        if one is None:
+            scores.append(Text(lines=("–", "ceiling not measured"), tone="missing"))
+            continue
+        trained = f"{one.labels:,} labels, {len(one.seeds)} seed{'s' if len(one.seeds) > 1 else ''}"
+        scores.append(Text(lines=(f"{metric(column.metric)} {interval(one.score)}", trained)))
+    name = labelled(board)
+    return Line(
+        head=Text(lines=(name, "the same encoder and FLOPs, trained with labels")),
+        cells=(
+            Text(lines=("–", "the ceiling"), tone="missing"),
+            *scores,
+            *_experts(board, name, True),
+            *((Text(lines=("–", "as a row's"), tone="missing"),) * len(_cost_heads())),
+        ),
+        twin=True,
+        kind="ceiling",
+    )
+
+
 def _plain(board: Board) -> tuple[Line, ...]:
-    """The baselines, beneath the twins."""
+    """The baselines, beneath the ceilings."""
     nothing = Text(lines=("–", "not measured"), tone="missing")
     free = Text(lines=("–", "nothing to train"), tone="missing", sort=0)
     return tuple(
@@ -189,11 +269,11 @@ def _tie(row: Row) -> str:
     return f"tie group {row.letters}, {place}"
 
 
-def _head(column: Column) -> Text:
+def _head(column: Column, ceiling: str = "") -> Text:
     """What a task is, and the leakage verdict of its cells: one corpus and one split stand behind all of them."""
     size = f"{column.groups:,} {plural(column.group_kind, column.groups)}, {column.samples:,} images"
     leakage = f"leakage: {column.leakage}"
-    lines = (column.title, metric(column.metric), size, column.partial, _few(column), leakage)
+    lines = (column.title, metric(column.metric), size, column.partial, _few(column), leakage, ceiling)
     return Text(
         lines=tuple(filter(None, lines)),
         tip=f"Gain in {metric(column.metric)} on the test set of {column.title} (split: {split(column)})",
@@ -406,6 +486,11 @@ def verdict(one: Entry | Difference) -> str:
     return one.verdict
 
 
+def share(entry: Entry) -> str:
+    """Of the way from twin to ceiling."""
+    return "" if entry.share is None else f"share {interval(entry.share)}"
+
+
 def chance(p: float | None) -> str:
     return "" if p is None else "p under .001" if p < 0.001 else f"p {p:.3f}"
 
@@ -433,7 +518,7 @@ def _text(entry: Entry, name: str, extent: float) -> Text:
     if entry.gain is None:
         return Text(lines=tuple(filter(None, (value, entry.note))), sort=0)
     drawn = bar(entry.gain, extent) if entry.gain.low is not None else ""
-    lines = (interval(entry.gain, signed=True), verdict(entry), value, entry.note)
+    lines = (interval(entry.gain, signed=True), verdict(entry), value, share(entry), entry.note)
     return Text(
         lines=tuple(filter(None, lines)),
         tone=TONES.get(entry.shown, ""),
@@ -499,7 +584,8 @@ def task_page(modality: str, task: str) -> str:
 
 
 def costs(board: Board) -> Table:
-    heads = ("Encoder", "FLOPs allowed", "FLOPs spent", "Steps", "Images seen", "Time", "Device", "Memory", "Status")
+    heads = ("Encoder", "FLOPs allowed", "FLOPs spent", "Steps", "Images seen", "Passes over the corpus")
+    heads += ("Time", "Device", "Memory", "Status")
     return Table(
         title="Cost of pretraining",
         caption="Means over the seeds of a row. The twin costs nothing: it is not trained.",
@@ -514,6 +600,7 @@ def costs(board: Board) -> Table:
                         flops(cost.realised_flops),
                         f"{cost.steps:,.0f}",
                         f"{cost.images_seen:,.0f}",
+                        passes(cost.images_seen, board.corpus_images),
                         duration(cost.seconds),
                         ", ".join(cost.devices),
                         memory(cost.memory_bytes),

@@ -10,6 +10,7 @@ SAME = "not shown to differ"
 UNDEFINED = "undefined"
 DEPENDENT = "groups are not patients"
 TOO_FEW = "too few groups"
+FEW_TO_TEACH = "too few groups to show a ceiling above the twin"
 UNTAUGHT = "labels do not teach this encoder this task at this budget"  # its ceiling is not shown above the twin
 FEW_ERRORS = "too few of the rarest class in error"
 AS_IF = "as if images were independent: too narrow"  # beside every value and interval of a task that is DEPENDENT

@@ -10,11 +10,12 @@ from leaderboards.board import SYNTHETIC, Board
 from leaderboards.statistics import INTERVAL_GROUPS, PRETEXT_SEEDS, RANKED_GROUPS, subject
 from leaderboards.svg import Drawing
 from leaderboards.tables import Table
-from leaderboards.verdicts import AS_IF, DEPENDENT, FEW_ERRORS
-from leaderboards.words import flops, number
+from leaderboards.verdicts import AS_IF, DEPENDENT, FEW_ERRORS, FEW_TO_TEACH, UNTAUGHT
+from leaderboards.words import flops, interval, number
 from tasks.phantoms import scenes
 
 BASELINES = {"Colour histogram": "histogram", "8 × 8 thumbnail": "thumbnail"}  # as calibration names them
+BESIDE = ("attentive", "mlp")  # probes whose tables stand open, after that of the headline
 NAMED = 12  # rows that the head of a page names
 
 
@@ -25,6 +26,7 @@ class View:
     label: str  # "SYNTHETIC: ...", or ""
     facts: tuple[tuple[str, str], ...]  # what was asked, what was run
     headline: Table
+    beside: tuple[Table, ...]  # what reads the same encoders otherwise, directly after the headline
     how: tuple[str, ...]  # how to read it
     missing: tuple[tuple[str, str], ...]
     further: tuple[Table, ...]
@@ -35,8 +37,9 @@ class View:
         default=(
             (
                 "make verify",
-                "recomputes every metric from the stored predictions, and with it the intervals, gains, adjusted "
-                "p-values, letters, contrasts, slopes and claims of the published pages, and names any difference",
+                "recomputes every metric from the stored predictions, and with it the intervals, gains, shares, "
+                "adjusted p-values, letters, contrasts, slopes and claims of the published pages, and names any "
+                "difference",
             ),
             ("make site", "writes these pages again from the store"),
         )
@@ -44,12 +47,15 @@ class View:
 
 
 def view(board: Board) -> View:
+    beside = [section for section in board.sections[1:] if section.probe in BESIDE and not section.by_group]
+    further = [section for section in board.sections[1:] if section not in beside]
     return View(
         slug=board.slug,
         title=board.title,
         label=SYNTHETIC if board.synthetic else "",
         facts=_facts(board),
         headline=tables.gains(board, board.sections[0]),
+        beside=tuple(tables.gains(board, section) for section in beside),
         how=_how(board),
         missing=board.missing,
         further=(
@@ -57,7 +63,7 @@ def view(board: Board) -> View:
             *tables.contrasts(board),
             *tables.robustness(board),
             *tables.ledger(board),
-            *(tables.gains(board, section) for section in board.sections[1:]),
+            *(tables.gains(board, section) for section in further),
             tables.tasks(board),
             tables.costs(board),
         ),
@@ -90,6 +96,12 @@ def _facts(board: Board) -> tuple[tuple[str, str], ...]:
         ("Track", f"{board.track}: {budgets or 'no'} training FLOPs per encoder"),
         ("Corpus", f"{board.corpus}: {board.corpus_images:,}{simulated} images, content {board.corpus_digest}"),
         ("Encoder", board.encoder),
+        (
+            "Ceiling",
+            "the same encoder, trained at the same FLOPs with the labels of each task"
+            if any(board.ceilings)
+            else "ceiling not measured",
+        ),
         ("Seeds", f"{', '.join(map(str, board.seeds))} (a statement here is about {subject(fewest)})"),
     )
 
@@ -113,6 +125,7 @@ def _how(board: Board) -> tuple[str, ...]:
             f"{DEPENDENT.capitalize()}: no patient or slide is known, so values and intervals are {AS_IF}; there is no "
             "verdict and no rank."
         )
+    said += _ceilings(board)
     if board.pooled:
         said.append(
             f"The mean gain is over fixed tasks: {', '.join(board.pooled)}. Each gain is divided by one minus chance."
@@ -133,6 +146,40 @@ def _how(board: Board) -> tuple[str, ...]:
     return tuple(said)
 
 
+def _ceilings(board: Board) -> list[str]:
+    """What floor and ceiling say of each task, and where there is therefore no verdict."""
+    unmeasured, low, said = [], [], []
+    for place, column in enumerate(board.columns):
+        one = board.ceilings[place] if board.ceilings else None
+        if one is None:
+            unmeasured.append(column.title)
+        elif not column.taught:
+            reason = UNTAUGHT if column.groups >= INTERVAL_GROUPS else FEW_TO_TEACH
+            said.append(
+                f"{reason.capitalize()}: no verdict. This is so on {column.title}, whose ceiling of "
+                f"{interval(one.score)} is not shown above the twin."
+            )
+        elif tables.top(board, place):
+            low.append(f"{column.title} ({number(one.score.value)})")
+    if any(board.ceilings):
+        said.insert(
+            0,
+            "Share: of the way from the twin (the floor) to the same encoder trained with labels (the ceiling), by the "
+            "delta method over the same test groups; the seeds of a ceiling are averaged and taken as they are. Where "
+            "the ceiling is not shown above the twin there is no share, no verdict and no rank.",
+        )
+    if low:
+        said.append(
+            f"Marked: even with labels this encoder stays under an AUROC of {tables.LEARNABLE:.2f} at this budget on "
+            f"{', '.join(low)}."
+        )
+    if unmeasured:
+        whole = len(unmeasured) == len(board.columns)
+        of = "" if whole else f" on {', '.join(unmeasured)}"
+        said.append(f"Ceiling not measured{of}: what labels would reach at this budget is not known.")
+    return said
+
+
 def calibration(board: Board) -> tuple[str, ...]:
     """What of a phantom board lies outside the bounds that its family was calibrated to, on other seeds."""
     if not board.synthetic or board.pixels != (scenes.CALIBRATED_PIXELS,):
@@ -144,7 +191,9 @@ def calibration(board: Board) -> tuple[str, ...]:
     said = []
     for name, kind, scores in measured:
         for column, score in zip(board.columns, scores, strict=True):
-            if kind is None or score is None or column.task.removeprefix("phantom_") not in scenes.LATENTS:
+            if kind is None or score is None or column.version != scenes.VERSION:
+                continue
+            if column.task.removeprefix("phantom_") not in scenes.LATENTS:
                 continue
             low, high = scenes.BOUNDS[kind]
             if not low <= score.value <= high:

@@ -10,12 +10,15 @@ from leaderboards.verdicts import UNDEFINED
 
 PROBES = {
     "linear": "linear probe",
-    "knn": "kNN probe",
     "attentive": "attentive probe",
+    "mlp": "two-layer probe",
+    "knn": "kNN probe",
     "fewshot": "few-shot probe",
     "dense": "dense probe",
 }
 READOUTS = {"patches": "mean of patch tokens", "native": "the method's own readout"}
+EVERY_TOKEN = ("attentive",)  # probes that read each patch token, not their mean
+FLOOR = "Untrained (floor)"
 
 
 def number(x: float, signed: bool = False) -> str:
@@ -56,7 +59,19 @@ def memory(count: float | None) -> str:
 
 def probing(probe: str, readout: str) -> str:
     """What reads the encoder, and which of its tokens."""
-    return f"{PROBES.get(probe, probe)}, {READOUTS.get(readout, readout)}"
+    tokens = "all patch tokens" if probe in EVERY_TOKEN else READOUTS.get(readout, readout)
+    return f"{PROBES.get(probe, probe)}, {tokens}"
+
+
+def with_labels(*counts: int) -> str:
+    """A ceiling by its number of labels; of several, from the fewest to the most."""
+    ends = dict.fromkeys(f"{end:,}" for end in (min(counts), max(counts)))
+    return f"With labels ({'–'.join(ends)})"
+
+
+def passes(seen: float, images: int) -> str:
+    """How often a corpus of so many images was seen."""
+    return f"{seen / images:,.1f}" if images and seen >= 0 else "unknown"
 
 
 def slug(text: str) -> str:

@@ -1,16 +1,22 @@
 """Ceilings on boards: floor, score and ceiling together, shares, and no verdict where labels teach nothing."""
 
+import csv
+import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from benchmark import results
 from benchmark.metrics import fold_score
 from benchmark.recipe import ENGINE, canonical, twin
-from leaderboards import ceilings, claims, render, statistics
+from leaderboards import ceilings, claims, compare, export, flat, printed, render, site, statistics, view
+from leaderboards.board import Ceiling
+from leaderboards.contrasts import Line
 from leaderboards.statistics import draw, estimate, minus, resample
 from leaderboards.verdicts import UNTAUGHT
 from tests.test_leaderboards import SPEC, TASKS, add_cell, add_run, images, recipe, store
@@ -168,8 +174,6 @@ def test_a_board_on_which_labels_teach_nothing_has_no_ranks_and_its_claims_say_w
 
 
 def _line(row):
-    from leaderboards.contrasts import Line
-
     about = {"twin": False, "variant": row.variant, "twin_variant": "", "runs": {}, "weights": (), "diverged": ()}
     return Line(name=row.name, recipe=row.name, **about)
 
@@ -218,3 +222,144 @@ def test_an_encoder_of_another_size_has_no_share_of_a_ceiling_that_is_not_its_ow
     shares = {row.name: row.entries[0].share for row in found.sections[0].rows if not row.twin}
     assert shares["MAE"] is not None
     assert shares["DINOv3"] is None
+
+
+@pytest.fixture(scope="module")
+def built(complete, board, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("ceilings-built")
+    site.build(complete, out, found=[board])
+    return out
+
+
+BOARD = "ultrasound-phantom-demo"
+SENTENCE = f"{UNTAUGHT.capitalize()}: no verdict."
+
+
+def test_floor_score_ceiling_and_share_stand_together_wherever_the_headline_is(board, built):
+    top, share = board.ceilings[0].score, board.sections[0].rows[0].entries[0].share
+    floor = board.sections[0].rows[-1].entries[0].score
+    texts = {kind: (built / f"{BOARD}.{kind}").read_text() for kind in ("html", "md", "tex")}
+    texts["txt"] = render.compact(board)
+    for kind, text in texts.items():
+        assert "Untrained (floor)" in text, kind
+        assert "With labels (6,000)" in text, kind
+        for one in (floor, share, top):
+            assert f"{one.value:.3f}" in text, kind
+        assert text.index("Untrained (floor)") < text.index("With labels (6,000)"), kind
+    for kind in ("html", "md"):
+        assert SENTENCE in texts[kind]
+        assert "ceiling not measured" not in texts[kind]
+    assert f"† {UNTAUGHT}: no verdict" in texts["txt"]
+    table = view.view(board).headline
+    assert [row.kind for row in table.rows] == ["trained", "trained", "twin", "ceiling"]
+    assert table.heads[3].lines[-1] == "ceiling not shown above the twin"
+
+
+def test_tables_for_programs_hold_ceilings_and_shares(board, built, complete):
+    rows = list(csv.DictReader(io.StringIO((built / f"{BOARD}.csv").read_text())))
+    assert [row["encoder"] for row in pq.read_table(built / f"{BOARD}.parquet").to_pylist()] == [
+        row["encoder"] for row in rows
+    ]
+    tops = {row["task"]: row for row in rows if row["kind"] == "ceiling"}
+    stored = results.read(complete, "ceilings").query("headline").groupby("task")["value"].mean()
+    for task, row in tops.items():
+        assert float(row["score"]) == pytest.approx(stored[task], abs=1e-9)
+        assert (row["encoder"], row["gain"], row["verdict"], row["tie_group"]) == ("With labels (6,000)", "", "", "")
+        assert float(row["score_low"]) < float(row["score"]) < float(row["score_high"])
+    (mae,) = (row for row in rows if (row["encoder"], row["task"]) == ("MAE", "local"))
+    (floor,) = (row for row in rows if (row["kind"], row["task"]) == ("twin", "local"))
+    way = float(tops["local"]["score"]) - float(floor["score"])
+    assert float(mae["share"]) == pytest.approx(float(mae["gain"]) / way, abs=1e-7)
+    assert (mae["steps"], mae["images_seen"], mae["passes"]) == ("400.0", "12800.0", "20.0")
+    (untaught,) = (row for row in rows if (row["encoder"], row["task"]) == ("MAE", "global"))
+    assert (untaught["verdict"], untaught["share"], untaught["gain_p"]) == (UNTAUGHT, "", "")
+
+
+def test_the_page_of_a_task_has_its_ceiling_and_shares(built):
+    page = (built / "tasks" / "ultrasound-local.html").read_text()
+    assert "With labels (6,000)" in page
+    assert re.search(r"share 0\.\d{3} \[", page)
+    assert "ceiling not shown above the twin" in (built / "tasks" / "ultrasound-global.html").read_text()
+
+
+def test_verify_counts_ceilings_and_shares_and_names_one_that_was_changed(complete, built):
+    found = printed.check(complete, built)
+    assert found.misprints == ()
+    assert (found.numbers["ceilings"], found.numbers["shares"]) == (2, 2)
+    path = built / f"{BOARD}.csv"
+    text = path.read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"{BOARD},MAE,trained,local"))
+    share = next(value for name, value in zip(flat.SCHEMA.names, row.split(","), strict=True) if name == "share")
+    path.write_text(text.replace(row, row.replace(share, f"{float(share) + 1e-6:.9f}")))
+    (wrong,) = printed.check(complete, built).misprints
+    assert wrong.where.endswith("column share")
+    path.write_text(text)
+
+
+def test_a_board_without_ceilings_says_so_and_keeps_its_ranks(tmp_path):
+    (found,) = render.stored(store(tmp_path / "store"))
+    for text in (render.html(found), render.markdown(found)):
+        assert "ceiling not measured" in text
+        assert "Ceiling not measured: what labels would reach" in text
+        assert SENTENCE not in text
+    assert "not measured" in render.compact(found)
+    assert found.ranked
+    assert [row["kind"] for row in flat.rows(found) if row["kind"] == "ceiling"] == []
+
+
+def test_a_ceiling_under_the_mark_is_marked_in_words(board):
+    low, high = (replace(board.ceilings[0].score, value=value, low=None, high=None) for value in (0.85, 0.95))
+    tops = tuple(Ceiling(labels=6000, score=score, seeds=(0,)) for score in (low, high))
+    taught = tuple(replace(column, taught=True) for column in board.columns)
+    made = view.view(replace(board, ceilings=tops, columns=taught))
+    assert made.headline.heads[2].lines[-1] == "ceiling under 0.90"
+    assert made.headline.heads[3].lines[-1].startswith("leakage")
+    (said,) = (line for line in made.how if line.startswith("Marked"))
+    assert "Calcification (0.850)" in said
+    assert "Steatosis" not in said
+
+
+def test_different_numbers_of_labels_share_a_row_that_says_so(board):
+    tops = (board.ceilings[0], replace(board.ceilings[1], labels=2000))
+    (row,) = (row for row in view.view(replace(board, ceilings=tops)).headline.rows if row.kind == "ceiling")
+    assert row.head.lines[0] == "With labels (2,000–6,000)"
+    assert [cell.lines[1] for cell in row.cells[1:3]] == ["6,000 labels, 2 seeds", "2,000 labels, 2 seeds"]
+    assert "With labels (2,000--6,000)" in export.latex(replace(board, ceilings=tops))
+
+
+def test_a_comparison_of_two_encoders_has_no_verdict_either(complete):
+    for probe in ("linear", "knn"):  # as on the board; a family of its own
+        found = {line.task: line.difference for line in compare.compare(complete, "mae", "ijepa", probe).lines}
+        assert found["local"].shown is not None
+        assert (found["global"].verdict, found["global"].p) == (UNTAUGHT, None)
+
+
+def test_probes_that_read_tokens_stand_directly_after_the_headline_titled_in_words(tmp_path):
+    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,), tasks=("local",))
+    for one in (recipe("mae", 0), twin(recipe("mae", 0))):
+        for probe in ("attentive", "mlp"):
+            add_cell(root, one, "local", shift=0.9, probe=probe)
+    (found,) = render.stored(root)
+    assert [s.probe for s in found.sections] == ["linear", "attentive", "mlp", "knn", "linear"]
+    page = render.html(found)
+    titles = [" ".join(re.sub("<[^>]*>", "", title).split()) for title in re.findall(r"<h2>(.*?)</h2>", page)]
+    assert titles[:4] == [
+        "Gain over the twin: linear probe, mean of patch tokens",
+        "Gain over the twin: attentive probe, all patch tokens",
+        "Gain over the twin: two-layer probe, mean of patch tokens",
+        "How to read it",
+    ]
+    text = render.markdown(found)
+    assert text.index("two-layer probe") < text.index("### How to read it") < text.index("kNN probe")
+
+
+def test_steps_images_and_passes_stand_beside_the_flops(board):
+    shown = view.view(board)
+    (costs,) = (table for table in shown.further if table.title == "Cost of pretraining")
+    heads = [head.lines[0] for head in costs.heads]
+    row = dict(zip(heads, [costs.rows[0].head, *costs.rows[0].cells], strict=True))
+    found = [row[name].lines[0] for name in ("FLOPs spent", "Steps", "Images seen", "Passes over the corpus")]
+    assert found == ["9.8e12", "400", "12,800", "20.0"]
+    assert ("9.8e12", "400 steps", "12,800 images", "20.0 passes") in [
+        cell.lines for cell in shown.headline.rows[0].cells
+    ]

@@ -246,7 +246,7 @@ def test_expected_values_gains_and_verdicts(complete):
         ("linear", "patches", True),
     ]
     mae, ijepa, floor = board.sections[0].rows
-    assert (mae.name, ijepa.name, floor.name) == ("MAE", "I-JEPA", "Untrained twin of MAE, I-JEPA")
+    assert (mae.name, ijepa.name, floor.name) == ("MAE", "I-JEPA", "Untrained (floor)")
     cells = results.read(complete, "cells").query("task == 'local' and probe == 'linear' and metric == 'auroc'")
     mine = cells[cells["pretext"] == "mae"].groupby("twin")["value"].mean()
     assert mae.entries[0].score.value == pytest.approx(mine[False], abs=1e-14)
@@ -302,7 +302,7 @@ def test_markdown_of_a_known_board(complete):
     assert shape == (
         "| **MAE**<br>2 seeds<br>tie group A, place 1 "
         rf"| {gained} | {gained}<br>AUROC # \[#, #\] | {gained}<br>AUROC # \[#, #\] "
-        "| 9.8e12 | 1.7 min | cpu | –<br>not measured |"
+        "| 9.8e12<br>400 steps<br>12,800 images<br>20.0 passes | 1.7 min | cpu | –<br>not measured |"
     )
 
 

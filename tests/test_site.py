@@ -317,7 +317,7 @@ def test_a_board_of_a_thousand_runs_and_twenty_tasks_is_under_a_megabyte():
     loaded += [(site.STATIC / name).read_bytes() for name in vendored]
     assert sum(map(len, loaded)) < 1_000_000
     assert made["wide.html"].count("<tr") < 200
-    assert "of 1,000 rows" in made["wide.html"]
+    assert "of 1,001 rows" in made["wide.html"]  # and that of the ceilings
     assert "and 987 more, each with its twin" in made["wide.html"]
 
 

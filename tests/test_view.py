@@ -7,6 +7,7 @@ import pytest
 from leaderboards import export, tables, view
 from leaderboards.board import Baseline, Locality
 from leaderboards.statistics import Estimate
+from tasks.phantoms import scenes
 from tests import wide
 
 
@@ -15,7 +16,7 @@ def phantoms(localities=(0.9, 0.5, 0.1), histogram=0.6, pixels=64):
     made = wide.board(3, 3)
     names = ("local", "regional", "global")
     columns = tuple(
-        replace(column, task=f"phantom_{name}", title=name, protocol="published")
+        replace(column, task=f"phantom_{name}", title=name, protocol="published", version=scenes.VERSION)
         for column, name in zip(made.columns, names, strict=True)
     )
     score = Estimate(**vars(made.sections[0].rows[0].entries[0].gain) | {"value": histogram})
@@ -39,6 +40,9 @@ def test_a_phantom_board_says_where_it_lies_outside_the_bounds_of_its_calibratio
     assert len(said) == 3
     assert said[0].startswith("local: Colour histogram 0.725 lies outside the bounds of calibration, 0.000 to 0.700")
     assert view.calibration(phantoms(histogram=0.725, pixels=32)) == (), "bounds are about 64 pixels"
+    older = phantoms(histogram=0.725)
+    older = replace(older, columns=tuple(replace(one, version=scenes.VERSION - 1) for one in older.columns))
+    assert view.calibration(older) == (), "bounds are about this version of the family"
 
 
 @pytest.mark.parametrize(("localities", "contradicted"), [((0.9, 0.5, 0.1), False), ((0.7, 0.89, 0.94), True)])
