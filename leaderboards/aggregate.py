@@ -405,7 +405,7 @@ def _merged(rows: tuple[Row, ...], lines: tuple[Line, ...]) -> tuple[Row, ...]:
 
 
 def _floor(pretexts: Sequence[str], alone: bool) -> str:
-    return FLOOR if alone else f"{FLOOR[:-1]} of {', '.join(pretexts)})"
+    return FLOOR if alone else f"Untrained ({', '.join(pretexts)})"
 
 
 def _contaminated(

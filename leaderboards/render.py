@@ -23,7 +23,7 @@ from leaderboards.svg import Drawing
 from leaderboards.tables import Line, Table, Text
 from leaderboards.verdicts import AS_IF, DEPENDENT, UNTAUGHT
 from leaderboards.view import View, calibration, names_contradicted, view
-from leaderboards.words import interval, number
+from leaderboards.words import flops, interval, number
 from tasks.phantoms import scenes
 
 MARKS = {1: "▲", -1: "▼", 0: "○"}  # by what is shown
@@ -255,6 +255,8 @@ def compact(board: Board) -> str:
     """The headline as plain text, at most 100 columns: tasks down, encoders across; then the floor and the ceiling."""
     rows = [row for row in board.sections[0].rows if not row.twin]
     text = [board.title, *([SYNTHETIC] if board.synthetic else []), *([board.earlier] if board.earlier else [])]
+    if board.budgets:
+        text += [f"{' or '.join(flops(budget) for budget in board.budgets)} training FLOPs per encoder"]
     measured = sorted({metric(column.metric) for column in board.columns})
     text += [f"gain in {' or '.join(measured)} over the untrained twin [95 % interval], linear probe, patch tokens"]
     if not rows:

@@ -223,7 +223,7 @@ def _labelled(board: Board) -> Line:
             Text(lines=("–", "the ceiling"), tone="missing"),
             *scores,
             *_experts(board, name, True),
-            *((Text(lines=("–", "as a row's"), tone="missing"),) * len(_cost_heads())),
+            *((Text(lines=("–", "same budget"), tone="missing"),) * len(_cost_heads())),
         ),
         twin=True,
         kind="ceiling",

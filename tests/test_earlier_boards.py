@@ -56,6 +56,7 @@ def test_a_board_of_an_earlier_corpus_is_beside_the_new_one_and_never_first(succ
 
 def test_budgets_are_those_of_the_store_and_not_of_the_tracks_of_this_code(succeeded):
     new, old = render.stored(succeeded)
+    assert "6.0e12 training FLOPs per encoder" in render.compact(old)
     assert dict(view.view(old).facts)["Track"] == "demo: 6.0e12 training FLOPs per encoder"
     assert dict(view.view(new).facts)["Track"] == "demo: 1.0e13 training FLOPs per encoder"
 
