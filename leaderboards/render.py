@@ -274,7 +274,7 @@ def compact(board: Board) -> str:
     verdicts = {entry.verdict for row in rows for entry in (row.mean, *row.entries)}
     text += [f"{NARROW} {DEPENDENT}, no verdict: {AS_IF}"] * (DEPENDENT in verdicts)
     text += [f"{UNLEARNT} {UNTAUGHT}: no verdict"] * (UNTAUGHT in verdicts)
-    if any(board.ceilings):
+    if any(entry.share is not None for row in rows for entry in row.entries):
         text += ["Share: of the way from the untrained encoder to the same one trained with labels."]
     text += ["The mean over tasks is of gain / (1 − chance)."]
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []

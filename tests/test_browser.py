@@ -177,10 +177,12 @@ def ordered(one: Opened, column: int, way: str) -> None:
 def test_search_filter_and_columns_and_an_address_that_brings_them_back(browser, built):
     with Opened(browser, address(built, "board")) as one:
         one.page.fill("#search", "jepa")
-        assert one.rows() == ["I-JEPA", "Untrained (floor)"]
-        one.page.select_option("#kind", "trained")
         assert one.rows() == ["I-JEPA"]
         one.page.fill("#search", "")
+        for kind, name in (("twin", "Untrained (floor)"), ("ceiling", "With labels (ceiling)")):
+            one.page.select_option("#kind", kind)
+            assert one.rows() == [name]
+        one.page.select_option("#kind", "trained")
         one.page.select_option("#verdict", "above")
         assert one.rows() == ["MAE"]
         one.page.click("#columns summary")
