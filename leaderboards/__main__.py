@@ -197,10 +197,16 @@ def promote(
     track: Only = None,
     pretext: Only = None,
     run: Annotated[str | None, typer.Option(help="Only the run with this id.")] = None,
+    trials: Annotated[bool, typer.Option("--trials", help="Tuning trials instead of runs.")] = False,
 ):
-    """Publish verified runs, with their twins and cells: packed, at most 5 MB each. Nothing published changes."""
+    """Publish verified runs, with their twins and cells: packed, at most 5 MB each; or tuning trials. Nothing published
+    changes."""
     from leaderboards.promote import promote as publish
+    from leaderboards.promote import promote_trials
 
+    if trials and run:
+        raise typer.BadParameter("a trial is no run: --trials goes with --modality, --track and --pretext")
+    publish = promote_trials if trials else publish
     asked = {"modality": modality, "track": track, "pretext": pretext, "run": run}
     with _one_line():
         packed = publish(results, published, {name: value for name, value in asked.items() if value})

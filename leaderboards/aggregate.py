@@ -29,6 +29,7 @@ ROBUST = ("robustness", "patches")  # probe and readout that hold predictions un
 NAMES = {"mae": "MAE", "ijepa": "I-JEPA", "dinov3": "DINOv3"}
 BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
 PROBES = ("linear", "attentive", "mlp", "knn", "fewshot", "dense")  # order of the sections; others follow
+BESIDE = ("attentive", "mlp")  # probes that stand beside the headline, on a board and under its claims
 QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word of a curve's name
 POINTS = 120  # per drawn curve
 
@@ -186,7 +187,7 @@ def _board(
     answered = answers.sections()
     localities = _localities(columns, measured)
     known = {column.task: one.value for column, one in zip(columns, localities, strict=True) if one is not None}
-    judged = claims.judge(claims.load(), lines, _claimed(columns), answered.numbers, answers.corrupted, known)
+    judged = claims.judge(claims.load(), lines, columns, _evidence(answers, answered, known))
     sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in answered.sections)
     sections = tuple(
         replace(section, rows=_contaminated(section.rows, columns, lines, runs, cells)) for section in sections
@@ -238,10 +239,17 @@ def _board(
     )
 
 
-def _claimed(columns: Sequence[Column]) -> list[Column]:
-    """The simulated and the real tasks that claims are judged on: those that labels teach, or all where none is."""
-    kinds = [[column for column in columns if column.synthetic == synthetic] for synthetic in (True, False)]
-    return [column for some in kinds for column in [one for one in some if one.taught] or some]
+def _evidence(
+    answers: Answers, answered: contrasts.Measured, localities: Mapping[str, float | None]
+) -> claims.Evidence:
+    return claims.Evidence(
+        numbers=answered.numbers,
+        locality=localities,
+        corrupted=answers.corrupted,
+        ceilings=answered.ceilings,
+        probes={probe: answered.others[probe, "patches"] for probe in BESIDE if (probe, "patches") in answered.others},
+        budgets=dict(zip(answers.runs["variant"], answers.runs["budget_flops"], strict=True)),
+    )
 
 
 def _ceiling(top: ceilings.Ceiling | None, number: Resampled | None) -> Ceiling | None:

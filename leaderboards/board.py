@@ -115,6 +115,10 @@ class Judged:
     subject: str  # "this recipe at this budget", "these checkpoints", ...
     verdict: str
     why: str  # untestable
+    asks: str = ""  # `says` without the budget: the same on every rung
+    within: str = ""  # of a slope: the family of tasks that it is fitted to
+    per: str = ""  # of a slope: of what it is, as `leads.PER` names it
+    probes: tuple[tuple[str, tuple[Estimate, ...]], ...] = ()  # what other probes find, pair by pair: no verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,6 +74,7 @@ class Measured:
     pooled: tuple[Column, ...]
     numbers: Numbers  # of the headline
     ceilings: Mapping[Column, Resampled] = field(default_factory=dict)  # in the headline's metric, under its draws
+    others: Mapping[tuple[str, str], Numbers] = field(default_factory=dict)  # of every other (probe, readout)
 
 
 def sections(
@@ -98,7 +99,7 @@ def sections(
             tests[question][column] = next(iter(found.values()))
     draws = {question: task_draws(of_tasks) for question, of_tasks in tests.items()}
     grouped = any(len(np.unique(test.group)) < len(np.unique(test.sample)) for test in tests[HEADLINE].values())
-    built = []
+    built, others = [], {}
     for question, by_group in [*((question, False) for question in asked), *([(HEADLINE, True)] if grouped else [])]:
         measure = measures.get(question[0], "")
         here = tuple(replace(column, metric=measure or column.metric) for column in columns)
@@ -130,8 +131,12 @@ def sections(
         rows = _rows(lines, here, over, numbers, undefined, gains, comparison.pretexts if headline else ())
         if headline:
             rows = _shared(rows, trained, here, numbers, above, tops or {})
+        elif not by_group:
+            others[question] = numbers
         built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows, metric=measure))
-    return Measured(sections=tuple(built), comparison=comparison, pooled=behind, numbers=shown, ceilings=above)
+    return Measured(
+        sections=tuple(built), comparison=comparison, pooled=behind, numbers=shown, ceilings=above, others=others
+    )
 
 
 def _shared(

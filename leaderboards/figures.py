@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -12,10 +13,10 @@ from matplotlib.figure import Figure
 
 from benchmark.metrics import chance
 from benchmark.metrics import title as metric
-from leaderboards.board import HEALTH, LOSS, Board, Curve, Entry, Judged, Series
-from leaderboards.comparisons import of_rows
+from leaderboards.board import HEALTH, LOSS, Board, Column, Curve, Entry, Judged, Series
+from leaderboards.leads import GAIN, Side, by_gain, scale
 from leaderboards.ranking import Classical
-from leaderboards.statistics import Estimate
+from leaderboards.statistics import Estimate, Resampled, combination, estimate
 from leaderboards.svg import (
     COLOURS,
     DASHES,
@@ -35,6 +36,7 @@ from leaderboards.words import flops, interval, slug
 
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
 BOUNDS = ("value", "low", "high")
+REAL = "real tasks, not fitted"
 
 
 def of_board(board: Board) -> tuple[Drawing, ...]:
@@ -340,92 +342,97 @@ def _turned(board: Board, what: str, nuisance: bool, every: Sequence[Series]) ->
 
 
 def slope(boards: Sequence[Board]) -> tuple[Drawing, ...]:
-    """DINOv3 minus I-JEPA against the measured locality of the signal: a panel per board that measured both."""
-    panels = [(board, points, line) for board in boards if (points := _located(board)) for line in [_fitted(board)]]
+    """DINOv3 minus I-JEPA, in gain, against the measured locality of the signal: a panel per board that measured both,
+    a line for each family of tasks."""
+    panels = [(board, points) for board in boards if (points := _located(board))]
     if not panels:
         return ()
 
     def draw() -> Figure:
         figure, every = canvas(rows=len(panels), height=3.0)
-        for axes, (board, points, line) in zip(every, panels, strict=True):
-            for synthetic, colour, marker in ((True, COLOURS[0], "o"), (False, COLOURS[1], "D")):
-                for _, real, x, y in points:
-                    if real != synthetic:
-                        label = "simulated task" if synthetic else "real task, not fitted"
-                        _error(axes, x, y, colour, marker, label)
-            if line is not None:
-                xs, centre, found = line
-                grid = np.linspace(min(xs), max(xs), 40)
-                axes.plot(grid, centre[1] + found.value * (grid - centre[0]), color=INK, label="least squares")
-                if found.low is not None:
-                    ends = [centre[1] + k * (grid - centre[0]) for k in (found.low, found.high)]
-                    axes.fill_between(grid, np.minimum(*ends), np.maximum(*ends), color=SOFT, alpha=0.18, linewidth=0)
+        for axes, (board, points) in zip(every, panels, strict=True):
+            kinds = list(dict.fromkeys(kind for _, kind, _, _ in points))
+            for _, kind, x, y in points:
+                place = kinds.index(kind) % len(COLOURS)
+                _error(axes, x, y, COLOURS[place], MARKERS[place % len(MARKERS)], kind)
+            for one in _slopes(board):
+                fitted = [(x.value, y.value) for title, _, x, y in points if title in one.tasks]
+                if one.estimates:
+                    _fit(axes, fitted, one.estimates[0], one.within)
             zero(axes, vertical=False)
             axes.set_xlabel("measured locality of the signal")
-            axes.set_ylabel("DINOv3 − I-JEPA")
+            axes.set_ylabel("DINOv3 − I-JEPA, in gain")
             legend(axes, f"{board.modality}, {board.track} track")
         return figure
 
-    said = " ".join(f"{board.modality.capitalize()}, {board.track}: {slope_said(board)}" for board, _, _ in panels)
+    said = " ".join(f"{board.modality.capitalize()}, {board.track}: {slope_said(board)}" for board, _ in panels)
     return (
         Drawing(
             name="answer",
-            title="DINOv3 − I-JEPA against the measured locality of the signal, chance-corrected, 95 % intervals",
+            title="DINOv3 − I-JEPA in gain against measured locality, chance-corrected, 95 % intervals",
             alt=f"Each point is a task. {said}",
-            heads=("board", "task", "synthetic", "locality", "locality low", "locality high", *BOUNDS),
+            heads=("board", "task", "synthetic", "locality", "locality low", "locality high", *BOUNDS, "kind"),
             rows=tuple(
-                (board.slug, title, "no" if real else "yes", x.value, x.low, x.high, *_bounds(y))
-                for board, points, _ in panels
-                for title, real, x, y in points
+                (board.slug, title, "no" if kind == REAL else "yes", x.value, x.low, x.high, *_bounds(y), kind)
+                for board, points in panels
+                for title, kind, x, y in points
             ),
             draw=draw,
         ),
     )
 
 
+def _fit(axes: Axes, points: Sequence[tuple[float, float]], found: Estimate, name: str) -> None:
+    """The least-squares line through points, between them alone, and between which slopes it lies."""
+    xs, ys = np.array(points).T
+    grid = np.linspace(xs.min(), xs.max(), 40)
+    axes.plot(grid, ys.mean() + found.value * (grid - xs.mean()), color=INK, label=f"least squares {name}")
+    if found.low is not None:
+        ends = [ys.mean() + k * (grid - xs.mean()) for k in (found.low, found.high)]
+        axes.fill_between(grid, np.minimum(*ends), np.maximum(*ends), color=SOFT, alpha=0.18, linewidth=0)
+
+
 def slope_said(board: Board) -> str:
-    """The slope of a board with its interval, or why there is none."""
-    one = _slope(board)
-    if one is None:
+    """The slopes of a board with their intervals, or why there are none."""
+    found = _slopes(board)
+    if not found:
         return "no simulated task with both pretexts."
-    if one.why:
-        return f"no slope ({one.why})."
-    return f"DINOv3 − I-JEPA changes by {change(one, one.estimates[0])}: {one.verdict}."
+    return " ".join(
+        f"No slope {one.within} ({one.why})."
+        if one.why
+        else f"DINOv3 − I-JEPA changes {one.within} by {change(one, one.estimates[0])}: {one.verdict}."
+        for one in found
+    )
 
 
-def _slope(board: Board) -> Judged | None:
-    return next((one for one in board.claims if one.name == "slope" and one.about == "phantoms"), None)
+def _slopes(board: Board) -> list[Judged]:
+    """Slopes in gain of DINOv3 - I-JEPA on the phantoms, one a family of tasks: of the first rows of that name."""
+    some = [one for one in board.claims if one.slope and one.per == GAIN and one.about == "phantoms"]
+    pair = [one for one in some if re.fullmatch(r"DINOv3( .*)? − I-JEPA( .*)?", one.pairs[0])]
+    return list({one.within: one for one in reversed(pair)}.values())[::-1]
 
 
 def _located(board: Board) -> list[tuple]:
-    """(title, real, locality, difference) of every task of patients or slides with both, chance-corrected."""
-    one = _slope(board)
-    contrast = of_rows(board.comparison, *one.variants[0]) if one is not None and one.variants else None
-    if contrast is None or not board.localities:
+    """(title, kind, locality, difference) of every task of patients or slides with both, in gain, chance-corrected."""
+    slopes = _slopes(board)
+    twins = dict(one.variants for one in board.comparison.twins)
+    named = next((one.variants[0] for one in slopes if one.variants and {*one.variants[0]} <= set(twins)), None)
+    if named is None or not board.localities:
         return []
+    sides = tuple(Side(variant=variant, twin=twins[variant]) for variant in named)
     points = []
-    for column, place, entry in zip(board.columns, board.localities, contrast.entries, strict=True):
-        base = chance(column.metric, len(column.classes))
-        known = place is not None and place.value is not None and entry is not None and base is not None
-        if known and column.independent:
-            points.append((column.title, not column.synthetic, place, _scaled(entry.estimate, 1 / (1 - base))))
+    for column, place in zip(board.columns, board.localities, strict=True):
+        if place is None or place.value is None or chance(column.metric, len(column.classes)) is None:
+            continue
+        lead = by_gain(board.numbers, sides, column) if column.independent else None
+        if lead is not None:
+            family = next((one.within for one in slopes if column.title in one.tasks), "other simulated tasks")
+            points.append((column.title, family if column.synthetic else REAL, place, _scaled(lead, column)))
     return points
 
 
-def _scaled(one: Estimate, factor: float) -> Estimate:
-    ends = sorted(factor * end for end in (one.low, one.high) if end is not None)
-    low, high = ends or (None, None)
-    return Estimate(**vars(one) | {"value": factor * one.value, "low": low, "high": high})
-
-
-def _fitted(board: Board) -> tuple | None:
-    """(localities, the point that the line goes through, slope) where the slope was estimated."""
-    one = _slope(board)
-    if one is None or not one.estimates:
-        return None
-    fitted = [(x.value, y.value) for title, real, x, y in _located(board) if not real and title in one.tasks]
-    xs, ys = zip(*fitted, strict=True)
-    return xs, (float(np.mean(xs)), float(np.mean(ys))), one.estimates[0]
+def _scaled(lead: Resampled, column: Column) -> Estimate:
+    return estimate(combination([lead], [scale(column, GAIN)]))
 
 
 def _error(axes: Axes, x, y: Estimate, colour: str, marker: str, label: str) -> None:

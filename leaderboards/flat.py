@@ -45,7 +45,21 @@ CONTRASTS = (
     "seeds",
     "groups",
 )
-CLAIMS = ("board", "claim", "about", "pair", "measure", "tasks", "value", "low", "high", "verdict", "why")
+CLAIMS = (
+    "board",
+    "claim",
+    "about",
+    "pair",
+    "measure",
+    "tasks",
+    "value",
+    "low",
+    "high",
+    "verdict",
+    "why",
+    "probe",
+    "per",
+)
 
 
 def rows(board: Board) -> list[dict]:
@@ -111,14 +125,19 @@ def contrasts(board: Board) -> list[dict]:
 
 
 def claims(board: Board) -> list[dict]:
-    """Rows of CLAIMS: one for each pair of a claim; one without numbers where it is untestable."""
+    """Rows of CLAIMS: one for each pair of a claim, and again without a verdict for each other probe; one without
+    numbers where it is untestable."""
     found = []
     for one in board.claims:
-        about = {"board": board.slug, "claim": one.name, "about": one.about, "verdict": one.verdict, "why": one.why}
-        about |= {"measure": "slope over locality" if one.slope else "difference", "tasks": "; ".join(one.tasks)}
-        for place, pair in enumerate(one.pairs or ("",)):
-            numbers = _ends(one.estimates[place], "value", "low", "high") if one.estimates else {}
-            found.append(dict.fromkeys(CLAIMS) | about | {"pair": pair} | numbers)
+        about = {"board": board.slug, "claim": one.name, "about": one.about, "why": one.why, "per": one.per}
+        about |= {"measure": f"slope over locality {one.within}" if one.slope else "difference"}
+        about |= {"tasks": "; ".join(one.tasks)}
+        for probe, estimates in (("linear", one.estimates), *one.probes):
+            verdict = one.verdict if probe == "linear" else ""
+            for place, pair in enumerate(one.pairs or ("",)):
+                numbers = _ends(estimates[place], "value", "low", "high") if estimates else {}
+                row = about | {"pair": pair, "probe": probe, "verdict": verdict} | numbers
+                found.append(dict.fromkeys(CLAIMS) | row)
     return found
 
 

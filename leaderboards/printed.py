@@ -76,8 +76,9 @@ class Printed:
             )
         )
         lines.append(
-            f"{self.folder}: printed as stored, not recomputed: measured locality, scores of maps image by image, "
-            f"costs, curves, validation scores; not drawn again: {self.drawings} figures, whose data were compared"
+            f"{self.folder}: printed as stored, not recomputed: measured locality, scores of trials, of maps "
+            "image by image, costs, curves, validation scores; "
+            f"not drawn again: {self.drawings} figures, whose data were compared"
         )
         return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
     results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
-    results/published/<modality>/baselines/<id>/              as it was stored; so are locality/, maps/, ratings/
+    results/published/<modality>/baselines/<id>/              as stored; so are locality/, maps/, ratings/, trials/
 
 The weights stay where they are; their SHA-256 is in the row. A twin is a run and is promoted with it.
 """
@@ -24,6 +24,7 @@ from benchmark import results
 from benchmark.results import SchemaError
 from leaderboards import store
 from leaderboards.recount import examine
+from leaderboards.trials import TWIN
 from leaderboards.verify import verify
 
 SIBLINGS = ("predictions", "fits", "leakage")  # of a cell, joined over the cells of a run
@@ -47,9 +48,7 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
     What is published already is left alone; cells that came later get a directory beside it. Raises Refused where the
     store does not verify, a run was made from uncommitted code, or a packed run is too large.
     """
-    report = verify(local)
-    if report.problems:
-        raise Refused(f"{report}\nnothing was promoted: mend or delete what is named, and run `make bench` again")
+    _verified(local)
     loaded = store.load(local)
     runs = loaded.runs
     chosen = runs[[all(str(row[name]) == value for name, value in wanted.items()) for row in runs.to_dict("records")]]
@@ -77,6 +76,28 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
         if rows["run"].isin(chosen["run"]).any():
             packed += _copied(Path(directory), published / Path(directory).relative_to(local))
     return packed
+
+
+def promote_trials(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Packed]:
+    """Publish the tuning trials of a local store whose columns are as wanted ({"track": "laptop"}), with the untrained
+    encoders that they are measured by. What is published already is left alone. Raises Refused where the store does not
+    verify, or holds no such trial."""
+    _verified(local)
+    rows = store.rows(local, "trials")
+    chosen = [
+        all(str(row[name]) == value for name, value in wanted.items() if name != "pretext" or row["pretext"] != TWIN)
+        for row in rows.to_dict("records")
+    ]
+    if rows.loc[chosen, "pretext"].eq(TWIN).all():
+        raise Refused(f"{local}: no trial with {dict(wanted) or 'any column'}; run one: python -m benchmark.trials")
+    directories = map(Path, rows.loc[chosen, "directory"].drop_duplicates())
+    return [made for one in directories for made in _copied(one, published / one.relative_to(local))]
+
+
+def _verified(local: Path) -> None:
+    report = verify(local)
+    if report.problems:
+        raise Refused(f"{report}\nnothing was promoted: mend or delete what is named, and run `make bench` again")
 
 
 def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[str, str]]) -> Iterator[Packed]:

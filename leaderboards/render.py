@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from benchmark.metrics import title as metric
-from leaderboards import citation, figures, statistics, tables
+from leaderboards import citation, figures, ladder, statistics, tables
 from leaderboards.aggregate import boards
 from leaderboards.board import SYNTHETIC, Board, Column, Entry, Row, current
 from leaderboards.details import RunDetail
@@ -104,7 +104,7 @@ def front(found: Sequence[Board], place: Place) -> str:
             (board.title, f"{board.slug}.html", f"{figures.slope_said(board)} {names_contradicted(board)}".strip())
             for board in shown
         ],
-        claims=_claims(shown),
+        ladder=ladder.tables(shown),
         costs=across(shown),
     )
 
@@ -121,30 +121,6 @@ def across(found: Sequence[Board]) -> list[Drawing]:
         if len(some) > 1:
             drawn += figures.pareto(some, f"cost-{tables.slug(f'{modality}-{corpus}')}")
     return drawn
-
-
-def _claims(found: Sequence[Board]) -> Table | None:
-    """Every claim on every board: verdict and what it rests on."""
-    rows = [(board, one) for board in found for one in board.claims]
-    if not rows:
-        return None
-    rows.sort(key=lambda pair: pair[1].says)
-    return Table(
-        title="The study's claims",
-        caption="Each claim as a test over a board: holds, not shown, contradicted, or untestable with the reason. "
-        "Simulated and real data apart. Not adjusted for the number of claims.",
-        heads=tuple(Text(lines=(head,)) for head in ("Claim", "Board", "Verdict", "Found")),
-        rows=tuple(
-            Line(
-                head=Text(lines=(one.says,)),
-                cells=(
-                    Text(lines=(board.title, one.about), links=((f"{board.modality} board", f"{board.slug}.html"),)),
-                    *tables.claim(one).cells[1:],
-                ),
-            )
-            for board, one in rows
-        ),
-    )
 
 
 def page(made: Page, place: Place) -> str:

@@ -1,6 +1,7 @@
 """The whole site of a store, as files: pages, figures and data. The same store gives the same bytes.
 
-index.html compare.html methods.html phantoms.html feed.xml      and what they need: static/ figures/ phantoms/ maps/
+index.html compare.html trials.html methods.html phantoms.html
+feed.xml static/ figures/ phantoms/ maps/                        and what they need
 <board>.html .md .csv .parquet .tex .bib                         a page per modality, corpus and track
 <board>-contrasts.csv <board>-claims.csv                         its differences and claims
 tasks/ pretexts/ runs/                                           a page for each
@@ -19,13 +20,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark import results as schema
-from leaderboards import citation, compare_page, feed, figures, flat, map_pages, pages, releases, render, store, svg
+from leaderboards import (
+    citation,
+    compare_page,
+    feed,
+    figures,
+    flat,
+    map_pages,
+    pages,
+    releases,
+    render,
+    store,
+    svg,
+    trials,
+    trials_page,
+)
 from leaderboards.board import Board, current
 from leaderboards.details import RunDetail, details
 from leaderboards.export import latex
 from leaderboards.pages import Page
 from leaderboards.render import Place
 from leaderboards.svg import Drawing
+from leaderboards.trials import Trials
 from leaderboards.view import view
 
 STATIC = Path(__file__).parent / "static"
@@ -43,6 +59,8 @@ class Site:
     runs: tuple[tuple[Board, RunDetail], ...]
     leakage: tuple[Mapping, ...]  # rows of the table
     maps: map_pages.Shown = field(default_factory=lambda: map_pages.Shown({}, {}))
+    trials: Trials = field(default_factory=lambda: Trials(current=(), earlier=()))
+    places: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (modality, task) -> measured locality
 
 
 def build(
@@ -97,7 +115,16 @@ def gathered(results: Path, found: Sequence[Board]) -> Site:
     loaded = store.load(results)
     runs = tuple((board, one) for board in found for one in details(board, loaded))
     checks = [row for path in schema.files(results, "leakage") for row in schema.read_file(path).to_pylist()]
-    return Site(boards=tuple(found), runs=runs, leakage=tuple(checks), maps=map_pages.gathered(results))
+    located = loaded.locality.dropna(subset="value").sort_values(["version", "created"], kind="stable")
+    places = zip(located["modality"], located["task"], located["value"], strict=True)
+    return Site(
+        boards=tuple(found),
+        runs=runs,
+        leakage=tuple(checks),
+        maps=map_pages.gathered(results),
+        trials=trials.read(results),
+        places={(modality, task): value for modality, task, value in places},
+    )
 
 
 def files(site: Site, place: Place, *, draw: bool = True) -> dict[str, bytes]:
@@ -108,7 +135,7 @@ def files(site: Site, place: Place, *, draw: bool = True) -> dict[str, bytes]:
     drawings |= _named(render.across(current(site.boards)))
     data = dict(site.maps.images)
     for board in site.boards:
-        shown = view(board)
+        shown = view(board, site.boards)
         drawings |= _named(shown.figures)
         texts |= render.board_files(board, shown, place)
         texts[f"{board.slug}.tex"] = latex(board)
@@ -143,6 +170,7 @@ def _pages(site: Site) -> list[Page]:
     runs = [one for _, one in site.runs]
     for pretext in sorted({str(one.row["pretext"]) for one in runs if one.trained}):
         made.append(pages.of_pretext(pretext, site.boards, runs))
+    made.append(trials_page.page(site.trials, site.places))
     made += [pages.of_run(one, board, site.maps.blocks.get(one.key, ())) for board, one in site.runs]
     return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -25,7 +25,7 @@ from leaderboards.board import (
 )
 from leaderboards.statistics import INTERVAL_GROUPS, RANKED_GROUPS, Estimate
 from leaderboards.verdicts import AS_IF, CONTRADICTED, DEPENDENT, HOLDS
-from leaderboards.words import duration, flops, interval, memory, number, passes, probing, slug, with_labels
+from leaderboards.words import PROBES, duration, flops, interval, memory, number, passes, probing, slug, with_labels
 from tasks.cards import plural
 
 TONES = {1: "above", -1: "below", 0: "same"}  # by what is shown
@@ -424,8 +424,8 @@ def claims(board: Board) -> tuple[Table, ...]:
         Table(
             title="The study's claims",
             caption=f"Judged on this board alone: {board.modality}, corpus {board.corpus}, {budgets} training FLOPs "
-            "per encoder, linear probe on the mean of patch tokens, chance-corrected differences with 95 % intervals. "
-            "Not adjusted for the number of claims.",
+            "per encoder, linear probe on the mean of patch tokens, chance-corrected differences with 95 % intervals; "
+            "what other probes find stands beside, without a verdict. Not adjusted for the number of claims.",
             heads=tuple(Text(lines=(head,)) for head in ("Claim", "On", "Verdict", "Found")),
             rows=tuple(claim(one) for one in board.claims),
         ),
@@ -447,11 +447,22 @@ def claim_found(one: Judged) -> tuple[str, ...]:
     """What a verdict rests on: differences or slopes, or why there is none."""
     if one.why:
         return (one.why, *_apart(one))
-    lines = [
+    lines = _found(one, one.estimates)
+    others = [f"{PROBES.get(probe, probe)}, no verdict: {line}" for probe, e in one.probes for line in _found(one, e)]
+    return (*lines, f"about {one.subject}", *others, *_apart(one))
+
+
+def shortly(one: Judged) -> tuple[str, ...]:
+    """The estimates of a claim, of a slope per unit of measured locality."""
+    named = [f"{pair}: " if len(one.pairs) > 1 else "" for pair in one.pairs]
+    return tuple(f"{name}{interval(each, signed=True)}" for name, each in zip(named, one.estimates, strict=False))
+
+
+def _found(one: Judged, estimates: Sequence[Estimate]) -> list[str]:
+    return [
         f"{pair}: {change(one, each) if one.slope else interval(each, signed=True)}"
-        for pair, each in zip(one.pairs, one.estimates, strict=True)
+        for pair, each in zip(one.pairs, estimates, strict=True)
     ]
-    return (*lines, f"about {one.subject}", *_apart(one))
 
 
 def change(one: Judged, slope: Estimate) -> str:

@@ -18,6 +18,7 @@ AS_IF = "as if images were independent: too narrow"  # beside every value and in
 HOLDS, UNTESTABLE = "holds", "untestable"
 CLAIM_NOT_SHOWN, CONTRADICTED = "not shown", "contradicted"
 OPPOSITE = "opposite direction, within the margin"
+RISES, FALLS = "rises with locality", "falls with locality"  # of a slope of which nothing is claimed
 
 
 class Words(NamedTuple):

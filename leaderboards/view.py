@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from leaderboards import figures, tables
+from leaderboards import figures, ladder, tables
+from leaderboards.aggregate import BESIDE
 from leaderboards.board import SYNTHETIC, Board, Column
 from leaderboards.statistics import INTERVAL_GROUPS, PRETEXT_SEEDS, RANKED_GROUPS, subject
 from leaderboards.svg import Drawing
@@ -15,7 +17,6 @@ from leaderboards.words import flops, interval, number
 from tasks.phantoms import scenes
 
 BASELINES = {"Colour histogram": "histogram", "8 × 8 thumbnail": "thumbnail"}  # as calibration names them
-BESIDE = ("attentive", "mlp")  # probes whose tables stand open, after that of the headline
 NAMED = 12  # rows that the head of a page names
 
 
@@ -46,7 +47,8 @@ class View:
     )
 
 
-def view(board: Board) -> View:
+def view(board: Board, boards: Sequence[Board] = ()) -> View:
+    """What the page of a board says. boards: those of the site, some of which are rungs of its ladder."""
     beside = [section for section in board.sections[1:] if section.probe in BESIDE and not section.by_group]
     further = [section for section in board.sections[1:] if section not in beside]
     return View(
@@ -60,6 +62,7 @@ def view(board: Board) -> View:
         missing=board.missing,
         further=(
             *tables.claims(board),
+            *ladder.of_board(board, boards),
             *tables.contrasts(board),
             *tables.robustness(board),
             *tables.ledger(board),

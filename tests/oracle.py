@@ -3,8 +3,8 @@
 A page that checks itself checks nothing. This is written on NumPy, SciPy and scikit-learn alone, from the formulas of
 docs/statistics.md, and imports nothing of the project. From the stored predictions of binary tasks it computes AUROC by
 fold and repeat, their errors (each group left out in turn, seeds crossed), the differences of every family with their
-p-values and intervals, who shares a letter, and the claims with their slopes, and names each number of <board>.csv,
--contrasts.csv and -claims.csv that is another.
+p-values and intervals, who shares a letter, and the claims with their slopes in gain, and names each number of
+<board>.csv, -contrasts.csv and -claims.csv that is another.
 
 Values are exact. A board leaves out blocks where there are above 400 groups, and draws a bootstrap of its own: errors
 are the same to WIDTH, which bounds intervals and p-values.
@@ -149,9 +149,17 @@ class Oracle:
         self.localities = dict(zip(found["task"], found["value"], strict=True))
 
     def difference(self, first: str, second: str, tasks: Sequence[str], factors: Sequence[float]) -> Found:
-        kind = "own" if len(tasks) == 1 else "joint"
-        sides = [[self.numbers[side, task, kind] for task in tasks] for side in (first, second)]
-        return estimate(combined([*sides[0], *sides[1]], [*factors, *(-f for f in factors)]))
+        return self.lead(first, second, tasks, factors, of_gains=False)
+
+    def lead(self, first: str, second: str, tasks: Sequence[str], factors: Sequence[float], of_gains: bool) -> Found:
+        """Of the first over the second, in score, or in gain over the untrained encoder of each."""
+        kind, parts, weights = "own" if len(tasks) == 1 else "joint", [], []
+        names = [(first, 1), (second, -1)]
+        names += [(f"untrained {first}", -1), (f"untrained {second}", 1)] * of_gains
+        for name, sign in names:
+            parts += [self.numbers[name, task, kind] for task in tasks]
+            weights += [sign * factor for factor in factors]
+        return estimate(combined(parts, weights))
 
     def wrong(self) -> Iterator[str]:
         """Every number of the tables that is not what it is found to be."""
@@ -197,13 +205,14 @@ class Oracle:
                     yield f"{name}: letters {letters}, {row.verdict}"
 
     def _claims(self) -> Iterator[str]:
-        for row in self.tables["-claims"].dropna(subset="value").itertuples():
+        told = self.tables["-claims"].dropna(subset="value")
+        for row in told[told["probe"].eq("linear") & told["per"].ne("ceiling")].itertuples():
             tasks = [self.titles[title] for title in row.tasks.split("; ")]
             factors = np.full(len(tasks), 1 / len(tasks))
             if row.measure.startswith("slope"):
                 line = np.stack([np.ones(len(tasks)), [self.localities[task] for task in tasks]], axis=1)
                 factors = np.linalg.lstsq(line, np.eye(len(tasks)), rcond=None)[0][1]
-            one = self.difference(*row.pair.split(" − "), tasks, list(factors / (1 - CHANCE)))
+            one = self.lead(*row.pair.split(" − "), tasks, list(factors / (1 - CHANCE)), row.per == "gain")
             half = stats.t.ppf((1 + LEVEL) / 2, one.freedom) * one.error
             yield from _interval(f"claim {row.claim}, {row.pair}", (row.value, row.low, row.high), one.value, half)
 

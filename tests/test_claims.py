@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import results
 from leaderboards import claims, figures, render, simulate
 from leaderboards.__main__ import app
 from leaderboards.board import Column
-from leaderboards.claims import Claim, judge
+from leaderboards.claims import Claim, Evidence, judge
 from leaderboards.contrasts import Line
+from leaderboards.leads import CEILING
 from leaderboards.statistics import draw, resample
+from leaderboards.tables import claim_found
 from leaderboards.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
-from leaderboards.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTESTABLE
+from leaderboards.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTAUGHT, UNTESTABLE
 from tests.test_leaderboards import add_cell, add_run, recipe, store
+from tests.test_site import localities
 
 
 def line(recipe: str, variant: str, name: str = "") -> Line:
@@ -34,7 +36,15 @@ def line(recipe: str, variant: str, name: str = "") -> Line:
 
 LINES = [line("DINOv3", "d"), line("I-JEPA", "i"), line("MAE", "m")]
 LOCAL = Claim(name="local", says="", ahead=("DINOv3",), behind="I-JEPA", margin=0.02, locality=(0.67, math.inf))
-SLOPE = Claim(name="slope", says="", ahead=("DINOv3",), behind="I-JEPA", margin=0.05, slope=True)
+SLOPE = Claim(
+    name="slope",
+    says="{ahead} over {behind} {at} {within}, {per}",
+    ahead=("DINOv3",),
+    behind="I-JEPA",
+    margin=0.05,
+    slope=True,
+    family="within what was made",
+)
 BOTH = Claim(
     name="both", says="", ahead=("DINOv3", "I-JEPA"), behind="MAE", margin=0.02, corruption="speckle", strength=3
 )
@@ -75,8 +85,9 @@ def numbers(shifts: dict[str, tuple[float, ...]], tasks, groups: int = 100):
     return found
 
 
-def said(claim, found, tasks, locality, lines=LINES, corrupted=None):
-    return judge([claim], lines, tasks, found, lambda *_: corrupted or {}, locality)
+def said(claim, found, tasks, locality, lines=LINES, corrupted=None, **more):
+    evidence = Evidence(numbers=found, locality=locality, corrupted=lambda *_: corrupted or {}, **more)
+    return judge([claim], lines, tasks, evidence)
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(1.5, HOLDS), (0.0, NOT_SHOWN), (-1.5, CONTRADICTED)])
@@ -98,14 +109,25 @@ def test_phantoms_and_real_data_are_judged_apart():
 
 def test_untestable_says_why():
     tasks = [column("near"), column("far")]
-    found = numbers({"d": (0, 0), "i": (0, 0)}, tasks)
+    found = numbers({"d": (0, 0), "i": (0, 0), "t": (0, 0)}, tasks)
     known = {"near": 0.9, "far": 0.1}
+    named = replace(LOCAL, tasks=("near", "far"))
+    untaught = [replace(tasks[0], taught=False), tasks[1]]
+    hidden = {(variant, untaught[0] if one.task == "near" else one): x for (variant, one), x in found.items()}
     cases = {
         "locality of no task": said(LOCAL, found, tasks, {"near": None}),
         "no task of a measured locality": said(LOCAL, found, tasks, {"near": 0.5, "far": 0.1}),
         "I-JEPA was not run": said(LOCAL, found, tasks, known, LINES[:1]),
         "2 tasks over a range": said(SLOPE, found, tasks, known),
         "under speckle of strength 3": said(BOTH, found, tasks, known),
+        "Far: no predictions of all of them": said(
+            replace(named, locality=None), {key: x for key, x in found.items() if key != ("i", tasks[1])}, tasks, known
+        ),
+        "no task of a measured locality of 0.67 or more: Near 0.90, Far 0.10": said(named, found, tasks, known),
+        "phantom_x: not run": said(replace(LOCAL, tasks=("near", "phantom_x")), found, tasks, known),
+        "no task within what was made was run": said(replace(SLOPE, within="other"), found, tasks, known),
+        f"Near: {UNTAUGHT}": said(LOCAL, hidden, untaught, known),
+        "Near, Far: no ceiling was measured": said(replace(SLOPE, per=CEILING), found, tasks, known),
         "too few groups": said(LOCAL, numbers({"d": (0, 0), "i": (0, 0)}, tasks, groups=12), tasks, known),
     }
     for why, (one,) in cases.items():
@@ -163,31 +185,79 @@ def test_both_must_be_ahead():
     assert (one.verdict, len(one.estimates)) == (NOT_SHOWN, 2)
 
 
-def test_the_slope_is_least_squares_with_seeds_as_replicates():
-    tasks = [column(name) for name in "abcd"]
-    places = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 0.9}
-    found = numbers({"d": (-1.2, -0.4, 0.4, 1.2), "i": (0, 0, 0, 0)}, tasks)
-    (one,) = said(SLOPE, found, tasks, places)
-    gaps = np.array([found["d", task].values - found["i", task].values for task in tasks]) / 0.5
-    slopes = np.polyfit(list(places.values()), gaps, 1)[0]
-    assert one.estimates[0].value == pytest.approx(slopes.mean())
-    assert (one.verdict, one.estimates[0].seeds) == (HOLDS, 5)
+def test_a_real_task_that_labels_do_not_teach_is_no_part_of_a_claim():
+    tasks = [column("near", synthetic=False), replace(column("far", synthetic=False), taught=False)]
+    found = numbers({"d": (1.5, -1.5), "i": (0, 0)}, tasks)
+    (one,) = said(LOCAL, found, tasks, {"near": 0.9, "far": 0.9})
+    assert (one.verdict, one.tasks) == (HOLDS, ("Near",))
 
 
-def test_the_file_is_read_whole():
+def test_tasks_name_phantoms_and_real_tasks_are_selected_by_locality_alone():
+    tasks = [column("near"), column("other"), column("real", synthetic=False)]
+    found = numbers({"d": (1.5, -1.5, 1.5), "i": (0, 0, 0)}, tasks)
+    local = replace(LOCAL, tasks=("near",))
+    verdicts = {one.about: (one.verdict, one.tasks) for one in said(local, found, tasks, dict.fromkeys(KNOWN, 0.9))}
+    assert verdicts == {"phantoms": (HOLDS, ("Near",)), "real data": (HOLDS, ("Real",))}
+
+
+KNOWN = ("near", "other", "real")
+
+
+def test_a_claim_says_its_recipes_and_their_budget_and_asks_the_same_on_every_rung():
+    tasks = [column("near")]
+    found = numbers({"d": (0,), "i": (0,), "o": (0,)}, tasks)
+    local = replace(LOCAL, says="{ahead} {at} is above {behind} on local signal")
+    lines = [*LINES, line("DINOv3", "o", "DINOv3 (abc)")]
+    budgets = {"d": 2.5e13, "i": 2.5e13, "o": 1e13}
+    one, other = said(local, found, tasks, {"near": 0.9}, lines, budgets=budgets)
+    assert one.says == "DINOv3 (recommended) at 2.5e13 FLOPs is above I-JEPA (recommended) on local signal"
+    assert one.asks == "DINOv3 (recommended) is above I-JEPA (recommended) on local signal"
+    assert "(at 1.0e13 FLOPs of DINOv3 (abc), 2.5e13 FLOPs of I-JEPA)" in other.says
+    arm = replace(local, ahead=("DINOv3 (official)",))
+    (one,) = said(arm, found, tasks, {"near": 0.9}, [line("DINOv3 (official)", "o"), LINES[1]], budgets=budgets)
+    assert one.asks == "DINOv3 (official) is above I-JEPA (recommended) on local signal"
+
+
+def test_other_probes_stand_beside_without_a_verdict_where_they_answered_everything():
+    tasks = [column("near")]
+    found, read = (numbers({"d": (shift,), "i": (0,)}, tasks) for shift in (1.5, -1.5))
+    some = {key: number for key, number in read.items() if key[0] == "d"}
+    (one,) = said(LOCAL, found, tasks, {"near": 0.9}, probes={"attentive": read, "mlp": some})
+    assert one.verdict == HOLDS
+    ((probe, (found,)),) = one.probes
+    assert probe == "attentive"
+    assert found.value == pytest.approx(2 * (read["d", tasks[0]].values - read["i", tasks[0]].values).mean())
+    shown = claim_found(one)
+    assert sum(text.startswith("attentive probe, no verdict: DINOv3 − I-JEPA: −") for text in shown) == 1
+
+
+def test_the_file_is_read_whole_and_expanded():
     found = claims.load()
-    assert [one.name for one in found] == ["local", "global", "speckle", "slope"]
-    assert found[0].locality == (0.67, math.inf)
+    assert [one.name for one in found] == ["local", "global", "speckle", *["slope"] * 12]
+    assert (found[0].locality, found[0].tasks) == ((0.67, math.inf), ("phantom_locality_1",))
+    assert (found[1].locality, found[1].tasks) == ((-math.inf, 0.33), ("phantom_relation_far",))
+    slopes = [one for one in found if one.slope]
+    assert len({(one.ahead, one.behind, one.within, one.per) for one in slopes}) == 12
+    assert {one.within for one in slopes} == {"phantom_locality", "phantom_relation"}
+    assert {one.margin for one in slopes if (one.ahead, one.behind) == (("DINOv3",), "I-JEPA")} == {0.05}
+    assert {one.margin for one in slopes if one.behind == "MAE"} == {None}
+    assert {one.margin for one in found if not one.slope} == {0.02}
+    for one in found:
+        at = {"ahead": "A", "behind": "B", "at": "at 1", "within": one.family, "per": "in gain"}
+        assert "at 1" in one.says.format(**at)
+
+
+def test_a_difference_without_a_margin_is_refused():
+    with pytest.raises(ValueError, match="local: a difference needs a margin"):
+        claims._expanded({"name": "local", "says": "", "ahead": ["A"], "behind": "B"}, {})
 
 
 def test_a_board_with_an_arm_judges_the_recommended_recipe(tmp_path):
-    root = store(tmp_path / "store", pretexts=("mae", "dinov3", "ijepa"), seeds=(0,), tasks=("local",))
+    root = store(tmp_path / "store", pretexts=("mae", "dinov3", "ijepa"), seeds=(0,), tasks=("phantom_locality_1",))
     made = recipe("dinov3", 0)
     add_run(root, arm := replace(made, settings=made.settings | {"arm": "official"}))
-    add_cell(root, arm, "local", shift=9)
-    row = {"modality": "ultrasound", "task": "local", "task_version": 1, "data": "d" * 12, "version": 1, "value": 0.9}
-    row |= {"low": 0.8, "high": 1.0, "local": 0.7, "full": 0.8, "groups": 60, "samples": 180, "created": "2026"}
-    results.write(root / "ultrasound" / "locality" / "one", {"locality": results.table("locality", [row])})
+    add_cell(root, arm, "phantom_locality_1", shift=9)
+    localities(root, {"phantom_locality_1": 0.9})
     (board,) = render.stored(root)
     claim = next(one for one in board.claims if one.name == "local")
     assert claim.pairs == ("DINOv3 − I-JEPA",)
@@ -195,7 +265,7 @@ def test_a_board_with_an_arm_judges_the_recommended_recipe(tmp_path):
     shown = CliRunner().invoke(app, ["claims", "--results", str(root)]).stdout
     assert "not part of it: DINOv3 (official)" in shown
     (drawing,) = figures.slope([board])
-    assert [row[1] for row in drawing.rows] == ["Calcification"]
+    assert [row[1] for row in drawing.rows] == ["phantom_locality_1"]
 
 
 def test_command_and_board_show_the_claims(tmp_path):
@@ -203,7 +273,8 @@ def test_command_and_board_show_the_claims(tmp_path):
     add_run(root, recipe("dinov3", 0))
     shown = CliRunner().invoke(app, ["claims", "--results", str(root)])
     assert shown.exit_code == 0
-    assert "phantoms: DINOv3 is above I-JEPA on local signal: untestable (the locality of no task" in shown.stdout
+    asked = "DINOv3 (recommended) at 1.0e13 FLOPs is above I-JEPA (recommended) on local signal"
+    assert f"phantoms: {asked}: untestable (I-JEPA was not run)" in shown.stdout
     out = tmp_path / "out"
     assert CliRunner().invoke(app, ["build", "--results", str(root), "--out", str(out)]).exit_code == 0
     assert "The study's claims" in (out / "ultrasound-phantom-demo.md").read_text()

@@ -188,7 +188,7 @@ def store(root: Path, pretexts=("mae", "ijepa"), seeds=(0, 1), tasks=tuple(TASKS
             for one in (made, twin(made)):
                 add_run(root, one)
                 for task in tasks:
-                    learned = TASKS[task][1] if pretext == "mae" and one.budget else 0.0
+                    learned = TASKS.get(task, (task, 0.0))[1] if pretext == "mae" and one.budget else 0.0
                     add_cell(root, one, task, groups=groups, shift=0.6 + learned)
                     add_cell(root, one, task, groups=groups, shift=0.3 + learned, probe="knn")
     return root

@@ -16,6 +16,7 @@ from tests.test_site import localities
 
 ROOT = Path(__file__).parents[1]
 BOARD = "ultrasound-phantom-demo"
+TASKS = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
 FEW = 0.03  # relative: an error of under 400 groups differs by its bootstrap draws alone
 
 
@@ -45,14 +46,14 @@ def small(tmp_path_factory) -> oracle.Oracle:
         for seed in range(4):
             for made in (recipe(pretext, seed), twin(recipe(pretext, seed))):
                 add_run(root, made)
-                for task in ("local", "middle", "global"):
+                for task in TASKS:
                     add_cell(root, made, task)
     for row in results.read(root, "cells").query("headline").itertuples():
-        learned = 0.0 if row.twin else LEARNED[row.pretext][row.task == "middle"]
+        learned = 0.0 if row.twin else LEARNED[row.pretext][row.task == TASKS[1]]
         rng = np.random.default_rng([row.seed, len(row.pretext), len(row.task), row.twin])
         path = root / "ultrasound" / "cells" / row.cell / "predictions.parquet"
-        rewrite(path, partial(answered, learned=learned, rng=rng, folds=row.task == "middle"))
-    localities(root, {"local": 0.4, "middle": 0.9, "global": 0.1})
+        rewrite(path, partial(answered, learned=learned, rng=rng, folds=row.task == TASKS[1]))
+    localities(root, dict(zip(TASKS, (0.4, 0.9, 0.1), strict=True)))
     (board,) = render.boards(root)
     site = tmp_path_factory.mktemp("tables")
     for part, rows, names in (

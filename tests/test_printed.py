@@ -17,18 +17,21 @@ from leaderboards.__main__ import app
 from tests.test_leaderboards import add_cell, recipe, rewrite, store, tree
 from tests.test_site import localities
 
+TASKS = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
 BOARD = "ultrasound-phantom-demo"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     """Two pretexts of which a claim tells, on three tasks of measured locality."""
-    root = store(tmp_path_factory.mktemp("printed") / "store", pretexts=("ijepa", "dinov3"), seeds=(0, 1))
+    root = store(
+        tmp_path_factory.mktemp("printed") / "store", pretexts=("ijepa", "dinov3"), seeds=(0, 1), tasks=TASKS[::2]
+    )
     for pretext in ("ijepa", "dinov3"):
         for seed in (0, 1):
             for budget in (1e13, 0.0):
-                add_cell(root, recipe(pretext, seed, budget=budget), "middle", shift=0.6 + 0.3 * (budget > 0))
-    localities(root, {"local": 0.4, "middle": 0.9, "global": 0.1})
+                add_cell(root, recipe(pretext, seed, budget=budget), TASKS[1], shift=0.6 + 0.3 * (budget > 0))
+    localities(root, dict(zip(TASKS, (0.4, 0.9, 0.1), strict=True)))
     return root
 
 
@@ -57,14 +60,14 @@ def test_pages_as_they_were_built_are_as_printed_and_the_report_says_what_was_re
     assert report.numbers["contrasts"] == 4 * len(pairs)
     assert report.numbers["adjusted p-values"] == sum(d.p is not None for c in pairs for d in (c.mean, *c.entries))
     assert report.numbers["letters"] == sum(bool(row.letters) for row in rows)
-    assert report.numbers["slopes"] == 1
+    assert report.numbers["slopes"] == 1  # of DINOv3 - I-JEPA, in gain, within relation's distances
     assert report.numbers["claims"] == len(board.claims)
     assert report.numbers["differences of two runs"] == 3 * 8 * 7 / 2
     said = str(report)
     for kind, count in report.files.items():
         assert f"{count} {kind}" in said
     assert f"{report.drawings} figures, whose data were compared" in said
-    assert "printed as stored, not recomputed: measured locality, scores of maps" in said
+    assert "printed as stored, not recomputed: measured locality, scores of trials, of maps" in said
 
 
 def digit(text: str) -> str:
@@ -138,7 +141,13 @@ def test_a_changed_number_of_the_compare_page_is_named_with_its_runs(results, pa
 
 def test_a_changed_digit_of_a_page_is_named_with_its_line(results, pages):
     changed = {}
-    for name in ("index.html", f"{BOARD}.html", f"{BOARD}.md", f"{BOARD}.tex", "tasks/ultrasound-local.html"):
+    for name in (
+        "index.html",
+        f"{BOARD}.html",
+        f"{BOARD}.md",
+        f"{BOARD}.tex",
+        "tasks/ultrasound-phantom-relation-near.html",
+    ):
         text = (pages / name).read_text()
         was = re.search(r"[+−-]?0\.\d{3}", text)
         (pages / name).write_text(text[: was.start()] + digit(was[0]) + text[was.end() :])
@@ -173,7 +182,7 @@ def test_a_damaged_table_is_a_difference_and_no_crash(results, pages):
 
 def test_a_store_that_changed_makes_the_pages_differ(results, pages, tmp_path):
     root = Path(shutil.copytree(results, tmp_path / "store"))
-    cells = read(root, "cells").query("task == 'local' and probe == 'linear' and not twin")
+    cells = read(root, "cells").query("task == 'phantom_relation_near' and probe == 'linear' and not twin")
     path = root / "ultrasound" / "cells" / cells["cell"].iloc[0] / "predictions.parquet"
     rewrite(path, lambda rows: [row.update(scores=row["scores"][::-1]) for row in rows])
     columns = {one.where.rpartition(" ")[2] for one in printed.check(root, pages).misprints}

@@ -26,6 +26,7 @@ from tests.test_leaderboards import add_cell, add_run, recipe, store, tree
 
 ROOT = Path(__file__).parent.parent
 ATOM = "{http://www.w3.org/2005/Atom}"
+FAMILY = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -63,14 +64,16 @@ def localities(root: Path, values: dict[str, float]) -> None:
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory) -> Path:
     """Three pretexts on three tasks of measured locality."""
-    root = store(tmp_path_factory.mktemp("site") / "store", pretexts=("mae", "ijepa", "dinov3"), seeds=(0, 1))
+    root = store(
+        tmp_path_factory.mktemp("site") / "store", pretexts=("mae", "ijepa", "dinov3"), seeds=(0, 1), tasks=FAMILY[::2]
+    )
     for pretext in ("mae", "ijepa", "dinov3"):
         for seed in (0, 1):
             made = recipe(pretext, seed)
             for one in (made, twin(made)):
                 learned = 0.8 if pretext == "dinov3" and one.budget else 0.0
-                add_cell(root, one, "middle", shift=0.6 + learned)
-    localities(root, {"local": 0.4, "middle": 0.9, "global": 0.1})
+                add_cell(root, one, FAMILY[1], shift=0.6 + learned)
+    localities(root, dict(zip(FAMILY, (0.4, 0.9, 0.1), strict=True)))
     return root
 
 
@@ -88,9 +91,10 @@ def test_there_is_a_page_for_everything(built, complete):
         "index.html",
         "compare.html",
         "methods.html",
+        "trials.html",
         "phantoms.html",
         "ultrasound-phantom-demo.html",
-        *(f"tasks/ultrasound-{task}.html" for task in ("local", "middle", "global")),
+        *(pages.task_page("ultrasound", task) for task in FAMILY),
         *(f"pretexts/{name}.html" for name in ("mae", "ijepa", "dinov3")),
     }
 
@@ -150,8 +154,8 @@ def test_tables_for_programs_hold_the_stored_values(complete, built, tmp_path):
     rows = list(csv.DictReader(io.StringIO((built / "ultrasound-phantom-demo.csv").read_text())))
     cells = results.read(complete, "cells").query("headline and probe == 'linear'")
     for pretext, name in (("mae", "MAE"), ("dinov3", "DINOv3")):
-        mine = cells[(cells["pretext"] == pretext) & (cells["task"] == "local")].groupby("twin")["value"].mean()
-        (row,) = (row for row in rows if (row["encoder"], row["task"]) == (name, "local"))
+        mine = cells[(cells["pretext"] == pretext) & (cells["task"] == FAMILY[0])].groupby("twin")["value"].mean()
+        (row,) = (row for row in rows if (row["encoder"], row["task"]) == (name, FAMILY[0]))
         assert float(row["score"]) == pytest.approx(mine[False], abs=1e-9)
         assert float(row["gain"]) == pytest.approx(mine[False] - mine[True], abs=1e-9)
     again = pq.read_table(built / "ultrasound-phantom-demo.parquet")
@@ -169,7 +173,8 @@ def test_the_answer_is_a_least_squares_line_through_the_simulated_tasks(complete
         assert row["value"] == pytest.approx(2 * sign * entry.estimate.value)  # 1 - chance is one half
         assert row["low"] < row["value"] < row["high"] or row["low"] == row["high"] == 0
     slope = np.polyfit([row["locality"] for row in rows], [row["value"] for row in rows], 1)[0]
-    judged = next(one for one in board.claims if one.name == "slope")
+    judged = next(one for one in board.claims if one.within == "within relation's distances" and one.estimates)
+    assert {row["kind"] for row in rows} == {judged.within}
     assert judged.estimates[0].value == pytest.approx(slope)
     assert f"{slope:+.3f}".replace("-", "−") in figures.slope_said(board)
     assert f"{slope:+.3f}".replace("-", "−") in render.index([board])
@@ -194,9 +199,8 @@ def test_pairs_of_the_compare_page_are_those_of_the_command(complete, built):
     sign = 1 if stored else -1
     stored = stored or data["pairs"][f"{b} {a}"]
     lines = {line.task: line.difference.estimate for line in compare.compare(complete, a, b).lines}
-    titles = {"Calcification": "local", "Steatosis": "global", "middle": "middle"}
     for title, (value, low, high, _) in zip(data["boards"][0]["tasks"], stored, strict=True):
-        expected = lines[titles[title]]
+        expected = lines[title]
         ends = sorted((sign * low, sign * high))
         assert sign * value == pytest.approx(expected.value, abs=6e-5)
         assert ends == pytest.approx([expected.low, expected.high], abs=6e-5)
