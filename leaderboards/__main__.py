@@ -100,8 +100,8 @@ def verify(
     """Recompute what is stored, and what the pages print; name every difference and exit with 1 if there is one.
 
     From the stored predictions: metrics, counts and leakage verdicts, against the store; intervals, gains, shares,
-    adjusted p-values, letters, contrasts, slopes and claims, against the pages. Measured locality and scores of maps
-    are stored without what they were computed from: they are held by their seals alone.
+    adjusted p-values, letters, contrasts, slopes and claims, against the pages. Measured locality, scores of trials
+    and of maps are stored without what they were computed from: they are held by their seals alone.
     """
     from benchmark.results import SchemaError
     from leaderboards import printed

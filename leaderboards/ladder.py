@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from leaderboards.board import Board, Judged, current
@@ -39,12 +40,11 @@ def _rungs(boards: Sequence[Board]) -> list[list[Board]]:
 def _table(corpus: str, about: str, rungs: Sequence[Sequence[Board]]) -> Table | None:
     rungs = [[board for board in rung if any(one.about == about for one in board.claims)] for rung in rungs]
     rungs = [rung for rung in rungs if rung]
-    claims = {
-        (board.modality, one.asks) for rung in rungs for board in rung for one in board.claims if one.about == about
-    }
-    order = list(dict.fromkeys(one.asks for rung in rungs for board in rung for one in board.claims))
-    if not claims:
+    told = [(one.asks, _place(board)) for rung in rungs for board in rung for one in board.claims if one.about == about]
+    order = list(dict.fromkeys(asks for asks, _ in told))
+    if not told:
         return None
+    modalities = Counter(modality for modality, _ in {place for _, place in told})
     return Table(
         title=f"The ladder: {corpus} corpus, {ABOUT[about]} tasks",
         caption=f"Each claim on every rung that is stored, {ABOUT[about]} tasks of the {corpus} corpus: estimate with "
@@ -53,11 +53,19 @@ def _table(corpus: str, about: str, rungs: Sequence[Sequence[Board]]) -> Table |
         rows=tuple(
             Line(
                 head=Text(lines=(asks,)),
-                cells=(Text(lines=(modality,)), *(_cell(modality, asks, about, rung) for rung in rungs)),
+                cells=(
+                    Text(lines=(place[0], *((f"content {place[1]}",) if modalities[place[0]] > 1 else ()))),
+                    *(_cell(place, asks, about, rung) for rung in rungs),
+                ),
             )
-            for modality, asks in sorted(claims, key=lambda one: (order.index(one[1]), one[0]))
+            for asks, place in sorted(set(told), key=lambda one: (order.index(one[0]), one[1]))
         ),
     )
+
+
+def _place(board: Board) -> tuple[str, str]:
+    """What rungs of one ladder share: runs on other images are another ladder."""
+    return board.modality, board.corpus_digest
 
 
 def _head(rung: Sequence[Board]) -> Text:
@@ -65,8 +73,8 @@ def _head(rung: Sequence[Board]) -> Text:
     return Text(lines=(rung[0].track, f"{' or '.join(map(flops, budgets)) or 'no'} FLOPs"))
 
 
-def _cell(modality: str, asks: str, about: str, rung: Sequence[Board]) -> Text:
-    here = [board for board in rung if board.modality == modality]
+def _cell(place: tuple[str, str], asks: str, about: str, rung: Sequence[Board]) -> Text:
+    here = [board for board in rung if _place(board) == place]
     found = [(board, one) for board in here for one in board.claims if (one.asks, one.about) == (asks, about)]
     if not found:
         return Text(lines=("–", "not stored"), tone="missing")

@@ -106,7 +106,8 @@ def changes(pretext: str, track: str, settings: Mapping[str, object]) -> str:
     else:
         recommended = json.loads(json.dumps(recipe.settings))
     other = {name: value for name, value in sorted(settings.items()) if value != recommended.get(name)}
-    return ", ".join(f"{name} {json.dumps(value)}" for name, value in other.items()) or RECOMMENDED
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else json.dumps(value) for name, value in other.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or RECOMMENDED
 
 
 def latents(scores: Mapping[str, float]) -> dict[str, float]:

@@ -18,8 +18,9 @@ from leaderboards import ceilings, claims, compare, export, flat, printed, rende
 from leaderboards.board import Ceiling
 from leaderboards.contrasts import Line
 from leaderboards.statistics import draw, estimate, minus, resample
-from leaderboards.verdicts import UNTAUGHT
+from leaderboards.verdicts import HOLDS, UNTAUGHT
 from tests.test_leaderboards import SPEC, TASKS, add_cell, add_run, images, recipe, store
+from tests.test_site import localities
 from tests.test_statistics import predictions
 
 
@@ -166,11 +167,31 @@ def test_a_board_on_which_labels_teach_nothing_has_no_ranks_and_its_claims_say_w
         [claims.Claim(name="x", says="", ahead=("MAE",), behind="I-JEPA", margin=0.0)],
         [_line(row) for row in found.sections[0].rows if not row.twin],
         found.columns,
-        found.numbers,
-        lambda corruption, strength: {},
-        {},
+        claims.Evidence(numbers=found.numbers, locality={}),
     )
-    assert [one.why for one in judged] == [UNTAUGHT]
+    assert [one.why for one in judged] == [f"Calcification, Steatosis: {UNTAUGHT}"]
+
+
+def test_a_slope_over_the_way_to_the_ceiling_is_of_the_shares_that_the_board_shows(tmp_path):
+    places = dict(zip([f"phantom_relation_{name}" for name in ("near", "middle", "far")], (0.9, 0.4, 0.1), strict=True))
+    root = store(tmp_path / "store", pretexts=("ijepa", "dinov3"), seeds=(0, 1), tasks=())
+    for place, task in enumerate(places):
+        add_ceiling(root, task, 3.0)
+        for pretext in ("ijepa", "dinov3"):
+            for made in (recipe(pretext, seed) for seed in (0, 1)):
+                add_cell(root, twin(made), task)
+                add_cell(root, made, task, shift=0.8 + (0.5 * place if pretext == "ijepa" else 0.2))
+    localities(root, places)
+    (found,) = render.stored(root)
+    rows = {row.name: row for row in found.sections[0].rows}
+    order = [places[column.task] for column in found.columns]
+    leads = [d.share.value - i.share.value for d, i in zip(rows["DINOv3"].entries, rows["I-JEPA"].entries, strict=True)]
+    one = next(x for x in found.claims if x.per == "ceiling" and x.estimates)
+    assert one.estimates[0].value == pytest.approx(np.polyfit(order, leads, 1)[0])
+    assert one.verdict == HOLDS
+    assert "in gain over (ceiling − floor)" in one.says
+    told = {(row["per"], row["value"]) for row in flat.claims(found) if row["value"] is not None}
+    assert ("ceiling", round(one.estimates[0].value, 9)) in told
 
 
 def _line(row):

@@ -58,6 +58,14 @@ def test_simulated_and_real_and_corpora_stand_apart(boards):
     assert len(ladder.of_board(other, [*boards, other])[0].heads) == 3
 
 
+def test_rungs_of_another_content_are_another_ladder(boards):
+    other = replace(boards[0], corpus_digest="f" * 12)
+    (table,) = ladder.tables([other, boards[1]])
+    rows = [row for row in table.rows if row.head.lines == (LOCAL,)]
+    assert [row.cells[0].lines[1] for row in rows] == [f"content {boards[1].corpus_digest}", f"content {'f' * 12}"]
+    assert [cell.lines[0] == "–" for row in rows for cell in row.cells[1:]] == [False, True, True, False]
+
+
 def test_a_rung_without_a_claim_says_so_and_rungs_that_are_not_stored_are_not_shown(boards):
     short = [replace(board, claims=board.claims[: 1 + place]) for place, board in enumerate(boards)]
     (table,) = ladder.tables(short)
