@@ -36,7 +36,7 @@ from leaderboards.words import flops, interval, slug
 
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
 BOUNDS = ("value", "low", "high")
-REAL = "real tasks, not fitted"
+REAL = "real, not fitted"
 
 
 def of_board(board: Board) -> tuple[Drawing, ...]:
@@ -358,7 +358,7 @@ def slope(boards: Sequence[Board]) -> tuple[Drawing, ...]:
             for one in _slopes(board):
                 fitted = [(x.value, y.value) for title, _, x, y in points if title in one.tasks]
                 if one.estimates:
-                    _fit(axes, fitted, one.estimates[0], one.within)
+                    _fit(axes, fitted, one.estimates[0], COLOURS[kinds.index(_kind(one)) % len(COLOURS)])
             zero(axes, vertical=False)
             axes.set_xlabel("measured locality of the signal")
             axes.set_ylabel("DINOv3 − I-JEPA, in gain")
@@ -382,14 +382,14 @@ def slope(boards: Sequence[Board]) -> tuple[Drawing, ...]:
     )
 
 
-def _fit(axes: Axes, points: Sequence[tuple[float, float]], found: Estimate, name: str) -> None:
+def _fit(axes: Axes, points: Sequence[tuple[float, float]], found: Estimate, colour: str) -> None:
     """The least-squares line through points, between them alone, and between which slopes it lies."""
     xs, ys = np.array(points).T
     grid = np.linspace(xs.min(), xs.max(), 40)
-    axes.plot(grid, ys.mean() + found.value * (grid - xs.mean()), color=INK, label=f"least squares {name}")
+    axes.plot(grid, ys.mean() + found.value * (grid - xs.mean()), color=colour)
     if found.low is not None:
         ends = [ys.mean() + k * (grid - xs.mean()) for k in (found.low, found.high)]
-        axes.fill_between(grid, np.minimum(*ends), np.maximum(*ends), color=SOFT, alpha=0.18, linewidth=0)
+        axes.fill_between(grid, np.minimum(*ends), np.maximum(*ends), color=colour, alpha=0.15, linewidth=0)
 
 
 def slope_said(board: Board) -> str:
@@ -412,6 +412,11 @@ def _slopes(board: Board) -> list[Judged]:
     return list({one.within: one for one in reversed(pair)}.values())[::-1]
 
 
+def _kind(one: Judged) -> str:
+    """The tasks of a slope, as short as a legend has room for: of "within texture's levels", texture."""
+    return one.within.removeprefix("within ").partition("'")[0]
+
+
 def _located(board: Board) -> list[tuple]:
     """(title, kind, locality, difference) of every task of patients or slides with both, in gain, chance-corrected."""
     slopes = _slopes(board)
@@ -426,7 +431,7 @@ def _located(board: Board) -> list[tuple]:
             continue
         lead = by_gain(board.numbers, sides, column) if column.independent else None
         if lead is not None:
-            family = next((one.within for one in slopes if column.title in one.tasks), "other simulated tasks")
+            family = next((_kind(one) for one in slopes if column.title in one.tasks), "others, simulated")
             points.append((column.title, family if column.synthetic else REAL, place, _scaled(lead, column)))
     return points
 
