@@ -113,7 +113,7 @@ const kind = (index) => shown.row(index).data()[0].kind ?? shown.row(index).node
 
 shown.search.fixed("chosen", (text, data, index) => {
   const asked = { kind: tools.kind.value, verdict: tools.verdict.value };
-  return (!asked.kind || kind(index).split(" ").includes(asked.kind)) &&
+  return (!asked.kind || kind(index).split(" ")[0] === asked.kind) &&
     (!asked.verdict || tone(index, Number(tools.where.value)).split(" ").includes(asked.verdict));
 });
 
