@@ -1,6 +1,6 @@
 # Every target sets up what it needs. Variables narrow or widen the work:
 #   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
-NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
+NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS CEILINGS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
 	MINUTES GRID TRIALS SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS
 PYTHON ?= python3
 VENV := .venv
@@ -32,7 +32,7 @@ GIVEN = $(foreach name,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(na
 # A grid says the track of its runs, so a default is not given beside one
 SELECT = --modality $(call quoted,MODALITY) $(if $(filter file,$(origin TRACK)),,--track $(call quoted,TRACK)) --pretext $(call quoted,PRETEXT) \
 	--task $(call quoted,TASK) --gpus $(call quoted,GPUS) --data $(call quoted,DATA) --results $(call quoted,RESULTS) \
-	$(call option,--seeds,SEEDS) $(call option,--corpus,CORPUS) $(call option,--probe,PROBE) \
+	$(call option,--seeds,SEEDS) $(call option,--ceilings,CEILINGS) $(call option,--corpus,CORPUS) $(call option,--probe,PROBE) \
 	$(call option,--policy,POLICY) $(call option,--precision,PRECISION) $(call option,--grid,GRID)
 
 .PHONY: bench plan test test-browser test-slurm test-faults soak check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean

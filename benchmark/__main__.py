@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import tasks
+from benchmark import ceilings as labelled
 from benchmark import data_commands, grid, machine, plan, registry, slurm, slurm_commands, stopping, tracks
 from benchmark import doctor as checks
 from benchmark import pack as packing
@@ -45,6 +46,10 @@ Probe = Annotated[
     str, typer.Option(help=f"Comma-separated: {', '.join(registry.names('probes'))}, or all; empty: linear and kNN.")
 ]
 Seeds = Annotated[int | None, typer.Option(help="Pretraining seeds; default: the track's.")]
+Ceilings = Annotated[
+    int | None,
+    typer.Option("--ceilings", help="Seeds of the models trained with labels; 0: none; default: the track's."),
+]
 Gpus = Annotated[int, typer.Option(min=1, help="Processes of this machine, one a GPU (gloo where it has none).")]
 Data = Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")]
 CorpusName = Annotated[
@@ -62,7 +67,9 @@ Precision = Annotated[
 Threads = Annotated[int | None, typer.Option(help="Torch threads per process.")]
 Skip = Annotated[bool, typer.Option(help="Leave unreadable images out, and record it.")]
 Micro = Annotated[int | None, typer.Option(min=1, help="Images at once of a larger batch (MAE, I-JEPA): less memory.")]
-Runs = Annotated[str, typer.Option(help="Ids of runs, or their beginnings, comma-separated; empty: all.")]
+Runs = Annotated[
+    str, typer.Option(help="Ids of runs, names of ceilings, or their beginnings, comma-separated; empty: all.")
+]
 Grid = Annotated[
     Path | None,
     typer.Option("--grid", parser=host.path, help="A grid: a file of frozen runs, instead of track, pretext, seeds."),
@@ -87,6 +94,7 @@ def _wanted(
     corpus: str | None,
     policy: str,
     precision: str | None,
+    ceilings: int | None = None,
     runs: tuple[str, ...] = (),
 ) -> plan.Wanted:
     wanted = plan.Wanted(
@@ -96,6 +104,7 @@ def _wanted(
         tasks=plan.named(_listed(task)),
         probes=registry.names("probes") if probe == "all" else _listed(probe),
         seeds=seeds,
+        ceilings=ceilings,
         corpus=corpus,
         policy=policy,
         precision=precision or plan.default_precision(track),
@@ -122,7 +131,10 @@ def _asked(
             )
     recipes = grid.read(file)
     narrowed = replace(
-        _wanted(modality, recipes[0].track, "", task, probe, None, more["corpus"], more["policy"], "fp32"),
+        _wanted(
+            *(modality, recipes[0].track, "", task, probe, None),
+            *(more["corpus"], more["policy"], "fp32", more["ceilings"]),
+        ),
         modalities=_listed(modality),
         runs=_listed(runs),
     )
@@ -168,6 +180,7 @@ def run(
     task: TaskNames = "",
     probe: Probe = "",
     seeds: Seeds = None,
+    ceilings: Ceilings = None,
     gpus: Gpus = 1,
     data: Data = Path("data"),
     corpus: CorpusName = None,
@@ -207,7 +220,8 @@ def run(
         precision = plan.default_precision(track, there)
     if pack and (launch != "local" or nodes > 1 or stage):
         raise ValueError("PACK= is for all the work of one machine: leave out LAUNCH, NODES and --stage, or PACK")
-    options = {"track": track, "pretext": pretext, "seeds": seeds, "corpus": corpus, "policy": policy}
+    options = {"track": track, "pretext": pretext, "seeds": seeds, "ceilings": ceilings}
+    options |= {"corpus": corpus, "policy": policy}
     asked = _asked(ctx, file, modality, task, probe, runs, precision=precision, **options)
     runtime = Runtime(
         data=data,
@@ -227,17 +241,18 @@ def run(
     _refuse_full_disk(parts, runtime)
     if launch != "local" or pack:
         missing = [job for wanted, studies in parts for job in _jobs(wanted, studies, results)[0]]
+        lacking = [one for wanted, studies in parts for one in _lacking(wanted, studies, results)]
         if launch != "local":
             given = _given(ctx, "launch", "profile", "runs", "stage", "precision")
             given += [] if file else ["--precision", precision]
-            return _hand_over(plan.groups(missing), given, launch, profile, cache)
+            return _hand_over(_groups(missing, lacking), given, launch, profile, cache)
         packing.refuse_full_memory(missing, gpus, pack, micro)
-        *_, missing = _bench(parts, replace(runtime, processes=1), "prepare")
+        *_, missing, lacking = _bench(parts, replace(runtime, processes=1), "prepare")
         given = _given(ctx, "pack", "gpus", "runs", "stage")
-        packing.pack(plan.groups(missing), given, gpus, pack, cache / "logs", typer.echo)
+        packing.pack(_groups(missing, lacking), given, gpus, pack, cache / "logs", typer.echo)
         stage = "report"
     if stage != "report":
-        computed, present, _ = _bench(parts, runtime, stage)
+        computed, present, *_ = _bench(parts, runtime, stage)
         if stage or node:
             return None
         typer.echo(f"\n{computed} cells computed, {present} were there already.")
@@ -250,23 +265,34 @@ def _jobs(wanted: plan.Wanted, studies: list[plan.Study], results: Path) -> tupl
     return [job for jobs, _ in found for job in jobs], sum(there for _, there in found)
 
 
-def _bench(parts: list[Part], runtime: Runtime, stage: str) -> tuple[int, int, list[plan.Job]]:
-    """(cells computed, cells present before, what there was to do). Raises ValueError for a mode of computing that a
-    track cannot have."""
+def _lacking(wanted: plan.Wanted, studies: list[plan.Study], results: Path) -> list[labelled.Ceiling]:
+    """Ceilings that are not stored, likewise."""
+    return [ceiling for study in studies for ceiling in labelled.missing(wanted, study, results)]
+
+
+def _groups(missing: list[plan.Job], lacking: list[labelled.Ceiling]) -> list[packing.Group]:
+    """What one job of many computes: a run with its twin, or a ceiling."""
+    return plan.groups(missing) + [(ceiling.name,) for ceiling in lacking]
+
+
+def _bench(parts: list[Part], runtime: Runtime, stage: str) -> tuple[int, int, list[plan.Job], list[labelled.Ceiling]]:
+    """(cells computed, cells present before, what there was to do, ceilings there were to train).
+
+    Raises ValueError for a mode of computing that a track cannot have."""
     from benchmark import modes
     from benchmark.run import bench
 
     for wanted, _ in parts:
         pixels = tracks.get(wanted.track).encoder.pixels
         modes.choose(runtime.compile, pixels, machine.device().gpus > 0, runtime.micro)
-    computed, present, missing = 0, 0, []
+    computed, present, missing, lacking = 0, 0, [], []
     for wanted, studies in parts:
         outcome = bench(wanted, studies, runtime, tracks.get(wanted.track).stored_pixels, typer.echo, stage)
         for label in outcome.diverged:
             typer.echo(f"{label}: diverged, not probed")
         computed, present = computed + outcome.computed, present + outcome.present
-        missing += outcome.missing
-    return computed, present, missing
+        missing, lacking = missing + outcome.missing, lacking + outcome.ceilings
+    return computed, present, missing, lacking
 
 
 def _report(parts: list[Part], results: Path, boards: Path) -> None:
@@ -321,8 +347,11 @@ def _refuse_full_disk(parts: list[Part], runtime: Runtime) -> None:
 
 
 def _cost(parts: list[Part], missing: list[list[plan.Job]], runtime: Runtime) -> plan.Cost:
-    pairs = zip(parts, missing, strict=True)
-    return plan.total([plan.cost(jobs, studies, wanted.track, runtime) for (wanted, studies), jobs in pairs])
+    costs = []
+    for (wanted, studies), jobs in zip(parts, missing, strict=True):
+        taught = [ceiling.flops for ceiling in _lacking(wanted, studies, runtime.results)]
+        costs.append(plan.cost(jobs, studies, wanted.track, runtime, taught))
+    return plan.total(costs)
 
 
 @app.command("plan")
@@ -334,6 +363,7 @@ def plan_(
     task: TaskNames = "",
     probe: Probe = "",
     seeds: Seeds = None,
+    ceilings: Ceilings = None,
     gpus: Gpus = 1,
     data: Data = Path("data"),
     corpus: CorpusName = None,
@@ -349,7 +379,8 @@ def plan_(
 ) -> None:
     """Print the missing cells with estimated FLOPs, time, memory and disk. Computes nothing."""
     machine.refuse_missing_gpus(gpus)
-    options = {"track": track, "pretext": pretext, "seeds": seeds, "corpus": corpus, "policy": policy}
+    options = {"track": track, "pretext": pretext, "seeds": seeds, "ceilings": ceilings}
+    options |= {"corpus": corpus, "policy": policy}
     asked = _asked(ctx, file, modality, task, probe, runs, precision=precision, **options)
     runtime = Runtime(data=data, results=results, cache=cache, processes=gpus)
     parts = _parts(asked, data, cache)
@@ -368,11 +399,19 @@ def plan_(
             f"{recipe.modality:<11} {recipe.pretext:<8} seed {recipe.seed}  "
             f"{state:<28} {len(job.cells):>3} cells: {lacking}"
         )
+    lacking = [one for wanted, studies in parts for one in _lacking(wanted, studies, results)]
+    for one in lacking:
+        typer.echo(
+            f"{one.recipe.modality:<11} ceiling  seed {one.recipe.seed}  {one.flops:.2g} FLOPs, "
+            f"{len(one.family.divisions) * one.steps:,} steps, with labels: {', '.join(one.family.heads)}"
+        )
     reused = [plan.reused(jobs, studies, runtime) for (_, studies), jobs in zip(parts, missing, strict=True)]
     ready, needed = map(sum, zip(*reused, strict=True))
     cells = sum(len(job.cells) for jobs in missing for job in jobs)
     pretrained = sum(not job.trained and job.recipe.budget > 0 for jobs in missing for job in jobs)
-    typer.echo(f"{present} cells are there already; {cells} missing, {pretrained} runs to pretrain")
+    typer.echo(
+        f"{present} cells are there already; {cells} missing, {pretrained} runs to pretrain, {len(lacking)} ceilings"
+    )
     typer.echo(f"features of {needed} pairs of encoder and images are needed, {ready} of them reused from the cache")
     for (wanted, _), jobs in zip(parts, missing, strict=True):
         said = packing.advice(jobs, wanted.track, results, gpus)

@@ -48,6 +48,7 @@ def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) ->
         track=SMOKE,
         pretexts=tuple(dict.fromkeys(map(_named, trained.recipe))),
         seeds=1,
+        ceilings=0,
         corpus="phantom",
     )
     plan.validate(wanted)

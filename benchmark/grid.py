@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import tasks
-from benchmark import corpus, registry, tracks
+from benchmark import ceilings, corpus, registry, tracks
 from benchmark.plan import Wanted
 from benchmark.recipe import ENGINE, Recipe, canonical, from_json, key, twin
 from tasks.base import DataError
@@ -81,11 +81,14 @@ def asked(recipes: list[Recipe], narrowed: Wanted) -> list[Wanted]:
 
     narrowed: with the modalities (empty: all), tasks, probes and runs that were asked for, and the corpus where the
     grid's own is not known by its name. Raises ValueError where nothing is left, DataError for a corpus to be named."""
+    of_no_run = any(name.startswith(ceilings.PREFIX) for name in narrowed.runs)
     kept = [
         recipe
         for recipe in recipes
         if (not narrowed.modalities or recipe.modality in narrowed.modalities)
-        and (not narrowed.runs or any(key(one).startswith(narrowed.runs) for one in (recipe, twin(recipe))))
+        and (
+            not narrowed.runs or of_no_run or any(key(one).startswith(narrowed.runs) for one in (recipe, twin(recipe)))
+        )
     ]
     if not kept:
         raise ValueError("the grid has no such run: --modality or --runs leaves none of it")

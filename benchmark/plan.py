@@ -1,6 +1,7 @@
 """Which runs and cells are wanted, which are missing, and what they cost. Pure but for scanning folders, and for asking
 torch what device is here."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -37,10 +38,11 @@ class Wanted:
     tasks: tuple[str, ...] = ()  # empty: those that go with the corpus
     probes: tuple[str, ...] = ()  # empty: those that do not say ON_REQUEST
     seeds: int | None = None  # None: the track's
+    ceilings: int | None = None  # seeds of the ceilings; None: the track's
     corpus: str | None = None  # None: local where real data are found, else phantom; or `kind:location`
     policy: str = ""  # how real images are brought to a square; "": as their dataset says
     precision: str = "fp32"
-    runs: tuple[str, ...] = ()  # beginnings of ids of runs and twins; empty: all
+    runs: tuple[str, ...] = ()  # beginnings of ids of runs and twins, and of names of ceilings; empty: all
     recipes: tuple[Recipe, ...] = ()  # of a grid: these runs, whatever track, pretexts, seeds and precision say
 
 
@@ -52,6 +54,11 @@ class TaskData:
     @cached_property
     def identity(self) -> str:
         return identity(self.task, self.samples)
+
+    @cached_property
+    def divisions(self) -> list[splits.Assignment]:
+        """Raises DataError where the samples cannot be divided."""
+        return splits.assignments(self.task, self.samples)
 
 
 class Job(NamedTuple):
@@ -108,6 +115,8 @@ def validate(wanted: Wanted) -> None:
         raise tasks.unknown("precision", wanted.precision, ("fp32", "bf16"))
     if wanted.seeds is not None and wanted.seeds < 1:
         raise ValueError(f"SEEDS must be at least 1, got {wanted.seeds}")
+    if wanted.ceilings is not None and wanted.ceilings < 0:
+        raise ValueError(f"CEILINGS must be at least 0, got {wanted.ceilings}")
 
 
 def default_precision(track: str, gpu: bool | None = None) -> str:
@@ -166,8 +175,7 @@ def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
 
 def divide(found: TaskData, probes: tuple[str, ...]) -> None:
     """Divide the samples as probing will. Raises DataError where it would."""
-    task, samples = found.task, found.samples
-    divisions = splits.assignments(task, samples)
+    task, samples, divisions = found.task, found.samples, found.divisions
     for probe in probes:
         if registry.declarations("probes", probe).NEEDS == "nuisances":
             tested = np.unique(np.concatenate([division.test for division in divisions]))
@@ -354,7 +362,8 @@ def measured_speed(root: Path, track: str, processes: int) -> tuple[float, int]:
     return (float((rows.realised_flops / rows.seconds).median()), len(rows)) if len(rows) else (0.0, 0)
 
 
-def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime) -> Cost:
+def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime, taught: Sequence[float] = ()) -> Cost:
+    """taught: training FLOPs of each missing ceiling, which one process trains."""
     todo = [job.recipe for job in missing if not job.trained]
     flops = sum(tracks.steps(r) * r.settings["batch"] * tracks.image_flops(r) for r in todo)
     speed, count = measured_speed(runtime.results, track, runtime.processes)
@@ -368,7 +377,8 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime)
     found = [data for study in studies for data in study.tasks.values()]
     stores = {store.address(d.task, d.samples, side): 3.0 * len(d.samples) * side * side for d in found}
     stored, peak = 0.1e6 * cell_count + 4e6 * len(missing), max(map(memory, todo), default=0.0)
-    return Cost(flops, flops / speed + PROBE_SECONDS * cell_count, peak, stores, stored, basis)
+    seconds = (flops + sum(taught) * runtime.processes) / speed + PROBE_SECONDS * cell_count
+    return Cost(flops + sum(taught), seconds, peak, stores, stored, basis)
 
 
 def memory(recipe: Recipe) -> float:

@@ -70,13 +70,18 @@ class Trained(NamedTuple):
     session: Session
 
 
-def build(recipe: Recipe, images: Images) -> Pretext:
-    """The untrained model of a recipe: the encoder's weights depend on spec and seed alone."""
-    module = registry.load("pretexts", recipe.pretext)
+def untrained(recipe: Recipe, images: Images) -> encoders.Encoder:
+    """The encoder that a recipe starts from: its weights depend on spec and seed alone."""
     encoder = encoders.Encoder(recipe.encoder, seed=recipe.seed)
     mean, std = images.moments()
     encoder.mean.copy_(torch.from_numpy(mean))
     encoder.std.copy_(torch.from_numpy(std))
+    return encoder
+
+
+def build(recipe: Recipe, images: Images) -> Pretext:
+    """The untrained model of a recipe."""
+    module, encoder = registry.load("pretexts", recipe.pretext), untrained(recipe, images)
     return module.Model(module.Settings(**recipe.settings), encoder, recipe.modality, seed=recipe.seed + 10_000)
 
 

@@ -176,34 +176,34 @@ TABLES: dict[str, pa.Schema] = {
         created=S,
     ),
     "ceilings": _schema(
-        cell=S,  # id of the ceiling on this task and seed: the key of its predictions
-        family=S,  # `Task.images`
-        heads=S,  # JSON: names of the tasks that were trained together
+        cell=S,  # id of the ceiling on this task: the key of its predictions and fits
+        family=S,  # images that its tasks share
+        heads=S,  # JSON: names of the tasks that were learnt together
         modality=S,
         task=S,
         task_version=I,
-        data=S,  # identity of the task's samples
+        data=S,
         track=S,
         encoder=S,  # canonical JSON of its EncoderSpec
         pixels=I,  # side of the stored images
         policy=S,
         seed=I,
-        budget_flops=F,
-        realised_flops=F,
-        steps=I,
-        images_seen=I,
-        labels=I,  # distinct labelled training images, over all heads
-        label_groups=I,
-        chosen=F,  # share of training at which validation was best
+        budget_flops=F,  # of each model: one, or one a fold
+        realised_flops=F,  # of each
+        steps=I,  # of each
+        images_seen=I,  # by each
+        labels=I,  # distinct training images with a label in some head; by folds: mean of the models
+        label_groups=I,  # distinct groups of those
+        chosen=F,  # share of training at which validation was best; by folds: mean of the models
         metric=S,
         headline=B,
         value=F,
         groups=I,
         samples=I,
-        protocol=S,
+        protocol=S,  # "published", "clean", "cut" or "folds(k, 1)": of repeated folds the first repeat alone
         engine=I,
-        version=I,  # of the measurement
-        seconds=F,
+        version=I,
+        seconds=F,  # wall time of the training of all models of the family
         device=S,
         threads=I,
         commit=S,
@@ -389,6 +389,10 @@ def cell_directory(root: Path, modality: str, cell: str) -> Path:
 
 def baseline_directory(root: Path, modality: str, baseline: str) -> Path:
     return root / modality / "baselines" / baseline
+
+
+def ceiling_directory(root: Path, modality: str, ceiling: str) -> Path:
+    return root / modality / "ceilings" / ceiling
 
 
 def read_file(path: Path, cell: str | None = None) -> pa.Table:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from benchmark import (
     arithmetic,
     baselines,
+    ceilings,
     corrupt,
     data,
     encoder,
@@ -26,8 +27,10 @@ from benchmark import (
     pretrain,
     registry,
     results,
+    supervised,
     unfinished,
 )
+from benchmark.ceilings import Ceiling
 from benchmark.plan import Job, Study, TaskData, Wanted
 from benchmark.probes._base import Rows
 from benchmark.probing import Altered, Fitting, fit, observed
@@ -45,6 +48,7 @@ class Outcome:
     present: int  # cells that were there before
     diverged: tuple[str, ...]  # labels of runs
     missing: list[Job]  # what there was to do, of the images that can be read
+    ceilings: list[Ceiling]  # likewise
 
 
 def prepare(study: Study, runtime: Runtime, pixels: int) -> dict[str, tuple[str, ...]]:
@@ -66,10 +70,11 @@ def bench(
     wanted: Wanted, studies: list[Study], runtime: Runtime, pixels: int, say: Callable[[str], None], stage: str = "all"
 ) -> Outcome:
     """Compute everything asked for and missing, or one stage of it: "prepare" (image stores and baselines), "pretrain"
-    or "probe" (what is pretrained). Finished things are kept whatever happens later."""
+    (runs and ceilings) or "probe" (what is pretrained). Finished things are kept whatever happens later."""
     arithmetic.prepare(runtime.threads)
     unfinished.sweep(runtime.results, runtime.cache)
     todo: list[tuple[Study, Job]] = []
+    lacking: list[Ceiling] = []
     present = 0
     for study in studies:
         skipped = prepare(study, runtime, pixels)
@@ -80,6 +85,7 @@ def bench(
             baselines.measure(found.task, found.samples, stored(found, runtime, pixels), runtime)
         missing, there = plan.jobs(wanted, study, runtime.results, skipped)
         present += there
+        lacking += ceilings.missing(wanted, study, runtime.results)
         todo += [(study, job) for job in missing]
     total = sum(len(job.cells) for _, job in todo)
     training = sum(not job.trained and job.recipe.budget > 0 for _, job in todo)
@@ -87,8 +93,10 @@ def bench(
         say(f"nothing to do: all {present} cells are there already")
     else:
         say(f"{present} cells are there already; {total} to compute, {training} runs to pretrain")
+    if lacking:
+        say(f"{len(lacking)} ceilings to train, with labels")
     if stage == "prepare":
-        return Outcome(0, present, (), [job for _, job in todo])
+        return Outcome(0, present, (), [job for _, job in todo], lacking)
     images: dict[str, data.Images] = {}
     diverged, number = [], 0
     for study, job in todo:
@@ -108,8 +116,21 @@ def bench(
             diverged.append(label)
             continue
         evaluate(study, job, runtime, pixels)
+    for ceiling in lacking if runtime.node == 0 and stage != "probe" else ():
+        teach(ceiling, runtime, say)
     computed = total if stage != "pretrain" and runtime.node == 0 else 0
-    return Outcome(computed, present, tuple(diverged), [job for _, job in todo])
+    return Outcome(computed, present, tuple(diverged), [job for _, job in todo], lacking)
+
+
+def teach(ceiling: Ceiling, runtime: Runtime, say: Callable[[str], None]) -> None:
+    """Train a ceiling and store it, unless another process is at it or has done it."""
+    lock = runtime.cache / "checkpoints" / f"{ceiling.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(lock, ceiling.name):
+        if not ceiling.stored(runtime.results):
+            stores = [stored(found, runtime, ceiling.recipe.stored_pixels) for found in ceiling.family.tasks]
+            supervised.measure(ceiling, stores, runtime, say)
+        lock.unlink(missing_ok=True)
 
 
 def train(
@@ -201,7 +222,7 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
         row = {sample_id: i for i, sample_id in enumerate(built.ids)}
         index = np.array([row[sample.id] for sample in found.samples])
         cached = partial(features.cached, runtime.cache, weights, built, frozen)
-        divisions = splits.assignments(found.task, found.samples)
+        divisions = found.divisions
         tested = {i for d in divisions for i in d.test}
         leaks = overlaps(study, found, [found.samples[i] for i in sorted(tested)], runtime)
         fitted: dict[

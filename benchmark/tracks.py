@@ -14,6 +14,7 @@ class Track:
     stored_pixels: int  # side of the stored squares that crops are cut from
     budget: float  # training FLOPs of one run
     seeds: int  # how many, unless SEEDS= says otherwise
+    ceilings: int = 1  # seeds of the ceilings, unless CEILINGS= says otherwise
     purpose: str
 
 

@@ -2,7 +2,8 @@
 
     results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
-    results/published/<modality>/baselines/<id>/              as stored; so are locality/, maps/, ratings/, trials/
+    results/published/<modality>/baselines/<id>/              as it was stored; so are ceilings/, locality/,
+                                                               maps/, ratings/, trials/
 
 The weights stay where they are; their SHA-256 is in the row. A twin is a run and is promoted with it.
 """
@@ -43,10 +44,10 @@ class Packed(NamedTuple):
 
 def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Packed]:
     """Publish the runs of a local store whose columns are as wanted ({"track": "smoke"}), with twins, cells and maps,
-    and the baselines and measured locality of their tasks.
+    and the baselines and measured locality of their tasks, and their ceilings on the runs' tracks.
 
     What is published already is left alone; cells that came later get a directory beside it. Raises Refused where the
-    store does not verify, a run was made from uncommitted code, or a packed run is too large.
+    store does not verify, a run or ceiling was made from uncommitted code, or a packed run is too large.
     """
     _verified(local)
     loaded = store.load(local)
@@ -57,21 +58,13 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
         raise Refused(
             f"{local}: no run with {dict(wanted) or 'any column'}; stored tracks: {sorted(set(runs['track']))}"
         )
-    uncommitted = chosen[chosen["dirty"] | chosen["commit"].eq("unknown")]
-    if len(uncommitted):
-        named = ", ".join(sorted(uncommitted["run"])[:5])
-        raise Refused(f"{len(uncommitted)} runs were made from code with local changes ({named}): commit and run again")
+    beside = _beside(local, chosen, loaded.cells)
+    _refuse_uncommitted("runs", {row["run"]: row for row in chosen.to_dict("records")})
+    _refuse_uncommitted("ceilings", {row["cell"]: row for row in beside.values() if "dirty" in row})
     there = set(store.rows(published, "cells")[["cell", "weights_sha256"]].itertuples(index=False, name=None))
     packed = [made for _, run in chosen.iterrows() for made in _run(run, loaded.cells, published, there)]
-    tested = loaded.cells[loaded.cells["run"].isin(chosen["run"])]
-    about = set(zip(tested["modality"], tested["task"], tested["data"], strict=True))
-    looked = set(zip(chosen["run"], chosen["weights_sha256"], strict=True))
-    for name in ("baselines", "locality", "maps"):
-        for directory, rows in store.rows(local, name).groupby("directory"):
-            row = rows.iloc[0]
-            answered = (row["modality"], row["task"], row["data"]) in about
-            if answered and (name != "maps" or (row["run"], row["weights_sha256"]) in looked):
-                packed += _copied(Path(directory), published / Path(directory).relative_to(local))
+    for directory in beside:
+        packed += _copied(directory, published / directory.relative_to(local))
     for directory, rows in store.rows(local, "ratings").groupby("directory"):
         if rows["run"].isin(chosen["run"]).any():
             packed += _copied(Path(directory), published / Path(directory).relative_to(local))
@@ -98,6 +91,32 @@ def _verified(local: Path) -> None:
     report = verify(local)
     if report.problems:
         raise Refused(f"{report}\nnothing was promoted: mend or delete what is named, and run `make bench` again")
+
+
+def _beside(local: Path, chosen: pd.DataFrame, cells: pd.DataFrame) -> dict[Path, dict]:
+    """What is published as it is with the chosen runs, each directory with its first row."""
+    tested = cells[cells["run"].isin(chosen["run"])]
+    about = set(zip(tested["modality"], tested["task"], tested["data"], strict=True))
+    looked = set(zip(chosen["run"], chosen["weights_sha256"], strict=True))
+    found = {}
+    for name in ("baselines", "ceilings", "locality", "maps"):
+        for row in store.rows(local, name).drop_duplicates("directory").to_dict("records"):
+            answered = (row["modality"], row["task"], row["data"]) in about
+            seen = name != "maps" or (row["run"], row["weights_sha256"]) in looked
+            on_track = name != "ceilings" or row["track"] in set(chosen["track"])
+            if answered and seen and on_track:
+                found[Path(row["directory"])] = row
+    return found
+
+
+def _refuse_uncommitted(what: str, rows: Mapping[str, Mapping[str, object]]) -> None:
+    """rows: by id. Raises Refused where code that was not committed made one."""
+    uncommitted = sorted(name for name, row in rows.items() if row["dirty"] or row["commit"] == "unknown")
+    if uncommitted:
+        named = ", ".join(uncommitted[:5])
+        raise Refused(
+            f"{len(uncommitted)} {what} were made from code with local changes ({named}): commit and run again"
+        )
 
 
 def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[str, str]]) -> Iterator[Packed]:

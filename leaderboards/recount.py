@@ -95,7 +95,7 @@ def examine(directory: Path) -> Examined:
     seen.runs = [(directory / "runs.parquet", row) for row in _rows(tables, "runs")]
     for path, row in seen.runs:
         seen.problems += _provenance(path, row)
-    for name in ("cells", "baselines"):
+    for name in ("cells", "baselines", "ceilings"):
         rows = _rows(tables, name)
         if not rows:
             continue
@@ -105,8 +105,8 @@ def examine(directory: Path) -> Examined:
             by_cell.setdefault(row["cell"], []).append(row)
         if name == "cells":
             seen.cells = [(path, own[0]) for own in by_cell.values()]
-            seen.problems += _alike(path, by_cell)
             seen.problems += _leakage(seen, path, by_cell, tables.get("leakage"))
+        seen.problems += _alike(path, by_cell)
         seen.problems += _siblings(path, rows)
         predictions = tables.get("predictions")
         if predictions is None:

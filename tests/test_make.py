@@ -39,6 +39,7 @@ SELECT = {
     "DATA": "--data",
     "RESULTS": "--results",
     "SEEDS": "--seeds",
+    "CEILINGS": "--ceilings",
     "CORPUS": "--corpus",
     "PROBE": "--probe",
     "POLICY": "--policy",
