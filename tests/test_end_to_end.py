@@ -63,6 +63,10 @@ def test_the_smoke_track_fills_every_table_and_page(smoke):
     assert results.read(folder / "results", "curves").run.nunique() == 6
     assert results.read(folder / "results", "cells").cell.nunique() == 144
     assert set(results.read(folder / "results", "leakage")["count"]) == {0}
+    cells, ceilings = (results.read(folder / "results", name) for name in ("cells", "ceilings"))
+    about = ["modality", "task", "task_version", "data", "track", "groups", "samples"]
+    assert set(ceilings[about].itertuples(index=False)) == set(cells[about].itertuples(index=False))
+    assert f"{len(ceilings[['modality', 'family']].drop_duplicates())} ceilings to train, with labels" in said
     pages = {path.name for path in (folder / "boards").iterdir()}
     assert {"index.html", "histo-phantom-smoke.html", "ultrasound-phantom-smoke.md"} <= pages
 
@@ -94,9 +98,30 @@ def test_verify_passes_and_finds_a_changed_digit(smoke, tmp_path):
 def test_another_seed_computes_only_what_is_missing(smoke, cache):
     folder, _ = smoke
     said = run("plan", "--track", "smoke", "--seeds", "2", "--modality", "histo", "--results", str(folder / "results"))
-    assert "72 cells are there already; 72 missing, 3 runs to pretrain" in said
+    assert "72 cells are there already; 72 missing, 3 runs to pretrain, 0 ceilings" in said
     assert "features of 6 pairs of encoder and images are needed, 0 of them reused" in said
     assert "speed of 6 earlier runs here" in said
+
+
+@pytest.mark.parametrize(("asked", "told"), [("0", "0 ceilings"), ("1", "1 ceilings"), ("2", "2 ceilings")])
+def test_a_plan_counts_ceilings_and_what_they_take(cache, tmp_path, asked, told):
+    options = ["--track", "smoke", "--modality", "histo", "--task", "phantom_local", "--pretext", "mae"]
+    said = run("plan", *options, "--ceilings", asked, "--results", str(tmp_path), "--cache", str(cache))
+    assert f"8 missing, 1 runs to pretrain, {told}" in said
+    assert said.count("with labels: phantom_local") == int(asked)
+    flops = float(re.search(r"about (\S+) training FLOPs", said)[1])
+    assert flops == pytest.approx(3e10 * (1 + int(asked)), rel=0.1)
+
+
+def test_a_ceiling_is_computed_alone_by_its_name_and_by_one_process_of_many(cache, tmp_path):
+    """As the jobs of a pack and of a cluster do."""
+    options = ["--track", "smoke", "--modality", "histo", "--task", "phantom_local", "--pretext", "mae"]
+    run("run", *options, *places(tmp_path, cache), "--runs", "ceiling-", "--stage", "compute")
+    assert set(results.read(tmp_path / "results", "ceilings").task) == {"phantom_local"}
+    assert len(results.read(tmp_path / "results", "runs")) == 0
+    for more in (["--stage", "prepare"], ["--runs", "0"], ["--stage", "probe"], ["--ceilings", "0", "--runs", "0"]):
+        run("run", *options, *more, *places(tmp_path / "none", cache))
+    assert len(results.read(tmp_path / "none" / "results", "ceilings")) == 0
 
 
 TASK = '''

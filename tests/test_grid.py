@@ -222,7 +222,8 @@ def test_jobs_of_a_cluster_are_given_the_grid(tmp_path, study):
     given = ["run", "--grid", str(path), "--task", "phantom_local", "--launch", "sbatch", *places]
     done = CliRunner().invoke(app, given, catch_exceptions=False)
     script = Path(done.output.split("SLURM with: ")[1].split("\n")[0]).parent / "pretrain.sh"
-    (command,) = [words for words in script.read_text().splitlines() if "srun" in words]
+    command, labelled = [words for words in script.read_text().splitlines() if "srun" in words]
     made = recipe(corpus=study.pinned.corpus)
     assert f"--grid {path} --runs {key(made)},{key(twin(made))} --stage pretrain" in command
+    assert f"--grid {path} --runs ceiling-" in labelled
     assert "--precision" not in command
