@@ -349,8 +349,8 @@ def _refuse_full_disk(parts: list[Part], runtime: Runtime) -> None:
 def _cost(parts: list[Part], missing: list[list[plan.Job]], runtime: Runtime) -> plan.Cost:
     costs = []
     for (wanted, studies), jobs in zip(parts, missing, strict=True):
-        taught = [ceiling.flops for ceiling in _lacking(wanted, studies, runtime.results)]
-        costs.append(plan.cost(jobs, studies, wanted.track, runtime, taught))
+        lacking = _lacking(wanted, studies, runtime.results)
+        costs.append(plan.cost(jobs, studies, wanted.track, runtime, lacking))
     return plan.total(costs)
 
 

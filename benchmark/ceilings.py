@@ -14,7 +14,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from benchmark import flops, registry, results, tracks
-from benchmark.plan import Study, TaskData, Wanted
+from benchmark.plan import LIBRARIES_BYTES, Study, TaskData, Wanted
 from benchmark.recipe import Corpus, EncoderSpec, Optim, Recipe, key
 from tasks import files
 from tasks.base import Sample, digest
@@ -98,6 +98,14 @@ class Ceiling(NamedTuple):
     def flops(self) -> float:
         """Training FLOPs of all its models."""
         return len(self.family.divisions) * self.steps * self.recipe.settings["batch"] * self.image_flops
+
+    @property
+    def memory(self) -> float:
+        """Bytes: the highest resident size of its training on the CPU, by the formula of `plan.memory`."""
+        e = self.recipe.encoder
+        weights = 12 * e.depth * e.width**2 + 3 * e.patch**2 * e.width
+        values = 17 * (e.grid**2 + e.prefix) * e.width * e.depth
+        return LIBRARIES_BYTES + 20 * weights + 4 * self.recipe.settings["batch"] * values
 
     def cell(self, found: TaskData) -> str:
         """Id of what is stored of one of its tasks."""

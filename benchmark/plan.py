@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from benchmark.subset import FOLDS, LIMIT, subset
 from tasks import files, splits, store
 from tasks.base import DataError, NoData, Sample, Task, identity
 from tasks.collect import collect
+
+if TYPE_CHECKING:
+    from benchmark.ceilings import Ceiling
 
 NO_DATA = "no data: `make data` says how to get them"
 READOUTS = ("patches", "native")
@@ -362,8 +365,10 @@ def measured_speed(root: Path, track: str, processes: int) -> tuple[float, int]:
     return (float((rows.realised_flops / rows.seconds).median()), len(rows)) if len(rows) else (0.0, 0)
 
 
-def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime, taught: Sequence[float] = ()) -> Cost:
-    """taught: training FLOPs of each missing ceiling, which one process trains."""
+def cost(
+    missing: list[Job], studies: list[Study], track: str, runtime: Runtime, lacking: Sequence["Ceiling"] = ()
+) -> Cost:
+    """lacking: missing ceilings, each trained by one process."""
     todo = [job.recipe for job in missing if not job.trained]
     flops = sum(tracks.steps(r) * r.settings["batch"] * tracks.image_flops(r) for r in todo)
     speed, count = measured_speed(runtime.results, track, runtime.processes)
@@ -376,9 +381,11 @@ def cost(missing: list[Job], studies: list[Study], track: str, runtime: Runtime,
     side = tracks.get(track).stored_pixels
     found = [data for study in studies for data in study.tasks.values()]
     stores = {store.address(d.task, d.samples, side): 3.0 * len(d.samples) * side * side for d in found}
-    stored, peak = 0.1e6 * cell_count + 4e6 * len(missing), max(map(memory, todo), default=0.0)
-    seconds = (flops + sum(taught) * runtime.processes) / speed + PROBE_SECONDS * cell_count
-    return Cost(flops + sum(taught), seconds, peak, stores, stored, basis)
+    peak = max([*map(memory, todo), *(ceiling.memory for ceiling in lacking)], default=0.0)
+    stored = 0.1e6 * cell_count + 4e6 * len(missing)
+    taught = sum(ceiling.flops for ceiling in lacking)
+    seconds = (flops + taught * runtime.processes) / speed + PROBE_SECONDS * cell_count
+    return Cost(flops + taught, seconds, peak, stores, stored, basis)
 
 
 def memory(recipe: Recipe) -> float:

@@ -122,7 +122,7 @@ def numbers(store: Path) -> dict[str, object]:
     found = {}
     for name in results.TABLES:
         table = results.read(store, name)
-        kept = [column for column in table if column not in TIMES and not (name == "runs" and column == "dirty")]
+        kept = [column for column in table if column not in (*TIMES, "dirty")]
         if name == "curves":
             table = table[~table["name"].str.contains("second|share")]
         found[name] = table[kept].reset_index(drop=True)

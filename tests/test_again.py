@@ -24,7 +24,8 @@ def runtime(folder: Path, cache: Path) -> Runtime:
 def published(tmp_path_factory, cache) -> Path:
     """Two seeds of MAE on one task of the smoke track."""
     here = runtime(tmp_path_factory.mktemp("published"), cache)
-    wanted = plan.Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("phantom_local",), seeds=2)
+    asked = {"modalities": ("histo",), "pretexts": ("mae",), "tasks": ("phantom_local",)}
+    wanted = plan.Wanted(track="smoke", seeds=2, ceilings=0, **asked)
     study = plan.survey(wanted, "histo", here.data, here.cache)
     run.bench(wanted, [study], here, tracks.get("smoke").stored_pixels, print)
     return here.results

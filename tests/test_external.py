@@ -178,7 +178,8 @@ def board(tmp_path_factory, weights) -> tuple[plan.Study, Runtime, Path]:
     """MAE and its twin on one task of the smoke track; then the same features, three ways, from outside."""
     folder = tmp_path_factory.mktemp("board")
     here = Runtime(data=folder / "data", results=folder / "results", cache=folder / "cache")
-    wanted = plan.Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("phantom_local",), seeds=1)
+    asked = {"modalities": ("histo",), "pretexts": ("mae",), "tasks": ("phantom_local",)}
+    wanted = plan.Wanted(track="smoke", seeds=1, ceilings=0, **asked)
     study = plan.survey(wanted, "histo", here.data, here.cache)
     run.bench(wanted, [study], here, tracks.get("smoke").stored_pixels, quiet)
     (policy,) = {made.policy for made in plan.recipes(wanted, study, {})}
