@@ -6,14 +6,13 @@ and the training FLOPs of the pretexts. A track of equal images has the budget o
 them; here is which there are, which are missing and what they cost. No torch.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from benchmark import flops, registry, results, tracks
+from benchmark import flops, registry, results, rules, tracks
 from benchmark.plan import LIBRARIES_BYTES, Study, TaskData, Wanted
 from benchmark.recipe import Corpus, EncoderSpec, Optim, Recipe, key
 from tasks import files
@@ -32,8 +31,7 @@ class Settings(Optim):
 
 
 def settings(encoder: EncoderSpec) -> Settings:
-    batch = 64 if encoder.width < 192 else 256
-    return Settings(batch=batch, lr=1e-3 * math.sqrt(batch / 64), clip=1.0)
+    return Settings(**rules.optimisation(encoder), clip=1.0)
 
 
 class Family(NamedTuple):
