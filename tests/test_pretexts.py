@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import goldens, pretrain, registry
+from benchmark import goldens, health, pretrain, registry
 from benchmark.data import Batches, Images, positions
 from benchmark.pretexts import dinov3
 from benchmark.recipe import Recipe
@@ -52,6 +52,22 @@ def test_all_pretexts_start_from_the_same_encoder(name, images):
     first = pretrain.build(recipe("mae"), images).encoder.state_dict()
     other = pretrain.build(recipe(name), images).encoder.state_dict()
     assert all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_curves_say_how_far_each_term_has_come(images):
+    """What a board asks of a run: each term's share below what knows nothing, and the entropy of DINOv3's teacher."""
+    expected = {
+        "mae": {"loss below trivial"},
+        "ijepa": {"loss below trivial", "between-image share of target variance"},
+        "dinov3": {"dino below trivial", "ibot below trivial", "teacher entropy / ln K"},
+    }
+    for name in registry.default_pretexts():
+        model, seen = views(name, images)
+        step = model(seen, 0.5)
+        parts = {part: float(value) for part, value in step.parts.items()}
+        told = parts | health.below_trivial(parts) | model.figures(dict(step.means))
+        assert expected[name] <= told.keys()
+        assert all(0 <= told[figure] <= 1.05 for figure in expected[name] if not figure.endswith("below trivial"))
 
 
 @pytest.mark.parametrize("name", ["ijepa", "dinov3"])
