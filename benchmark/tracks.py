@@ -1,6 +1,8 @@
 """Named tracks: an encoder, its pixels and a training budget. A track is a function of nothing; a recipe is a track, a
 pretext and a seed. `<track>-images` gives every pretext the same number of images instead of the same FLOPs."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from benchmark import registry, rules
@@ -43,6 +45,7 @@ TRACKS: dict[str, Track] = {
     "1e18": Track(encoder=BASE, stored_pixels=256, budget=1e18, seeds=3, purpose="a node of large GPUs"),
 }
 MATCHED = "-images"
+RECOMMENDED = "as recommended"
 PHANTOM_IMAGES = 20_700  # of the corpus of phantoms, for passes in the table
 
 
@@ -99,6 +102,26 @@ def resolved(recipe: Recipe) -> Recipe:
     pays for none."""
     settings = registry.declarations("pretexts", recipe.pretext).Settings(**recipe.settings)
     return replace(recipe, settings=asdict(rules.resolve(settings, steps(recipe))))
+
+
+def changes(pretext: str, track: str, settings: Mapping[str, object]) -> str:
+    """How settings, as they are stored, differ from those that are recommended on a track; all of them, where it or the
+    pretext is not known to this version."""
+    corpus = Corpus(name="", members=(), digest="", images=0)
+    try:
+        standard = json.loads(
+            json.dumps(recipe(track, pretext, modality="", corpus=corpus, policy="", seed=0).settings)
+        )
+    except ValueError:
+        standard = {}
+    other = {name: value for name, value in sorted(settings.items()) if value != standard.get(name)}
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else json.dumps(value) for name, value in other.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or RECOMMENDED
+
+
+def has_cls(pretext: str) -> bool | None:
+    """Whether the cls token enters the blocks of its encoder; None where this version does not know it."""
+    return registry.declarations("pretexts", pretext).CLS if pretext in registry.names("pretexts") else None
 
 
 def image_flops(recipe: Recipe) -> float:

@@ -146,19 +146,13 @@ def table(root: Path) -> list[str]:
     }
     for (modality, track, seed, pretext, settings, budget, images), mean in found.items():
         twin = pretext == TWIN
-        told = "–" if twin else difference(pretext, track, json.loads(settings))
+        told = "–" if twin else tracks.changes(pretext, track, json.loads(settings))
         cells = " | ".join(f"{mean[name]:.3f}" if name in mean else "" for name in LATENTS)
         cls = None if twin else registry.declarations("pretexts", pretext).CLS
         floor = floors.get((modality, track, seed, cls))
         gain = "" if floor is None else f"{np.mean([mean[name] - floor[name] for name in mean]):+.3f}"
         lines.append(f"| {modality} | {pretext} | {told} | {budget:.2g} | {images:,} | {seed} | {cells} | {gain} |")
     return lines
-
-
-def difference(pretext: str, track: str, settings: dict[str, object]) -> str:
-    standard = json.loads(json.dumps(asdict(registry.settings(pretext, tracks.get(track).encoder))))
-    found = [f"{name} {value}" for name, value in settings.items() if value != standard.get(name)]
-    return ", ".join(found) or "as recommended"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import tracks
-from benchmark.recipe import Corpus
 from leaderboards import store
 from leaderboards.claims import APART, SLOPE_TASKS, Claim
 from leaderboards.leads import slope_weights
@@ -30,7 +29,6 @@ LATENTS = {  # what the names of its tasks are, or begin with
 }
 CHANCE = 0.5
 DECIMALS = 9  # of an estimate: nothing is no negative number, whatever the processor
-RECOMMENDED = "as recommended"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,7 @@ class Trial:
     pretext: str  # TWIN of the untrained encoder
     version: tuple[int, int]  # of the engine, and of the pretext
     changes: str  # what differs from the recommended settings, or RECOMMENDED
+    cls: bool | None  # whether a cls token enters its encoder's blocks; None: not recorded
     seed: int
     flops: float
     images: int
@@ -50,7 +49,7 @@ class Trial:
 
     @property
     def chosen(self) -> bool:
-        return self.changes == RECOMMENDED
+        return self.changes == tracks.RECOMMENDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,34 +79,20 @@ def read(results: Path) -> Trials:
 
 def _trial(name: str, rows) -> Trial:
     row = rows.iloc[0]
-    settings = json.loads(row["settings"])
+    settings, twin = json.loads(row["settings"]), row["pretext"] == TWIN
     return Trial(
         name=name,
         modality=row["modality"],
         track=row["track"],
         pretext=row["pretext"],
         version=(int(row["engine"]), int(row["pretext_version"])),
-        changes="" if row["pretext"] == TWIN else changes(row["pretext"], row["track"], settings),
+        changes="" if twin else tracks.changes(row["pretext"], row["track"], settings),
+        cls=settings.get("cls") if twin else tracks.has_cls(row["pretext"]),
         seed=int(row["seed"]),
         flops=float(row["budget_flops"]),
         images=int(row["images_seen"]),
         scores=dict(zip(rows["task"], rows["score"].astype(float), strict=True)),
     )
-
-
-def changes(pretext: str, track: str, settings: Mapping[str, object]) -> str:
-    """How settings differ from those that are recommended on a track; all of them, where it or the pretext is not known
-    to this version."""
-    corpus = Corpus(name="", members=(), digest="", images=0)
-    try:
-        recipe = tracks.recipe(track, pretext, modality="", corpus=corpus, policy="", seed=0)
-    except ValueError:
-        recommended = {}
-    else:
-        recommended = json.loads(json.dumps(recipe.settings))
-    other = {name: value for name, value in sorted(settings.items()) if value != recommended.get(name)}
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else json.dumps(value) for name, value in other.items()}
-    return ", ".join(f"{name} {value}" for name, value in shown.items()) or RECOMMENDED
 
 
 def latents(scores: Mapping[str, float]) -> dict[str, float]:
@@ -120,10 +105,11 @@ def latents(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def gain(one: Trial, every: Iterable[Trial]) -> float | None:
-    """Mean over latents of the gain over the untrained encoders of this modality, track, engine and seed; None where
-    these lack a task of the trial."""
+    """Mean over latents of the gain over the untrained encoder of this modality, track, engine and seed; None where
+    it lacks a task of the trial."""
     place = (one.modality, one.track, one.version[0], one.seed)
     floors = [x for x in every if x.pretext == TWIN and (x.modality, x.track, x.version[0], x.seed) == place]
+    floors = [x for x in floors if x.cls in (None, one.cls)]
     floors = [x for x in floors if set(one.scores) <= set(x.scores)]
     if one.pretext == TWIN or not floors:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from benchmark.tracks import RECOMMENDED
 from leaderboards import claims, trials
 from leaderboards.aggregate import NAMES
 from leaderboards.board import SYNTHETIC
@@ -75,10 +76,10 @@ def _chosen(track: str, here: Sequence[Trial]) -> Iterator[str]:
     """Of every pretext, whether the recipe that is recommended is the best by the rule."""
     for pretext in dict.fromkeys(one.pretext for one in here if one.pretext != TWIN):
         means = trials.means(here, track, pretext)
-        if trials.RECOMMENDED not in means:
+        if RECOMMENDED not in means:
             yield f"{_name(pretext)}: no trial of what is recommended now, or no twin to measure its gain by."
             continue
-        own, best = means[trials.RECOMMENDED], max(means, key=lambda name: means[name])
+        own, best = means[RECOMMENDED], max(means, key=lambda name: means[name])
         told = "the highest" if means[best] <= own else f"not the highest: {number(means[best], True)} with {best}"
         yield (
             f"{_name(pretext)}: the chosen recipe gains {number(own, True)}, mean over latents and modalities, "
@@ -138,7 +139,7 @@ def _claims(track: str, here: Sequence[Trial], places: Places) -> Iterator[Table
 def _claim(claim: Claim, track: str, here: Sequence[Trial], pretexts: Mapping[str, str], places: Places) -> Table:
     sides = (claim.ahead[0], claim.behind)
     modalities = sorted({one.modality for one in here})
-    rows = [(None, trials.RECOMMENDED)]
+    rows = [(None, RECOMMENDED)]
     for side in sides:
         tried = dict.fromkeys(one.changes for one in here if one.pretext == pretexts[side] and not one.chosen)
         rows += [(side, changes) for changes in tried]
@@ -150,7 +151,7 @@ def _claim(claim: Claim, track: str, here: Sequence[Trial], pretexts: Mapping[st
                 one
                 for one in own
                 if one.pretext == pretexts[side]
-                and one.changes == (changes if side == replaced else trials.RECOMMENDED)
+                and one.changes == (changes if side == replaced else RECOMMENDED)
             ]
             for side in sides
         )

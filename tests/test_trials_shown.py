@@ -29,7 +29,9 @@ def settings(pretext: str, **changes) -> dict:
     return json.loads(json.dumps(made.settings)) | changes
 
 
-def add(root: Path, name: str, pretext: str, scores: dict[str, float], modality="histo", engine=ENGINE, **changes):
+def add(
+    root: Path, name: str, pretext: str, scores: dict[str, float], modality="histo", engine=ENGINE, seed=1000, **changes
+):
     """Store a trial."""
     twin = pretext == trials.TWIN
     common = {
@@ -39,7 +41,7 @@ def add(root: Path, name: str, pretext: str, scores: dict[str, float], modality=
         "pretext_version": 1,
         "engine": engine,
         "settings": json.dumps({} if twin else settings(pretext, **changes)),
-        "seed": 1000,
+        "seed": seed,
         "budget_flops": 0.0 if twin else 2.5e13,
         "images_seen": 0 if twin else 70_000,
         "seconds": 1.0,
@@ -84,10 +86,25 @@ def test_texture_and_relation_count_as_one_latent_each(root):
     assert trials.gain(one(root, "mae-0"), []) is None
 
 
+def test_a_gain_is_over_the_twin_that_a_pretext_starts_from(root):
+    for cls, floor in ((True, 0.55), (False, 0.65)):
+        rows = results.read(root, "trials")
+        row = rows[rows.pretext == "twin"].drop(columns="directory", errors="ignore")
+        row = row.assign(settings=json.dumps({"cls": cls}), score=floor, seed=1001)
+        results.write(
+            root / "histo" / "trials" / f"floor-{cls}", {"trials": results.table("trials", row.to_dict("records"))}
+        )
+    for pretext in ("mae", "ijepa"):
+        add(root, f"{pretext}-later", pretext, flat(0.8), seed=1001)
+    every = trials.read(root).current
+    assert trials.gain(one(root, "mae-later"), every) == pytest.approx(0.25)
+    assert trials.gain(one(root, "ijepa-later"), every) == pytest.approx(0.15)
+
+
 def test_changes_are_from_what_is_recommended_and_name_the_chosen_one(root):
     assert one(root, "mae-0").chosen
     assert (one(root, "mae-1").changes, one(root, "mae-1").chosen) == ("lr 0.123", False)
-    assert trials.changes("gone", "laptop", {"lr": 1}) == "lr 1"
+    assert tracks.changes("gone", "laptop", {"lr": 1}) == "lr 1"
 
 
 def test_a_recipe_is_chosen_by_its_mean_over_modalities_and_it_is_said_where_it_is_not_the_best(root):
