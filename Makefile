@@ -117,7 +117,7 @@ benchmark-speed: $(value READY)
 # A machine without network brings its own torch: make gpu PY=python3 READY=
 gpu: $(value READY)
 	@$(RUN) benchmark.gpu --minutes $(call quoted,MINUTES) --data $(call quoted,DATA) --results $(call quoted,RESULTS) \
-		$(call option,--grid,GRID) $(call option,--trials,TRIALS)
+		$(call option,--grid,GRID) $(call option,--trials,TRIALS) $(call option,--task,TASK) $(call option,--probe,PROBE)
 
 setup: $(value READY)
 

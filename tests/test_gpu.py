@@ -88,7 +88,7 @@ def test_a_dry_run_does_every_kind_of_piece(dry):
     assert said.returncode == 0, said.stdout + said.stderr
     rows = {row["piece"]: row["result"] for row in finished(folder / "out" / "pieces.jsonl")}
     kinds = list(dict.fromkeys(name.split("/")[0] for name in rows))
-    assert kinds == ["environment", "agreement", "no sync", "speed", "trial", "run"]
+    assert kinds == ["environment", "agreement", "no sync", "speed", "trial", "run", "ceiling"]
     assert rows["environment"]["missing"] == []
     for pretext in ("mae", "ijepa", "dinov3"):
         assert rows[f"agreement/{pretext}"]["agrees"]
@@ -97,7 +97,10 @@ def test_a_dry_run_does_every_kind_of_piece(dry):
     assert rows["speed/nano/compiled/mae"]["images/s"] > 0
     assert rows["speed/nano/graphs/mae"] == {"skipped": "CUDA graphs need a GPU"}
     assert any("phantom_local" in score for score in rows[f"trial/{TRIAL}"]["scores"])
-    assert len(results.read(folder / "results", "trials")) == 3
+    assert len(results.read(folder / "results", "trials")) == 11
+    assert sorted(results.read(folder / "results", "ceilings").query("headline").task) == [
+        f"phantom_{latent}" for latent in ("global", "local", "regional")
+    ]
 
 
 def test_the_runs_of_a_grid_are_trained_side_by_side_verified_and_ready(dry):

@@ -1,10 +1,11 @@
 """A production line: `make gpu`. Resumable, without network, useful at any length.
 
 What the machine is, whether its numbers agree with the CPU's, whether a step waits for the device, how fast the
-pretexts train, the development trials that were asked for, then the missing runs of a list of frozen recipes, while
-the processors render their images. Every finished piece is a line of <out>/pieces.jsonl; a later call goes on after it.
-A piece is started only if it should end in the time left, judged by finished pieces of its kind. Runs are ordinary
-results under --results, written by `benchmark run`, verified as they come, to be promoted as any other.
+pretexts train, the development trials that were asked for, then the missing runs of a list of frozen recipes and
+their ceilings, while the processors render their images. Every finished piece is a line of <out>/pieces.jsonl; a later
+call goes on after it. A piece is started only if it should end in the time left, judged by finished pieces of its kind.
+Runs are ordinary results under --results, written by `benchmark run`, verified as they come, to be promoted as any
+other.
 """
 
 import sys
@@ -97,6 +98,8 @@ def _runs(work: runs.Work, rendering: runs.Rendering | None, line: Line) -> None
     with suppress(RuntimeError):  # a measurement may have left the device unusable for this process, and for no other
         arithmetic.release()
     runs.train(work, line)
+    for piece in runs.teaching(work, line):
+        line.do(piece)
 
 
 def report(line: Line, setup: Setup) -> None:
@@ -130,6 +133,8 @@ def main(
     asked: Annotated[
         str, typer.Option("--trials", help='As benchmark.trials takes them: "mae --change lr=2e-3; ijepa --twin".')
     ] = "",
+    task: Annotated[str, typer.Option(help="Tasks that runs are probed on; empty: those of their corpus.")] = "",
+    probe: Annotated[str, typer.Option(help="Probes, comma-separated; empty: linear and kNN.")] = "",
     data: Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")] = Path(
         "data"
     ),
@@ -153,7 +158,8 @@ def main(
         raise typer.Exit(2) from None
     stopping.listen()
     try:
-        failed = go(Setup(data, out, results, cache, dry), 60 * minutes, typer.echo, recipes, wanted)
+        setup = Setup(data, out, results, cache, dry, *(tuple(filter(None, text.split(","))) for text in (task, probe)))
+        failed = go(setup, 60 * minutes, typer.echo, recipes, wanted)
     except (stopping.Stopped, KeyboardInterrupt) as end:
         print("\nstopped; what is finished is noted: call again to go on", file=sys.stderr)
         raise typer.Exit(getattr(end, "code", 130)) from None

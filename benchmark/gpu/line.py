@@ -20,6 +20,8 @@ class Setup(NamedTuple):
     results: Path
     cache: Path
     dry: bool  # tiny pieces, on the CPU
+    tasks: tuple[str, ...] = ()  # that runs are probed on; empty: those that go with their corpus
+    probes: tuple[str, ...] = ()  # empty: those that do not say ON_REQUEST
 
 
 class Piece(NamedTuple):

@@ -5,15 +5,15 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmark import grid, machine, pack, plan, results, tracks
-from benchmark.gpu.line import SPARE, Line, Setup
+from benchmark import ceilings, grid, machine, pack, plan, results, tracks
+from benchmark.gpu.line import SPARE, Line, Piece, Setup
 from benchmark.gpu.speed import SIZES
 from benchmark.gpu.stores import Rendering
 from benchmark.recipe import Recipe, canonical, key, twin
@@ -64,7 +64,9 @@ class Work(NamedTuple):
     def arguments(self) -> list[str]:
         """Of `benchmark run`."""
         places = {"grid": self.grid, "data": self.setup.data, "results": self.setup.results, "cache": self.setup.cache}
-        return [text for name, place in places.items() for text in (f"--{name}", str(place))]
+        asked = {"task": ",".join(self.setup.tasks), "probe": ",".join(self.setup.probes)}
+        given = places | {name: text for name, text in asked.items() if text}
+        return [text for name, value in given.items() for text in (f"--{name}", str(value))]
 
     def render(self) -> Rendering:
         command = [sys.executable, "-m", "benchmark", "run", *self.arguments(), "--stage", "prepare"]
@@ -78,7 +80,16 @@ def survey(recipes: Iterable[Recipe], setup: Setup, say: Callable[[str], None]) 
         asked.setdefault((recipe.modality, recipe.track, recipe.corpus.name), []).append(recipe)
     parts = []
     for (modality, track, name), own in asked.items():
-        wanted = plan.Wanted(modalities=(modality,), track=track, pretexts=(), corpus=name, recipes=tuple(own))
+        wanted = plan.Wanted(
+            modalities=(modality,),
+            track=track,
+            pretexts=(),
+            tasks=plan.named(setup.tasks),
+            probes=setup.probes,
+            corpus=name,
+            recipes=tuple(own),
+        )
+        plan.validate(wanted)
         study = plan.survey(wanted, modality, setup.data, setup.cache)
         there = study.pinned.corpus if study.pinned and study.tasks else None
         if strange := [key(recipe) for recipe in own if recipe.corpus != there]:
@@ -107,6 +118,23 @@ def train(work: Work, line: Line) -> None:
             return
         tried |= {run for group in chosen for run in group.ids}
         _wave(work, chosen, line)
+
+
+def teaching(work: Work, line: Line) -> Iterator[Piece]:
+    """The ceilings of the runs, in a process each."""
+    for part in work.parts:
+        for ceiling in ceilings.missing(part.wanted, part.study, work.setup.results):
+            command = [sys.executable, "-m", "benchmark", "run", *work.arguments(), "--runs", ceiling.name]
+            guess = ceiling.flops / rate(ceiling.recipe, line.here) + EVALUATION[work.setup.dry]
+            yield Piece(f"ceiling/{ceiling.name}", guess, lambda c=command: _taught(c))
+
+
+def _taught(command: list[str]) -> dict[str, Any]:
+    """Raises ProcessError with what it said last."""
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode:
+        raise ProcessError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    return {"said": [line for line in done.stdout.splitlines() if "label" in line]}
 
 
 def fitting(groups: list[Group], setup: Setup, line: Line) -> list[Group]:
