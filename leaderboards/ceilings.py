@@ -81,11 +81,20 @@ def load(columns: Sequence[Column], rows: pd.DataFrame, sizes: Sequence[str]) ->
 
 
 def fitting(column: Column, ceiling: Ceiling, other: Predictions) -> Ceiling:
-    """The ceiling, sharing the samples of `other`. Raises SchemaError where these differ."""
+    """The ceiling, sharing the samples of `other` in the repeats that it has: by folds, it is trained for the first.
+
+    Raises SchemaError where these differ."""
     try:
-        return ceiling._replace(seen={seed: paired(one, other) for seed, one in ceiling.seen.items()})
+        seen = {seed: paired(one, repeats(other, one.repeat)) for seed, one in ceiling.seen.items()}
+        return ceiling._replace(seen=seen)
     except ValueError as error:
         raise SchemaError(f"{column.title}, its ceiling: {error}; `make verify` names what was changed") from error
+
+
+def repeats(seen: Predictions, chosen: np.ndarray) -> Predictions:
+    """Those of the chosen repeats."""
+    kept = np.isin(seen.repeat, chosen)
+    return Predictions(**{name: values[kept] for name, values in vars(seen).items()})
 
 
 def taught(column: Column, ceiling: Ceiling, floors: Sequence[Mapping[int, Predictions]]) -> bool:

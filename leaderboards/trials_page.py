@@ -150,8 +150,7 @@ def _claim(claim: Claim, track: str, here: Sequence[Trial], pretexts: Mapping[st
             [
                 one
                 for one in own
-                if one.pretext == pretexts[side]
-                and one.changes == (changes if side == replaced else RECOMMENDED)
+                if one.pretext == pretexts[side] and one.changes == (changes if side == replaced else RECOMMENDED)
             ]
             for side in sides
         )

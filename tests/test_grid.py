@@ -127,11 +127,12 @@ def test_other_images_than_were_frozen_are_refused(study):
 
 def test_unreadable_images_are_compared_once_they_are_known(study):
     whole = recipe(corpus=study.pinned.corpus)
-    some = replace(whole, skipped=("phantom_local/a", "phantom_local/b"))
+    some = replace(whole, skipped=("phantom_population/a", "phantom_population/b"))
     assert plan.recipes(asked(some), study, None)
-    assert plan.recipes(asked(some), study, {"phantom_local": ("a", "b")})
-    for frozen, skipped in ((some, {}), (some, {"phantom_local": ("a",)}), (whole, {"phantom_local": ("b",)})):
-        with pytest.raises(DataError, match=r"unreadable images left out, here they are \d: .*phantom_local/b"):
+    assert plan.recipes(asked(some), study, {"phantom_population": ("a", "b")})
+    some_left_out, other_left_out = {"phantom_population": ("a",)}, {"phantom_population": ("b",)}
+    for frozen, skipped in ((some, {}), (some, some_left_out), (whole, other_left_out)):
+        with pytest.raises(DataError, match=r"unreadable images left out, here they are \d: .*phantom_population/b"):
             plan.recipes(asked(frozen), study, skipped)
 
 

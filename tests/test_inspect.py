@@ -376,7 +376,7 @@ def test_status_is_of_real_datasets_unless_named(data, capsys):
     assert "missing  histo/lc25000" in said
     assert "phantom" not in said
     data_commands.status("histo/phantom_local", data)
-    assert capsys.readouterr().out.startswith("found    histo/phantom_local: 5,400 images")
+    assert capsys.readouterr().out.startswith("found    histo/phantom_local: 1,440 images")
 
 
 def test_fetch_of_a_gated_dataset_gives_numbered_steps_and_ends_with_the_status(data, capsys):

@@ -40,8 +40,23 @@ def test_a_small_field_sees_nothing_larger():
     assert [p.shape for p in model.parameters()] == [p.shape for p in whole.parameters()]
 
 
+def aligned(monkeypatch):
+    """Windows that begin on the grid alone: between the halves of an arrangement lies an edge, which says it all."""
+    monkeypatch.setattr(locality, "windows_from", lambda images, *_: images)
+
+
+def test_small_windows_begin_anywhere_and_hold_nothing_twice():
+    image = torch.arange(64 * 64.0).reshape(1, 1, 64, 64)
+    assert locality.windows_from(image, 8, 0, 0).shape == (1, 1, 64, 64)
+    part = locality.windows_from(image, 8, 3, 7)
+    assert part.shape == (1, 1, 56, 56)
+    assert part[0, 0, 0, 0] == 3 * 64 + 7
+    assert torch.equal(locality.windows_from(image, 64, 3, 7), image)
+
+
 @pytest.mark.parametrize(("kind", "low", "high"), [("patch", 0.8, 1.5), ("arrangement", -0.4, 0.4)])
 def test_signals_of_known_scale(kind, low, high, monkeypatch):
+    aligned(monkeypatch)
     monkeypatch.setattr(locality, "FOLDS", 2)
     monkeypatch.setattr(locality, "BATCH", 32)
     found = locality.measure(*images(kind), classes=2, steps=50)
@@ -51,7 +66,8 @@ def test_signals_of_known_scale(kind, low, high, monkeypatch):
     assert (found.groups, found.samples) == (160, 160)
 
 
-def test_tasks_of_a_family_are_learnt_together_and_judged_apart():
+def test_tasks_of_a_family_are_learnt_together_and_judged_apart(monkeypatch):
+    aligned(monkeypatch)
     pictures, labels, groups = images("patch", 320)
     arrangement, other, _ = images("arrangement", 320)
     both = np.concatenate([pictures, arrangement])

@@ -17,8 +17,8 @@ from tasks.phantoms import bmode, relation
 from tasks.phantoms.knobs import Knobs
 from tasks.phantoms.relation import Structure
 
-LOW, HIGH = -11.0, -1.0  # dB, of a node over the tissue around it
-HILUM, CYST, CAPSULE = 8.0, -26.0, 7.0  # dB
+LOW, HIGH = -9.0, 7.0  # dB, of a node over the tissue around it
+HILUM, CYST = 16.0, -26.0  # dB
 CORE = 0.30  # radius of hilum and cyst, in units of the node's
 
 
@@ -97,9 +97,9 @@ def tissue(neck: Neck, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.nda
         level = np.where(r < radius, -30.0, np.where(r < radius + 0.014, np.maximum(level, 5.0), level))
         attenuation = np.where(r < radius, 0.0, attenuation)
     for node, own, (along, across) in zip(neck.nodes, neck.levels, neck.shapes, strict=True):
-        r = np.hypot((x - node.x) / along, (z - node.y) / across)
+        r = relation.radius((x - node.x) / along, (z - node.y) / across)
         core = {"first": HILUM, "second": CYST, "": own}[node.mark]
-        level = np.where(r < CORE, core, np.where(r < 0.86, own, np.where(r < 1.0, CAPSULE, level)))
+        level = np.where(r < CORE, core, np.where(r < 1.0, own, level))
     skin = z < 0.075
     level = np.where(skin, 4.0 + 5.0 * np.sin(z * 240.0), level)
     return level, attenuation
@@ -123,7 +123,7 @@ def masks(neck: Neck, pixels: int) -> dict[str, np.ndarray]:
     x, z = bmode.pixel_grid(pixels)
     found = {}
     for node, (along, across) in zip(neck.nodes[:2], neck.shapes[:2], strict=True):
-        r = np.hypot((x + 0.5 - node.x) / along, (z - node.y) / across)
+        r = relation.radius((x + 0.5 - node.x) / along, (z - node.y) / across)
         found[node.mark] = (r < 0.8) & (r > CORE + 0.15)
         found[f"around {node.mark}"] = (r > 1.15) & (r < 1.6)
     return found

@@ -18,7 +18,7 @@ from tasks.phantoms.knobs import Knobs
 from tasks.phantoms.relation import RADIUS, Structure
 
 NUCLEUS = 0.0185  # radius
-POOR, RICH = 5, 11  # nuclei of a nest
+POOR, RICH = 3, 12  # nuclei of a nest
 CORE = 0.34  # radius of lumen and pearl, in units of the nest's
 
 
@@ -49,7 +49,7 @@ def patient(rng: np.random.Generator, distance: str, first: int, second: int) ->
         fibroblasts=int(rng.integers(25, 45)),
         lymphocytes=int(rng.integers(10, 25)),
         fibre=rng.uniform(0.0, np.pi),
-        eosin=rng.uniform(0.75, 1.05),
+        eosin=rng.uniform(0.40, 0.60),
         fat=fat,
     )
 
@@ -106,7 +106,7 @@ def image(rng: np.random.Generator, field: Nests, pixels: int, turned: Knobs) ->
         empty |= np.hypot(x - centre, y - row) < radius
     inside = np.zeros(x.shape, bool)
     for nest in field.nests:
-        r = np.hypot(x - nest.x, y - nest.y) / RADIUS
+        r = relation.radius((x - nest.x) / RADIUS, (y - nest.y) / RADIUS)
         inside |= r < 1.0
         eosin = np.where(r < 1.0, field.eosin, eosin)
         if nest.mark == "second":
@@ -126,7 +126,7 @@ def masks(field: Nests, pixels: int) -> dict[str, np.ndarray]:
     x, y = he.pixel_grid(pixels)
     found = {}
     for nest in field.nests[:2]:
-        r = np.hypot(x - nest.x, y - nest.y) / RADIUS
+        r = relation.radius((x - nest.x) / RADIUS, (y - nest.y) / RADIUS)
         found[nest.mark] = (r < 0.92) & (r > CORE + 0.1)
     return found
 

@@ -46,5 +46,12 @@ def place(rng: np.random.Generator, distance: str, first: int, second: int) -> t
     )
 
 
+def radius(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Distance from a structure's centre, of x and y in units of its semi-axes: 1 on the outline of a rounded square.
+
+    So structures that touch share a border, not a point."""
+    return (x**4 + y**4) ** 0.25
+
+
 def moved(structures: tuple[Structure, ...], right: float, down: float) -> tuple[Structure, ...]:
     return tuple(one._replace(x=one.x + right, y=one.y + down) for one in structures)
