@@ -12,8 +12,8 @@ TASKS = questions.parts(
     "ultrasound",
     "Synthetic ultrasound",
     {
-        "first": "Is the node with an echogenic hilum of this simulated scan isoechoic?",
-        "second": "Is the node with a cystic centre of this simulated scan isoechoic?",
+        "first": "Is the node with an echogenic hilum of this simulated scan bright?",
+        "second": "Is the node with a cystic centre of this simulated scan bright?",
     },
-    ("dark", "isoechoic"),
+    ("dark", "bright"),
 )

@@ -2,7 +2,7 @@
 
 Simulated, never a patient: 4,400 simulated patients with one image each, split 2,000 / 400 / 2,000 by patient, the same
 patients at each distance. Four nodes lie in two rows; the node with an echogenic hilum and the one with a cystic centre
-share a row, and are dark or isoechoic independently of one another. The other two take the complementary levels, so
+share a row, and are dark or bright independently of one another. The other two take the complementary levels, so
 that every image holds two of each. Agreement is not linear in the two levels: read it with the attentive and the
 two-layer probe as well. Run on request.
 
