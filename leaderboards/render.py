@@ -315,11 +315,12 @@ def _short(entry: Entry) -> str:
 
 def _across(head: str, cells: list[str]) -> str:
     """A line of 22 + 3 × 26 columns at most."""
-    return (_cut(head, 21).ljust(22) + "".join(_cut(cell, 25).ljust(26) for cell in cells)).rstrip()
+    return (_cut(head, 21, end=12).ljust(22) + "".join(_cut(cell, 25).ljust(26) for cell in cells)).rstrip()
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _cut(text: str, width: int, end: int = 0) -> str:
+    """end: characters of it that stay, as tasks of one family differ in the last ones."""
+    return text if len(text) <= width else text[: width - 1 - end] + "…" + text[len(text) - end :]
 
 
 def _cell(text: str) -> str:

@@ -101,3 +101,12 @@ def test_a_board_of_an_earlier_engine_says_so_wherever_it_is_shown(tmp_path):
     said = f"Measured by engine {ENGINE - 1}; this code is engine {ENGINE}"
     assert all(said in text for text in shown[ENGINE - 1])
     assert not any("Measured by engine" in text for text in shown[ENGINE])
+
+
+def test_long_names_of_one_family_stay_apart_in_the_terminal():
+    names = [
+        f"phantom_levels_{distance}_{which}" for distance in ("near", "middle", "far") for which in ("first", "second")
+    ]
+    heads = [render._across(name, ["+0.1"])[:21] for name in names]
+    assert len(set(heads)) == len(names)
+    assert render._across("phantom_relation_near", [])[:21] == "phantom_relation_near"

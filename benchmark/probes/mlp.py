@@ -14,6 +14,7 @@ VERSION = 1
 KINDS = ("classification",)
 NEEDS = "pooled"
 ON_REQUEST = True
+READOUTS = ("patches",)
 
 
 @dataclass(frozen=True, kw_only=True)
