@@ -18,7 +18,7 @@ from tasks.phantoms.knobs import Knobs
 from tasks.phantoms.relation import RADIUS, Structure
 
 NUCLEUS = 0.0185  # radius
-POOR, RICH = 3, 12  # nuclei of a nest
+POOR, RICH = 3, 14  # nuclei of a nest
 CORE = 0.34  # radius of lumen and pearl, in units of the nest's
 
 
@@ -66,7 +66,8 @@ def _nuclei(rng: np.random.Generator, nest: Structure, count: int) -> np.ndarray
     k = np.arange(count)
     along = np.sqrt((CORE + 0.08) ** 2 + (0.84**2 - (CORE + 0.08) ** 2) * (k + 0.5) / count)
     angle = k * 2.399963 + rng.uniform(0.0, 2.0 * np.pi) + rng.uniform(-0.15, 0.15, count)
-    along = RADIUS * along + rng.uniform(-0.005, 0.005, count)
+    outline = 1.0 / relation.radius(np.cos(angle), np.sin(angle))
+    along = RADIUS * along * outline + rng.uniform(-0.005, 0.005, count)
     return np.stack([nest.x + along * np.cos(angle), nest.y + along * np.sin(angle)], axis=1)
 
 
