@@ -143,7 +143,8 @@ def _samples(modality: str, task: str, column: Column) -> tuple[Block, ...]:
     """Sheets of simulated images; images of patients are not shown."""
     if not column.synthetic or not task.startswith("phantom_"):
         return ()
-    sheet = "locality" if task.startswith("phantom_locality") else "latents"
+    kind = task.split("_")[1]
+    sheet = {"locality": "locality", "relation": "relation", "levels": "relation"}.get(kind, "latents")
     if sheet_file(modality, sheet) is None:
         return ()
     picture = Picture(

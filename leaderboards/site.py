@@ -47,7 +47,7 @@ from leaderboards.view import view
 STATIC = Path(__file__).parent / "static"
 MANIFEST = "files.json"  # what the last build wrote, so that the next one takes away what is gone
 ABSENT = "absent.json"  # the tasks that were missing on the machine of the last build, and why, where there were any
-SHEETS = ("latents", "knobs", "locality")
+SHEETS = ("latents", "knobs", "locality", "relation")
 SMOKE = "smoke"  # the track that only shows that everything runs: published for CI, and no board of the public site
 
 
