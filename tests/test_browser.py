@@ -225,8 +225,7 @@ def test_copy_puts_what_is_shown_on_the_clipboard(browser, built, server):
         one.page.click("#copy")
         one.page.wait_for_function("document.getElementById('said').textContent")
         text = one.page.evaluate("navigator.clipboard.readText()")
-        assert text.splitlines()[1].startswith("MAE; 1 seed")
-        assert len(text.splitlines()) == 3
+        assert [line.partition(";")[0] for line in text.splitlines()[1:]] == ["MAE"]
 
 
 def test_a_board_reads_without_javascript(browser, built):
