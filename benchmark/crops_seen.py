@@ -1,13 +1,18 @@
 """How many of a pretext's crops hold all the structures that a label relates: a crop that holds one of two cannot say
-whether they agree."""
+whether they agree. `python -m benchmark.crops_seen` prints it for DINOv3."""
 
 import numpy as np
+import typer
 
 from benchmark.draws import Draws, keyed, text_keys
 from benchmark.pretexts import dinov3
 from benchmark.recipe import EncoderSpec
+from benchmark.tracks import MICRO
+from tasks import host
+from tasks.phantoms import relation, scenes
 
 EPOCHS = 20  # of crops that are drawn of every image
+PATIENTS = 500
 
 
 def holding(axes: np.ndarray, points: np.ndarray, radius: float = 0.0) -> np.ndarray:
@@ -35,3 +40,20 @@ def of_dinov3(
             axes = crops.draw(drawn)[f"{crops.purpose}/axes"]
             found.setdefault(crops.purpose, []).append(float(holding(axes, points, radius).all(axis=-1).mean()))
     return {purpose: float(np.mean(shares)) for purpose, shares in found.items()}
+
+
+def main() -> None:
+    """Print, for each distance of the phantoms' relation, how many of DINOv3's crops hold the marked pair."""
+    for modality in scenes.MODALITIES:
+        for distance in relation.APART:
+            pairs = [relation.place(np.random.default_rng(i), distance, 0, 1)[:2] for i in range(PATIENTS)]
+            points = np.array([[(one.x, one.y) for one in pair] for pair in pairs])
+            for what, radius in (("centres", 0.0), ("whole", relation.RADIUS)):
+                found = of_dinov3(points, dinov3.settings(MICRO), MICRO, modality, radius)
+                told = ", ".join(f"{purpose} {share:.0%}" for purpose, share in found.items())
+                typer.echo(f"{modality:<11} {distance:<7} {what:<8} {told}")
+
+
+if __name__ == "__main__":
+    host.use_utf8()
+    typer.run(main)

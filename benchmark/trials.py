@@ -4,8 +4,7 @@ task.
 A trial trains the recommended settings of a pretext, but for the changes, at a track's budget on the population of the
 development seed, and reads the frozen encoder, and the one it starts from, with the linear probe on development
 patients of every family: the three latents, texture at its five levels, relation at its three distances. Every trial is
-stored as `trials` rows; without a pretext, all that are stored are printed. Recipes are chosen by the mean gain over
-the latents, where texture's levels count as one and relation's distances as one.
+stored as `trials` rows: `python -m leaderboards trials` prints them, with the mean gain that recipes are chosen by.
 """
 
 import hashlib
@@ -31,13 +30,6 @@ from tasks.phantoms.relation import APART
 TWIN = "twin"
 SEED = 1000  # of the first trial; reported seeds start at 0
 PATIENTS = {"train": 1000, "val": 200, "test": 1000}  # of each family, one image each
-LATENTS = {  # as means over tasks
-    "local": ("phantom_local",),
-    "regional": ("phantom_regional",),
-    "global": ("phantom_global",),
-    "texture": tuple(f"phantom_locality_{level}" for level in LEVELS),
-    "relation": tuple(f"phantom_relation_{distance}" for distance in APART),
-}
 
 
 def development(modality: str) -> list[tuple[Task, list[Sample]]]:
@@ -125,42 +117,12 @@ def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object
     return [common | row for row in scored]
 
 
-def means(rows: pd.DataFrame) -> dict[str, float]:
-    """Latent -> AUROC of one trial, the mean over its tasks; those of which a task is missing are left out."""
-    score = rows.set_index("task").score
-    return {name: float(score[list(of)].mean()) for name, of in LATENTS.items() if set(of) <= set(score.index)}
-
-
-def table(root: Path) -> list[str]:
-    """Markdown lines, a row a trial: what differs from the pretext's recommended settings, its AUROCs, and their mean
-    gain over the encoder that it starts from, where that was read."""
-    lines = [
-        f"| modality | pretext | settings | FLOPs | images | seed | {' | '.join(LATENTS)} | mean gain |",
-        "|---" * (7 + len(LATENTS)) + "|",
-    ]
-    stored = results.read(root, "trials")
-    keys = ["modality", "track", "seed", "pretext", "settings", "budget_flops", "images_seen"]
-    found = {key: means(rows) for key, rows in stored.groupby(keys)}
-    floors = {
-        (*key[:3], json.loads(key[4])["cls"]): mean for key, mean in found.items() if key[3] == TWIN and "cls" in key[4]
-    }
-    for (modality, track, seed, pretext, settings, budget, images), mean in found.items():
-        twin = pretext == TWIN
-        told = "–" if twin else tracks.changes(pretext, track, json.loads(settings))
-        cells = " | ".join(f"{mean[name]:.3f}" if name in mean else "" for name in LATENTS)
-        cls = None if twin else registry.declarations("pretexts", pretext).CLS
-        floor = floors.get((modality, track, seed, cls))
-        gain = "" if floor is None else f"{np.mean([mean[name] - floor[name] for name in mean]):+.3f}"
-        lines.append(f"| {modality} | {pretext} | {told} | {budget:.2g} | {images:,} | {seed} | {cells} | {gain} |")
-    return lines
-
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
-    pretext: Annotated[str, typer.Argument(help="name or name:arm; none: print what is stored.")] = "",
+    pretext: Annotated[str, typer.Argument(help="name or name:arm")],
     change: Annotated[list[str] | None, typer.Option(help="name=value of a setting, JSON; repeatable.")] = None,
     modality: Annotated[str, typer.Option(help="Comma-separated; empty: both.")] = "",
     track: str = "laptop",
@@ -169,10 +131,7 @@ def main(
     cache: Annotated[Path, typer.Option(parser=host.path, help="Image stores; may be deleted.")] = Path(".cache"),
     root: Annotated[Path, typer.Option(parser=host.path, help="Where trials are stored.")] = Path("results/local"),
 ) -> None:
-    """Run one trial and print its AUROCs, or print all that are stored."""
-    if not pretext:
-        typer.echo("\n".join(table(root)))
-        return
+    """Run one trial, unless it is stored, and print its AUROCs and those of the encoder that it starts from."""
     for name in modality.split(",") if modality else scenes.MODALITIES:
         source = population.source(name, scenes.DEVELOPMENT)
         samples = source.scan(Path())

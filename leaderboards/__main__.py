@@ -216,6 +216,15 @@ def promote(
 
 
 @app.command()
+def trials(results: Results = LOCAL):
+    """Print the tuning trials of a store, with the mean gain over latents that recipes are chosen by."""
+    from leaderboards import trials, trials_page
+
+    with _one_line():
+        typer.echo(trials_page.text(trials.read(results)) or f"{results}: no trial is stored")
+
+
+@app.command()
 def export(
     results: Results = LOCAL,
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = Path("leaderboards/local/export"),

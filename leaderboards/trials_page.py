@@ -38,6 +38,18 @@ def page(found: Trials, places: Places) -> Page:
     )
 
 
+def text(found: Trials) -> str:
+    """Every current trial as Markdown tables, one a track."""
+    tables = [_table(track, found.current) for track in dict.fromkeys(one.track for one in found.current)]
+    return "\n\n".join("\n".join([table.title, "", *_lines(table)]) for table in tables)
+
+
+def _lines(table: Table) -> Iterator[str]:
+    rows = [table.heads, (Text(lines=("---",)),) * len(table.heads), *((row.head, *row.cells) for row in table.rows)]
+    for cells in rows:
+        yield f"| {' | '.join('; '.join(cell.lines) for cell in cells)} |"
+
+
 def _track(track: str, found: Trials, places: Places) -> Iterator[Block]:
     here = [one for one in found.current if one.track == track]
     yield Block(

@@ -192,7 +192,7 @@ def test_asked_to_stop_it_says_how_to_go_on(tmp_path, monkeypatch):
         ("--trials", "mea", "did you mean 'mae'"),
         ("--trials", "mae --change lrr=1", "unknown setting of mae 'lrr'"),
         ("--trials", "mae --seed 0", "--seed"),
-        ("--trials", "mae; --track smoke", "name a pretext"),
+        ("--trials", "mae; --track smoke", "Missing argument 'pretext'"),
     ],
 )
 def test_what_is_asked_for_wrongly_is_refused_before_anything_is_done(tmp_path, option, value, said):

@@ -20,8 +20,8 @@ from tasks.phantoms.knobs import LEVELS, Knobs
 
 SEED = scenes.DEVELOPMENT
 FROZEN = {  # SHA-256 of 16 calibrated images at 64 and 224 pixels; a change that is meant bumps scenes.VERSION
-    "ultrasound": "0b988155f24ac6d3",
-    "histo": "eacb8a3bbc5c73fe",
+    "ultrasound": {"": "0b988155f24ac6d3", "-locality3": "1c36734775f78e64", "-relationnear": "37afa48fb1535992"},
+    "histo": {"": "eacb8a3bbc5c73fe", "-locality3": "d32c7198f8682795", "-relationnear": "fb54395218b77373"},
 }
 
 
@@ -73,13 +73,13 @@ def test_three_tasks_share_images(scans):
 def test_as_many_patients_as_a_comparison_needs():
     """Counted without what the tests make smaller."""
     program = (
-        "from tasks.phantoms import population, scenes; "
+        "from benchmark import tracks; from tasks.phantoms import population, scenes; "
         "print(scenes.PATIENTS, *(len(population.source(m).scan(None)) for m in scenes.MODALITIES), "
-        "len(scenes.family('histo').scan(None, 'local')))"
+        "len(scenes.family('histo').scan(None, 'local')), tracks.PHANTOM_IMAGES)"
     )
     whole = {name: value for name, value in os.environ.items() if name != "PRETEXT_BENCH_PATIENTS"}
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=whole).stdout
-    assert said.strip() == "{'train': 2000, 'val': 400, 'test': 2000} 20700 20700 8800"
+    assert said.strip() == "{'train': 2000, 'val': 400, 'test': 2000} 20700 20700 8800 20700"
 
 
 def test_groups_keep_to_a_split_and_to_a_label(scans):
@@ -194,12 +194,27 @@ def patches(picture):
     return picture.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3, 4))
 
 
-def test_pixels_are_frozen(modality):
-    sha, family = hashlib.sha256(), scenes.family(modality, SEED, Knobs())
+@pytest.mark.parametrize("knobs", [{}, {"locality": 3}, {"relation": "near"}], ids=str)
+def test_pixels_are_frozen(modality, knobs):
+    sha, family = hashlib.sha256(), scenes.family(modality, SEED, Knobs(**knobs))
     for pixels in (64, 224):
         for patient in range(8):
-            sha.update(family.render("train", patient, patient % 2, pixels).image.tobytes())
-    assert sha.hexdigest()[:16] == FROZEN[modality], "a pixel of the calibrated phantoms changed: bump scenes.VERSION"
+            sha.update(family.render("train", patient, patient % family.each, pixels).image.tobytes())
+    frozen = FROZEN[modality][family.knobs.name]
+    assert sha.hexdigest()[:16] == frozen, "a pixel of the calibrated phantoms changed: bump scenes.VERSION"
+
+
+@pytest.mark.parametrize("value", ["few", "-3", "0", "2.5"])
+def test_fewer_patients_are_a_number_or_refused(value):
+    done = subprocess.run(
+        [sys.executable, "-c", "from tasks.phantoms import scenes"],
+        env=os.environ | {scenes.FEWER: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: PRETEXT_BENCH_PATIENTS={value}: a whole number")
 
 
 @pytest.mark.parametrize("knobs", [{"locality": 3}, {"contrast": 0.5}, {"speckle": 2.0}], ids=str)
@@ -328,8 +343,7 @@ def test_distances_differ_in_nothing_but_the_distance(modality):
     assert not np.array_equal(*(task.read(None, task.scan(None)[0], 64) for task in (near, far)))
 
 
-def test_mirror_images_keep_every_label_as_marks_tell_the_structures():
-    """Each mark is where its structure is, whichever side and row that is on."""
+def test_marked_structures_lie_on_either_side_and_in_either_row():
     places = {mark: set() for mark in ("first", "second")}
     for seed in range(40):
         for one in relation.place(np.random.default_rng(seed), "far", 0, 1)[:2]:

@@ -113,6 +113,8 @@ def report(line: Line, setup: Setup) -> None:
             line.say(f"{name:<24} {speed.told(name, result)}")
         elif kind == "trial":
             line.say("\n".join([name, *(f"  {score}" for score in result["scores"])]))
+        elif kind == "ceiling":
+            line.say("\n".join([name, *(f"  {said}" for said in result["said"])]))
         elif kind == "run":
             line.say(f"{name:<24} {runs.told(result)}")
     for name, error in line.errors.items():

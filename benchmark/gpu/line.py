@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmark import machine
+from tasks.base import ProcessError
 
 SPARE = 1.25  # an estimate times this must fit in the time left
 
@@ -22,6 +24,14 @@ class Setup(NamedTuple):
     dry: bool  # tiny pieces, on the CPU
     tasks: tuple[str, ...] = ()  # that runs are probed on; empty: those that go with their corpus
     probes: tuple[str, ...] = ()  # empty: those that do not say ON_REQUEST
+
+
+def called(command: list[str]) -> list[str]:
+    """Lines that a command says. Raises ProcessError with the last of its errors."""
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode:
+        raise ProcessError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    return done.stdout.splitlines()
 
 
 class Piece(NamedTuple):

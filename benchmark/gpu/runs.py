@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmark import ceilings, grid, machine, pack, plan, results, tracks
-from benchmark.gpu.line import SPARE, Line, Piece, Setup
+from benchmark.gpu.line import SPARE, Line, Piece, Setup, called
 from benchmark.gpu.speed import SIZES
 from benchmark.gpu.stores import Rendering
 from benchmark.recipe import Recipe, canonical, key, twin
@@ -126,15 +126,11 @@ def teaching(work: Work, line: Line) -> Iterator[Piece]:
         for ceiling in ceilings.missing(part.wanted, part.study, work.setup.results):
             command = [sys.executable, "-m", "benchmark", "run", *work.arguments(), "--runs", ceiling.name]
             guess = ceiling.flops / rate(ceiling.recipe, line.here) + EVALUATION[work.setup.dry]
-            yield Piece(f"ceiling/{ceiling.name}", guess, lambda c=command: _taught(c))
+            yield Piece(f"ceiling/{ceiling.name}", guess, lambda c=command: {"said": _of_ceilings(called(c))})
 
 
-def _taught(command: list[str]) -> dict[str, Any]:
-    """Raises ProcessError with what it said last."""
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode:
-        raise ProcessError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    return {"said": [line for line in done.stdout.splitlines() if "label" in line]}
+def _of_ceilings(said: list[str]) -> list[str]:
+    return [line for line in said if " ceiling seed " in line]
 
 
 def fitting(groups: list[Group], setup: Setup, line: Line) -> list[Group]:

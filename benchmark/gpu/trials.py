@@ -1,14 +1,13 @@
 """The development trials that were asked for: `python -m benchmark.trials`, each in a process of its own."""
 
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark import tracks
+from benchmark.gpu.line import called
 from benchmark.recipe import Corpus, Recipe, twin
-from tasks.base import ProcessError
 from tasks.phantoms import scenes
 
 ANY = Corpus(name="development", members=(), digest="", images=0)
@@ -40,8 +39,6 @@ def _trial(text: str) -> Trial:
     except Exception as error:  # typer's own: their common base is public in no version
         said = error.format_message() if hasattr(error, "format_message") else str(error)
         raise ValueError(f"trial {text.strip()!r}: {said or 'name a pretext and its changes'}") from error
-    if not given["pretext"]:
-        raise ValueError(f"trial {text.strip()!r}: name a pretext first")
     modalities = given["modality"].split(",") if given["modality"] else scenes.MODALITIES
     recipes = [
         tracks.recipe(given["track"], given["pretext"], modality=m, corpus=ANY, policy="", seed=given["seed"])
@@ -55,7 +52,4 @@ def run(trial: Trial, results: Path, cache: Path) -> dict[str, Any]:
     """Raises ProcessError with what it said last."""
     command = [sys.executable, "-m", "benchmark.trials", *trial.arguments]
     command += ["--root", str(results), "--cache", str(cache)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode:
-        raise ProcessError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    return {"scores": done.stdout.splitlines()}
+    return {"scores": called(command)}

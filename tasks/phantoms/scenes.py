@@ -26,16 +26,21 @@ NAME = "phantom"  # of the dataset family
 VERSION = 3  # bump with any change to a pixel or a label
 LATENTS = ("local", "regional", "global")
 TEXTURE = "texture"  # the fourth latent of a family whose locality knob is turned
-PAIR = (
-    "relation",
-    "first",
-    "second",
-)  # the latents of a family of the relation knob: two levels, and whether they agree
+PAIR = ("relation", "first", "second")  # latents of the relation knob: whether two levels agree, and each of them
 MODALITIES = ("ultrasound", "histo")
-MOST = int(os.environ.get("PRETEXT_BENCH_PATIENTS", "1000000"))  # of a split and of a kind, to try things out on fewer
-PATIENTS = {split: min(count, MOST) for split, count in {"train": 2000, "val": 400, "test": 2000}.items()}  # labelled
+FEWER = "PRETEXT_BENCH_PATIENTS"  # variable: at most so many of a split and of a kind, to try things out
+
+
+def _fewer(count: int) -> int:
+    most = os.environ.get(FEWER) or str(count)
+    if not most.isdecimal() or int(most) < 16:
+        raise SystemExit(f"error: {FEWER}={most}: a whole number of simulated patients, 16 or more; or unset it")
+    return min(count, int(most))
+
+
+PATIENTS = {split: _fewer(count) for split, count in {"train": 2000, "val": 400, "test": 2000}.items()}  # labelled
 CORPUS = "population"  # the split of unlabelled patients: see `population`
-POPULATION = 9 * min(2300, MOST)
+POPULATION = 9 * _fewer(2300)  # its nine kinds take turns
 AGREEING = 0.8  # share of the population's patients whose pair agrees
 CALIBRATED_PIXELS = 64
 BOUNDS = {  # AUROC on a task of a family: what calibration asked for, on development seeds
