@@ -123,7 +123,8 @@ def _table(track: str, here: Sequence[Trial]) -> Table:
 def _row(one: Trial, here: Sequence[Trial]) -> Line:
     scores, gained = trials.latents(one.scores), trials.gain(one, here)
     twin = one.pretext == TWIN
-    settings = ("the floor",) if twin else (one.changes, *(("chosen",) if one.chosen else ()))
+    floor = ("the floor", *(("without cls token",) if one.cls is False else ()))
+    settings = floor if twin else (one.changes, *(("chosen",) if one.chosen else ()))
     return Line(
         head=Text(lines=(_name(one.pretext),)),
         cells=(
