@@ -11,12 +11,15 @@ from benchmark import results
 from benchmark.recipe import twin
 from leaderboards import flat, render
 from tests import oracle
+from tests.test_ceilings_shown import add_ceiling
 from tests.test_leaderboards import add_cell, add_run, recipe, rewrite
 from tests.test_site import localities
 
 ROOT = Path(__file__).parents[1]
 BOARD = "ultrasound-phantom-demo"
-TASKS = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
+RELATION = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
+TASKS = (*RELATION, "phantom_local", "phantom_regional")
+FOLDS, OTHERS, UNTAUGHT = TASKS[1], TASKS[3:], TASKS[4]  # answered by folds, of other patients, not taught by labels
 FEW = 0.03  # relative: an error of under 400 groups differs by its bootstrap draws alone
 
 
@@ -35,12 +38,13 @@ def test_the_published_tables_are_what_the_oracle_finds(modality):
     assert list(found.wrong()) == []
 
 
-LEARNED = {"mae": (3.0, 2.0), "ijepa": (0.2, 0.2), "dinov3": (0.3, 1.2)}  # separation of the labels, task by task
+LEARNED = {"mae": (3.0, 2.0), "ijepa": (0.2, 0.2), "dinov3": (0.3, 1.2)}  # separation of the labels: else, by folds
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> oracle.Oracle:
-    """Three pretexts, four seeds, three tasks, of which one is answered by folds, twice."""
+    """Three pretexts, four seeds, five tasks with ceilings, of which one is answered by folds, twice, two are of other
+    patients, and one of these is not taught by labels."""
     root = tmp_path_factory.mktemp("oracle") / "store"
     for pretext in LEARNED:
         for seed in range(4):
@@ -48,12 +52,20 @@ def small(tmp_path_factory) -> oracle.Oracle:
                 add_run(root, made)
                 for task in TASKS:
                     add_cell(root, made, task)
-    for row in results.read(root, "cells").query("headline").itertuples():
-        learned = 0.0 if row.twin else LEARNED[row.pretext][row.task == TASKS[1]]
-        rng = np.random.default_rng([row.seed, len(row.pretext), len(row.task), row.twin])
-        path = root / "ultrasound" / "cells" / row.cell / "predictions.parquet"
-        rewrite(path, partial(answered, learned=learned, rng=rng, folds=row.task == TASKS[1]))
-    localities(root, dict(zip(TASKS, (0.4, 0.9, 0.1), strict=True)))
+    for task in TASKS:
+        for seed in (0, 1):
+            add_ceiling(root, task, shift=1.0, seed=seed)
+    stored = [(row, "cells", row.pretext) for row in results.read(root, "cells").query("headline").itertuples()]
+    stored += [(row, "ceilings", "labels") for row in results.read(root, "ceilings").query("headline").itertuples()]
+    for row, table, pretext in stored:
+        if table == "ceilings":
+            learned = 0.0 if row.task == UNTAUGHT else 4.0
+        else:
+            learned = 0.0 if row.twin else LEARNED[pretext][row.task == FOLDS]
+        rng = np.random.default_rng([row.seed, len(pretext), len(row.task), table == "cells" and row.twin])
+        path = root / "ultrasound" / table / row.cell / "predictions.parquet"
+        rewrite(path, partial(answered, task=row.task, learned=learned, rng=rng, repeats=1 + (table == "cells")))
+    localities(root, dict(zip(TASKS, (0.9, 0.4, 0.1, 0.9, 0.5), strict=True)))
     (board,) = render.boards(root)
     site = tmp_path_factory.mktemp("tables")
     for part, rows, names in (
@@ -65,16 +77,19 @@ def small(tmp_path_factory) -> oracle.Oracle:
     return oracle.Oracle(root, site, BOARD)
 
 
-def answered(rows: list[dict], learned: float, rng: np.random.Generator, folds: bool) -> None:
+def answered(rows: list[dict], task: str, learned: float, rng: np.random.Generator, repeats: int) -> None:
     """Scores with noise of groups, of images and of this encoder; of folds, in two repeats that divide the groups
     differently."""
     groups = {row["group"]: rng.normal() for row in rows}
-    rows += [row | {"repeat": 1} for row in rows] * folds
+    if task == FOLDS:
+        rows[:] = [row | {"repeat": repeat} for repeat in range(repeats) for row in rows]
     for row in rows:
         risk = 1 / (1 + np.exp(-(0.5 + learned) * row["label"] - groups[row["group"]] - rng.normal()))
         row["scores"] = [1 - risk, risk]
         number = int(row["group"].removeprefix("p"))
-        row["fold"] = (number if row["repeat"] else number // 20) % 3 if folds else 0
+        row["fold"] = (number if row["repeat"] else number // 20) % 3 if task == FOLDS else 0
+        if task in OTHERS:
+            row["group"] = f"q{number:03d}"
 
 
 @pytest.fixture
@@ -89,7 +104,10 @@ def test_the_tables_of_a_small_board_are_what_the_oracle_finds(small, tables):
     assert (tables["-contrasts"]["p"] < 0.05).any()
     assert (tables["-contrasts"]["p"] > 0.05).any()
     assert tables[""]["tie_group"].dropna().nunique() > 1
-    assert tables["-claims"]["measure"].str.startswith("slope").any()
+    assert {"gain", "ceiling"} <= set(tables["-claims"].dropna(subset="value")["per"])
+    assert set(TASKS) - set(small.taught) == {UNTAUGHT}
+    assert {len(groups.names) for groups in small.kinds.values()} == {60}
+    assert len({groups for (_, kind), groups in small.kinds.items() if kind == "joint"}) == 2
 
 
 CHANGES = {
@@ -100,6 +118,8 @@ CHANGES = {
     ("", "gain_p"): lambda x: x + 0.001,
     ("", "verdict"): lambda x: "below twin",
     ("", "tie_group"): lambda x: "A B C D",
+    ("", "share"): lambda x: x + 1e-8,
+    ("", "share_low"): lambda x: x - 0.01,
     ("-contrasts", "difference"): lambda x: x + 1e-8,
     ("-contrasts", "low"): lambda x: x - 0.001,
     ("-contrasts", "high"): lambda x: x + 0.001,
