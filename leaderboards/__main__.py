@@ -199,8 +199,7 @@ def promote(
     run: Annotated[str | None, typer.Option(help="Only the run with this id.")] = None,
     trials: Annotated[bool, typer.Option("--trials", help="Tuning trials instead of runs.")] = False,
 ):
-    """Publish verified runs, with their twins and cells: packed, at most 5 MB each; or tuning trials. Nothing published
-    changes."""
+    """Publish verified runs, with their twins and cells, packed; or tuning trials. Nothing published changes."""
     from leaderboards.promote import promote as publish
     from leaderboards.promote import promote_trials
 

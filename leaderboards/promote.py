@@ -47,7 +47,7 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
     and the baselines and measured locality of their tasks, and their ceilings on the runs' tracks.
 
     What is published already is left alone; cells that came later get a directory beside it. Raises Refused where the
-    store does not verify, a run or ceiling was made from uncommitted code, or a packed run is too large.
+    store does not verify, or a run or ceiling was made from uncommitted code.
     """
     _verified(local)
     loaded = store.load(local)
@@ -170,9 +170,13 @@ def _join(target: Path, name: str, paths: list[Path]) -> None:
     if name == "leakage":
         rows = [row for table in tables for row in table.to_pylist()]
         tables = [results.table(name, {tuple(row.items()): row for row in rows}.values())]
-    with pq.ParquetWriter(target, results.TABLES[name], compression="zstd", compression_level=9) as writer:
+    schema, options = results.TABLES[name], {"compression": "zstd", "compression_level": 19}
+    if name == "predictions":  # a quarter smaller
+        others = [column for column in schema.names if column != "scores"]
+        options |= {"use_dictionary": others, "column_encoding": {"scores.list.element": "BYTE_STREAM_SPLIT"}}
+    with pq.ParquetWriter(target, schema, **options) as writer:
         for table in tables:
-            writer.write_table(pa.Table.from_batches(table.to_batches(), results.TABLES[name]))
+            writer.write_table(pa.Table.from_batches(table.to_batches(), schema))
 
 
 def _copied(source: Path, target: Path) -> list[Packed]:
