@@ -150,7 +150,7 @@ def test_predictions_of_visible_patches_play_no_part():
 
 
 def test_a_perfect_prediction_costs_nothing_and_zero_the_trivial_level(monkeypatch):
-    seen, made = views(), model(variance_floor=1e-6)
+    seen, made = views(), model(variance_floor=1e-6, target="normalised")
     mask = random_tokens(seen["noise"], HIDDEN)
     target = losses.normalise_patches(losses.patchify(made.student.normalise(seen["images"]), 8))
     monkeypatch.setattr(made, "decode", lambda *_: gather(target, mask.hide))
@@ -340,7 +340,7 @@ def test_background_carries_no_loss_on_ultrasound_and_counts_elsewhere():
     scans = sectors(4, 16)
     assert "background" not in look(model("histo"), scans, drawn(4))
     assert "background" not in look(model("ultrasound", "official"), scans, drawn(4))
-    made, seen = model("ultrasound"), views()
+    made, seen = model("ultrasound", target="normalised"), views()
     mask = random_tokens(seen["noise"], HIDDEN)
     background = torch.zeros(6, 16, dtype=torch.bool)
     background[0] = True
@@ -363,7 +363,7 @@ def test_background_carries_no_loss_on_ultrasound_and_counts_elsewhere():
 
 
 def test_a_batch_of_background_alone_has_no_loss_and_zero_gradients():
-    made, seen = model("ultrasound"), views()
+    made, seen = model("ultrasound", target="normalised"), views()
     loss = made(seen | {"background": torch.ones(6, 16, dtype=torch.bool)}, 0.5).loss
     assert loss.item() == 0.0
     assert not any(gradient.any() for gradient in gradients(made, loss).values())

@@ -8,10 +8,10 @@ their blocks may span the grid, and attempts at them are counted for the mask, n
 fp32, not bf16. Where the recommended settings also differ: the common trunk (fixed positions, no LayerScale) instead of
 RoPE; no layer-wise learning-rate decay; batch, learning rate and the teacher's horizon follow `benchmark/rules.py`;
 heads and prototypes are scaled to the encoder's size, for the smallest to as many prototypes as the batch has images,
-so that Sinkhorn-Knopp has two cls tokens for each; Xavier heads, prototypes that start at length one instead of 0.32;
+and trials chose centring "mean" there, DINO's first: targets are a softmax of the teacher's logits less their moving
+average instead of Sinkhorn-Knopp's; Xavier heads, prototypes that start at length one instead of 0.32;
 the modality's label-safe photometric policy instead of ImageNet's. Rising weight decay, clipping and a momentum that
-rises to 1 are the method's own. With centring "mean", DINO's first, targets are a softmax of the teacher's logits less
-their moving average instead of Sinkhorn-Knopp's.
+rises to 1 are the method's own.
 Arms:
 
 official  the ViT-L ImageNet-1k recipe of the authors' repository at our batch, by its square-root rule, with the blur
@@ -89,6 +89,7 @@ def settings(encoder: EncoderSpec) -> Settings:
             head_width=128,
             bottleneck=64,
             teacher_temperature=(0.02, 0.04),
+            centring="mean",
             **common,
         )
     return Settings(
@@ -112,6 +113,7 @@ def official(encoder: EncoderSpec) -> Settings:
         local_pixels=encoder.patch * max(1, round(encoder.grid * 3 / 7)),
         global_pixels=None,
         teacher_temperature=(0.04, 0.07),
+        centring="sinkhorn",
         prototypes=ours.prototypes if encoder.width < rules.SMALL else 65536,
         horizon=None,
         momentum=0.992,
