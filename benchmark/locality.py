@@ -2,10 +2,11 @@
 
 A small supervised network reads windows of an image and averages their logits (a bag of patches, as BagNet: Brendel and
 Bethge, ICLR 2019). Once its windows have an eighth of the side, so that nothing larger can be seen; once the window is
-the whole image. Number and shapes of the weights, the training and the images are the same. Locality is the
-chance-corrected AUROC of the first over that of the second: about 1 where a few patches decide, 0 where only their
-arrangement does; small windows begin at any pixel, as what lies between two of them would else be seen by none. It is
-omitted where the second is under 0.70, as there is then nothing to divide by.
+the whole image. Number and shapes of the weights, the training and the images are the same; images are moved by up to
+half a small window each time, so that small windows begin at any pixel and the whole image is no more often seen the
+same. Locality is the chance-corrected AUROC of the first over that of the second: about 1 where windows decide, few or
+many, 0 where only their arrangement does. It is omitted where the second is under 0.70, as there is then nothing to
+divide by.
 
 Phantoms of one image family are learnt together, a head each, on their training part, and judged on their test part:
 whether two structures agree is found late from that label alone, and at once where their levels are asked too. A real
@@ -34,14 +35,15 @@ from tasks import host, store
 from tasks.base import DataError, Sample, Task, digest, identity
 from tasks.collect import collect
 
-VERSION = 2
+VERSION = 3
 PIXELS, SHARE = 64, 8  # side of the images; the small field is a SHARE-th of it
 WIDTH, HEADS, BLOCKS = 64, 2, 2
 FOLDS, IMAGES, DRAWS = 5, 4000, 2000
-TOGETHER = 1200  # steps of several heads
+TOGETHER = 3600  # steps of several heads
 STEPS, BATCH, RATE, DECAY, WARMUP = 600, 64, 1.5e-3, 0.05, 0.1
 LEAST = 0.70  # AUROC of the full field
 FIELDS = (PIXELS // SHARE, PIXELS)
+MARGIN = PIXELS // SHARE // 2  # by which images are moved at most
 
 
 class Bag(nn.Module):
@@ -161,7 +163,7 @@ def predicted(field: int, part: Part, test: np.ndarray, classes: tuple[int, ...]
         index = torch.randint(len(images), (BATCH,), generator=generator)
         batch = standardised(images[index.numpy()])
         batch = batch.flip(-1) if torch.rand(1, generator=generator) < 0.5 else batch
-        batch = windows_from(batch, field, *torch.randint(0, PIXELS // SHARE, (2,), generator=generator).tolist())
+        batch = moved(batch, *torch.randint(0, PIXELS // SHARE, (2,), generator=generator).tolist())
         answers, asked = model(batch).split(classes, dim=1), truth[index]
         loss = sum(
             F.cross_entropy(answer[asked[:, task] >= 0], asked[asked[:, task] >= 0, task])
@@ -176,16 +178,14 @@ def predicted(field: int, part: Part, test: np.ndarray, classes: tuple[int, ...]
     model.eval()
     with torch.inference_mode():
         chunks = [standardised(test[i : i + 256]) for i in range(0, len(test), 256)]
-        begins = (0, PIXELS // SHARE // 2)
-        answers = torch.cat([sum(model(windows_from(chunk, field, at, at)) for at in begins) for chunk in chunks])
+        answers = torch.cat([sum(model(moved(chunk, at, at)) for at in (0, MARGIN)) for chunk in chunks])
     return [answer.numpy() for answer in answers.split(classes, dim=1)]
 
 
-def windows_from(images: Tensor, field: int, down: int, right: int) -> Tensor:
-    """Images (B, 3, S, S) less what keeps windows of that field from beginning at that row and column; whole where one
-    window is all of the image."""
-    rows, columns = ((images.shape[-1] - at) // field * field for at in (down, right))
-    return images[..., down : down + rows, right : right + columns] if rows and columns else images
+def moved(images: Tensor, down: int, right: int) -> Tensor:
+    """Images (B, 3, S, S) from that row and column on of themselves in a mirrored margin; at MARGIN as they are."""
+    whole = F.pad(images, (MARGIN,) * 4, mode="reflect")
+    return whole[..., down : down + images.shape[-2], right : right + images.shape[-1]]
 
 
 def some(samples: list[Sample]) -> list[Sample]:

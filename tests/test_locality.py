@@ -42,16 +42,16 @@ def test_a_small_field_sees_nothing_larger():
 
 def aligned(monkeypatch):
     """Windows that begin on the grid alone: between the halves of an arrangement lies an edge, which says it all."""
-    monkeypatch.setattr(locality, "windows_from", lambda images, *_: images)
+    monkeypatch.setattr(locality, "moved", lambda images, *_: images)
 
 
-def test_small_windows_begin_anywhere_and_hold_nothing_twice():
-    image = torch.arange(64 * 64.0).reshape(1, 1, 64, 64)
-    assert locality.windows_from(image, 8, 0, 0).shape == (1, 1, 64, 64)
-    part = locality.windows_from(image, 8, 3, 7)
-    assert part.shape == (1, 1, 56, 56)
-    assert part[0, 0, 0, 0] == 3 * 64 + 7
-    assert torch.equal(locality.windows_from(image, 64, 3, 7), image)
+def test_both_fields_see_images_moved_by_half_a_small_window_at_most():
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(locality.moved(image, 4, 4), image)
+    up = locality.moved(image, 7, 0)  # three rows on, four columns back
+    assert torch.equal(up[..., :61, 4:], image[..., 3:, :60])
+    assert torch.equal(up[..., :61, 3], image[..., 3:, 1]), "mirrored, without the edge twice"
+    assert locality.moved(image, 0, 7).shape == image.shape
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("patch", 0.8, 1.5), ("arrangement", -0.4, 0.4)])
