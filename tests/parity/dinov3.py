@@ -248,7 +248,8 @@ def step_beside_lightly() -> list[Row]:
     """The whole objective; targets of `sinkhorn` in float64 enter lightly as logits at temperature 1."""
     from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
 
-    model = dinov3.Model(registry.settings("dinov3", NANO), Encoder(NANO, seed=0), "histo", seed=1)
+    settings = replace(registry.settings("dinov3", NANO), centring="sinkhorn")
+    model = dinov3.Model(settings, Encoder(NANO, seed=0), "histo", seed=1)
     s, seen = model.settings, views(model, noise(8, 32), drawn())
     shake(model)
     found = model(seen, 0.3).parts

@@ -96,7 +96,7 @@ def beside_lightly() -> list[Row]:
     from lightly.models import modules, utils
 
     images, noise = pictures(6, 32), det((6, 16), 0.9, 0.2)
-    settings = replace(registry.settings("mae", NANO), variance_floor=1e-6)
+    settings = replace(registry.settings("mae", NANO), mask_ratio=0.75, target="normalised", variance_floor=1e-6)
     made = mae.Model(settings, Encoder(NANO, seed=1), "histo", seed=2)
     s, x = made.settings, made.student.normalise(images)
     mask = random_tokens(noise, s.mask_ratio)
