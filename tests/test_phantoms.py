@@ -204,6 +204,21 @@ def test_pixels_are_frozen(modality, knobs):
     assert sha.hexdigest()[:16] == frozen, "a pixel of the calibrated phantoms changed: bump scenes.VERSION"
 
 
+def test_the_reported_seed_is_of_the_last_commit_before_the_freeze():
+    assert f"{scenes.REPORTED:08x}" == scenes.DRAWN_FROM[:8]
+    file = Path(scenes.__file__)
+    found = subprocess.run(
+        ["git", "log", "--reverse", "--format=%P", f"-S{scenes.DRAWN_FROM}", "--", file.name],
+        cwd=file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode or not found.stdout.strip():
+        pytest.skip("no history here")
+    assert found.stdout.split()[0] == scenes.DRAWN_FROM
+
+
 @pytest.mark.parametrize("value", ["few", "-3", "0", "2.5"])
 def test_fewer_patients_are_a_number_or_refused(value):
     done = subprocess.run(

@@ -21,7 +21,8 @@ from tasks.base import Access, DataError, Sample, digest
 from tasks.phantoms import abdomen, neck, nests, tissue
 from tasks.phantoms.knobs import Knobs
 
-REPORTED, DEVELOPMENT = 2026, 7  # family seeds: what is published, and what calibration may look at
+DRAWN_FROM = "801cc278fc5e9e0697f255577eacf2b5e85668e6"  # the last commit before the freeze: docs/experiment.md
+REPORTED, DEVELOPMENT = int(DRAWN_FROM[:8], 16), 7  # family seeds: what is published, and what calibration may look at
 NAME = "phantom"  # of the dataset family
 VERSION = 3  # bump with any change to a pixel or a label
 LATENTS = ("local", "regional", "global")
