@@ -249,23 +249,30 @@ def test_a_second_call_computes_nothing_and_a_missing_sample_is_named(board, tmp
 
 
 class Broken(torch.nn.Module):
-    """Not a number for bright images."""
+    """Not a number for images brighter than a limit."""
+
+    def __init__(self, limit: float):
+        super().__init__()
+        self.limit = limit
 
     def forward(self, images):
         values = images.mean(dim=(2, 3))
-        return torch.where(values.mean(dim=1, keepdim=True) > 0.5, torch.nan, values)
+        return torch.where(values.mean(dim=1, keepdim=True) > self.limit, torch.nan, values)
 
 
 def test_features_that_are_not_finite_name_encoder_task_and_images_and_store_nothing(board, tmp_path, monkeypatch):
     study, here, _ = board
-    (tmp_path / "broken.py").write_text("from tests.test_external import Broken\n\ndef mine():\n    return Broken()\n")
+    samples = study.tasks["phantom_local"].samples
+    images = run.stored(study.tasks["phantom_local"], here, tracks.get("smoke").stored_pixels).pixels
+    seen = features.evaluation_view(images[:], 16, torch.device("cpu")).mean(dim=(2, 3)).mean(dim=1)
+    limit = seen.quantile(0.9).item()  # between two images, so that rounding decides for none
+    count = int((seen > limit).sum())
+    assert 0 < count < len(samples)
+    made = f"from tests.test_external import Broken\n\ndef mine():\n    return Broken({limit})\n"
+    (tmp_path / "broken.py").write_text(made)
     monkeypatch.syspath_prepend(tmp_path)
     opened = external.open_encoder("broken:mine", pixels=16)
     other = Runtime(data=here.data, results=tmp_path / "results", cache=here.cache)
-    samples = study.tasks["phantom_local"].samples
-    images = run.stored(study.tasks["phantom_local"], here, tracks.get("smoke").stored_pixels).pixels
-    count = int((features.evaluation_view(images[:], 16, torch.device("cpu")).mean(dim=(1, 2, 3)) > 0.5).sum())
-    assert 0 < count < len(samples)
     words = rf"broken:mine on phantom_local: features of {count} of {len(samples)} images are not finite, such as "
     with pytest.raises(DataError, match=words):
         external.probe(opened, study, "smoke", other, declared=(), policy="pad", say=quiet)
