@@ -9,7 +9,7 @@ import torch
 from benchmark import metrics, registry
 from benchmark.encoder import Encoder
 from benchmark.features import extract
-from benchmark.probes import _logistic
+from benchmark.probes import _logistic, attentive
 from benchmark.probes._base import Features, Fitted
 from benchmark.probes._neighbours import Bank
 from benchmark.recipe import EncoderSpec
@@ -261,7 +261,7 @@ def test_two_layers_read_agreement_and_one_does_not():
 
 
 def test_an_attentive_probe_finds_the_one_patch_that_tells():
-    attentive, linear = (registry.load("probes", name) for name in ("attentive", "linear"))
+    linear = registry.load("probes", "linear")
     rng = np.random.default_rng(0)
 
     def drawn(count: int) -> Features:
@@ -276,3 +276,28 @@ def test_an_attentive_probe_finds_the_one_patch_that_tells():
     reached = attentive.fit(train, val, attentive.Settings(), 2, 0).predict(test.x)
     pooled = linear.fit(*mean[:2], linear.Settings(), 2, 0).predict(mean[2].x)
     assert metrics.score("auroc", test.y, reached) > 0.97 > 0.9 > metrics.score("auroc", test.y, pooled)
+
+
+@pytest.mark.parametrize("width", [12, 192])
+def test_the_attentive_reader_is_layernorm_and_multi_head_attention(width):
+    """Logits and gradients of the same parameters read as written in the paper: keys and values of every token."""
+    torch.manual_seed(0)
+    reader = attentive.Reader(width, 3)
+    with torch.no_grad():
+        for vector in (reader.before.weight, reader.before.bias, reader.attention.in_proj_bias, reader.query):
+            vector.add_(torch.randn_like(vector))
+    tokens, truth = torch.randn(5, 16, width) * 3 + 1, torch.tensor([0, 1, 2, 0, 1])
+
+    def as_written() -> torch.Tensor:
+        keys, query = reader.before(tokens), reader.query.expand(len(tokens), -1, -1)
+        x = query + reader.attention(query, keys, keys)[0]
+        return reader.head((x + reader.mlp(reader.after(x)))[:, 0])
+
+    def told(logits: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        loss = torch.nn.functional.cross_entropy(logits, truth)
+        return logits, torch.autograd.grad(loss, list(reader.parameters()))
+
+    (wanted, slopes), (found, others) = told(as_written()), told(reader(attentive.standardised(tokens)))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    for slope, other in zip(slopes, others, strict=True):
+        torch.testing.assert_close(other, slope, atol=1e-5, rtol=1e-4)

@@ -5,13 +5,16 @@ epochs, gradients clipped at 1).
 Heads of 64 dimensions. Every learning rate of the grid is trained to its end; the one with the highest log-likelihood
 on the validation groups answers. Unlike the linear probe it is not fitted again with the validation part. Tokens are
 fp16 and pooled by the probe itself, so there is one readout. The same seed gives the same numbers on the same machine.
+
+The query is the same for every image, so neither keys nor values are formed: the query through the key matrix weighs
+the tokens, and the value matrix reads their weighted mean. That is the same function at a ninth of the work.
 """
 
 from dataclasses import dataclass
 
 from benchmark.probes._base import Features, Fitted, log_likelihood, select
 
-VERSION = 1
+VERSION = 2
 KINDS = ("classification",)
 NEEDS = "tokens"
 ON_REQUEST = True
@@ -38,6 +41,8 @@ ASKED = 512  # images answered at a time
 
 
 class Reader(nn.Module):
+    """Parameters are those of LayerNorm, `nn.MultiheadAttention`, LayerNorm, MLP and a linear layer."""
+
     def __init__(self, width: int, classes: int):
         super().__init__()
         self.query = nn.Parameter(torch.zeros(1, 1, width).normal_(std=0.02))
@@ -47,11 +52,21 @@ class Reader(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, patches, D) -> logits (B, classes)"""
-        keys = self.before(tokens)
-        query = self.query.expand(len(tokens), -1, -1)
-        x = query + self.attention(query, keys, keys, need_weights=False)[0]
-        return self.head((x + self.mlp(self.after(x)))[:, 0])
+        """standardised tokens (B, patches, D) -> logits (B, classes)"""
+        query = self.query[0]
+        x = query + self.attention.out_proj(self._attend(query, tokens))
+        return self.head(x + self.mlp(self.after(x)))
+
+    def _attend(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """(1, D), (B, patches, D) -> heads' values (B, D). What a bias adds to the keys, softmax takes away again."""
+        heads, width = self.attention.num_heads, self.attention.head_dim
+        to_query, to_key, to_value = self.attention.in_proj_weight.chunk(3)
+        query_bias, _, value_bias = self.attention.in_proj_bias.chunk(3)
+        asked = F.linear(query, to_query, query_bias).view(heads, 1, width) / width**0.5
+        asked = (asked @ to_key.unflatten(0, (heads, width))).squeeze(1) * self.before.weight
+        weights = (tokens @ asked.T).softmax(dim=1)  # (B, patches, heads)
+        pooled = weights.mT @ tokens * self.before.weight + self.before.bias
+        return torch.einsum("bhd,hed->bhe", pooled, to_value.unflatten(0, (heads, width))).flatten(1) + value_bias
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
@@ -61,7 +76,7 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
         @torch.inference_mode()
         def predict(x: np.ndarray) -> np.ndarray:
             blocks = (x[i : i + ASKED] for i in range(0, len(x), ASKED))
-            logits = [reader(_tensor(block, device)).double().cpu() for block in blocks]
+            logits = [reader(_tokens(block, device)).double().cpu() for block in blocks]
             return torch.cat(logits).softmax(dim=1).numpy()
 
         return predict
@@ -84,14 +99,15 @@ def _trained(train: Features, settings: Settings, classes: int, seed: int, devic
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             readers.append(Reader(train.x.shape[-1], classes).to(device))
-        optimisers.append(torch.optim.AdamW(readers[-1].parameters(), lr=rate, weight_decay=settings.weight_decay))
+        weights = readers[-1].parameters()
+        optimisers.append(torch.optim.AdamW(weights, lr=rate, weight_decay=settings.weight_decay, fused=True))
         paces.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimisers[-1], steps))
     order, y = torch.Generator().manual_seed(seed), torch.from_numpy(np.asarray(train.y)).to(device)
     for _ in range(settings.epochs):
         for index in torch.randperm(len(train.y), generator=order).split(batch):
             if len(index) < batch:
                 continue
-            tokens, truth = _tensor(train.x[index.numpy()], device), y[index.to(device)]
+            tokens, truth = _tokens(train.x[index.numpy()], device), y[index.to(device)]
             for reader, optimiser, pace in zip(readers, optimisers, paces, strict=True):
                 loss = F.cross_entropy(reader(tokens), truth)
                 optimiser.zero_grad()
@@ -102,5 +118,10 @@ def _trained(train: Features, settings: Settings, classes: int, seed: int, devic
     return [reader.eval() for reader in readers]
 
 
-def _tensor(x: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(x).to(device).float()
+def _tokens(x: np.ndarray, device: torch.device) -> Tensor:
+    return standardised(torch.from_numpy(x).to(device).float())
+
+
+def standardised(tokens: Tensor) -> Tensor:
+    """Every token with mean 0 and variance 1: LayerNorm before its scale and shift, which are the reader's own."""
+    return F.layer_norm(tokens, tokens.shape[-1:])
