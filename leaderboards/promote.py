@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from benchmark import results
 from benchmark.results import SchemaError
 from leaderboards import store
-from leaderboards.recount import examine
+from leaderboards.recount import Problem, examine
 from leaderboards.trials import TWIN
 from leaderboards.verify import verify
 
@@ -46,10 +46,11 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
     """Publish the runs of a local store whose columns are as wanted ({"track": "smoke"}), with twins, cells and maps,
     and the baselines and measured locality of their tasks, and their ceilings on the runs' tracks.
 
-    What is published already is left alone; cells that came later get a directory beside it. Raises Refused where the
-    store does not verify, or a run or ceiling was made from uncommitted code.
+    What is published already is left alone; cells that came later get a directory beside it. Other runs of the store
+    may still be computing. Raises Refused where the store does not verify, where what is wanted is unfinished, or where
+    a run or ceiling was made from uncommitted code.
     """
-    _verified(local)
+    unfinished = _verified(local)
     loaded = store.load(local)
     runs = loaded.runs
     chosen = runs[[all(str(row[name]) == value for name, value in wanted.items()) for row in runs.to_dict("records")]]
@@ -58,6 +59,8 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
         raise Refused(
             f"{local}: no run with {dict(wanted) or 'any column'}; stored tracks: {sorted(set(runs['track']))}"
         )
+    own = {Path(one) for rows in (chosen, loaded.cells) for one in rows["directory"][rows["run"].isin(chosen["run"])]}
+    _refuse(local, [problem for problem in unfinished if problem.file.parent in own])
     beside = _beside(local, chosen, loaded.cells)
     _refuse_uncommitted("runs", {row["run"]: row for row in chosen.to_dict("records")})
     _refuse_uncommitted("ceilings", {row["cell"]: row for row in beside.values() if "dirty" in row})
@@ -87,10 +90,19 @@ def promote_trials(local: Path, published: Path, wanted: Mapping[str, str]) -> l
     return [made for one in directories for made in _copied(one, published / one.relative_to(local))]
 
 
-def _verified(local: Path) -> None:
-    report = verify(local)
-    if report.problems:
-        raise Refused(f"{report}\nnothing was promoted: mend or delete what is named, and run `make bench` again")
+def _verified(local: Path) -> list[Problem]:
+    """What is still to be computed in a store. Raises Refused for anything else that does not verify."""
+    problems = verify(local).problems
+    _refuse(local, [problem for problem in problems if not problem.unfinished])
+    return [problem for problem in problems if problem.unfinished]
+
+
+def _refuse(local: Path, problems: list[Problem]) -> None:
+    if problems:
+        raise Refused(
+            "\n".join(map(str, problems))
+            + f"\n{local}: nothing was promoted: mend or delete what is named, and run `make bench` again"
+        )
 
 
 def _beside(local: Path, chosen: pd.DataFrame, cells: pd.DataFrame) -> dict[Path, dict]:

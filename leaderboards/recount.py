@@ -47,6 +47,7 @@ class Problem:
     stored: str
     recomputed: str
     damage: bool = True  # else the file is sound: another version wrote it, or something lies beside it
+    unfinished: bool = False  # what it names is still to be computed
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}: stored {self.stored}, recomputed {self.recomputed}"

@@ -159,7 +159,8 @@ def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]], known:
     for path, row in runs:
         weights.setdefault(row["run"], set()).add(row["weights_sha256"])
         if row["twin"] not in rows and _has_floor(row):
-            yield Problem(file=path, what=f"twin {row['twin']}", stored="named", recomputed="no such run: `make bench`")
+            what = f"twin {row['twin']}"
+            yield Problem(file=path, what=what, stored="named", recomputed="no such run: `make bench`", unfinished=True)
     asked = {(row["run"], *(row[name] for name in QUESTION)) for _, row in cells}
     for path, row in cells:
         run = rows.get(row["run"])
@@ -179,7 +180,8 @@ def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]], known:
             yield Problem(file=path, what="twin", stored=str(row["twin"]), recomputed=str(not row["twin"]))
         if (run["twin"], *(row[name] for name in QUESTION)) not in asked and _has_floor(run):
             what = f"twin's {row['task']}, {row['probe']}, {row['readout']}"
-            yield Problem(file=path, what=what, stored="needed", recomputed="no such cell: `make bench`")
+            found = "no such cell: `make bench`"
+            yield Problem(file=path, what=what, stored="needed", recomputed=found, unfinished=True)
 
 
 def _has_floor(run: dict) -> bool:

@@ -84,6 +84,20 @@ def test_a_digit_changed_in_a_published_file_is_found_and_named(published, tmp_p
     )
 
 
+def test_what_is_whole_is_promoted_beside_what_is_still_computing(local, tmp_path):
+    here, root = Path(shutil.copytree(local, tmp_path / "store")), tmp_path / "published"
+    for one in (recipe("mae", 7), twin(recipe("mae", 7))):
+        add_run(here, one)
+    add_cell(here, recipe("mae", 7), "later")  # the twin's is not there yet
+    assert promote(here, root, {"pretext": "ijepa"})
+    assert verify(root).problems == ()
+    before = tree(root)
+    for wanted in ({"pretext": "mae"}, {}):
+        with pytest.raises(Refused, match=r"twin's later, linear, patches: .*(\n.*)*nothing was promoted"):
+            promote(here, root, wanted)
+    assert tree(root) == before
+
+
 def test_what_does_not_verify_or_is_not_committed_or_is_too_large_is_refused(local, tmp_path, monkeypatch):
     here, root = Path(shutil.copytree(local, tmp_path / "store")), tmp_path / "published"
     with pytest.raises(Refused, match=r"no run with {'track': 'smoke'}; stored tracks: \['demo'\]"):
