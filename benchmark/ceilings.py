@@ -19,7 +19,7 @@ from tasks import files
 from tasks.base import Sample, digest
 from tasks.splits import Assignment
 
-VERSION = 1
+VERSION = 2
 PRETEXT = "labels"  # in the place of a pretext in a ceiling's recipe
 PREFIX = "ceiling-"  # how its name begins among the ids of runs
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from benchmark import metrics, registry, results
 from benchmark.probes._base import Features, Rows, Trial
+from benchmark.scores import quantised
 from tasks import splits
 from tasks.base import DataError, Folds, Sample, Task, identity
 
@@ -94,8 +95,11 @@ def observed(
     """What was observed of a cell or a baseline: (predictions and fits, columns about the task, a row per metric).
 
     headline: the metric that comes first, and with it the kind of all. The metrics are of clean images; fractions,
-    shots and draws are averaged over like repeats.
+    shots and draws are averaged over like repeats. Scores are quantised before anything is made of them.
     """
+    known = metrics.METRICS if headline in metrics.METRICS else metrics.SEGMENTATION
+    if known is metrics.METRICS:
+        fitted = [f._replace(scores=quantised(f.scores)) for f in fitted]
     fits = [
         {
             "cell": this,
@@ -119,7 +123,6 @@ def observed(
     scores = np.concatenate([f.scores for f in clean])
     seen = [samples[i] for i in np.unique(np.concatenate([f.index for f in fitted]))]
     protocol = task.protocol
-    known = metrics.METRICS if headline in metrics.METRICS else metrics.SEGMENTATION
     about = {
         "cell": this,
         "modality": task.modality,

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmark import unfinished
+from benchmark import scores, unfinished
 from tasks import folders
 
 SCHEMA_VERSION = 3
@@ -417,7 +417,8 @@ def read_file(path: Path, cell: str | None = None) -> pa.Table:
         kind, more = (OtherVersion, "more columns than") if newer else (SchemaError, "other columns than")
         remedy = "check out the release that wrote it, or move the file away and run again"
         raise kind(f"{path}: {more} schema {found}: {rows.schema} instead of {stored}; {remedy}")
-    return _upgraded(rows, path.stem, added)
+    rows = _upgraded(rows, path.stem, added)
+    return scores.both(rows) if path.stem == "predictions" else rows
 
 
 def _upgraded(rows: pa.Table, name: str, added: Iterable[str]) -> pa.Table:

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark import results
+from benchmark import results, scores
 from benchmark.results import SchemaError
 from leaderboards import store
 from leaderboards.recount import Problem, examine
@@ -177,15 +177,17 @@ def _write(directory: Path, run: Path | None, cells: list[Path]) -> Packed:
 
 def _join(target: Path, name: str, paths: list[Path]) -> None:
     """The tables of several cells as one file, a row group a cell, so that one of them is read alone; overlap checks,
-    which cells of a task share, once each."""
+    which cells of a task share, once each; of two scores that follow from each other one."""
     tables = [results.read_file(path) for path in paths]
     if name == "leakage":
         rows = [row for table in tables for row in table.to_pylist()]
         tables = [results.table(name, {tuple(row.items()): row for row in rows}.values())]
     schema, options = results.TABLES[name], {"compression": "zstd", "compression_level": 19}
-    if name == "predictions":  # a quarter smaller
-        others = [column for column in schema.names if column != "scores"]
-        options |= {"use_dictionary": others, "column_encoding": {"scores.list.element": "BYTE_STREAM_SPLIT"}}
+    if name == "predictions":
+        tables, alike = [scores.one(table) for table in tables], ("sample", "group")
+        options["use_dictionary"] = [column for column in schema.names if column not in (*alike, "scores")]
+        options["column_encoding"] = dict.fromkeys(alike, "DELTA_BYTE_ARRAY")
+        options["column_encoding"]["scores.list.element"] = "BYTE_STREAM_SPLIT"
     with pq.ParquetWriter(target, schema, **options) as writer:
         for table in tables:
             writer.write_table(pa.Table.from_batches(table.to_batches(), schema))

@@ -101,7 +101,7 @@ def _score(cell: pd.DataFrame, names: np.ndarray, weights: np.ndarray) -> np.nda
 def _fold(fold: pd.DataFrame, names: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """AUROC by scikit-learn; with weights, the weight of the negatives below each positive, of equals a half."""
     place, label = np.searchsorted(names, fold["group"]), fold["label"].to_numpy()
-    score = np.stack(fold["scores"])[:, 1]
+    score = np.stack(fold["scores"])[:, -1]  # of two classes the second alone is packed
     negative = np.flatnonzero(label == 0)[np.argsort(score[label == 0])]
     below = np.pad(weights[:, place[negative]].cumsum(1), ((0, 0), (1, 0)))
     ends = [np.searchsorted(score[negative], score[label == 1], side) for side in ("left", "right")]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from benchmark.probes._base import Features, Fitted, log_likelihood, select
 
-VERSION = 2
+VERSION = 3
 KINDS = ("classification",)
 NEEDS = "tokens"
 ON_REQUEST = True

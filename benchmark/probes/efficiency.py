@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.probes import linear
 from benchmark.probes._base import Features, Fitted, joined
 
-VERSION = 1
+VERSION = 2
 KINDS = ("classification",)
 NEEDS = "pooled"
 ON_REQUEST = True

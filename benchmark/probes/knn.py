@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.probes._base import Features, Fitted, joined, select
 
-VERSION = 3
+VERSION = 4
 KINDS = ("classification",)
 NEEDS = "pooled"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.probes._base import Features, Fitted, joined, log_likelihood, select
 
-VERSION = 2
+VERSION = 3
 KINDS = ("classification",)
 NEEDS = "pooled"
 

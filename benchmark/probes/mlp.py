@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmark.probes._base import Features, Fitted, constant, log_likelihood, moments, select
 
-VERSION = 1
+VERSION = 2
 KINDS = ("classification",)
 NEEDS = "pooled"
 ON_REQUEST = True

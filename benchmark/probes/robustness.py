@@ -7,7 +7,7 @@ Encoder and probe are frozen, nothing is trained again. Stored are the answers t
 from benchmark.probes import linear
 from benchmark.probes._base import Features, Fitted
 
-VERSION = 1
+VERSION = 2
 KINDS = ("classification",)
 NEEDS = "altered"
 ON_REQUEST = True
