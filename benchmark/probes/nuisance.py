@@ -8,7 +8,7 @@ scanner's gain, of the stain or of the focus the features hold; that is read bes
 from benchmark.probes import linear
 from benchmark.probes._base import Features, Fitted
 
-VERSION = 2
+VERSION = 3
 KINDS = ("nuisance",)
 NEEDS = "nuisances"
 ON_REQUEST = True
