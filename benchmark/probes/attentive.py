@@ -7,7 +7,7 @@ on the validation groups answers. Unlike the linear probe it is not fitted again
 fp16 and pooled by the probe itself, so there is one readout. The same seed gives the same numbers on the same machine.
 
 The query is the same for every image, so neither keys nor values are formed: the query through the key matrix weighs
-the tokens, and the value matrix reads their weighted mean. That is the same function at a ninth of the work.
+the tokens, and the value matrix reads their weighted mean. That is the same function in an eighth of the time.
 """
 
 from dataclasses import dataclass
