@@ -95,14 +95,14 @@ def beside_timm() -> list[Row]:
 def beside_lightly() -> list[Row]:
     from lightly.models import modules, utils
 
-    images, noise = pictures(6, 32), det((6, 16), 0.9, 0.2)
+    images, noise = pictures(6, 32).double(), det((6, 16), 0.9, 0.2)
     settings = replace(registry.settings("mae", NANO), mask_ratio=0.75, target="normalised", variance_floor=1e-6)
-    made = mae.Model(settings, Encoder(NANO, seed=1), "histo", seed=2)
+    made = mae.Model(settings, Encoder(NANO, seed=1), "histo", seed=2).double()  # sums in any order agree in float64
     s, x = made.settings, made.student.normalise(images)
     mask = random_tokens(noise, s.mask_ratio)
     skip = {"weight_initialization": "skip", "pos_embed_initialization": "skip"}
-    encoder = modules.MaskedVisionTransformerTIMM(timm_vit(made.student), **skip)
-    decoder = modules.MaskedVisionTransformerDecoderTIMM(16, s.decoder_width, s.decoder_depth, s.decoder_heads)
+    encoder = modules.MaskedVisionTransformerTIMM(timm_vit(made.student), **skip).double()
+    decoder = modules.MaskedVisionTransformerDecoderTIMM(16, s.decoder_width, s.decoder_depth, s.decoder_heads).double()
     weights = {
         f"norm.{name[2:]}" if name.startswith(f"{s.decoder_depth}.") else f"blocks.{name}": value
         for name, value in made.decoder.state_dict().items()
@@ -125,8 +125,8 @@ def beside_lightly() -> list[Row]:
     return [
         executed("encoder", "lightly MaskedVisionTransformerTIMM", latents, seen, 0),
         executed("decoder positions", "lightly MaskedVisionTransformerDecoderTIMM", positions, own["pos_embed"], 1e-6),
-        executed("decoder", "lightly MaskedVisionTransformerDecoderTIMM", predicted, ours, 1e-6),
-        executed("loss", "a step of lightly's parts", F.mse_loss(predicted, target), loss, 1e-6),
+        executed("decoder", "lightly MaskedVisionTransformerDecoderTIMM", predicted, ours, 1e-12),
+        executed("loss", "a step of lightly's parts", F.mse_loss(predicted, target), loss, 1e-8),
         executed("patchify", "lightly patchify", utils.patchify(x, 8), patches, 0),
         executed("patches put back", "lightly unpatchify", x, utils.unpatchify(patches, 8), 0),
         executed(
