@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import plan, results
+from benchmark import plan, registry, results
 from benchmark.gpu import __main__ as command
 from benchmark.gpu import runs, trials, wheels
 from benchmark.gpu.line import Line, Setup, finished
@@ -132,6 +132,15 @@ def test_a_second_call_has_nothing_to_do(dry, bare):
     assert again.returncode == 0, again.stdout + again.stderr
     assert "s left" not in again.stdout
     assert (folder / "out" / "pieces.jsonl").read_bytes() == before
+
+
+def test_pieces_can_be_chosen_by_how_their_names_begin(bare, tmp_path):
+    places = [text for name in ("data", "out", "results", "cache") for text in (f"--{name}", str(tmp_path / name))]
+    line = [sys.executable, "-m", "benchmark.gpu", "--dry", "--minutes", "5", "--only", "agreement/mae,no sync", *places]
+    done = subprocess.run(line, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    others = {f"no sync/{pretext}" for pretext in registry.default_pretexts()}
+    assert set(noted(tmp_path)) == {"environment", "agreement/mae", *others}
 
 
 def test_a_run_that_does_not_verify_is_not_ready(dry, tmp_path, monkeypatch):

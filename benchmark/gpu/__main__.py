@@ -30,6 +30,11 @@ def environment() -> Piece:
     return Piece("environment", 10, checks.environment)
 
 
+def wanted(pieces: Iterator[Piece], only: Sequence[str]) -> Iterator[Piece]:
+    """Those whose names begin with one of these; all of them if none is named."""
+    return (piece for piece in pieces if not only or piece.name.startswith(tuple(only)))
+
+
 def measurements(dry: bool) -> Iterator[Piece]:
     """What is asked of the GPU, the most valuable first."""
     size, batch, table = ("nano", 8, speed.DRY) if dry else ("Ti", speed.BATCH, speed.TABLE)
@@ -58,8 +63,10 @@ def go(
     say: Callable[[str], None],
     recipes: Sequence[Recipe] = (),
     asked: Sequence[trials.Trial] = (),
+    only: Sequence[str] = (),
 ) -> list[str]:
-    """Do what is missing and fits. Returns the names of pieces that failed; they are tried again by the next call."""
+    """Do what is missing and fits, of pieces whose names begin with one of `only`. Returns the names of pieces that
+    failed; they are tried again by the next call."""
     line = Line(setup.out, seconds, say)
     line.do(environment())
     work, rendering = None, None
@@ -73,13 +80,13 @@ def go(
         if rendering:
             say(f"image stores are rendered meanwhile, at the lowest priority, on {rendering.processors} processors")
         reserved = RESERVED * seconds if rendering else 0.0
-        for piece in measurements(setup.dry):
+        for piece in wanted(measurements(setup.dry), only):
             line.do(piece, reserved)
         for piece in tuning(asked, setup, line):
             line.do(piece)
-        if work:
-            _runs(work, rendering, line)
-        for piece in measurements(setup.dry):
+        if work and (not only or "run" in only):
+            _runs(work, rendering, line, only)
+        for piece in wanted(measurements(setup.dry), only):
             line.do(piece)
     finally:
         if rendering:
@@ -88,7 +95,7 @@ def go(
     return list(line.failed)
 
 
-def _runs(work: runs.Work, rendering: runs.Rendering | None, line: Line) -> None:
+def _runs(work: runs.Work, rendering: runs.Rendering | None, line: Line, only: Sequence[str]) -> None:
     if rendering:
         try:
             rendering.wait(line.left)
@@ -98,7 +105,7 @@ def _runs(work: runs.Work, rendering: runs.Rendering | None, line: Line) -> None
     with suppress(RuntimeError):  # a measurement may have left the device unusable for this process, and for no other
         arithmetic.release()
     runs.train(work, line)
-    for piece in runs.teaching(work, line):
+    for piece in wanted(runs.teaching(work, line), only):
         line.do(piece)
 
 
@@ -137,6 +144,9 @@ def main(
     ] = "",
     task: Annotated[str, typer.Option(help="Tasks that runs are probed on; empty: those of their corpus.")] = "",
     probe: Annotated[str, typer.Option(help="Probes, comma-separated; empty: linear and kNN.")] = "",
+    only: Annotated[
+        str, typer.Option(help='Pieces to do, by how their names begin: "agreement,speed/micro,run"; empty: all.')
+    ] = "",
     data: Annotated[Path, typer.Option(parser=host.path, help="Folder with datasets in their native layout.")] = Path(
         "data"
     ),
@@ -154,14 +164,15 @@ def main(
         print("error: torch can use no GPU here; --dry tries the pieces on the CPU", file=sys.stderr)
         raise typer.Exit(1)
     try:
-        recipes, wanted = runs.read(grid), trials.read(asked)
+        recipes, asked_trials = runs.read(grid), trials.read(asked)
     except (ValueError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     stopping.listen()
     try:
-        setup = Setup(data, out, results, cache, dry, *(tuple(filter(None, text.split(","))) for text in (task, probe)))
-        failed = go(setup, 60 * minutes, typer.echo, recipes, wanted)
+        named = (tuple(filter(None, text.split(","))) for text in (task, probe))
+        setup = Setup(data, out, results, cache, dry, *named)
+        failed = go(setup, 60 * minutes, typer.echo, recipes, asked_trials, tuple(filter(None, only.split(","))))
     except (stopping.Stopped, KeyboardInterrupt) as end:
         print("\nstopped; what is finished is noted: call again to go on", file=sys.stderr)
         raise typer.Exit(getattr(end, "code", 130)) from None
