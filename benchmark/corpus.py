@@ -37,7 +37,7 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
     """The corpus of that name. Raises NoData where nothing is found, ValueError for an unknown name.
 
     phantom: the simulated population. open: a fixed list, every member must be there. local: the training parts of all
-    tasks with a fixed split found under data; tasks by folds enter no corpus. `kind:location`: unlabelled images, see
+    tasks with a fixed split, and the pretraining halves, found under data; other tasks by folds enter no corpus. `kind:location`: unlabelled images, see
     tasks/sources.
     """
     if ":" in name:
@@ -88,7 +88,8 @@ def _member(task: Task, data: Path, cache: Path) -> Member:
 
 
 def _enters(task: Task) -> bool:
-    return not (task.synthetic or task.on_request or isinstance(task.protocol, Folds))
+    folds = isinstance(task.protocol, Folds) and not task.protocol.halved
+    return not (task.synthetic or task.on_request or folds)
 
 
 def _found(modality: str, data: Path, cache: Path, policy: str) -> list[Member]:

@@ -64,9 +64,8 @@ def _verdicts(task: Task) -> str:
 
 
 def _split(task: Task) -> str:
-    if isinstance(task.protocol, Folds):
-        return f"{task.protocol.k} grouped folds, {task.protocol.repeats} times; a part holds at least - at most"
-    return "as given" if task.protocol.published else "cut here by groups, 60/20/20"
+    several = "; a part holds at least - at most" if isinstance(task.protocol, Folds) else ""
+    return cards.split(task) + several
 
 
 def _rows(part: str, task: Task, divided: list[list[Sample]]) -> Iterator[tuple[str, ...]]:

@@ -131,7 +131,7 @@ def observed(
         "data": identity(task, samples),
         "groups": len({sample.group for sample in seen}),
         "samples": len({sample.id for sample in seen}),
-        "protocol": f"folds({protocol.k}, {protocol.repeats})"
+        "protocol": f"folds({protocol.k}, {protocol.repeats})" + protocol.halved * " of one half"
         if isinstance(protocol, Folds)
         else fitted[0].division.variant,
     }

@@ -55,11 +55,16 @@ class Fixed:
 
 @dataclass(frozen=True, kw_only=True)
 class Folds:
-    """Grouped cross-validation: for tasks under 250 groups without a published split. Such a task enters no corpus."""
+    """Grouped cross-validation: for tasks under 250 groups without a published split. Such a task enters no corpus.
+
+    Halved, its groups are cut once: one half is for pretraining, and the folds are of the other. For modalities whose
+    sets of known patients would all be folds, with nothing left to pretrain on.
+    """
 
     k: int  # folds, three or more: one to test, one to choose, the others to train
     repeats: int  # of the whole cross-validation, each with its own assignment
     seed: int = 0
+    halved: bool = False  # a corpus may hold one half of the groups, which no probe sees
 
     def __post_init__(self) -> None:
         if self.k < 3 or self.repeats < 1:
@@ -136,6 +141,8 @@ class Task(Source):
     # which they state no counts by class
     mask: Callable[[Path, Sample, int], np.ndarray] | None = None  # (data folder, sample, pixels) -> bool (height,
     # width) as `read`: where the structure lies that a dense probe looks for; all False in an image without it
+    columns: Callable[[Path], Mapping[str, Mapping[str, str]]] | None = None  # data folder -> column -> sample id ->
+    # what else the authors say of an image, such as BI-RADS: shown beside the classes, never learnt from
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
     own: bool = False  # its user's, described by `python -m benchmark data add`: no dataset to be got from elsewhere

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tasks.base import Folds, Task
+from tasks.base import Fixed, Task
 
 LABELS = ("What", "Who", "Counts", "Licence", "Access", "Split", "Group", "Traps", "Published")
 COLUMN = 12  # where the text of a label begins
@@ -42,20 +42,24 @@ def text(task: Task) -> str:
     name = dataset(task)
     if name:
         return importlib.import_module(f"tasks.{task.modality}.{name}").__doc__.strip()
-    protocol = task.protocol
-    if isinstance(protocol, Folds):
-        split = f"{protocol.k} grouped folds, {protocol.repeats} times"
-    else:
-        split = "as given" if protocol.published else "cut here by groups, 60/20/20"
     lines = {
         "What": task.question,
         "Counts": f"{task.expected:,} images; classes {', '.join(task.classes)}",
         "Licence": task.access.licence,
         "Access": " ".join(task.access.steps),
-        "Split": split,
+        "Split": split(task),
         "Group": task.group_kind,
     }
     return "\n".join([f"{task.title}.", "", *(f"{label:<{COLUMN}}{line}" for label, line in lines.items())])
+
+
+def split(task: Task) -> str:
+    """How the images are divided, in words."""
+    protocol = task.protocol
+    if isinstance(protocol, Fixed):
+        return "as given" if protocol.published else "cut here by groups, 60/20/20"
+    folds = f"{protocol.k} grouped folds, {protocol.repeats} times"
+    return f"cut here by groups into a half for pretraining and one of {folds}" if protocol.halved else folds
 
 
 def independence(task: Task) -> str:

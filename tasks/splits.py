@@ -31,8 +31,8 @@ class Assignment(NamedTuple):
 def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
     """Every division of the task's protocol. The order of `samples` has no influence on who is where.
 
-    All samples are in one of the parts, but for those that `Fixed(crossing="remove")` leaves out. Every part holds
-    every class, so that metrics of parts and folds mean the same; raises DataError, with the remedy, where none can.
+    All samples are in one of the parts, but for those that `Fixed(crossing="remove")` leaves out, and the pretraining
+    half of `Folds(halved=True)`. Every part holds every class, so that metrics of parts and folds mean the same; raises DataError, with the remedy, where none can.
     """
     if not samples:
         raise DataError(f"{task.modality}/{task.name}: no samples to divide")
@@ -50,11 +50,22 @@ def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
 
 
 def train_part(task: Task, samples: list[Sample]) -> np.ndarray:
-    """Positions of what a corpus may hold of this task. Raises ValueError for a task by folds: it enters no corpus."""
+    """Positions of what a corpus may hold of this task. Raises ValueError for a task by folds over all of its images: it
+    enters no corpus."""
+    if isinstance(task.protocol, Folds) and task.protocol.halved:
+        return halves(task, samples)[0]
     if isinstance(task.protocol, Folds):
         name = f"{task.modality}/{task.name}"
         raise ValueError(f"{name} is evaluated by folds: each of its images is tested on, so none may enter a corpus")
     return assignments(task, samples)[0].train
+
+
+def halves(task: Task, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions, ascending, of the pretraining and of the probing half of a task by `Folds(halved=True)`: groups whole,
+    images of each class in like proportions. The order of `samples` has no influence."""
+    order = np.array(sorted(range(len(samples)), key=lambda i: samples[i].id))
+    (dealt,) = _dealt(task, [samples[i] for i in order], (0, 1), 1, task.protocol.seed, "2 halves")
+    return np.sort(order[dealt == 0]), np.sort(order[dealt == 1])
 
 
 def check(samples: list[Sample]) -> None:
@@ -83,9 +94,10 @@ def _divide(task: Task, ordered: list[Sample]) -> Iterator[tuple[int, int, tuple
     elif isinstance(protocol, Fixed):
         yield 0, 0, _cut(task, ordered, CUT, protocol.seed), "cut"
     else:
-        for repeat, folds in enumerate(_folds(task, ordered, protocol)):
+        probed = halves(task, ordered)[1] if protocol.halved else np.arange(len(ordered))
+        for repeat, folds in enumerate(_folds(task, [ordered[i] for i in probed], protocol)):
             for fold in range(protocol.k):
-                turned = folds[fold:] + folds[:fold]
+                turned = [probed[part] for part in folds[fold:] + folds[:fold]]
                 yield repeat, fold, (np.concatenate(turned[2:]), turned[1], turned[0]), "folds"
 
 

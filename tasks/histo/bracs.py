@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks import files, folders
+from tasks import workbook as workbooks
 from tasks.base import Access, DataError, Fixed, Sample, Task
 
 ANCHOR = "BRACS_RoI"
@@ -57,33 +58,10 @@ def scan(data: Path) -> list[Sample]:
 
 def _patients(workbook: Path) -> dict[str, str]:
     """Slide -> patient. Rows that name no slide are passed over; a slide that an image needs and lacks is an error."""
-    import openpyxl
-
-    try:
-        book = openpyxl.load_workbook(workbook, read_only=True, data_only=True)
-        cells = book[SHEET].iter_rows(values_only=True)
-        rows = [["" if cell is None else str(cell).strip() for cell in row] for row in cells]
-        book.close()
-    except Exception as error:  # openpyxl raises InvalidFileException, BadZipFile, KeyError, ValueError, ...
-        raise DataError(
-            f"{workbook}: sheet {SHEET!r} cannot be read ({type(error).__name__}: {error}); fetch the workbook again, "
-            "or remove it to group by slide"
-        ) from error
-    slide, patient = map(_plain, COLUMNS)
-    for number, row in enumerate(rows):
-        header = [_plain(cell) for cell in row]
-        if slide in header and patient in header:
-            below = [dict(zip(header, row, strict=False)) for row in rows[number + 1 :]]
-            named = [(re.match(r"BRACS_(\d+)", row.get(slide, ""), re.IGNORECASE), row) for row in below]
-            return {match[1]: row.get(patient, "") for match, row in named if match}
-    raise DataError(
-        f"{workbook}: sheet {SHEET!r} has no row with the columns {' and '.join(map(repr, COLUMNS))}, its first is "
-        f"{rows[:1]}; fetch the workbook again, or remove it to group by slide"
-    )
-
-
-def _plain(column: str) -> str:
-    return column.replace(" ", "").lower()
+    slide, patient = COLUMNS
+    rows = workbooks.rows(workbook, SHEET, *COLUMNS, instead=", or remove it to group by slide")
+    named = [(re.match(r"BRACS_(\d+)", row[slide], re.IGNORECASE), row[patient]) for row in rows]
+    return {match[1]: patient for match, patient in named if match}
 
 
 TASK = Task(

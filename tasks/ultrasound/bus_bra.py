@@ -1,15 +1,19 @@
 """BUS-BRA: benign or malignant breast lesion, by biopsy and by patient.
 
-What        B-mode stills of the breast with lesion outlines, and BI-RADS 2 to 5 (not used here)
+What        B-mode stills of the breast with lesion outlines; shown as a column: BI-RADS 2 to 5
 Who         1,064 patients (benign 722, malignant 342); INCA, Rio de Janeiro; four scanners, 10 to 14 MHz
 Counts      1,875 images: benign 1,268, malignant 607; grey PNG, sides vary
 Licence     CC BY 4.0; the authors ask for the citation
 Access      Zenodo record 8231412; the folder is `BUSBRA`
 Split       the authors publish five and ten folds by patient (`5-fold-cv.csv`, `10-fold-cv.csv`), with no single test
-            part; cut here once by patient, 60/20/20. Their five folds are only checked: no patient may be in two
-Group       patient: the column `Case`
+            part, so that nothing would be left to pretrain on; cut here once by patient into a half for pretraining
+            and a half that is probed by five grouped folds, three times. Their folds are only checked: no patient may
+            be in two
+Group       patient: the column `Case`. Independent
 Traps       masks are called like images but for the prefix; their inner validation flags (`valid_1` to `valid_5`) are
-            empty where a row is tested and need not keep patients apart; one released box does not match its outline
+            empty where a row is tested and need not keep patients apart; one released box does not match its outline;
+            the fold files travel with LF or CRLF line ends (the published checksum is of one of them). Copies: the set
+            is among OpenUS-46's images, mostly as reduced or padded pixels
 Published   with other splits, so no figure is comparable: AUC 0.931 over folds (a ViT); macro F1 of linear probes on
             one image a patient: DINOv3 70.9, I-JEPA 71.2, USFM 74.6, US-JEPA 73.8 (arXiv:2602.19322)
 """
@@ -20,22 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from tasks import files, folders
-from tasks.base import Access, DataError, Download, Fixed, Sample, Task
+from tasks.base import Access, DataError, Download, Folds, Sample, Task
 
 ANCHOR = "BUSBRA"
 CLASSES = ("benign", "malignant")
-FOLDS = "5-fold-cv.csv"
+AUTHORS_FOLDS = "5-fold-cv.csv"
 
 
 def scan(data: Path) -> list[Sample]:
     top = files.anchor(data, ANCHOR, "bus_bra")
-    table = top / "bus_data.csv"
-    if not folders.is_file(table):
-        raise DataError(f"{table}: not there, and it holds the labels; unpack the dataset again")
-    listed = files.table(table, "ID", "Case", "Pathology")
-    rows = {row["ID"]: row for row in listed}
-    if len(rows) < len(listed):
-        raise DataError(f"{table}: {len(listed)} rows for {len(rows)} images; restore the authors' table")
+    table, rows = _rows(top)
     found = {path.stem: path for path in files.images(files.subfolder(top, "Images"))}
     names = files.present(rows, found, table.name)
     paths = [found[name] for name in names]
@@ -47,9 +45,27 @@ def scan(data: Path) -> list[Sample]:
                 f"{table}: {name} has Pathology {row['Pathology']!r}, looked for {' or '.join(CLASSES)}; "
                 "restore the authors' table"
             )
-    _check_folds(top / FOLDS, patients)
+    _check_folds(top / AUTHORS_FOLDS, patients)
     labels = [CLASSES.index(rows[name]["Pathology"]) for name in names]
     return sorted(map(Sample, files.ids(top, paths), labels, groups, files.digests(paths)))
+
+
+def columns(data: Path) -> dict[str, dict[str, str]]:
+    """Task.columns: the BI-RADS category of every image."""
+    _, rows = _rows(files.anchor(data, ANCHOR, "bus_bra"))
+    return {"BI-RADS": {f"{ANCHOR}/Images/{name}.png": row.get("BIRADS", "") for name, row in rows.items()}}
+
+
+def _rows(top: Path) -> tuple[Path, dict[str, dict[str, str]]]:
+    """The authors' table, and its rows by image."""
+    table = top / "bus_data.csv"
+    if not folders.is_file(table):
+        raise DataError(f"{table}: not there, and it holds the labels; unpack the dataset again")
+    listed = files.table(table, "ID", "Case", "Pathology")
+    rows = {row["ID"]: row for row in listed}
+    if len(rows) < len(listed):
+        raise DataError(f"{table}: {len(listed)} rows for {len(rows)} images; restore the authors' table")
+    return table, rows
 
 
 def _check_folds(path: Path, patients: dict[str, str]) -> None:
@@ -78,9 +94,9 @@ TASK = Task(
     question="Is the breast lesion in this ultrasound image benign or malignant?",
     classes=CLASSES,
     group_kind="patient",
-    protocol=Fixed(published=False, seed=0),
+    protocol=Folds(k=5, repeats=3, seed=0, halved=True),
     metric="auroc",
-    version=2,
+    version=3,
     access=Access(
         home="https://doi.org/10.5281/zenodo.8231412",
         licence="CC BY 4.0",
@@ -101,13 +117,14 @@ TASK = Task(
                 unpack=True,
             ),
         ),
-        checksums={FOLDS: "sha256:8bed2d2efdf6ea370ab82a3cbda4c213f498274a68b434828ceeb636ce43a68d"},
+        checksums={AUTHORS_FOLDS: "sha256:8bed2d2efdf6ea370ab82a3cbda4c213f498274a68b434828ceeb636ce43a68d"},
         redistributable=True,
         bytes=133_917_740,
     ),
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="bus_bra"),
     mask=mask,
+    columns=columns,
     policy="pad",
     images="bus_bra 1",
     family="bus_bra",

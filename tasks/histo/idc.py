@@ -1,0 +1,92 @@
+"""IDC: invasive ductal carcinoma or none, in small patches of breast tissue, by patient.
+
+What        H&E patches cut from whole-slide images of breast cancer at 40x, 50 x 50 RGB PNG; smaller at the slide's edge
+Who         279 patients as distributed, one slide each (the paper describes 162 slides); Hospital of the University of
+            Pennsylvania and The Cancer Institute of New Jersey
+Counts      277,524 patches: 198,738 without and 78,786 with invasive ductal carcinoma
+Licence     CC0 (public domain) by its Kaggle page
+Access      andrewjanowczyk.com, use case 6, or its Kaggle mirror; the folder is `IDC_regular_ps50_idx5`
+Split       the paper's list of patients is not part of the release; cut here once by patient into a half that encoders
+            may be pretrained on and a half that is probed by five grouped folds, three times
+Group       patient: the folder and the first part of the file name. They are known as patients; patches of one patient
+            are neighbours in one slide, and count as one group
+Traps       the label is of the patch's place in a hand-drawn outline, so patches at its border are noisy; the name says
+            the class as the folder does; the Kaggle mirror holds a second copy of the whole tree, in a folder
+            `IDC_regular_ps50_idx5` within itself; blank background was left out at cutting, fat was not; of one patient
+            neighbouring patches show parts of the same glands. Copies: other releases hold the same slides whole, or
+            cut at other sizes, and medical collections of small images resell these patches
+Published   F1 .718, balanced accuracy .842 (Cruz-Roa et al., SPIE 9041, 2014), F1 .765 (Janowczyk and Madabhushi,
+            J Pathol Inform 7:29, 2016), both of networks trained with labels and with other splits
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+
+from tasks import files, folders
+from tasks.base import Access, DataError, Folds, Sample, Task
+
+ANCHOR = "IDC_regular_ps50_idx5"
+CLASSES = ("no carcinoma", "invasive ductal carcinoma")
+NAME = re.compile(r"(?P<patient>\d+)_idx5_x\d+_y\d+_class(?P<label>[01])\.png", re.IGNORECASE)
+PATIENT = re.compile(r"\d+")
+
+
+def scan(data: Path) -> list[Sample]:
+    top = files.anchor(data, ANCHOR, "idc")
+    paths, patients, labels = [], [], []
+    for folder in folders.visible(top):
+        if not PATIENT.fullmatch(folder.name):
+            raise DataError(f"{folder}: no patient's number; remove what the dataset's authors did not put there")
+        there = [path for path in files.entries(folder) if path.name in ("0", "1")]
+        if not there:
+            raise DataError(f"{folder}: no folder '0' or '1' of patches; unpack the dataset again")
+        for place in there:
+            for path, match in files.matching(files.images(place), NAME, example="10253_idx5_x1001_y751_class0.png"):
+                if (match["patient"], match["label"]) != (folder.name, place.name):
+                    raise DataError(
+                        f"{path}: the name says patient {match['patient']} and class {match['label']}, its folders "
+                        "do not; unpack the dataset again"
+                    )
+                paths.append(path)
+                patients.append(folder.name)
+                labels.append(int(place.name))
+    if not paths:
+        raise DataError(f"{top}: no patches like '10253/0/10253_idx5_x1001_y751_class0.png'; unpack the dataset again")
+    return sorted(map(Sample, files.ids(top, paths), labels, patients, files.digests(paths)))
+
+
+TASK = Task(
+    name="idc",
+    modality="histo",
+    title="IDC breast carcinoma patches",
+    question="Does this patch of breast tissue show invasive ductal carcinoma?",
+    classes=CLASSES,
+    group_kind="patient",
+    protocol=Folds(k=5, repeats=3, seed=0, halved=True),
+    metric="auroc",
+    version=1,
+    access=Access(
+        home="https://andrewjanowczyk.com/use-case-6-invasive-ductal-carcinoma-idc-segmentation/",
+        licence="CC0 (public domain), as its Kaggle page states",
+        citation=(
+            "Cruz-Roa et al. Automatic detection of invasive ductal carcinoma in whole slide images with convolutional "
+            "neural networks. Proc. SPIE 9041:904103, 2014. doi:10.1117/12.2043872; Janowczyk, Madabhushi. Journal of "
+            "Pathology Informatics 7:29, 2016. doi:10.4103/2153-3539.186902"
+        ),
+        steps=(
+            "Download IDC_regular_ps50_idx5.zip from the author's page, or the Kaggle mirror "
+            "paultimothymooney/breast-histopathology-images",
+            f"Unpack it under DATA into a folder {ANCHOR}, so that DATA/{ANCHOR}/10253/0 exists",
+        ),
+        redistributable=True,
+    ),
+    scan=scan,
+    read=partial(files.read, top=ANCHOR, task="idc"),
+    policy="crop",
+    images="idc 1",
+    family="idc",
+    independent=True,
+    expected=277_524,
+    counts={"": {"no carcinoma": 198_738, "invasive ductal carcinoma": 78_786}},
+)

@@ -1,0 +1,136 @@
+"""MMOTU, Multi-Modality Ovarian Tumor Ultrasound (2-D part): seven ovarian tumours, or a normal ovary.
+
+What        B-mode stills of the ovary, with tumour outlines. The contrast-enhanced part, `OTU_CEUS`, is not used
+Who         247 patients in two years by the paper; Beijing Shijitan Hospital; Mindray Resona 8
+Counts      1,469 images: 1,000 train, 469 test; RGB JPEG, sides vary
+Licence     CC BY 4.0 by its figshare record
+Access      figshare 25058690, or the link in the authors' repository; the folder is `OTU_2d`
+Split       published: `train.txt` 1,000, `val.txt` 469, which is used here, as by UltraBench and US-JEPA, to test; the
+            part for choosing is cut from the first
+Group       image, exact copies and near-duplicates together: no patient ids are released. The split is said to keep
+            patients apart, which cannot be checked
+Traps       the lists of classes end every name with `.JPG`, others do not; classes are numbered from 0 in the order
+            below; outlines come coloured by class and as `_binary`; an image of several tumours is labelled by one.
+            Copies: 1,469 images of 247 patients hold several views of a tumour; OpenUS-46 holds the images, too
+Published   macro F1, linear probe: DINOv3 37.2 ± 0.6, I-JEPA 35.3 ± 0.6, URFM 42.7 ± 0.4, US-JEPA 52.2 ± 0.2 % on these 469
+            images (Radhachandran et al., arXiv:2602.19322, 2026). USF-MAE held it out of its final pretraining
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tasks import files, folders
+from tasks.base import Access, DataError, Fixed, Sample, Task
+
+ANCHOR = "OTU_2d"
+CLASSES = (
+    "chocolate cyst",
+    "serous cystadenoma",
+    "teratoma",
+    "theca cell tumour",
+    "simple cyst",
+    "normal ovary",
+    "mucinous cystadenoma",
+    "high-grade serous cystadenocarcinoma",
+)
+COLOURS = (  # of the outlines, in the order of the classes
+    *((64, 0, 0), (0, 64, 0), (0, 0, 64), (64, 0, 64), (64, 64, 0), (64, 64, 64), (0, 128, 0), (0, 0, 128)),
+)
+SPLITS = {"train": "train", "val": "test"}  # the authors' lists -> the part
+NAME = re.compile(r"\d+\.jpe?g", re.IGNORECASE)
+ROW = re.compile(r"(?P<stem>\d+)\.jpe?g\s+(?P<label>[0-7])", re.IGNORECASE)
+
+
+def scan(data: Path) -> list[Sample]:
+    top = files.anchor(data, ANCHOR, "mmotu")
+    listed = {}
+    for split in SPLITS:
+        for stem, label in _listed(top, split).items():
+            if stem in listed:
+                raise DataError(f"{top / split}_cls.txt: {stem} is in both lists; restore the authors' lists")
+            listed[stem] = SPLITS[split], label
+    images = files.images(files.subfolder(top, "images"))
+    found = {path.stem: path for path, _ in files.matching(images, NAME, example="1.JPG")}
+    stems = files.present(listed, found, "train_cls.txt or val_cls.txt")
+    paths = [found[stem] for stem in stems]
+    ids, digests = files.ids(top, paths), files.digests(paths)
+    first = dict(zip(reversed(digests), reversed(ids), strict=True))
+    groups = [first[digest] for digest in digests]
+    sides, labels = zip(*(listed[stem] for stem in stems), strict=True)
+    return sorted(map(Sample, ids, labels, groups, digests, sides))
+
+
+def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    """Where the image has a tumour of any class; in a normal ovary, where that is."""
+    image = files.anchor(data, ANCHOR, "mmotu").parent / sample.id
+    folder = image.parent.parent / "annotations"
+    binary = folder / f"{image.stem}_binary.PNG"
+    if folders.is_file(binary):
+        return files.outline(binary)
+    coloured = files.decode(folder / f"{image.stem}.PNG")
+    return np.any([(coloured == colour).all(axis=2) for colour in COLOURS], axis=0)
+
+
+def _listed(top: Path, split: str) -> dict[str, int]:
+    """Image name without its suffix -> class, from `<split>_cls.txt`, which must name the images of `<split>.txt`."""
+    path = top / f"{split}_cls.txt"
+    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    rows = [ROW.fullmatch(line) for line in lines]
+    if not rows or None in rows:
+        wrong = repr(lines[rows.index(None)]) if rows else "nothing"
+        raise DataError(f"{path}: found {wrong}, looked for rows like '1.JPG  2'; restore the authors' lists")
+    labels = {row["stem"]: int(row["label"]) for row in rows}
+    names = {Path(name).stem for name in files.words(top / f"{split}.txt")}
+    if len(labels) < len(rows) or (names and names != set(labels)):
+        strange = sorted(names ^ set(labels)) or ["a name twice"]
+        raise DataError(
+            f"{path}: {len(rows)} rows, but {split}.txt has {len(names)} names; they differ in {strange[0]}; "
+            "restore the authors' lists"
+        )
+    return labels
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); unpack the dataset again, with its lists") from error
+
+
+TASK = Task(
+    name="mmotu",
+    modality="ultrasound",
+    title="MMOTU ovarian tumours",
+    question="Which of seven ovarian tumours does this ultrasound image show, if any?",
+    classes=CLASSES,
+    group_kind="near-duplicate cluster (no patient ids are released)",
+    protocol=Fixed(published=True, crossing="remove"),
+    near=True,
+    metric="macro_f1",
+    version=1,
+    access=Access(
+        home="https://github.com/cv516Buaa/MMOTU_DS2Net",
+        licence="CC BY 4.0, as its figshare record states",
+        citation=(
+            "Zhao et al. A Multi-Modality Ovarian Tumor Ultrasound Image Dataset for Unsupervised Cross-Domain "
+            "Semantic Segmentation. arXiv:2207.06799, 2022"
+        ),
+        steps=(
+            "Download the dataset from figshare (doi:10.6084/m9.figshare.25058690) or the link in the repository",
+            f"Unpack it under DATA, so that DATA/{ANCHOR}/images and DATA/{ANCHOR}/train_cls.txt exist",
+        ),
+        redistributable=True,
+    ),
+    scan=scan,
+    read=partial(files.read, top=ANCHOR, task="mmotu"),
+    mask=mask,
+    policy="pad",
+    images="mmotu 1",
+    family="mmotu",
+    independent=False,
+    expected=1_469,
+    counts={"train": {}, "test": {}},
+)
