@@ -26,16 +26,17 @@ SIGNED = 2  # a FORMAT of samples
 DECODED = "8-bit RGB (grey of more bits by the range of its bits, transparency over black, EXIF rotation applied)"
 
 
-def decode(path: Path, content: bytes | None = None) -> np.ndarray:
+def decode(path: Path, content: bytes | None = None, *, least: int = LEAST_SIDE) -> np.ndarray:
     """An image file as uint8 RGB (height, width, 3); DECODED says how other kinds of pixels are brought there.
 
-    content: the file's bytes, where the image lies in a container that `path` names in an error.
+    content: the file's bytes, where the image lies in a container that `path` names in an error; least: pixels of a
+    side that is taken.
     """
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as file:
-            if min(file.size) < LEAST_SIDE or file.width * file.height > MOST_PIXELS:
+            if min(file.size) < least or file.width * file.height > MOST_PIXELS:
                 raise ValueError(
-                    f"{file.width} x {file.height} pixels; sides of at least {LEAST_SIDE} and at most {MOST_PIXELS:,} "
+                    f"{file.width} x {file.height} pixels; sides of at least {least} and at most {MOST_PIXELS:,} "
                     "pixels are taken"
                 )
             _check_pages(file)

@@ -1,6 +1,7 @@
 """IDC: invasive ductal carcinoma or none, in small patches of breast tissue, by patient.
 
-What        H&E patches cut from whole-slide images of breast cancer at 40x, 50 x 50 RGB PNG; smaller at the slide's edge
+What        H&E patches cut from whole-slide images of breast cancer at 40x, 50 x 50 RGB PNG; those that the slide's edge cut
+            off, down to a single row, are completed with white here
 Who         279 patients as distributed, one slide each (the paper describes 162 slides); Hospital of the University of
             Pennsylvania and The Cancer Institute of New Jersey
 Counts      277,524 patches: 198,738 without and 78,786 with invasive ductal carcinoma
@@ -20,8 +21,9 @@ Published   F1 .718, balanced accuracy .842 (Cruz-Roa et al., SPIE 9041, 2014), 
 """
 
 import re
-from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tasks import files, folders
 from tasks.base import Access, DataError, Folds, Sample, Task
@@ -30,6 +32,7 @@ ANCHOR = "IDC_regular_ps50_idx5"
 CLASSES = ("no carcinoma", "invasive ductal carcinoma")
 NAME = re.compile(r"(?P<patient>\d+)_idx5_x\d+_y\d+_class(?P<label>[01])\.png", re.IGNORECASE)
 PATIENT = re.compile(r"\d+")
+SIDE = 50  # pixels of a whole patch
 
 
 def scan(data: Path) -> list[Sample]:
@@ -54,6 +57,13 @@ def scan(data: Path) -> list[Sample]:
     if not paths:
         raise DataError(f"{top}: no patches like '10253/0/10253_idx5_x1001_y751_class0.png'; unpack the dataset again")
     return sorted(map(Sample, files.ids(top, paths), labels, patients, files.digests(paths)))
+
+
+def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
+    """A patch; what the slide's edge cut off is white, so that all are of one scale."""
+    patch = files.decode(files.anchor(data, ANCHOR, "idc").parent / sample.id, least=1)
+    missing = [max(0, SIDE - side) for side in patch.shape[:2]]
+    return np.pad(patch, [*((0, more) for more in missing), (0, 0)], constant_values=255)
 
 
 TASK = Task(
@@ -82,7 +92,7 @@ TASK = Task(
         redistributable=True,
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="idc"),
+    read=read,
     policy="crop",
     images="idc 1",
     family="idc",
