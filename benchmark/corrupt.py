@@ -1,4 +1,5 @@
-"""Nuisances of imaging at three strengths: what another machine, operator or laboratory changes and the label survives.
+"""What is done to test images at three strengths: nuisances of imaging, which another machine, operator or laboratory
+changes and the label survives, and controls of scale, which leave only what is local or only what is large.
 
 Pure functions of images (B, 3, S, S) in [0, 1], a strength and one generator per image, seeded by nuisance and image id
 alone, so that every encoder meets the same altered image. The ultrasound suite follows US-JEPA's choice of nuisances
@@ -81,18 +82,35 @@ def jpeg(images: Tensor, strength: int, generators: list[torch.Generator]) -> Te
     return to_float(torch.from_numpy(np.stack(found)))
 
 
-Nuisance = Callable[[Tensor, int, list[torch.Generator]], Tensor]
-SUITES: dict[str, dict[str, Nuisance]] = {
+def shuffle(images: Tensor, strength: int, generators: list[torch.Generator]) -> Tensor:
+    """Cut into 2 x 2, 4 x 4 or 8 x 8 squares, which change places at random: what no square holds alone is gone."""
+    batch, channels, side, _ = images.shape
+    cut = 2**strength
+    squares = images.reshape(batch, channels, cut, side // cut, cut, side // cut).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    orders = [torch.randperm(cut**2, generator=generator) for generator in generators]
+    moved = torch.stack([own[order] for own, order in zip(squares, orders, strict=True)])
+    return moved.unflatten(1, (cut, cut)).permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
+
+
+def low_pass(images: Tensor, strength: int, generators: list[torch.Generator]) -> Tensor:
+    """Gaussian of deviation 1/32, 1/16 or 1/8 of the side: what is smaller is gone."""
+    return _gaussian(images, 2**strength / 64 * images.shape[-1])
+
+
+Alteration = Callable[[Tensor, int, list[torch.Generator]], Tensor]
+SUITES: dict[str, dict[str, Alteration]] = {
     "ultrasound": {"gain": gain, "tgc": tgc, "speckle": speckle, "blur": blur, "contrast": contrast},
     "histo": {"stain": stain, "focus": blur, "jpeg": jpeg, "brightness": brightness},
 }
+SCALES: dict[str, Alteration] = {"shuffled": shuffle, "low-pass": low_pass}
 
 
 def apply(pixels: np.ndarray, ids: list[str], modality: str, name: str, strength: int) -> np.ndarray:
-    """Stored images uint8 (B, S, S, 3) under a nuisance of the modality. Raises ValueError for an unknown one."""
-    suite = SUITES.get(modality, {})
+    """Stored images uint8 (B, S, S, 3) under a nuisance of the modality, or a control of scale. Raises ValueError for an
+    unknown one."""
+    suite = SUITES.get(modality, {}) | SCALES
     if name not in suite or strength not in STRENGTHS:
-        raise ValueError(f"no nuisance {name!r} of strength {strength} for {modality}: {', '.join(suite)}; {STRENGTHS}")
+        raise ValueError(f"no alteration {name!r} of strength {strength} for {modality}: {', '.join(suite)}; {STRENGTHS}")
     generators = [torch.Generator().manual_seed(seed(name, one)) for one in ids]
     return _bytes(suite[name](to_float(torch.from_numpy(np.ascontiguousarray(pixels))), strength, generators))
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -237,10 +237,12 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
                 x = Rows(seen["tokens"], index) if tokens else features.readout(seen, kind)[index]
                 asked, parts = found, divisions
                 if needs == "nuisances":
-                    asked, x = nuisances(found, x, altered(found, kind, index, tested, cached, (NUISANCE,)))
+                    suite = corrupt.SUITES.get(found.task.modality, {})
+                    asked, x = nuisances(found, x, altered(found, kind, index, tested, cached, suite, (NUISANCE,)))
                     parts = splits.assignments(asked.task, asked.samples)
                 shown = masks(found, runtime, frozen.spec.pixels) if needs == "masks" else None
-                changed = altered(found, kind, index, tested, cached) if needs == "altered" else ()
+                suite = {"altered": corrupt.SUITES.get(found.task.modality, {}), "scales": corrupt.SCALES}.get(needs, ())
+                changed = altered(found, kind, index, tested, cached, suite)
                 fitted[cell.probe, kind] = (
                     asked,
                     fit(cell.probe, cell.settings, seed, asked.task, asked.samples, x, parts, changed, shown),
@@ -254,13 +256,14 @@ def altered(
     index: np.ndarray,
     tested: set[int],
     cached: Callable[..., dict[str, np.ndarray]],
+    suite: Iterable[str],
     strengths: tuple[int, ...] = corrupt.STRENGTHS,
 ) -> list[Altered]:
-    """Features of test samples under every nuisance of the modality, at these strengths. index: rows of the store."""
+    """Features of test samples under every alteration of the suite, at these strengths. index: rows of the store."""
     modality = found.task.modality
     some = subset([sample.group for sample in found.samples], np.array(sorted(tested)))
     made = []
-    for name in corrupt.SUITES.get(modality, {}):
+    for name in suite:
         for strength in strengths:
             change = features.Change(
                 f"{modality} {name} {strength}, version {corrupt.VERSION}",

@@ -201,15 +201,15 @@ class Locality:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """The metric of a row on one task as one thing is turned: labels, or the strength of a nuisance."""
+    """The metric of a row on one task as one thing is turned: labels, or how strongly test images are altered."""
 
     name: str  # of the row
     task: str  # title of the column
     metric: str
-    what: str  # "share of the labelled groups", "labelled images of each class", or the name of a nuisance
-    nuisance: bool
+    what: str  # "share of the labelled groups", "labelled images of each class", or the name of an alteration
+    kind: Literal["labels", "nuisance", "scale"]
     points: tuple[tuple[float, Estimate], ...]
-    drops: tuple[tuple[float, Estimate], ...] = ()  # of a nuisance: clean minus altered, on the same samples
+    drops: tuple[tuple[float, Estimate], ...] = ()  # of an alteration: clean minus altered, on the same samples
 
 
 @dataclass(frozen=True, kw_only=True)

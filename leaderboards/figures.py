@@ -46,8 +46,7 @@ def of_board(board: Board) -> tuple[Drawing, ...]:
         *heat(board),
         *pareto([board], f"{board.slug}-cost"),
         *ranks(board),
-        *turned(board, nuisance=False),
-        *turned(board, nuisance=True),
+        *(drawing for kind in TURNED for drawing in turned(board, kind)),
         *learning(board),
     )
 
@@ -302,15 +301,19 @@ def reliability(name: str, task: str, bins: Sequence[tuple[float, float, int]]) 
     )
 
 
-def turned(board: Board, nuisance: bool) -> tuple[Drawing, ...]:
-    """Label-efficiency curves, or robustness curves: a figure per thing that is turned, a panel per task."""
-    some = sorted((s for s in board.series if s.nuisance == nuisance and s.points), key=lambda s: s.what)
+TURNED = {"labels": "Label efficiency: by", "nuisance": "Robustness: under", "scale": "Scale control:"}
+
+
+def turned(board: Board, kind: str) -> tuple[Drawing, ...]:
+    """The curves of a kind of series: a figure per thing that is turned, a panel per task."""
+    some = sorted((s for s in board.series if s.kind == kind and s.points), key=lambda s: s.what)
     return tuple(
-        _turned(board, what, nuisance, list(found)) for what, found in groupby(some, key=lambda series: series.what)
+        _turned(board, what, kind, list(found)) for what, found in groupby(some, key=lambda series: series.what)
     )
 
 
-def _turned(board: Board, what: str, nuisance: bool, every: Sequence[Series]) -> Drawing:
+def _turned(board: Board, what: str, kind: str, every: Sequence[Series]) -> Drawing:
+    labels = kind == "labels"
     found = list({(one.task, one.points): one for one in reversed(every)}.values())[::-1]  # twins that are one, once
     tasks, names = (list(dict.fromkeys(getattr(one, key) for one in found)) for key in ("task", "name"))
 
@@ -319,22 +322,22 @@ def _turned(board: Board, what: str, nuisance: bool, every: Sequence[Series]) ->
         for axes, task in zip(panels, tasks, strict=True):
             here = [one for one in found if one.task == task][:SHOWN]
             for one in here:
-                _line(axes, one, names.index(one.name), len(names), logarithmic=not nuisance)
+                _line(axes, one, names.index(one.name), len(names), logarithmic=labels)
             axes.set_ylabel(metric(here[0].metric))
-            if not nuisance:
+            if labels:
                 axes.set_xscale("log")
             if axes is panels[0]:
                 legend(axes, plain(task, 50))
             else:
                 axes.set_title(plain(task, 50))
-        panels[-1].set_xlabel(f"strength of {what}" if nuisance else what)
+        panels[-1].set_xlabel(what if labels else f"strength of {what}")
         return figure
 
-    kind = f"Robustness: under {what}" if nuisance else f"Label efficiency: by {what}"
+    called = f"{TURNED[kind]} {what}"
     return Drawing(
-        name=f"{board.slug}-{'under' if nuisance else 'by'}-{slug(what)}",
-        title=f"{kind}, with 95 % intervals",
-        alt=f"{kind}: {', '.join(names[:8])} on {', '.join(tasks)}; the values are in the data.",
+        name=f"{board.slug}-{'by' if labels else 'under'}-{slug(what)}",
+        title=f"{called}, with 95 % intervals",
+        alt=f"{called}: {', '.join(names[:8])} on {', '.join(tasks)}; the values are in the data.",
         heads=("encoder", "task", what, *BOUNDS),
         rows=tuple((one.name, one.task, x, *_bounds(y)) for one in every for x, y in one.points),
         draw=draw,

@@ -1,4 +1,4 @@
-"""How a metric changes as one thing is turned: the labels a probe may use, or the strength of a nuisance."""
+"""How a metric changes as one thing is turned: the labels a probe may use, or how strongly test images are altered."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ LABELS = {  # probe -> (column of its predictions that is turned, how a page cal
     "efficiency": ("fraction", "share of the labelled groups"),
     "fewshot": ("shots", "labelled images of each class"),
 }
+ALTERED = {"robustness": "nuisance", "scale": "scale"}  # probe -> kind of its series
 DRAWS = 200  # bootstrap draws behind a band of label budgets, which is drawn and not printed
 Index = Mapping[tuple[str, str, str, str, str], Mapping]  # (run, task, data, probe, readout) -> row of `cells`
 
@@ -30,7 +31,8 @@ def measured(lines: Sequence[Line], columns: Sequence[Column], index: Index) -> 
                 rows = cells_of(line, column, probe, index)
                 if rows:
                     found.append(_labels(line, column, rows, name, what))
-            found += _nuisances(line, column, cells_of(line, column, "robustness", index))
+            for probe in ALTERED:
+                found += _altered(line, column, cells_of(line, column, probe, index), ALTERED[probe])
     return tuple(found)
 
 
@@ -47,11 +49,11 @@ def _labels(line: Line, column: Column, rows: Mapping[int, Mapping], name: str, 
         return store.under(row["directory"], row["cell"], row["protocol"], name, value)
 
     values = store.conditions(first["directory"], first["cell"], name)
-    return _series(line, column, what, False, values, lambda value: {s: read(row, value) for s, row in rows.items()})
+    return _series(line, column, what, "labels", values, lambda value: {s: read(row, value) for s, row in rows.items()})
 
 
-def _nuisances(line: Line, column: Column, rows: Mapping[int, Mapping]) -> list[Series]:
-    """A series per corruption, from strength 0: the clean images of the same samples."""
+def _altered(line: Line, column: Column, rows: Mapping[int, Mapping], kind: str) -> list[Series]:
+    """A series per alteration, from strength 0: the clean images of the same samples."""
     found = []
     first = next(iter(rows.values()), None)
     asked = store.nuisances(first["directory"], first["cell"]) if first else []
@@ -67,7 +69,7 @@ def _nuisances(line: Line, column: Column, rows: Mapping[int, Mapping]) -> list[
                     seen[seed] = altered if strength else _only(store.predictions(*place), altered)
             return seen
 
-        found.append(_series(line, column, corruption, True, [0, *strengths], read))
+        found.append(_series(line, column, corruption, kind, [0, *strengths], read))
     return found
 
 
@@ -81,28 +83,28 @@ def _series(
     line: Line,
     column: Column,
     what: str,
-    nuisance: bool,
+    kind: str,
     values: Sequence[float],
     read: Callable[[float], dict[int, Predictions]],
 ) -> Series:
-    points, drops, first = [], [], None
+    points, drops, first, altered = [], [], None, kind != "labels"
     for value in values:
         seen = read(value)
         if not seen:
             continue
         some = list(seen.values())
-        draws = shared_draws(some[0]) if nuisance else draw(some[:1], DRAWS)
+        draws = shared_draws(some[0]) if altered else draw(some[:1], DRAWS)
         number = resample(tuple(seen), some, column.metric, draws, column.independent)
         points.append((float(value), estimate(number)))
         first = first or number
-        if nuisance and value:
+        if altered and value:
             drops.append((float(value), estimate(minus(first, number))))
     return Series(
         name=f"untrained {line.name}" if line.twin else line.name,
         task=column.title,
         metric=column.metric,
         what=what,
-        nuisance=nuisance,
+        kind=kind,
         points=tuple(points),
         drops=tuple(drops),
     )

@@ -65,6 +65,7 @@ def view(board: Board, boards: Sequence[Board] = ()) -> View:
             *ladder.of_board(board, boards),
             *tables.contrasts(board),
             *tables.robustness(board),
+            *tables.scales(board),
             *tables.ledger(board),
             *(tables.gains(board, section) for section in further),
             tables.tasks(board),

@@ -66,7 +66,7 @@ def test_the_drop_under_a_nuisance_is_of_the_same_samples_and_stands_on_the_boar
     path = results.cell_directory(tmp_path, made.modality, stored["cell"]) / "predictions.parquet"
     rewrite(path, alter)
     (board,) = boards(tmp_path)
-    (series,) = [one for one in board.series if one.nuisance]
+    (series,) = [one for one in board.series if one.kind == "nuisance"]
     assert {strength: lost.value for strength, lost in series.drops} == pytest.approx(seen)
     assert all(lost.low <= lost.value <= lost.high for _, lost in series.drops)
     (table,) = tables.robustness(board)

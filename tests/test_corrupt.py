@@ -65,7 +65,7 @@ def test_brightness_of_known_size_and_stain_leaves_white_white():
 
 
 def test_an_unknown_nuisance_is_named_with_what_is_known():
-    with pytest.raises(ValueError, match=r"no nuisance 'stain' of strength 1 for ultrasound: gain, tgc"):
+    with pytest.raises(ValueError, match=r"no alteration 'stain' of strength 1 for ultrasound: gain, tgc"):
         corrupt.apply(images("ultrasound"), IDS, "ultrasound", "stain", 1)
 
 
@@ -78,3 +78,34 @@ def test_the_altered_part_is_whole_groups_and_does_not_depend_on_order(monkeypat
     assert len({groups[i] for i in some}) == 10
     turned = subset.subset(groups[::-1], np.arange(100))
     assert {groups[::-1][i] for i in turned} == {groups[i] for i in some}
+
+
+@pytest.mark.parametrize("strength", corrupt.STRENGTHS)
+def test_shuffled_squares_are_the_same_squares_elsewhere(strength):
+    rng = np.random.default_rng(0)
+    clean, cut = rng.integers(0, 256, (3, 64, 64, 3), np.uint8), 2**strength
+
+    def squares(image):
+        side = 64 // cut
+        return [image[y : y + side, x : x + side].tobytes() for y in range(0, 64, side) for x in range(0, 64, side)]
+
+    made = corrupt.apply(clean, ["a", "b", "c"], "histo", "shuffled", strength)
+    for image, moved in zip(clean, made, strict=True):
+        assert sorted(squares(image)) == sorted(squares(moved))
+    assert np.mean([a == b for i in range(3) for a, b in zip(squares(clean[i]), squares(made[i]), strict=True)]) < 0.5
+    again = corrupt.apply(clean[1:2], ["b"], "ultrasound", "shuffled", strength)
+    assert np.array_equal(again[0], made[1])  # by the image alone: the same for every encoder and modality
+
+
+def test_a_low_pass_keeps_what_is_large_and_takes_what_is_small():
+    x = np.arange(64)
+    waves = {period: 127.5 + 120 * np.sin(2 * np.pi * (x + 0.5) / period) for period in (4, 64)}
+    for period, wave in waves.items():
+        image = np.repeat(np.tile(wave, (64, 1)).astype(np.uint8)[None, ..., None], 3, axis=3)
+        left = [
+            corrupt.apply(image, ["a"], "histo", "low-pass", strength)[0, :, 16:48].std() / image[0, :, 16:48].std()
+            for strength in corrupt.STRENGTHS
+        ]
+        gaussian = [np.exp(-0.5 * (2 * np.pi * 2**strength / period) ** 2) for strength in corrupt.STRENGTHS]
+        assert left == pytest.approx(gaussian, abs=0.06 if period == 4 else 0.2)
+        assert (left[0] < 0.02) if period == 4 else (left[0] > 0.9)

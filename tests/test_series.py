@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmark import results
-from leaderboards import series, svg
+from leaderboards import series, svg, tables
 from leaderboards.contrasts import Line
 from leaderboards.figures import turned
 from tests import wide
@@ -63,7 +63,7 @@ def test_a_share_of_labels_is_the_mean_of_its_draws_and_seeds(tmp_path):
         for _ in range(2)
     ]
     (found,) = series.measured([LINE], [COLUMN], stored(tmp_path, "efficiency", seeds))
-    assert (found.name, found.what, found.nuisance) == ("MAE", "share of the labelled groups", False)
+    assert (found.name, found.what, found.kind) == ("MAE", "share of the labelled groups", "labels")
     assert [x for x, _ in found.points] == [0.1, 1.0]
     for (share, *_), (_, point) in zip(shares, found.points, strict=True):
         expected = [
@@ -94,8 +94,24 @@ def test_curves_are_drawn_a_figure_for_each_nuisance_with_their_data(tmp_path):
     index = stored(tmp_path, "robustness", [[answers(rng, "", 1.5), *altered]])
     board = wide.board(3, 1)
     board = type(board)(**vars(board) | {"series": series.measured([LINE], [COLUMN], index)})
-    assert turned(board, nuisance=False) == ()
-    drawn = turned(board, nuisance=True)
+    assert turned(board, "labels") == turned(board, "scale") == ()
+    drawn = turned(board, "nuisance")
     assert [one.name for one in drawn] == ["wide-under-blur", "wide-under-gain"]
     assert len(svg.table(drawn[0]).splitlines()) == 3
     assert "strength of blur" in svg.svg(drawn[0])
+
+
+def test_scale_controls_say_what_is_left_and_are_no_nuisances(tmp_path):
+    rng = np.random.default_rng(3)
+    whole, shuffled = answers(rng, "", 1.5), answers(rng, "", 0.5, corruption="shuffled", strength=3)
+    board = wide.board(3, 1)
+    made = series.measured([LINE], [COLUMN], stored(tmp_path, "scale", [[whole, shuffled]]))
+    board = type(board)(**vars(board) | {"series": made})
+    assert [one.kind for one in made] == ["scale"]
+    assert tables.robustness(board) == ()
+    (table,) = tables.scales(board)
+    first, second = table.rows[0].cells[0].lines
+    assert first.startswith(f"whole: {auroc(whole):.3f}")
+    assert second.startswith("3: ")
+    assert f"{auroc(shuffled):.3f}" in second
+    assert [one.name for one in turned(board, "scale")] == ["wide-under-shuffled"]
