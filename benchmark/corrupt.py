@@ -86,7 +86,9 @@ def shuffle(images: Tensor, strength: int, generators: list[torch.Generator]) ->
     """Cut into 2 x 2, 4 x 4 or 8 x 8 squares, which change places at random: what no square holds alone is gone."""
     batch, channels, side, _ = images.shape
     cut = 2**strength
-    squares = images.reshape(batch, channels, cut, side // cut, cut, side // cut).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    squares = (
+        images.reshape(batch, channels, cut, side // cut, cut, side // cut).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    )
     orders = [torch.randperm(cut**2, generator=generator) for generator in generators]
     moved = torch.stack([own[order] for own, order in zip(squares, orders, strict=True)])
     return moved.unflatten(1, (cut, cut)).permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
@@ -110,7 +112,9 @@ def apply(pixels: np.ndarray, ids: list[str], modality: str, name: str, strength
     unknown one."""
     suite = SUITES.get(modality, {}) | SCALES
     if name not in suite or strength not in STRENGTHS:
-        raise ValueError(f"no alteration {name!r} of strength {strength} for {modality}: {', '.join(suite)}; {STRENGTHS}")
+        raise ValueError(
+            f"no alteration {name!r} of strength {strength} for {modality}: {', '.join(suite)}; {STRENGTHS}"
+        )
     generators = [torch.Generator().manual_seed(seed(name, one)) for one in ids]
     return _bytes(suite[name](to_float(torch.from_numpy(np.ascontiguousarray(pixels))), strength, generators))
 

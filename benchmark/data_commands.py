@@ -17,6 +17,7 @@ from tasks.base import DataError, NoData, Sample, Task
 from tasks.collect import collect
 
 SHOWN = 10  # problems of a kind that are listed
+MEMBERS = 4  # images of a group that are listed
 BRIEF = 44  # characters of a licence in a list
 
 app = typer.Typer(
@@ -84,13 +85,16 @@ def passport(
         bool, typer.Option(help="Also look for turned, mirrored and zoomed copies: minutes per thousand images.")
     ] = False,
 ) -> None:
-    """What the parts of each split share: exact copies, groups, near-duplicates."""
+    """What the parts of each split share: exact copies, groups, near-duplicates. Of several datasets of a modality, also
+    what they share with each other."""
     _folder(data)
     runtime = Runtime(data=data, results=results, cache=cache)
     broken = not task and _say_broken()
+    collected: list[tuple[Task, list[Sample]]] = []
     for wanted in _chosen(task) if task else _real():
         try:
             samples = collect(wanted, data, cache)
+            rows = passports.of(wanted, samples, runtime, rotated=turned)
         except DataError as error:
             if task:
                 raise
@@ -98,7 +102,7 @@ def passport(
                 typer.echo(f"broken   {_full(wanted)}: {error}")
                 broken = True
             continue
-        rows = passports.of(wanted, samples, runtime, rotated=turned)
+        collected.append((wanted, samples))
         groups = len({sample.group for sample in samples})
         counted = f"{len(samples):,} images, {groups:,} groups ({wanted.group_kind})"
         typer.echo(f"{_full(wanted)}: {leakage.verdict(rows, independent=wanted.independent)}; {counted}")
@@ -106,12 +110,24 @@ def passport(
             typer.echo("  no patient or slide is known: patients may be on both sides of what looks disjoint")
         if wanted.near:
             typer.echo(f"  {_joined(samples)}")
-        for row in rows:
-            count = "not looked for" if row.count is None else f"{row.count:,}"
-            shown = f": {'; '.join(row.examples)}" if row.examples else ""
-            typer.echo(f"  {row.between:<14}  {row.kind:<5}  {count}{shown}")
+        _say_overlaps(rows)
+    for wanted, samples in collected:
+        others = [(one, held) for one, held in collected if one.modality == wanted.modality and one != wanted]
+        rows = passports.beside(wanted, samples, others, runtime)
+        shared = [row for row in rows if row.count != 0]
+        looked = f"{len({row.between for row in rows})} other datasets of {wanted.modality}"
+        if rows:
+            typer.echo(f"{_full(wanted)}: shares {'images' if shared else 'no image'} with {looked}")
+        _say_overlaps(shared)
     if broken:
         raise typer.Exit(code=1)
+
+
+def _say_overlaps(rows: list[leakage.Overlap]) -> None:
+    for row in rows:
+        count = "not looked for" if row.count is None else f"{row.count:,}"
+        shown = f": {'; '.join(row.examples)}" if row.examples else ""
+        typer.echo(f"  {row.between:<14}  {row.kind:<5}  {count}{shown}")
 
 
 @app.command()
@@ -232,8 +248,13 @@ def _joined(samples: list[Sample]) -> str:
         members.setdefault(sample.group, []).append(sample)
     several = [group for group in members.values() if len(group) > 1]
     mixed = [group for group in several if len({sample.label for sample in group}) > 1]
-    shown = "".join(f"\n    {' = '.join(sample.id for sample in group)}" for group in mixed[:SHOWN])
+    shown = "".join(f"\n    {_linked([sample.id for sample in group])}" for group in mixed[:SHOWN])
     return f"{len(several):,} groups of more than one image, {len(mixed):,} of them with two labels{shown}"
+
+
+def _linked(names: list[str]) -> str:
+    more = f" = {len(names) - MEMBERS:,} more" if len(names) > MEMBERS else ""
+    return " = ".join(names[:MEMBERS]) + more
 
 
 def _full(task: Task) -> str:

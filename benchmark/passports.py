@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmark import results
 from benchmark.recipe import Runtime
 from tasks import leakage
-from tasks.base import Sample, Task, identity
+from tasks.base import Sample, Task, digest, identity
 
 
 def of(task: Task, samples: list[Sample], runtime: Runtime, *, rotated: bool = False) -> list[leakage.Overlap]:
@@ -15,6 +15,19 @@ def of(task: Task, samples: list[Sample], runtime: Runtime, *, rotated: bool = F
     folder = runtime.results / task.modality / "passports" / name
     if not folder.exists():
         rows = leakage.passport(task, runtime.data, samples, runtime.cache, rotated=rotated)
+        results.write(folder, {"leakage": results.table("leakage", rows_of(rows, "", task, samples))})
+    return read(folder / "leakage.parquet")
+
+
+def beside(
+    task: Task, samples: list[Sample], others: list[tuple[Task, list[Sample]]], runtime: Runtime
+) -> list[leakage.Overlap]:
+    """What other datasets share with these samples, stored beside their passport, made if there is none. No verdict
+    follows from it."""
+    known = digest(*(identity(*one) for one in others))[:6]
+    folder = runtime.results / task.modality / "passports" / f"{task.name}-{identity(task, samples)}-beside-{known}"
+    if not folder.exists():
+        rows = leakage.beside(task, samples, others, runtime.data, runtime.cache)
         results.write(folder, {"leakage": results.table("leakage", rows_of(rows, "", task, samples))})
     return read(folder / "leakage.parquet")
 

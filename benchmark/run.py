@@ -241,7 +241,9 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
                     asked, x = nuisances(found, x, altered(found, kind, index, tested, cached, suite, (NUISANCE,)))
                     parts = splits.assignments(asked.task, asked.samples)
                 shown = masks(found, runtime, frozen.spec.pixels) if needs == "masks" else None
-                suite = {"altered": corrupt.SUITES.get(found.task.modality, {}), "scales": corrupt.SCALES}.get(needs, ())
+                suite = {"altered": corrupt.SUITES.get(found.task.modality, {}), "scales": corrupt.SCALES}.get(
+                    needs, ()
+                )
                 changed = altered(found, kind, index, tested, cached, suite)
                 fitted[cell.probe, kind] = (
                     asked,

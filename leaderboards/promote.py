@@ -3,7 +3,8 @@
     results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
     results/published/<modality>/baselines/<id>/              as it was stored; so are ceilings/, locality/,
-                                                               maps/, ratings/, trials/
+                                                               maps/, ratings/, trials/, and of passports/ what a
+                                                               dataset shares with others
 
 The weights stay where they are; their SHA-256 is in the row. A twin is a run and is promoted with it.
 """
@@ -118,6 +119,9 @@ def _beside(local: Path, chosen: pd.DataFrame, cells: pd.DataFrame) -> dict[Path
             on_track = name != "ceilings" or row["track"] in set(chosen["track"])
             if answered and seen and on_track:
                 found[Path(row["directory"])] = row
+    for row in store.rows(local, "leakage").drop_duplicates("directory").to_dict("records"):
+        if "-beside-" in Path(row["directory"]).name and (row["task"], row["data"]) in {one[1:] for one in about}:
+            found[Path(row["directory"])] = row
     return found
 
 

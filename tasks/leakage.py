@@ -94,6 +94,32 @@ def passport(task: Task, data: Path, samples: list[Sample], cache: Path, *, rota
     return rows
 
 
+def beside(
+    task: Task, samples: list[Sample], others: Iterable[tuple[Task, list[Sample]]], data: Path, cache: Path
+) -> list[Overlap]:
+    """Images of a task that other datasets hold, too: exact copies, and near-duplicates. They leak within no task, and
+    make two of them one and a half; `others` of the task's own family are passed over."""
+    rows, everything = [], np.arange(len(samples))
+    for other, held in others:
+        if other.family == task.family:
+            continue
+        between = f"{other.name} and this set"
+        rows.append(overlap(held, samples, same_groups=False)[0]._replace(between=between))
+        seen, theirs = (duplicates.look(one, data, some, cache) for one, some in ((task, samples), (other, held)))
+        pairs = duplicates.copies(theirs, np.arange(len(held)), seen, everything)
+        named = None if pairs is None else [f"{samples[j].id} = {held[i].id}" for i, j in _first(pairs.tolist())]
+        rows.append(Overlap("near", None, (), between) if named is None else _row("near", named, between))
+    return rows
+
+
+def _first(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The first of the pairs of each of the second side."""
+    found: dict[int, int] = {}
+    for i, j in pairs:
+        found.setdefault(j, i)
+    return [(found[j], j) for j in sorted(found)]
+
+
 def verdict(rows: Iterable[Overlap], *, independent: bool) -> Verdict:
     """What overlaps say of a task. Where its groups are not known to be patients or slides (not `independent`), nothing
     can be passed: patients may be on both sides of what looks disjoint."""
@@ -136,11 +162,8 @@ def _near(
 def _pairs(kind: Kind, samples: list[Sample], pairs: list[tuple[int, int]] | None, between: str) -> Overlap:
     if pairs is None:
         return Overlap(kind, None, (), between)
-    found: dict[int, str] = {}
-    for i, j in pairs:
-        found.setdefault(j, f"{samples[j].id} = {samples[i].id}")
-    return _row(kind, [found[j] for j in sorted(found)])._replace(between=between)
+    return _row(kind, [f"{samples[j].id} = {samples[i].id}" for i, j in _first(pairs)], between)
 
 
-def _row(kind: Kind, found: list[str]) -> Overlap:
-    return Overlap(kind, len(found), tuple(found[:EXAMPLES]))
+def _row(kind: Kind, found: list[str], between: str = "corpus and test") -> Overlap:
+    return Overlap(kind, len(found), tuple(found[:EXAMPLES]), between)

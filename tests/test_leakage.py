@@ -99,6 +99,28 @@ def test_near_duplicates_in_a_corpus_of_another_dataset_are_found(data, tmp_path
     assert row.examples == (f"{samples[3].id} = more/{others[5].id}",)
 
 
+def test_what_other_datasets_share_is_found_and_warns_of_nothing(data, tmp_path):
+    busi.write(tmp_path / "other", seed=5)
+    samples, others = ALONE.scan(data), ALONE.scan(tmp_path / "other")
+    shutil.copytree(tmp_path / "other" / "Dataset_BUSI_with_GT", data / "more" / "Dataset_BUSI_with_GT")
+    Image.open(data / samples[3].id).convert("RGB").resize((200, 201)).save(data / samples[3].id)
+    shutil.copy(data / samples[3].id, data / "more" / others[5].id)
+    held = [sample._replace(id=f"more/{sample.id}") for sample in others]
+    held[7] = held[7]._replace(digest=samples[8].digest)
+    other = replace(ALONE, name="another", family="another", read=_read, images="other 1")
+    relative = replace(other, name="relative", family=ALONE.family)
+    runtime = Runtime(data=data, results=data.parent / "results", cache=data.parent / "cache")
+    rows = passports.beside(ALONE, samples, [(other, held), (relative, held)], runtime)
+    assert [(row.between, row.kind, row.count) for row in rows] == [
+        ("another and this set", "exact", 1),
+        ("another and this set", "near", 1),
+    ]
+    assert rows[1].examples == (f"{samples[3].id} = {held[5].id}",)
+    stored = results.read(data.parent / "results", "leakage")
+    assert set(stored["between"]) == {"another and this set"}
+    assert passports.beside(ALONE, samples, [(other, held), (relative, held)], runtime) == rows
+
+
 def _read(data, sample, pixels):
     return ALONE.read(data / "more", sample._replace(id=sample.id.removeprefix("more/")), pixels)
 

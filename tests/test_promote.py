@@ -226,3 +226,16 @@ def test_locality_and_maps_of_what_is_promoted_go_with_it(local, tmp_path):
     assert (root / cells["modality"] / "maps" / "one" / "sheet.png").read_bytes() == b"PNG"
     assert verify(root).problems == ()
     assert promote(here, root, {}) == []
+
+
+def test_what_a_dataset_shares_with_others_goes_with_its_runs(local, tmp_path):
+    here = Path(shutil.copytree(local, tmp_path / "store"))
+    cell = results.read(here, "cells").iloc[0]
+    row = {"corpus_digest": "", "between": "another and this set", "kind": "near", "count": 2, "examples": "[]"}
+    for name, data in (("known", cell["data"]), ("gone", "of no cell")):
+        table = results.table("leakage", [row | {"task": cell["task"], "data": data}])
+        results.write(here / cell["modality"] / "passports" / f"{name}-beside-0a0a0a", {"leakage": table})
+    promote(here, tmp_path / "published", {})
+    shared = [path.parent.name for path in (tmp_path / "published").rglob("passports/*/leakage.parquet")]
+    assert shared == ["known-beside-0a0a0a"]
+    assert verify(tmp_path / "published").problems == ()
