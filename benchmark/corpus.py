@@ -37,8 +37,8 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
     """The corpus of that name. Raises NoData where nothing is found, ValueError for an unknown name.
 
     phantom: the simulated population. open: a fixed list, every member must be there. local: the training parts of all
-    tasks with a fixed split, and the pretraining halves, found under data; other tasks by folds enter no corpus. `kind:location`: unlabelled images, see
-    tasks/sources.
+    tasks with a fixed split, and the pretraining halves, found under data; other tasks by folds enter no corpus.
+    `kind:location`: unlabelled images, see tasks/sources.
     """
     if ":" in name:
         source = sources.open(name, modality)
