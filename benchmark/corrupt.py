@@ -108,8 +108,8 @@ SCALES: dict[str, Alteration] = {"shuffled": shuffle, "low-pass": low_pass}
 
 
 def apply(pixels: np.ndarray, ids: list[str], modality: str, name: str, strength: int) -> np.ndarray:
-    """Stored images uint8 (B, S, S, 3) under a nuisance of the modality, or a control of scale. Raises ValueError for an
-    unknown one."""
+    """Stored images uint8 (B, S, S, 3) under a nuisance of the modality, or a control of scale. Raises ValueError for
+    an unknown one."""
     suite = SUITES.get(modality, {}) | SCALES
     if name not in suite or strength not in STRENGTHS:
         raise ValueError(

@@ -85,8 +85,10 @@ def passport(
         bool, typer.Option(help="Also look for turned, mirrored and zoomed copies: minutes per thousand images.")
     ] = False,
 ) -> None:
-    """What the parts of each split share: exact copies, groups, near-duplicates. Of several datasets of a modality, also
-    what they share with each other."""
+    """What the parts of each split share: exact copies, groups, near-duplicates.
+
+    Of several datasets of a modality, also what they share with each other.
+    """
     _folder(data)
     runtime = Runtime(data=data, results=results, cache=cache)
     broken = not task and _say_broken()

@@ -32,7 +32,8 @@ def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
     """Every division of the task's protocol. The order of `samples` has no influence on who is where.
 
     All samples are in one of the parts, but for those that `Fixed(crossing="remove")` leaves out, and the pretraining
-    half of `Folds(halved=True)`. Every part holds every class, so that metrics of parts and folds mean the same; raises DataError, with the remedy, where none can.
+    half of `Folds(halved=True)`. Every part holds every class, so that metrics of parts and folds mean the same; raises
+    DataError, with the remedy, where none can.
     """
     if not samples:
         raise DataError(f"{task.modality}/{task.name}: no samples to divide")
@@ -50,8 +51,8 @@ def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
 
 
 def train_part(task: Task, samples: list[Sample]) -> np.ndarray:
-    """Positions of what a corpus may hold of this task. Raises ValueError for a task by folds over all of its images: it
-    enters no corpus."""
+    """Positions of what a corpus may hold of this task. Raises ValueError for a task by folds over all of its images,
+    which enters none."""
     if isinstance(task.protocol, Folds) and task.protocol.halved:
         return halves(task, samples)[0]
     if isinstance(task.protocol, Folds):

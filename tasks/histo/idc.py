@@ -1,7 +1,7 @@
 """IDC: invasive ductal carcinoma or none, in small patches of breast tissue, by patient.
 
-What        H&E patches cut from whole-slide images of breast cancer at 40x, 50 x 50 RGB PNG; those that the slide's edge cut
-            off, down to a single row, are completed with white here
+What        H&E patches cut from whole-slide images of breast cancer at 40x, 50 x 50 RGB PNG; those that the slide's
+            edge cut off, down to a single row, are completed with white here
 Who         279 patients as distributed, one slide each (the paper describes 162 slides); Hospital of the University of
             Pennsylvania and The Cancer Institute of New Jersey
 Counts      277,524 patches: 198,738 without and 78,786 with invasive ductal carcinoma

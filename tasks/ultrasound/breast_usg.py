@@ -11,9 +11,8 @@ Split       none published; here five grouped folds, three times, over the 252 p
 Group       patient: the scan, of which each patient has one. Independent
 Traps       four scans of normal tissue are too few for a class and are left out (`data verify` lists them); BI-RADS is
             written 4a, 4b, 4c, and a number elsewhere; outlines `_other` are of further suspicious lesions in the same
-            scan, such as cysts, and are not used: the dense probe looks for the classified one; Pixel_size is of the original images. Copies: the set is among the pretraining
-            images of OpenUS-46 (USF-MAE) and US-JEPA; its authors list the duplicates of other breast sets, of which it
-            has none
+            scan, such as cysts, and are not used: the dense probe looks for the classified one; Pixel_size is of the
+            original images. Copies: the set is among the pretraining images of OpenUS-46 (USF-MAE) and US-JEPA
 Published   no linear probe of it is known to us
 """
 
