@@ -4,13 +4,14 @@
     hf-hub:OWNER/NAME    a timm-format folder of the Hugging Face hub
     PATH.safetensors     weights with a timm-format config.json beside them, such as `python -m benchmark export` writes
     MODULE:FUNCTION      a function of yours without arguments that returns a module (or function) of images
-                         (B, 3, S, S) in [0, 1], whose forward gives (B, D), or patch tokens (B, N, D) to be averaged
+                         (B, 3, S, S) in [0, 1], whose forward gives (B, D), or patch tokens (B, N, D) to be averaged;
+                         one that takes `untrained` is called with True as well
     PATH.parquet         embeddings: a column `sample` with a task's sample ids, a column `embedding` with lists
 
 Weights are read as safetensors alone: nothing from outside is unpickled. A timm model is read by its tokens before
 pooling, and every tensor of it comes from the file (`benchmark.timm_model`); yours by its forward and nothing else. The
-floor of a timm model is the same architecture untrained; the other two have none. What an encoder was pretrained on is
-what its user declares.
+floor is the same architecture untrained, as timm draws it or your function returns it; embeddings have none. What an
+encoder was pretrained on is what its user declares.
 """
 
 import hashlib
@@ -149,7 +150,7 @@ def open_encoder(spec: str, pixels: int | None = None, seed: int = 0) -> Opened:
         description = timm_model.described(path.parent / "config.json")
         return _timm(f"{path.parent.name}/{path.name}", description, path, pixels, seed)
     if rest and re.fullmatch(r"[\w.]+:\w+", spec):
-        return _own(spec, *own_encoder.make(kind, rest), pixels or SIDE)
+        return _own(spec, own_encoder.make(kind, rest, seed), pixels or SIDE)
     raise ValueError(
         f"--encoder {spec}: name timm:NAME, hf-hub:OWNER/NAME, PATH.safetensors, MODULE:FUNCTION or PATH.parquet; "
         "nothing but safetensors is loaded as weights"
@@ -198,14 +199,23 @@ def _hub(name: str, *files: str) -> Path:
     )
 
 
-def _own(spec: str, made: Callable[[Tensor], object], sources: list[Path], pixels: int) -> Opened:
-    """A module or function of the user's; its digest is of weights and source, since another forward is another one."""
-    model = External(made, pixels, [0.0] * 3, [1.0] * 3, partial(own_encoder.tokens, spec))
+def _own(spec: str, made: own_encoder.Made, pixels: int) -> Opened:
+    """A module or function of the user's; its digest is of weights and source, since another forward is another one.
+    Raises DataError for one whose weights are those of its untrained twin."""
+    model, floor = (
+        one if one is None else External(one, pixels, [0.0] * 3, [1.0] * 3, partial(own_encoder.tokens, spec))
+        for one in (made.model, made.floor)
+    )
+    if floor is not None and fingerprint(model) == fingerprint(floor):
+        raise DataError(
+            f"--encoder {spec}: its weights are those that it has with {own_encoder.UNTRAINED}=True: there is nothing "
+            "to measure; load the trained ones"
+        )
     loaded = f"forward read: {model.spec.width} numbers an image"
     if model.count > 1:
         loaded = f"forward read: {model.count} tokens of {model.spec.width} numbers an image, averaged"
-    parts = digest(fingerprint(model), *map(results.sha256, sources))
-    return Opened(name=spec, model=model, floor=None, embeddings=None, digest=parts, loaded=loaded)
+    parts = digest(fingerprint(model), *map(results.sha256, made.sources))
+    return Opened(name=spec, model=model, floor=floor, embeddings=None, digest=parts, loaded=loaded)
 
 
 def _embeddings(path: Path) -> Opened:

@@ -9,20 +9,32 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from benchmark.encoder import Tokens
 from benchmark.weights import kind, shape
 from tasks.base import DataError
 
+UNTRAINED = "untrained"  # parameter of a function that can make the same encoder with the weights it begins with
 
-def make(module: str, name: str) -> tuple[Callable[[Tensor], object], list[Path]]:
-    """What their function returns, and the files that it is written in, as far as they are known. Raises ValueError for
-    a name that is not there, DataError where their code raises."""
+
+class Made(NamedTuple):
+    """What their function returned."""
+
+    model: Callable[[Tensor], object]
+    floor: Callable[[Tensor], object] | None  # untrained, where the function takes `untrained`
+    sources: list[Path]  # files that it is written in, as far as they are known
+
+
+def make(module: str, name: str, seed: int) -> Made:
+    """Call their function; if it has a parameter `untrained`, again with True, for the floor, drawn from a seed. Raises
+    ValueError for a name that is not there, DataError where their code raises."""
     imported = _imported(module, name)
     function = getattr(imported, name, None)
     if not callable(function):
@@ -30,15 +42,35 @@ def make(module: str, name: str) -> tuple[Callable[[Tensor], object], list[Path]
         raise ValueError(
             f"--encoder {module}:{name}: {module} has no function {name}; it has {', '.join(offered) or 'none'}"
         )
+    calls = [{}, {UNTRAINED: True}] if UNTRAINED in _parameters(function) else [{}]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, *floor = [_called(module, name, function, given) for given in calls]
+    return Made(model, floor[0] if floor else None, _sources(function, imported))
+
+
+def _parameters(function: Callable[..., object]) -> Collection[str]:
     try:
-        model = function()
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built in, without one
+        return ()
+
+
+def _called(
+    module: str, name: str, function: Callable[..., object], given: Mapping[str, object]
+) -> Callable[[Tensor], object]:
+    shown = ", ".join(f"{key}={value}" for key, value in given.items())
+    called = f"called with {shown}" if given else "called without arguments"
+    try:
+        model = function(**given)
     except (Exception, SystemExit) as error:
-        raise DataError(_theirs(f"--encoder {module}:{name}: {name}(), called without arguments,", error)) from error
+        raise DataError(_theirs(f"--encoder {module}:{name}: {name}(), {called},", error)) from error
     if not callable(model):
         raise ValueError(
-            f"--encoder {module}:{name}: {name}() returned a {type(model).__name__}, no module or function of images"
+            f"--encoder {module}:{name}: {name}({shown}) returned a {type(model).__name__}, no module or function of "
+            "images"
         )
-    return model, _sources(function, imported)
+    return model
 
 
 def tokens(name: str, model: Callable[[Tensor], object], images: Tensor) -> Tokens:

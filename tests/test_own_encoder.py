@@ -53,6 +53,17 @@ def asks(more):
     return Base()
 
 
+def drawn(untrained=False):
+    model = Base()
+    torch.manual_seed(1 + untrained)
+    nn.init.normal_(model.project.weight)
+    return model
+
+
+def same(*, untrained=False):
+    return Base()
+
+
 CONSTANT = 3
 """
 
@@ -189,3 +200,29 @@ def test_another_forward_with_the_same_weights_is_another_encoder(tmp_path, monk
         digests.append(external.open_encoder(f"{name}:made", 32).digest)
     assert digests[0] != digests[1]
     assert digests[0] == external.open_encoder("one_forward:made", 32).digest
+
+
+def test_a_function_that_takes_untrained_gives_the_floor_too(theirs):
+    opened = external.open_encoder(f"{theirs}:drawn", 64)
+    images = external.ramp(2, 64)
+    assert opened.floor is not None
+    assert opened.model.spec == opened.floor.spec
+    assert not torch.equal(opened.model(images).patches, opened.floor(images).patches)
+    assert external.open_encoder(f"{theirs}:Base", 64).floor is None
+    with pytest.raises(DataError, match=rf"{theirs}:same: its weights are those that it has with untrained=True"):
+        external.open_encoder(f"{theirs}:same", 64)
+
+
+def test_the_example_is_an_imagenet_network_and_its_untrained_twin():
+    before = torch.random.get_rng_state()
+    opened = external.open_encoder("examples.efficientnet_lite0:imagenet", 64)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert (opened.model.spec.width, opened.model.count) == (1280, 4)
+    trained, untrained = (one.model.network._conv_stem.weight for one in (opened.model, opened.floor))
+    assert not torch.allclose(trained, untrained, atol=0.1)
+    again = external.open_encoder("examples.efficientnet_lite0:imagenet", 64)
+    assert external.fingerprint(again.floor) == external.fingerprint(opened.floor)
+    images = external.ramp(2, 64)
+    logits = opened.model.model.network((255 * images - 127) / 128)
+    head = opened.model.model.network._fc
+    assert torch.allclose(head(opened.model(images).patches.mean(dim=1)), logits, atol=1e-4)

@@ -13,7 +13,7 @@ Traps       the lists of classes end every name with `.JPG`, others do not; clas
             below; outlines come coloured by class and as `_binary`; an image of several tumours is labelled by one.
             Copies: 1,469 images of 247 patients hold several views of a tumour; OpenUS-46 holds the images, too
 Published   macro F1, linear probe: DINOv3 37.2 ± 0.6, I-JEPA 35.3 ± 0.6, URFM 42.7 ± 0.4, US-JEPA 52.2 ± 0.2 % on
-            these 469 images (Radhachandran et al., arXiv:2602.19322, 2026). USF-MAE held it out of its final pretraining
+            these 469 images (Radhachandran et al., arXiv:2602.19322, 2026). USF-MAE held it out of its pretraining
 """
 
 import re
