@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ BATCH = 32  # images whose attention is in memory at once
 HEADS = 6  # that a sheet shows, the first ones
 STABILITY = {"ultrasound": ("speckle", 2), "histo": ("stain", 2)}  # nuisance and strength
 INCH = 1.0  # of a panel
+CREDIT = 200  # characters of a line that says whose images are shown
 DOTS = 96  # per inch, of the PNG
 COLOURS, EDGE = "viridis", "#ff9d3c"
 
@@ -357,7 +359,7 @@ def store_maps(one: Opened, task: Task, data: Path, cache: Path, root: Path) -> 
 
 def sheet_of(one: Opened, task: Task, found: Pictures, place: tuple[float, float] | None = None) -> Figure:
     """A row for each image."""
-    title = f"{task.title}: {one.name} ({one.row['run']}); {asked(one)}"
+    title = f"{task.title}: {one.name} ({one.row['run']}); {asked(one)}{_credit(task)}"
     return draw(panels(one, found, place), [_label(task, sample) for sample in found.samples], title)
 
 
@@ -373,6 +375,13 @@ def beside(runs: Sequence[Opened], task: Task, found: Pictures, place: tuple[flo
 
 def asked(one: Opened) -> str:
     return "query: the cls token" if one.query == "cls" else "query: mean over patches, as no cls token is trained"
+
+
+def _credit(task: Task) -> str:
+    """Whose images a sheet shows, as their licence asks; nothing for simulated ones."""
+    if task.synthetic:
+        return ""
+    return f"\n{textwrap.fill(f'images: {task.access.citation}; {task.access.licence}', CREDIT)}"
 
 
 def _label(task: Task, sample: Sample) -> str:

@@ -1,17 +1,22 @@
-"""What stored maps add to the pages of runs: the sheets that may be shown, and the scores of the maps, all of them."""
+"""What stored maps add to the pages of runs: the sheets that may be shown, and the scores of the maps, all of them. And
+to the page of a task: what pretraining taught them, over the seeds of each method.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from benchmark import results as schema
+from leaderboards.board import Board
+from leaderboards.details import RunDetail
 from leaderboards.pages import Block, Picture
-from leaderboards.statistics import group_mean
+from leaderboards.statistics import estimate, group_mean, resample_mean
 from leaderboards.tables import Line, Table, Text
-from leaderboards.words import interval, slug
+from leaderboards.words import interval, number, slug
 
 CONTROLS = {"": "this encoder", "untrained": "untrained", "chance": "by chance"}
 
@@ -21,6 +26,7 @@ class Shown(NamedTuple):
 
     blocks: dict[tuple[str, str], tuple[Block, ...]]
     images: dict[str, bytes]  # by name within the site
+    scores: dict[tuple[str, str], pd.DataFrame]  # those of a run on each of its tasks
 
 
 def gathered(results: Path) -> Shown:
@@ -28,6 +34,7 @@ def gathered(results: Path) -> Shown:
     SchemaError."""
     blocks: dict[tuple[str, str], tuple[Block, ...]] = {}
     images: dict[str, bytes] = {}
+    scores: dict[tuple[str, str], pd.DataFrame] = {}
     for path in schema.files(results, "maps"):
         rows = schema.read_file(path).to_pandas()
         first = rows.iloc[0]
@@ -45,7 +52,8 @@ def gathered(results: Path) -> Shown:
         )
         key = (first["run"], first["weights_sha256"])
         blocks[key] = (*blocks.get(key, ()), block)
-    return Shown(blocks, images)
+        scores[key] = pd.concat([scores[key], rows]) if key in scores else rows
+    return Shown(blocks, images, scores)
 
 
 def picture(name: str, task: str) -> Picture:
@@ -78,3 +86,62 @@ def table(rows: pd.DataFrame) -> Table:
 
 def _mean(rows: pd.DataFrame) -> str:
     return interval(group_mean(rows["value"].to_numpy(float), rows["group"].to_numpy(str)))
+
+
+def learnt(shown: Shown, runs: Iterable[tuple[Board, RunDetail]], modality: str, task: str) -> tuple[Block, ...]:
+    """What the maps of each method on a task gain over those of its untrained twin: a table a board, a row a method."""
+    known = [
+        (board, one) for board, one in runs if board.modality == modality and one.trained and one.key in shown.scores
+    ]
+    tables = []
+    for title in dict.fromkeys(board.title for board, _ in known):
+        methods: dict[str, list[pd.DataFrame]] = {}
+        for board, one in known:
+            rows = shown.scores[one.key]
+            rows = rows[rows["task"].eq(task) & rows["kind"].ne("tokens")]
+            if board.title == title and len(rows):
+                methods.setdefault(one.run.name, []).append(rows.assign(seed=one.run.seed))
+        if methods:
+            tables.append(_gained(title, {name: pd.concat(rows) for name, rows in methods.items()}))
+    return (Block(title="What pretraining taught the maps", tables=tuple(tables)),) if tables else ()
+
+
+def _gained(title: str, methods: Mapping[str, pd.DataFrame]) -> Table:
+    asked = list(dict.fromkeys((kind, score) for rows in methods.values() for kind, score in _pairs(rows)))
+    groups = max(rows["group"].nunique() for rows in methods.values())
+    lines = [
+        Line(head=Text(lines=(name,)), cells=tuple(_gain(rows, kind, score) for kind, score in asked))
+        for name, rows in methods.items()
+    ]
+    return Table(
+        title=title,
+        caption="Score of the trained encoder's map less that of its untrained twin's on the same images, mean of "
+        f"seeds, with a 95 % interval over seeds and {groups} groups; then both. An interval that holds 0 shows "
+        "nothing learnt.",
+        heads=(Text(lines=("Method",)), *(Text(lines=(kind, score)) for kind, score in asked)),
+        rows=tuple(lines),
+    )
+
+
+def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """(kind, score) that both a run and its twin have."""
+    own, twin = (rows[rows["control"].eq(control)].groupby(["kind", "score"]).groups for control in ("", "untrained"))
+    return sorted(own.keys() & twin.keys())
+
+
+def _gain(rows: pd.DataFrame, kind: str, score: str) -> Text:
+    some = rows[rows["kind"].eq(kind) & rows["score"].eq(score)]
+    own, twin = (_by_seed(some[some["control"].eq(control)]) for control in ("", "untrained"))
+    both = (own - twin).dropna(axis=1)
+    if both.empty:
+        return Text(lines=("–", "not scored"), tone="missing")
+    groups = some.drop_duplicates("sample").set_index("sample")["group"]
+    gained = estimate(resample_mean(list(both.index), both.to_numpy(), groups[both.columns].to_numpy(str)))
+    tone = "" if gained.low is None else "above" if gained.low > 0 else "below" if gained.high < 0 else "same"
+    means = (number(float(values[both.columns].to_numpy().mean())) for values in (own, twin))
+    return Text(lines=(interval(gained, signed=True), " against ".join(means)), tone=tone, sort=gained.value)
+
+
+def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Seeds as rows, samples as columns."""
+    return rows.pivot(index="seed", columns="sample", values="value")

@@ -52,8 +52,11 @@ class Page:
     blocks: tuple[Block, ...]
 
 
-def of_task(modality: str, task: str, boards: Sequence[Board], checks: Sequence[Mapping]) -> Page:
-    """A task over all boards of its modality that answer it. `checks`: its rows of the table `leakage`."""
+def of_task(
+    modality: str, task: str, boards: Sequence[Board], checks: Sequence[Mapping], maps: tuple[Block, ...] = ()
+) -> Page:
+    """A task over all boards of its modality that answer it. `checks`: its rows of the table `leakage`; maps: what
+    encoders look at on it."""
     shown = [(board, place) for board in boards for place, c in enumerate(board.columns) if c.task == task]
     shown.sort(key=lambda pair: bool(pair[0].earlier))  # what the page says of the task is of the newest
     column = shown[0][0].columns[shown[0][1]]
@@ -91,6 +94,7 @@ def of_task(modality: str, task: str, boards: Sequence[Board], checks: Sequence[
                 tables=tuple(_floor(board, place) for board, place in shown),
             ),
             Block(title="All methods", tables=tuple(_methods(board, place) for board, place in shown)),
+            *maps,
             Block(title="Leakage passport", tables=(_passport(column, checks),)),
             Block(title="Data card", facts=tuple(card.items())),
         ),

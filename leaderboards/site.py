@@ -58,7 +58,7 @@ class Site:
     boards: tuple[Board, ...]
     runs: tuple[tuple[Board, RunDetail], ...]
     leakage: tuple[Mapping, ...]  # rows of the table
-    maps: map_pages.Shown = field(default_factory=lambda: map_pages.Shown({}, {}))
+    maps: map_pages.Shown = field(default_factory=lambda: map_pages.Shown({}, {}, {}))
     trials: Trials = field(default_factory=lambda: Trials(current=(), earlier=()))
     places: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (modality, task) -> measured locality
 
@@ -166,7 +166,8 @@ def _pages(site: Site) -> list[Page]:
         boards = [b for b in site.boards if b.modality == modality and any(c.task == task for c in b.columns)]
         kinds = {(c.task, c.data) for b in boards for c in b.columns if c.task == task}
         checks = [row for row in site.leakage if (row["task"], row["data"]) in kinds]
-        made.append(pages.of_task(modality, task, boards, checks))
+        maps = map_pages.learnt(site.maps, site.runs, modality, task)
+        made.append(pages.of_task(modality, task, boards, checks, maps))
     runs = [one for _, one in site.runs]
     for pretext in sorted({str(one.row["pretext"]) for one in runs if one.trained}):
         made.append(pages.of_pretext(pretext, site.boards, runs))

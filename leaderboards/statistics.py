@@ -253,6 +253,29 @@ def _sum(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
     )
 
 
+def resample_mean(seeds: Sequence[int], values: np.ndarray, groups: np.ndarray, independent: bool = True) -> Resampled:
+    """The mean of each seed's values (S, N) of the same samples in groups (N,): whole, drawn, with groups left out."""
+    nothing = np.zeros(len(groups), np.int64)
+    drawn = draw(
+        [Predictions(sample=groups, group=groups, label=nothing, scores=nothing, repeat=nothing, fold=nothing)]
+    )
+    member = (np.searchsorted(drawn.groups, groups)[:, None] == np.arange(len(drawn.groups))).astype(float)  # (N, G)
+    sums, sizes = values @ member, member.sum(axis=0)
+    draws, left = (sums @ weights.T / (weights @ sizes) for weights in (drawn.weights, drawn.left))
+    means = values.mean(axis=1)
+    return Resampled(
+        seeds=tuple(seeds),
+        values=means,
+        draws=draws,
+        moved={drawn: left - means[:, None]},
+        lost=np.zeros(len(drawn.weights), bool),
+        groups=len(drawn.groups),
+        headroom=np.inf,
+        bounded=False,
+        independent=independent,
+    )
+
+
 def minus(a: Resampled, b: Resampled) -> Resampled:
     """Paired difference over the seeds that both have. Raises ValueError when they have none in common."""
     joint = minus(a.joint, b.joint) if a.joint is not None and b.joint is not None else None

@@ -1,8 +1,10 @@
 """Maps against what they must be on encoders and tokens that are known, and the command on runs of a tiny task."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -470,3 +472,43 @@ def test_pages_show_pictures_that_may_be_shown_and_the_scores_of_all(stored, mon
         (rows.task == "closed") & (rows.kind == "attention") & (rows.score == "pointing game") & (rows.control == "")
     ]
     assert line.cells[0].lines[0] == f"{some['value'].mean():.3f}"  # under 20 groups: no interval
+
+
+def test_what_the_maps_of_a_method_gained_is_paired_by_image_and_over_seeds():
+    rng = np.random.default_rng(0)
+    groups = [f"g{i // 2:02d}" for i in range(60)]
+    base = rng.normal(size=60)
+    gains = {seed: 0.4 + 0.05 * seed + rng.normal(scale=0.1, size=60) for seed in range(3)}
+    shown, runs = map_pages.Shown({}, {}, {}), []
+    for seed, gain in gains.items():
+        rows = [
+            {"task": "tiny", "kind": "attention", "score": "AUPRC", "control": control, "value": value}
+            | {"sample": f"s{i:02d}", "group": group}
+            for control, values in (("", base + gain), ("untrained", base), ("chance", 0 * base))
+            for i, (value, group) in enumerate(zip(values, groups, strict=True))
+        ]
+        shown.scores[f"r{seed}", "w"] = pd.DataFrame(rows)
+        one = SimpleNamespace(key=(f"r{seed}", "w"), trained=True, run=SimpleNamespace(name="MAE", seed=seed))
+        runs.append((SimpleNamespace(modality="histo", title="Board"), one))
+    (block,) = map_pages.learnt(shown, runs, "histo", "tiny")
+    (table,) = block.tables
+    assert [head.lines for head in table.heads[1:]] == [("attention", "AUPRC")]
+    (cell,) = table.rows[0].cells
+    expected = np.mean([gain.mean() for gain in gains.values()])
+    assert cell.lines[0].startswith(f"{expected:+.3f} [")
+    assert cell.tone == "above"
+    assert "30 groups" in table.caption
+    assert map_pages.learnt(shown, runs, "histo", "other") == ()
+    assert map_pages.learnt(shown, runs, "ultrasound", "tiny") == ()
+
+
+def test_a_sheet_of_real_images_says_whose_they_are(stored):
+    place, _ = stored
+    access = Access(home="", licence="CC BY 4.0", citation="Someone. A set. 2024")
+    real = tiny(synthetic=False, near=False, access=access)
+    titles = []
+    for task in (tiny(), real):
+        found = map_sheet.pictures(opened(stored, "mae"), task, place.data, place.cache, most=1)
+        titles.append(map_sheet.sheet_of(opened(stored, "mae"), task, found)._suptitle.get_text())
+    assert "images:" not in titles[0]
+    assert titles[1].endswith("images: Someone. A set. 2024; CC BY 4.0")

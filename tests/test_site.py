@@ -251,7 +251,7 @@ def test_maps_of_a_run_are_on_its_page_and_beside_another(complete):
     shown = pages.Picture(source="maps/mae.png", alt="What MAE <looks> at", caption="Attention")
     (weights,) = {one.weights for one in board.runs if one.run == run}
     block = pages.Block(title="What it looks at", pictures=(shown,))
-    maps = map_pages.Shown({(run, weights): (block,)}, {"maps/mae.png": b"PNG"})
+    maps = map_pages.Shown({(run, weights): (block,)}, {"maps/mae.png": b"PNG"}, {})
     whole = replace(site.gathered(complete, [board]), maps=maps)
     made = site.files(whole, render.Place())
     assert made["maps/mae.png"] == b"PNG"

@@ -287,3 +287,19 @@ def test_a_constant_answer_has_no_interval(metric):
     constant = replace(seen, scores=np.tile([0.6, 0.4], (len(seen.sample), 1)))
     found = statistics.estimate(statistics.resample((0,), [constant], metric, statistics.draw([constant])))
     assert (found.value, found.low, found.high) == (0.5, None, None)
+
+
+def test_a_mean_of_values_has_the_interval_of_its_groups_and_of_its_seeds():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"g{i:02d}" for i in range(40)], 3)
+    shared = np.repeat(rng.normal(size=40), 3) + rng.normal(scale=0.2, size=120)
+    alike = np.stack([shared, shared, shared])
+    one = statistics.estimate(statistics.resample_mean((0, 1, 2), alike, groups))
+    alone = statistics.group_mean(shared, groups)
+    assert one.value == pytest.approx(alone.value, abs=1e-12)
+    assert one.error == pytest.approx(alone.error, rel=1e-6)  # equal seeds add nothing
+    assert (one.low, one.high) == pytest.approx((alone.low, alone.high), rel=1e-3)
+    apart = alike + np.array([-1.0, 0.0, 1.0])[:, None]
+    more = statistics.estimate(statistics.resample_mean((0, 1, 2), apart, groups))
+    assert more.value == pytest.approx(one.value, abs=1e-12)
+    assert more.error == pytest.approx(np.sqrt(one.error**2 + 1 / 3), rel=1e-6)
