@@ -1,5 +1,5 @@
-"""The sheet of `python -m benchmark views`: a row for each pretext: the stored image with the outlines of the first
-crops, then what each draw shows. Pixels are enlarged by a whole number and never smoothed."""
+"""The sheet of `python -m benchmark views`: a row for each pretext, of the stored image with the outlines of the first
+crops and what each draw shows. Pixels are enlarged by a whole number and never smoothed."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,9 +87,7 @@ def save(picture: Image.Image, told: Sequence[str], out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         picture.save(out, exif=about, optimize=True, lossless=True, method=6)
     except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written ({error.filename}: {error.strerror}); choose another place with --out"
-        ) from error
+        raise DataError(f"{out}: cannot be written ({error}); choose another place with --out") from error
 
 
 def wrapped(text: str, width: int) -> list[str]:

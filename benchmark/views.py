@@ -48,12 +48,13 @@ def find(image: str, modality: str, policy: str, data: Path) -> tuple[Source, Sa
     path = host.path(image).absolute()
     if folders.is_file(path):
         source = sources.open(f"folder:{path.parent}", modality)
-        return replace(source, policy=policy or source.policy), Sample(path.name, -1, "", "", "train")
+        sample = Sample(folders.identifier(path, path.parent), -1, "", "", "train")
+        return replace(source, policy=policy or source.policy), sample
     name, _, wanted = image.partition("/")
     if name not in known:
         raise DataError(
-            f"{image}: no image file, and no TASK/ID of {modality} (--modality); give a file, or an image of a task, such "
-            "as phantom_local/train/p00000/0"
+            f"{image}: no image file, and no TASK/ID of {modality} (--modality); give a file, or an image of a task, "
+            "such as phantom_local/train/p00000/0"
         )
     task = corpus.get(modality, name, policy)
     samples = task.scan(data)
