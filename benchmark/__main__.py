@@ -544,6 +544,30 @@ def maps_(
         typer.echo(path)
 
 
+@app.command("views")
+def views_(
+    image: Annotated[str, typer.Argument(help="An image file, or TASK/ID of a dataset under --data.")],
+    pretext: Pretext = "",
+    track: Track = "laptop",
+    modality: Annotated[str, typer.Option(help="How the image is turned, changed and squared.")] = "ultrasound",
+    policy: Policy = "",
+    draws: Annotated[int, typer.Option(min=1, max=20, help="Epochs that are shown.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    data: Data = Path("data"),
+    out: Annotated[Path, typer.Option(parser=host.path, help="The sheet: .png or .webp.")] = Path("views.png"),
+) -> None:
+    """Show what each pretext sees of an image, as training draws it: crops, visible patches, blocks."""
+    from benchmark import view_sheet, views
+
+    if out.suffix.lower() not in view_sheet.KINDS:
+        raise ValueError(f"--out {out}: give a name that ends in {' or '.join(view_sheet.KINDS)}")
+    source, sample = views.find(image, modality, policy, data)
+    names = _listed(pretext) or registry.default_pretexts()
+    recipes = {name: views.recipe(name, track, source, seed) for name in names}
+    for line in view_sheet.show(recipes, source, sample, data, draws, out):
+        typer.echo(line)
+
+
 def _place(text: str) -> tuple[float, float] | None:
     if not text:
         return None

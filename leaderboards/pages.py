@@ -247,8 +247,8 @@ def pretext_path(pretext: str) -> str:
     return f"pretexts/{slug(pretext)}.html"
 
 
-def of_pretext(pretext: str, boards: Sequence[Board], runs: Sequence[RunDetail]) -> Page:
-    """A pretext over all boards: what it predicts, how it was run, and how it did."""
+def of_pretext(pretext: str, boards: Sequence[Board], runs: Sequence[RunDetail], views: tuple[Block, ...] = ()) -> Page:
+    """A pretext over all boards: what it predicts, how it was run, and how it did. views: what it sees."""
     own = [one for one in runs if one.row["pretext"] == pretext and one.trained]
     names = {one.run.name for one in own}
     variants = {one.run.variant for one in own}
@@ -261,6 +261,7 @@ def of_pretext(pretext: str, boards: Sequence[Board], runs: Sequence[RunDetail])
         lead=what,
         blocks=(
             Block(title="What it predicts", texts=tuple(more)),
+            *views,
             Block(
                 title="How it did",
                 tables=tuple(t for board in boards if (t := _gains_of(board, variants)) is not None),

@@ -34,6 +34,7 @@ from leaderboards import (
     svg,
     trials,
     trials_page,
+    view_pages,
 )
 from leaderboards.board import Board, current
 from leaderboards.details import RunDetail, details
@@ -170,7 +171,7 @@ def _pages(site: Site) -> list[Page]:
         made.append(pages.of_task(modality, task, boards, checks, maps))
     runs = [one for _, one in site.runs]
     for pretext in sorted({str(one.row["pretext"]) for one in runs if one.trained}):
-        made.append(pages.of_pretext(pretext, site.boards, runs))
+        made.append(pages.of_pretext(pretext, site.boards, runs, view_pages.blocks(pretext)))
     made.append(trials_page.page(site.trials, site.places))
     made += [pages.of_run(one, board, site.maps.blocks.get(one.key, ())) for board, one in site.runs]
     return made
