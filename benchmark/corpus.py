@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import tasks
 from benchmark.recipe import Corpus
-from tasks import sources, splits
-from tasks.base import Folds, NoData, Sample, Source, Task, digest
+from tasks import receipts, sources, splits
+from tasks.base import DataError, Folds, NoData, OpenList, Sample, Source, Task, digest
 from tasks.collect import collect
 
 NAMES = ("phantom", "open", "local")
@@ -36,9 +36,9 @@ def get(modality: str, name: str, policy: str = "") -> Task:
 def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "") -> Pinned:
     """The corpus of that name. Raises NoData where nothing is found, ValueError for an unknown name.
 
-    phantom: the simulated population. open: a fixed list, every member must be there. local: the training parts of all
-    tasks with a fixed split, and the pretraining halves, found under data; other tasks by folds enter no corpus.
-    `kind:location`: unlabelled images, see tasks/sources.
+    phantom: the simulated population. open: a fixed list, else DataError names each member that is missing, partial or
+    altered. local: the training parts of all tasks with a fixed split, and the pretraining halves, found under data;
+    other tasks by folds enter no corpus. `kind:location`: unlabelled images, see tasks/sources.
     """
     if ":" in name:
         source = sources.open(name, modality)
@@ -58,11 +58,10 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
         members = _found(modality, data, cache, policy)
         if not members:
             raise NoData(f"no {modality} dataset with a fixed split found under {data}; see `make data`")
+    elif name == "open":
+        members = _published(open_list(modality), modality, data, cache, policy)
     elif name in NAMES:
-        listed = importlib.import_module(f"tasks.{modality}").CORPORA[name]
-        if not listed:
-            raise NoData(f"the {name!r} corpus of {modality} has no members yet; use CORPUS=phantom or CORPUS=local")
-        members = [_listed(one, modality, data, cache, policy) for one in listed]
+        members = [_whole(source, data) for source in importlib.import_module(f"tasks.{modality}").CORPORA[name]]
     else:
         raise tasks.unknown("corpus", name, (*NAMES, *(f"{kind}:LOCATION" for kind in sources.kinds())))
     pinned = Corpus(
@@ -74,16 +73,38 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
     return Pinned(pinned, members)
 
 
-def _listed(one: str | Source, modality: str, data: Path, cache: Path, policy: str) -> Member:
-    """A member of a fixed list: a task by its name, for its training part, or an unlabelled source, whole."""
-    if isinstance(one, str):
-        return _member(get(modality, one, policy), data, cache)
-    samples = one.scan(data)
-    return Member(one, samples, samples)
+def open_list(modality: str) -> OpenList:
+    """What the corpus "open" is made of."""
+    return importlib.import_module(f"tasks.{modality}").CORPORA["open"]
 
 
-def _member(task: Task, data: Path, cache: Path) -> Member:
-    samples = collect(task, data, cache)
+def _published(listed: OpenList, modality: str, data: Path, cache: Path, policy: str) -> list[Member]:
+    """The training parts of a fixed list. Raises one DataError for all members that are not here as published."""
+    members, faults = [], []
+    for name in listed.members:
+        task = get(modality, name, policy)
+        try:
+            samples = collect(task, data, cache)
+            receipts.check(task, data, samples, cache)
+            members.append(_member(task, samples))
+        except NoData as error:
+            faults.append(f"{name} is missing: {error}")
+        except DataError as error:
+            faults.append(f"{name}: {error}; {receipts.remedy(task)}")
+    if faults:
+        raise DataError(
+            f"the open corpus of {modality} (list {listed.version}: {', '.join(listed.members)}) is not here, whole "
+            "and as published:\n  " + "\n  ".join(faults)
+        )
+    return members
+
+
+def _whole(source: Source, data: Path) -> Member:
+    samples = source.scan(data)
+    return Member(source, samples, samples)
+
+
+def _member(task: Task, samples: list[Sample]) -> Member:
     return Member(task, samples, [samples[i] for i in splits.train_part(task, samples)])
 
 
@@ -98,7 +119,7 @@ def _found(modality: str, data: Path, cache: Path, policy: str) -> list[Member]:
         task = get(modality, name, policy)
         if _enters(task):
             try:
-                members.append(_member(task, data, cache))
+                members.append(_member(task, collect(task, data, cache)))
             except NoData:
                 continue
     return members

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,10 @@ from typing import Annotated
 import typer
 
 import tasks
-from benchmark import described, machine, passports
+from benchmark import corpus, described, machine, passports
 from benchmark.metrics import HEADLINES
 from benchmark.recipe import Runtime
-from tasks import cards, croissant, describe, files, folders, host, inspect, leakage
+from tasks import cards, croissant, describe, files, folders, host, inspect, leakage, receipts
 from tasks.base import DataError, NoData, Sample, Task
 from tasks.collect import collect
 
@@ -51,12 +52,20 @@ def list_() -> None:
 
 @app.command()
 def status(task: Names = "", data: Data = Path("data"), cache: Cache = CACHE) -> None:
-    """Found, partial, missing or broken; bytes, images, groups, licence, and when these files were last verified."""
+    """Found, partial, missing or broken; bytes, images, groups, licence, and when these files were last verified.
+
+    Of all datasets, also what CORPUS=open still needs.
+    """
     _folder(data)
+    states = {}
     for wanted in _chosen(task) if task else _real():
-        typer.echo(_line(inspect.status(wanted, data), cache))
+        found = inspect.status(wanted, data)
+        typer.echo(_line(found, cache))
+        states[_full(wanted)] = found.state
     if not task:
         _say_broken()
+        for modality in tasks.modalities():
+            typer.echo(_still_needed(modality, states, data, cache))
 
 
 @app.command()
@@ -243,6 +252,25 @@ def croissant_(
         typer.echo(path)
 
 
+def _still_needed(modality: str, states: Mapping[str, inspect.State], data: Path, cache: Path) -> str:
+    """One line: what the corpus "open" lacks here. states: modality/name -> of every real task."""
+    needed = {}
+    for name in corpus.open_list(modality).members:
+        task = tasks.get(modality, name)
+        why = states[_full(task)]
+        if why == "found":
+            try:
+                receipts.attested(task, data, cache)
+                continue
+            except DataError:
+                why = "not shown to be as published"
+        sizes = [file.bytes for file in task.access.downloads]
+        needed[name] = f"{name} ({_size(sum(sizes)) + ', ' if all(sizes) else ''}{why})"
+    if not needed:
+        return f"CORPUS=open of {modality}: all of it is here"
+    return f"CORPUS=open of {modality} still needs {', '.join(needed.values())}: `make data TASK={','.join(needed)}`"
+
+
 def _joined(samples: list[Sample]) -> str:
     """The near-duplicate groups, in words."""
     members: dict[str, list[Sample]] = {}
@@ -379,6 +407,8 @@ def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
         typer.echo(
             f"  checksum {checksum.file}: {state}" + (f", expected {checksum.expected}" if checksum.wrong else "")
         )
+    if here and task.name in corpus.open_list(task.modality).members:
+        typer.echo(f"  receipts {_receipts(task, data, cache)}")
     if found.widths and found.heights:
         (low, middle, high), (flat, half, tall) = found.widths, found.heights
         typer.echo(f"  size     width {low} / {middle:g} / {high}, height {flat} / {half:g} / {tall} (min/median/max)")
@@ -394,6 +424,18 @@ def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
         _problems(f"one image, two labels{note}", copies)
     typer.echo(_line(replace(found.status, state="broken") if found.broken else found.status, cache))
     return found.broken
+
+
+def _receipts(task: Task, data: Path, cache: Path) -> str:
+    """Whether the files are as published, in words; writes the receipts of archives that were unpacked by hand."""
+    from tasks.fetch import attest
+
+    try:
+        attest(task, data)
+        receipts.attested(task, data, cache)
+    except DataError as error:
+        return f"not as CORPUS=open needs it: {error}; {receipts.remedy(task)}"
+    return "every file is as published, as CORPUS=open needs it"
 
 
 def _problems(kind: str, found: list[str]) -> None:

@@ -148,6 +148,13 @@ class Task(Source):
     own: bool = False  # its user's, described by `python -m benchmark data add`: no dataset to be got from elsewhere
 
 
+class OpenList(NamedTuple):
+    """A corpus that anyone can build: the training parts of these tasks, their files whole and as published."""
+
+    version: int  # of the list: bump with any change of it
+    members: Mapping[str, int]  # task -> its version
+
+
 def digest(*parts: object) -> str:
     """SHA-256 (hex) of the parts' text, each ended by a zero byte, so that ("ab", "c") differs from ("a", "bc").
 

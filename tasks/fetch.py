@@ -1,14 +1,16 @@
 """Fetching what a card's `Access.downloads` lists: resumed after a break, verified, unpacked with distrust.
 
 Beside a file NAME may stand `.NAME.part` and `.NAME.part.json` (what came so far, and of which version it is a part),
-`.NAME.unpacking` (an archive not yet wholly unpacked), `.NAME.done` (the archive was unpacked and removed), and
-`NAME.sha256` where no checksum is published. So a name without the leading dot always stands for a complete file.
+`.NAME.unpacking` (an archive not yet wholly unpacked), `.NAME.done` (the archive was unpacked and removed: its receipt,
+see `tasks.receipts`), and `NAME.sha256` where no checksum is published. So a name without the leading dot always stands
+for a complete file.
 """
 
 from __future__ import annotations
 
 import filecmp
 import gzip
+import hashlib
 import http.client
 import json
 import re
@@ -26,8 +28,9 @@ from typing import IO
 
 from tqdm import tqdm
 
-from tasks import files
-from tasks.base import DataError, Download
+from tasks import files, folders, receipts
+from tasks.base import DataError, Download, Task
+from tasks.receipts import Held, Receipt
 
 TIMEOUT = 60  # seconds without a byte
 PAUSES = (1, 4, 16)  # seconds before each further attempt of one call
@@ -49,13 +52,13 @@ def fetch(downloads: Iterable[Download], data: Path, *, say: Callable[[str], Non
 
 
 def _bring(download: Download, target: Path, say: Callable[[str], None]) -> Path:
-    folder, marker = target.parent, _beside(target, "done")
+    folder = target.parent
     folder.mkdir(parents=True, exist_ok=True)
-    done = _recall(marker)
-    if download.unpack and done and download.checksum in ("", done["checksum"]):
-        gone = [name for name in done["holds"] if not (folder / name).exists()]
+    done = receipts.read(folder, target.name)
+    if download.unpack and done and download.checksum in ("", done.checksum):
+        gone = [name for name in done.files if not (folder / name).exists()]
         state = f"but {gone[0]!r} is gone" if gone else "already there"
-        say(f"{target}: unpacked earlier, {state}; to fetch it again, delete {marker}")
+        say(f"{target}: unpacked earlier, {state}; to fetch it again, delete {receipts.place(folder, target.name)}")
         return folder
     if target.is_file():
         say(f"{target}: already there")
@@ -66,8 +69,7 @@ def _bring(download: Download, target: Path, say: Callable[[str], None]) -> Path
     if not download.unpack:
         return target
     say(f"{target}: unpacking")
-    holds = unpack(target, folder)
-    _remember(marker, {"checksum": checksum, "holds": [path.name for path in holds]})
+    receipts.write(Receipt(folder, target.name, checksum, unpack(target, folder)))
     target.unlink()
     return folder
 
@@ -185,8 +187,62 @@ def _continues(response: http.client.HTTPResponse, have: int, known: dict) -> bo
     return same and _version(response) in ("", known["version"])
 
 
-def unpack(archive: Path, folder: Path, *, most: int = 2**38, ratio: int = 200, members: int = 5_000_000) -> list[Path]:
-    """Unpack a .zip, .tar (plain, .gz, .bz2, .xz) or .gz into `folder`; returns what its top level now is there.
+def attest(task: Task, data: Path) -> None:
+    """Write the receipts that are missing of archives unpacked by hand: where one of the published checksum lies under
+    data, or the one file in it, and all that it holds is there unaltered. Raises DataError that names what is not."""
+    faults = []
+    for download in task.access.downloads:
+        known = receipts.find(task, download, data) if download.unpack else None
+        if download.unpack and not (known and receipts.is_right(known, task, download)):
+            faults += _attest(task, download, [folder for level in files.nearby(data) for folder in level])
+    if faults:
+        raise DataError("; ".join(faults))
+
+
+def _attest(task: Task, download: Download, places: list[Path]) -> list[str]:
+    """Write the receipt of one archive, if that or its one file is there; else what is not as it holds it, in words."""
+    lone = download.name.removesuffix(".gz")
+    published = {lone: task.access.checksums.get(lone), download.name: download.checksum}
+    there = [(folder / name, checksum) for name, checksum in published.items() if checksum for folder in places]
+    for source, checksum in there:
+        if files.readable(source) and files.checksum(source, checksum.partition(":")[0]) == checksum:
+            held = contents(source) if source.name == download.name else _alone(source)
+            return _attest_held(Receipt(source.parent, download.name, checksum, held), places)
+    return []
+
+
+def _attest_held(receipt: Receipt, places: list[Path]) -> list[str]:
+    """Write the receipt into the one of the places that holds its files."""
+    tops = {name.partition("/")[0] for name in receipt.files}
+    faults = []
+    for folder in places:
+        if any((folder / top).exists() for top in tops):
+            here = receipt._replace(folder=folder)
+            if not (fault := receipts.unlike(here)):
+                receipts.write(here)
+                return []
+            faults.append(fault)
+    return faults[:1] or [f"{receipt.archive} is there, but not unpacked"]
+
+
+def _alone(path: Path) -> Held:
+    return {path.name: (path.stat().st_size, *files.digests([path]))}
+
+
+def contents(archive: Path) -> Held:
+    """The files in an archive, read and not unpacked."""
+    held = {}
+    for name, source in _members(archive):
+        path = _inside(archive, name)
+        if source is not None and not folders.is_hidden(path, PurePosixPath()):
+            with source:
+                sha = hashlib.file_digest(source, "sha256").hexdigest()
+                held[path.as_posix()] = source.tell(), sha
+    return held
+
+
+def unpack(archive: Path, folder: Path, *, most: int = 2**38, ratio: int = 200, members: int = 5_000_000) -> Held:
+    """Unpack a .zip, .tar (plain, .gz, .bz2, .xz) or .gz into `folder`; returns the files that it held.
 
     All or nothing: it is unpacked aside and moved when complete; what stands there already stays, and must be equal.
     Raises DataError for a damaged archive; for members that are links, devices or lie outside the folder; and beyond
@@ -197,8 +253,7 @@ def unpack(archive: Path, folder: Path, *, most: int = 2**38, ratio: int = 200, 
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _extract(archive, aside, min(most, max(ANYWAY, ratio * archive.stat().st_size)), members)
-        names = sorted(path.name for path in aside.iterdir())
+        held = _extract(archive, aside, min(most, max(ANYWAY, ratio * archive.stat().st_size)), members)
         _move(archive, aside, folder)
     except DataError:
         raise
@@ -207,21 +262,20 @@ def unpack(archive: Path, folder: Path, *, most: int = 2**38, ratio: int = 200, 
         raise DataError(f"{archive}: could not be unpacked ({problem}); delete it and fetch it again") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    return [folder / name for name in names]
+    return held
 
 
-def _extract(archive: Path, aside: Path, limit: int, members: int) -> None:
-    written = 0
+def _extract(archive: Path, aside: Path, limit: int, members: int) -> Held:
+    written, held = 0, {}
     with _bar(f"unpacking {archive.name}") as bar:
         for count, (name, source) in enumerate(_members(archive), 1):
             if count > members:
                 raise _untrusted(archive, f"more than {members} members")
-            path = PurePosixPath(name.replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
-                raise _untrusted(archive, f"{name!r}, which lies outside the folder")
+            path = _inside(archive, name)
             (aside / path if source is None else (aside / path).parent).mkdir(parents=True, exist_ok=True)
             if source is None:
                 continue
+            sha = hashlib.sha256()
             with source, (aside / path).open("xb") as file:
                 while block := source.read(BLOCK):
                     written += len(block)
@@ -229,7 +283,19 @@ def _extract(archive: Path, aside: Path, limit: int, members: int) -> None:
                         raise _untrusted(archive, f"over {limit} bytes in a file of {archive.stat().st_size}")
                     _room(aside, len(block))
                     file.write(block)
+                    sha.update(block)
                     bar.update(len(block))
+                if not folders.is_hidden(path, PurePosixPath()):
+                    held[path.as_posix()] = file.tell(), sha.hexdigest()
+    return held
+
+
+def _inside(archive: Path, name: str) -> PurePosixPath:
+    """A member's path. Raises DataError for one outside of the folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
+        raise _untrusted(archive, f"{name!r}, which lies outside the folder")
+    return path
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:

@@ -221,7 +221,7 @@ def located(task: Task, data: Path, samples: list[Sample]) -> dict[str, Path]:
         name = _file(sample.id)
         top = name.partition("/")[0]
         if top not in tops:
-            tops[top] = added.home(task) or _parent(data, top)
+            tops[top] = added.home(task) or _parent(data, name)
         if name not in places:
             path = tops[top] / name if tops[top] else None
             places[name] = path if path and folders.is_file(path) else None
@@ -234,16 +234,13 @@ def _file(name: str) -> str:
     return file if file and "." not in index else name
 
 
-def _parent(data: Path, top: str) -> Path | None:
-    """The folder that holds `top`, looked for where `files.anchor` looks."""
+def _parent(data: Path, name: str) -> Path | None:
+    """The folder from which on a file of a dataset has that name, looked for where `files.anchor` looks."""
+    top = name.partition("/")[0]
     if data.name == top:
         return data.parent
-    parent = next((folder for level in files.nearby(data) for folder in level if _holds(folder, top)), None)
-    return parent / top if parent and folders.is_folder(parent / top / top) else parent  # nested in itself
-
-
-def _holds(folder: Path, name: str) -> bool:
-    return folders.is_folder(folder / name) or folders.is_file(folder / name)
+    places = (place for level in files.nearby(data) for folder in level for place in (folder / top, folder))
+    return next((place for place in places if folders.is_file(place / name)), None)
 
 
 def _looks(task: Task, data: Path, samples: list[Sample], workers: int) -> Iterator[Look | str]:

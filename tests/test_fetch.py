@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tasks import fetch as fetch_module
-from tasks import files
+from tasks import files, receipts
 from tasks.base import DataError, Download, NoData
 from tasks.fetch import fetch, unpack
 
@@ -359,6 +359,7 @@ def tarred(path, members, mode="w"):
 
 FILES = {"top/": b"", "top/a.txt": b"first", "top/deep/b.txt": b"second", "notes.txt": b"third"}
 LISTED = ["notes.txt", "top", "top/a.txt", "top/deep", "top/deep/b.txt"]
+HELD = {name: (len(held), hashlib.sha256(held).hexdigest()) for name, held in FILES.items() if held}
 TARS = {"a.tar": "w", "a.tar.gz": "w:gz", "A.TGZ": "w:gz", "a.tar.bz2": "w:bz2", "a.tar.xz": "w:xz"}
 
 
@@ -369,7 +370,7 @@ def test_an_archive_is_unpacked_whole(tmp_path, name):
     else:
         archive = tarred(tmp_path / name, FILES | {"top/": tarfile.DIRTYPE}, TARS[name])
     folder = tmp_path / "out"
-    assert unpack(archive, folder) == [folder / "notes.txt", folder / "top"]
+    assert unpack(archive, folder) == fetch_module.contents(archive) == HELD
     assert names(folder) == LISTED
     assert (folder / "top/deep/b.txt").read_bytes() == b"second"
 
@@ -377,7 +378,7 @@ def test_an_archive_is_unpacked_whole(tmp_path, name):
 def test_a_single_compressed_file_loses_its_ending(tmp_path):
     archive = tmp_path / "x.h5.gz"
     archive.write_bytes(gzip.compress(BODY))
-    assert unpack(archive, tmp_path) == [tmp_path / "x.h5"]
+    assert unpack(archive, tmp_path) == fetch_module.contents(archive) == {"x.h5": (len(BODY), SHA)}
     assert (tmp_path / "x.h5").read_bytes() == BODY
 
 
@@ -389,11 +390,12 @@ def test_a_fetched_archive_is_unpacked_removed_and_not_fetched_again(site, tmp_p
     said = []
     assert fetch([download], tmp_path, say=said.append) == [tmp_path]
     assert names(tmp_path) == [".a.zip.done", *LISTED]
+    assert receipts.read(tmp_path, "a.zip") == receipts.Receipt(tmp_path, "a.zip", checksum, HELD)
     assert fetch([download], tmp_path, say=said.append) == [tmp_path]
     assert said[-1].endswith(f"already there; to fetch it again, delete {tmp_path / '.a.zip.done'}")
     shutil.rmtree(tmp_path / "top")
     fetch([download], tmp_path, say=said.append)
-    assert said[-1].endswith(f"but 'top' is gone; to fetch it again, delete {tmp_path / '.a.zip.done'}")
+    assert said[-1].endswith(f"but 'top/a.txt' is gone; to fetch it again, delete {tmp_path / '.a.zip.done'}")
     assert len(site.asked) == 1
     (tmp_path / ".a.zip.done").unlink()
     fetch([download], tmp_path, say=said.append)
@@ -407,6 +409,21 @@ def test_a_new_checksum_on_the_card_fetches_the_archive_again(site, tmp_path):
         fetch([Download(url=site.url, name="a.zip", checksum=checksum, unpack=True)], tmp_path / "data", say=str)
         assert json.loads((tmp_path / "data/.a.zip.done").read_text())["checksum"] == checksum
     assert names(tmp_path / "data") == [".a.zip.done", "a.txt", "b.txt"]
+
+
+def test_an_archive_unpacked_before_receipts_named_its_files_is_fetched_again(site, tmp_path):
+    site.body = zipped(tmp_path / "made.zip", FILES).read_bytes()
+    checksum = f"md5:{hashlib.md5(site.body).hexdigest()}"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/.a.zip.done").write_text(json.dumps({"checksum": checksum, "holds": ["top"]}))
+    fetch([Download(url=site.url, name="a.zip", checksum=checksum, unpack=True)], tmp_path / "data", say=str)
+    assert receipts.read(tmp_path / "data", "a.zip").files == HELD
+
+
+def test_hidden_files_are_unpacked_and_not_told_of(tmp_path):
+    archive = zipped(tmp_path / "a.zip", FILES | {"__MACOSX/._a.txt": b"", "top/.DS_Store": b"x"})
+    assert unpack(archive, tmp_path / "out") == fetch_module.contents(archive) == HELD
+    assert (tmp_path / "out/top/.DS_Store").is_file()
 
 
 def test_an_archive_put_there_by_hand_is_unpacked_without_a_request(site, tmp_path):

@@ -22,7 +22,7 @@ from benchmark import data_commands
 from tasks import files, inspect
 from tasks.base import DataError, Download, Sample
 from tasks.ultrasound.busi import TASK as BUSI
-from tests.layouts import busi
+from tests.layouts import aul, busi
 from tests.permissions import barred
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +65,14 @@ def test_a_folder_nested_in_itself_has_its_bytes(data):
     (data / "groups.csv").rename(top / "groups.csv")
     files.anchor.cache_clear()
     assert inspect.status(WHOLE, data) == whole
+
+
+def test_a_folder_of_that_name_in_another_dataset_hides_no_file(tmp_path):
+    aul.write(tmp_path / "ultrasound")
+    (tmp_path / "ICIAR2018_BACH_Challenge" / "Photos" / "Benign").mkdir(parents=True)
+    task = tasks.get("ultrasound", "aul")
+    samples = task.scan(tmp_path)
+    assert inspect.located(task, tmp_path, samples).keys() == {sample.id for sample in samples}
 
 
 def test_a_partial_dataset_is_partial_even_where_it_cannot_be_split(data):

@@ -15,7 +15,7 @@ import pytest
 
 import tasks
 from tasks import files, splits
-from tasks.base import DataError, Folds, NoData, identity
+from tasks.base import DataError, Fixed, Folds, NoData, identity
 from tests import layouts
 
 
@@ -147,16 +147,39 @@ def test_an_empty_data_folder_is_no_data_with_the_remedy(found, tmp_path):
             task.scan(tmp_path / "not there")
 
 
+OPEN = {  # the lists as they were made, by version: to change one is to write another
+    ("histo", 1): {"crc": 2, "pcam": 1},
+    ("ultrasound", 1): {"aul": 2, "bus_bra": 3},
+}
+
+
 @pytest.mark.parametrize("modality", tasks.modalities())
-def test_corpora_name_tasks_that_are_not_evaluated_by_folds(modality):
+def test_corpora_are_unlabelled_sources_and_a_fixed_list(modality):
     corpora = importlib.import_module(f"tasks.{modality}").CORPORA
-    assert {"phantom", "open"} <= set(corpora)
-    for members in corpora.values():
-        for name in members:
-            if isinstance(name, str):
-                assert not isinstance(tasks.get(modality, name).protocol, Folds)
-            else:
-                assert {sample.label for sample in name.scan(Path("nowhere"))} == {-1}
+    assert set(corpora) == {"phantom", "open"}
+    assert all({sample.label for sample in source.scan(Path("nowhere"))} == {-1} for source in corpora["phantom"])
+    assert dict(corpora["open"].members) == OPEN[modality, corpora["open"].version]
+
+
+@pytest.mark.parametrize("modality", tasks.modalities())
+def test_anyone_can_fetch_and_check_a_member_of_the_open_corpus_and_none_is_tested_on_whole(modality):
+    listed = importlib.import_module(f"tasks.{modality}").CORPORA["open"]
+    members = [tasks.get(modality, name) for name in listed.members]
+    for task in members:
+        assert task.version == listed.members[task.name]
+        assert task.access.redistributable
+        assert task.access.downloads
+        assert all(download.checksum for download in task.access.downloads)
+        assert task.expected
+        assert not task.synthetic
+        assert not task.own
+        assert not task.on_request
+        assert getattr(task.protocol, "crossing", "refuse") != "keep"
+        assert isinstance(task.protocol, Fixed) or task.protocol.halved
+    assert len({task.family for task in members}) == len(members)
+    tested_whole = [tasks.get(modality, name) for name in tasks.names(modality)]
+    tested_whole = [task for task in tested_whole if isinstance(task.protocol, Folds) and not task.protocol.halved]
+    assert not {task.family for task in members} & {task.family for task in tested_whole}
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
