@@ -106,6 +106,7 @@ def passport(
         try:
             samples = collect(wanted, data, cache)
             rows = passports.of(wanted, samples, runtime, rotated=turned)
+            sizes = passports.pixels(wanted, samples, runtime)
         except DataError as error:
             if task:
                 raise
@@ -117,6 +118,10 @@ def passport(
         groups = len({sample.group for sample in samples})
         counted = f"{len(samples):,} images, {groups:,} groups ({wanted.group_kind})"
         typer.echo(f"{_full(wanted)}: {leakage.verdict(rows, independent=wanted.independent)}; {counted}")
+        released = f", released {sizes['released']:,.0f}" if sizes["released"] else ""
+        typer.echo(
+            f"  short side in pixels: {sizes['low']:,} to {sizes['high']:,}, median {sizes['median']:,.0f}{released}"
+        )
         if not wanted.independent:
             typer.echo("  no patient or slide is known: patients may be on both sides of what looks disjoint")
         if wanted.near:

@@ -6,7 +6,8 @@
     results/local/<modality>/ceilings/<id>/   ceilings.parquet predictions.parquet fits.parquet
     results/local/<modality>/trials/<trial>/  trials.parquet
     results/local/<modality>/locality/<id>/   locality.parquet
-    results/local/<modality>/passports/<task>-<data>/       leakage.parquet
+    results/local/<modality>/passports/<task>-<data>/       leakage.parquet; <task>-<data>-beside-<others>/ likewise,
+                                                            <task>-<data>-pixels/ pixels.parquet
     results/published/<modality>/<track>/<run>-<weights>/   the same tables, packed by `promote`
 
 Write-once: a directory is written under a temporary name and renamed; existence is completion, the first rename wins.
@@ -221,6 +222,17 @@ TABLES: dict[str, pa.Schema] = {
         kind=S,  # "exact", "group" or "near"
         count=I,  # samples of the second side with a partner in the first; null: not looked for
         examples=S,  # JSON: the first of them
+    ),
+    "pixels": _schema(
+        modality=S,
+        task=S,
+        data=S,  # identity of the task's samples
+        images=I,  # that were looked at
+        low=I,  # short side of the smallest, in pixels, as the files are here
+        median=F,
+        high=I,
+        released=F,  # median short side of the owners' release, by the task; null where it is not stated
+        created=S,
     ),
     "locality": _schema(
         modality=S,

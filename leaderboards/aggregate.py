@@ -351,6 +351,7 @@ def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:
                 images=int(row["data_images"]),
                 partial=f"partial: {int(row['data_images']):,} of {int(expected):,} images" if partial else "",
                 synthetic=bool(row["synthetic"]),
+                pixels=row.get("sides", ""),
                 version=int(row["task_version"]),
             )
         )

@@ -33,6 +33,7 @@ class Column:
     images: int
     partial: str  # "partial: 422 of 2,081 images", or ""
     synthetic: bool
+    pixels: str = ""  # "reduced pixels: short side 144, released 286", or that nothing is known to be reduced, or ""
     version: int = 1  # of the task
     taught: bool = True  # its ceiling is shown above the twin, or none is stored
 

@@ -81,6 +81,7 @@ def of_task(
                     ("Licence", licence),
                     ("Measured locality", _locality(measured)),
                     *((("Data", column.partial),) if column.partial else ()),
+                    *((("Images", column.pixels),) if column.pixels else ()),
                 ),
                 links=links,
             ),

@@ -4,7 +4,7 @@
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
     results/published/<modality>/baselines/<id>/              as it was stored; so are ceilings/, locality/,
                                                                maps/, ratings/, trials/, and of passports/ what a
-                                                               dataset shares with others
+                                                               dataset shares with others and how large its images are
 
 The weights stay where they are; their SHA-256 is in the row. A twin is a run and is promoted with it.
 """
@@ -119,9 +119,10 @@ def _beside(local: Path, chosen: pd.DataFrame, cells: pd.DataFrame) -> dict[Path
             on_track = name != "ceilings" or row["track"] in set(chosen["track"])
             if answered and seen and on_track:
                 found[Path(row["directory"])] = row
-    for row in store.rows(local, "leakage").drop_duplicates("directory").to_dict("records"):
-        if "-beside-" in Path(row["directory"]).name and (row["task"], row["data"]) in {one[1:] for one in about}:
-            found[Path(row["directory"])] = row
+    for name, mark in (("leakage", "-beside-"), ("pixels", "-pixels")):
+        for row in store.rows(local, name).drop_duplicates("directory").to_dict("records"):
+            if mark in Path(row["directory"]).name and (row["task"], row["data"]) in {one[1:] for one in about}:
+                found[Path(row["directory"])] = row
     return found
 
 

@@ -16,13 +16,14 @@ from benchmark import compaction, results
 from benchmark.recipe import Recipe, from_json
 from leaderboards.statistics import Predictions
 
+REDUCED = 0.9  # of the released median side: below, a copy is called reduced
 NAMES = ("runs", "cells", "baselines", "ceilings", "locality", "ratings")  # tables
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
     runs: pd.DataFrame  # columns of the table, and `directory`
-    cells: pd.DataFrame  # columns of the table, and `directory`
+    cells: pd.DataFrame  # columns of the table, `directory`, and `sides`: the images' sizes, in words
     baselines: pd.DataFrame  # columns of the table, and `directory`
     ceilings: pd.DataFrame  # columns of the table, and `directory`
     locality: pd.DataFrame  # columns of the table, and `directory`
@@ -31,7 +32,23 @@ class Store:
 
 def load(root: Path) -> Store:
     """Everything that a board shows, under root. Raises SchemaError naming a file that cannot be read."""
-    return Store(**{name: rows(root, name) for name in NAMES})
+    tables = {name: rows(root, name) for name in NAMES}
+    sides = {(row["task"], row["data"]): _sides(row) for row in rows(root, "pixels").to_dict("records")}
+    cells = tables["cells"]
+    tables["cells"] = cells.assign(
+        sides=[sides.get(pair, "") for pair in zip(cells["task"], cells["data"], strict=True)]
+    )
+    return Store(**tables)
+
+
+def _sides(row: dict) -> str:
+    """How large the images of a dataset were as they were measured, beside their release."""
+    here, released = row["median"], row["released"]
+    if not released > 0:
+        return f"images of {here:,.0f} pixels (short side); the size of their release is not stated"
+    if here > REDUCED * released:
+        return f"images of {here:,.0f} pixels (short side), as released"
+    return f"reduced pixels: short side {here:,.0f}, released {released:,.0f}"
 
 
 def rows(root: Path, name: str) -> pd.DataFrame:

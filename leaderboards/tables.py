@@ -273,7 +273,7 @@ def _head(column: Column, ceiling: str = "") -> Text:
     """What a task is, and the leakage verdict of its cells: one corpus and one split stand behind all of them."""
     size = f"{column.groups:,} {plural(column.group_kind, column.groups)}, {column.samples:,} images"
     leakage = f"leakage: {column.leakage}"
-    lines = (column.title, metric(column.metric), size, column.partial, _few(column), leakage, ceiling)
+    lines = (column.title, metric(column.metric), size, column.partial, column.pixels, _few(column), leakage, ceiling)
     return Text(
         lines=tuple(filter(None, lines)),
         tip=f"Gain in {metric(column.metric)} on the test set of {column.title} (split: {split(column)})",

@@ -143,6 +143,7 @@ class Task(Source):
     # width) as `read`: where the structure lies that a dense probe looks for; all False in an image without it
     columns: Callable[[Path], Mapping[str, Mapping[str, str]]] | None = None  # data folder -> column -> sample id ->
     # what else the authors say of an image, such as BI-RADS: shown beside the classes, never learnt from
+    side: int | None = None  # pixels of the short side of the released images, in the median; None: not stated
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
     own: bool = False  # its user's, described by `python -m benchmark data add`: no dataset to be got from elsewhere

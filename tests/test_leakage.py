@@ -143,6 +143,19 @@ def test_a_passport_is_stored_once_and_read_back(data, monkeypatch):
     assert set(rows["corpus_digest"]) == {""}
 
 
+def test_how_large_images_are_here_is_stored_with_the_size_of_their_release(data):
+    samples = ALONE.scan(data)
+    for sample in samples[:30]:
+        Image.open(data / sample.id).resize((90, 60)).save(data / sample.id)
+    Image.open(data / samples[0].id).resize((50, 200)).save(data / samples[0].id)
+    runtime = Runtime(data=data, results=data.parent / "results", cache=data.parent / "cache")
+    sides = [min(Image.open(data / sample.id).size) for sample in samples]
+    row = passports.pixels(replace(ALONE, side=500), samples, runtime)
+    assert (row["images"], row["released"]) == (len(samples), 500)
+    assert (row["low"], row["median"], row["high"]) == (min(sides), 60, max(sides))
+    assert passports.pixels(replace(ALONE, side=None), samples, runtime) == row  # stored once
+
+
 def test_a_patient_at_another_magnification_is_the_same_patient_and_in_another_dataset_is_not(tmp_path):
     breakhis.write(tmp_path / "data", scales=(40, 100))
     runtime = Runtime(data=tmp_path / "data", results=tmp_path / "results", cache=tmp_path / "cache")

@@ -239,3 +239,25 @@ def test_what_a_dataset_shares_with_others_goes_with_its_runs(local, tmp_path):
     shared = [path.parent.name for path in (tmp_path / "published").rglob("passports/*/leakage.parquet")]
     assert shared == ["known-beside-0a0a0a"]
     assert verify(tmp_path / "published").problems == ()
+
+
+@pytest.mark.parametrize(
+    ("here", "released", "said"),
+    [
+        (144.0, 286.0, "reduced pixels: short side 144, released 286"),
+        (286.0, 286.0, "images of 286 pixels (short side), as released"),
+        (160.0, None, "images of 160 pixels (short side); the size of their release is not stated"),
+    ],
+)
+def test_boards_say_how_large_the_images_were(local, tmp_path, here, released, said):
+    folder = Path(shutil.copytree(local, tmp_path / "store"))
+    cell = results.read(folder, "cells").iloc[0]
+    row = {"modality": cell["modality"], "task": cell["task"], "data": cell["data"], "images": 60, "created": ""}
+    table = results.table("pixels", [row | {"low": 8, "median": here, "high": 900, "released": released}])
+    results.write(folder / cell["modality"] / "passports" / f"{cell['task']}-{cell['data']}-pixels", {"pixels": table})
+    promote(folder, tmp_path / "published", {})
+    (board,) = render.stored(tmp_path / "published")
+    told = {column.task: column.pixels for column in board.columns}
+    assert told.pop(cell["task"]) == said
+    assert set(told.values()) <= {""}
+    assert said in render.markdown(board)

@@ -113,6 +113,7 @@ def _two(magnification: int, benign: int, malignant: int) -> Task:
         images=f"breakhis {magnification}X 1",
         family="breakhis",
         independent=True,
+        side=460,
         expected=benign + malignant,
         counts={"": {"benign": benign, "malignant": malignant}},
     )

@@ -97,6 +97,7 @@ TASK = Task(
     images="idc 1",
     family="idc",
     independent=True,
+    side=50,
     expected=277_524,
     counts={"": {"no carcinoma": 198_738, "invasive ductal carcinoma": 78_786}},
 )

@@ -89,6 +89,7 @@ TASK = Task(
     images="lc25000 1",
     family="lc25000",
     independent=False,
+    side=768,
     expected=25_000,
     counts={"": dict.fromkeys(CLASSES, 5_000)},
 )

@@ -133,6 +133,7 @@ TASK = Task(
     images="aul 1",
     family="aul",
     independent=True,
+    side=714,  # the mean height, as UltraBench states it
     expected=735,
     counts={
         "train": {"Normal": 80, "Benign": 160, "Malignant": 348},

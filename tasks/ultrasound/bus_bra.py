@@ -129,6 +129,7 @@ TASK = Task(
     images="bus_bra 1",
     family="bus_bra",
     independent=True,
+    side=286,
     expected=1_875,
     counts={"": {"benign": 1_268, "malignant": 607}},
 )

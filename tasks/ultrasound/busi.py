@@ -90,6 +90,7 @@ TASK = Task(
     images="busi 1",
     family="busi",
     independent=False,
+    side=500,
     expected=780,
     counts={"": {"benign": 437, "malignant": 210, "normal": 133}},
 )
