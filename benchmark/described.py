@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from tasks import added, folders, splits
+from tasks import added, cards, folders, splits
 from tasks.base import Folds, Sample, Task
 from tasks.describe import Added
 
