@@ -136,7 +136,17 @@ def test_a_second_call_has_nothing_to_do(dry, bare):
 
 def test_pieces_can_be_chosen_by_how_their_names_begin(bare, tmp_path):
     places = [text for name in ("data", "out", "results", "cache") for text in (f"--{name}", str(tmp_path / name))]
-    line = [sys.executable, "-m", "benchmark.gpu", "--dry", "--minutes", "5", "--only", "agreement/mae,no sync", *places]
+    line = [
+        sys.executable,
+        "-m",
+        "benchmark.gpu",
+        "--dry",
+        "--minutes",
+        "5",
+        "--only",
+        "agreement/mae,no sync",
+        *places,
+    ]
     done = subprocess.run(line, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     others = {f"no sync/{pretext}" for pretext in registry.default_pretexts()}
