@@ -132,5 +132,11 @@ TASK = Task(
     family="mmotu",
     independent=False,
     expected=1_469,
-    counts={"train": {}, "test": {}},
+    counts={
+        split: dict(zip(CLASSES, counts, strict=True))
+        for split, counts in (
+            ("train", (226, 153, 228, 57, 47, 180, 71, 38)),
+            ("test", (110, 66, 108, 31, 19, 87, 33, 15)),
+        )
+    },
 )
