@@ -37,8 +37,8 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
     """The corpus of that name. Raises NoData where nothing is found, ValueError for an unknown name.
 
     phantom: the simulated population. open: a fixed list, every member must be there. local: the training parts of all
-    tasks with a fixed split, and the pretraining halves, found under data; other tasks by folds enter no corpus. `kind:location`: unlabelled images, see
-    tasks/sources.
+    tasks with a fixed split, and the pretraining halves, found under data; other tasks by folds enter no corpus.
+    `kind:location`: unlabelled images, see tasks/sources.
     """
     if ":" in name:
         source = sources.open(name, modality)
@@ -57,7 +57,7 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
     elif name == "local":
         members = _found(modality, data, cache, policy)
         if not members:
-            raise NoData(f"no {modality} dataset with a fixed split found under {data}; see `make data`")
+            raise NoData(f"no {modality} dataset with a part to pretrain on found under {data}; see `make data`")
     elif name in NAMES:
         listed = importlib.import_module(f"tasks.{modality}").CORPORA[name]
         if not listed:

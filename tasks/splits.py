@@ -32,7 +32,8 @@ def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
     """Every division of the task's protocol. The order of `samples` has no influence on who is where.
 
     All samples are in one of the parts, but for those that `Fixed(crossing="remove")` leaves out, and the pretraining
-    half of `Folds(halved=True)`. Every part holds every class, so that metrics of parts and folds mean the same; raises DataError, with the remedy, where none can.
+    half of `Folds(halved=True)`. Every part holds every class, so that metrics of parts and folds mean the same;
+    raises DataError, with the remedy, where none can.
     """
     if not samples:
         raise DataError(f"{task.modality}/{task.name}: no samples to divide")
@@ -50,8 +51,10 @@ def assignments(task: Task, samples: list[Sample]) -> list[Assignment]:
 
 
 def train_part(task: Task, samples: list[Sample]) -> np.ndarray:
-    """Positions of what a corpus may hold of this task. Raises ValueError for a task by folds over all of its images: it
-    enters no corpus."""
+    """Positions of what a corpus may hold of this task.
+
+    Raises ValueError for a task by folds over all of its images: it enters no corpus.
+    """
     if isinstance(task.protocol, Folds) and task.protocol.halved:
         return halves(task, samples)[0]
     if isinstance(task.protocol, Folds):
@@ -62,7 +65,10 @@ def train_part(task: Task, samples: list[Sample]) -> np.ndarray:
 
 def halves(task: Task, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
     """Positions, ascending, of the pretraining and of the probing half of a task by `Folds(halved=True)`: groups whole,
-    images of each class in like proportions. The order of `samples` has no influence."""
+    images of each class in like proportions. The order of `samples` has no influence.
+
+    Raises DataError, with the remedy, where a half would lack a class.
+    """
     order = np.array(sorted(range(len(samples)), key=lambda i: samples[i].id))
     (dealt,) = _dealt(task, [samples[i] for i in order], (0, 1), 1, task.protocol.seed, "2 halves")
     return np.sort(order[dealt == 0]), np.sort(order[dealt == 1])
@@ -139,8 +145,8 @@ def _cut(task: Task, ordered: list[Sample], hands: tuple[str, ...], seed: int) -
 
 def _folds(task: Task, ordered: list[Sample], protocol: Folds) -> Iterator[list[np.ndarray]]:
     """Positions of each fold of each repeat: groups whole, images of each class in like proportions."""
-    hands = range(protocol.k)
-    for dealt in _dealt(task, ordered, hands, protocol.repeats, protocol.seed, f"{protocol.k} folds"):
+    hands, among = range(protocol.k), f"{protocol.k} folds" + protocol.halved * " of one half"
+    for dealt in _dealt(task, ordered, hands, protocol.repeats, protocol.seed, among):
         yield [np.flatnonzero(dealt == hand) for hand in hands]
 
 
