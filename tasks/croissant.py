@@ -111,7 +111,7 @@ def describe(task: Task) -> dict[str, object]:
         "distribution": _distribution(task, " ".join(parts.values())),
         "recordSet": _records(task, parts),
         "rai:dataCollection": _joined(parts.get("What"), parts.get("Who")),
-        "rai:dataBiases": re.split(r";\s+", parts["Traps"]) if "Traps" in parts else None,
+        "rai:dataBiases": re.split(r";\s+|\.\s+(?=Copies:)", parts["Traps"]) if "Traps" in parts else None,
         "rai:dataLimitations": [f"{key}: {parts[key]}" for key in ("Licence", "Group", "Split") if key in parts],
         "rai:dataUseCases": [task.question],
     }
