@@ -77,7 +77,7 @@ def check(document: dict) -> None:
             assert all(set(record) == fields for record in node["data"])
             assert node["key"]["@id"] in fields
     (images,) = (record for record in document["recordSet"] if record["@id"] == "images")
-    assert [field["@id"] for field in images["field"]] == [
+    assert [field["@id"] for field in images["field"][:4]] == [
         f"images/{key}" for key in ("image", "label", "group", "split")
     ]
 
@@ -138,6 +138,15 @@ def test_a_published_split_is_named_part_by_part():
     parts = next(record for record in document["recordSet"] if record["@id"] == "splits")
     assert [row["splits/name"] for row in parts["data"]] == ["train", "test"]
     assert "splits" not in {record["@id"] for record in croissant.describe(BUSI)["recordSet"]}
+
+
+def test_a_column_of_the_authors_is_a_field_of_the_images():
+    for task, names in ((BUSI, []), (tasks.get("ultrasound", "bus_bra"), ["images/BI-RADS"])):
+        document = croissant.describe(task)
+        check(document)
+        fields = document["recordSet"][-1]["field"]
+        assert [field["@id"] for field in fields[4:]] == names
+        assert all("as the authors state it" in field["description"] for field in fields[4:])
 
 
 def test_what_a_card_does_not_tell_is_left_out():

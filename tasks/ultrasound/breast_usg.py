@@ -55,10 +55,10 @@ def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     return files.outline(image.with_name(f"{image.stem}_tumor.png"))
 
 
-def columns(data: Path) -> dict[str, dict[str, str]]:
+def birads(data: Path) -> dict[str, str]:
     """Task.columns: the BI-RADS category of every scan."""
     top, rows, found = _found(data)
-    return {"BI-RADS": {f"{top.name}/{name}": rows[name][BIRADS] for name in sorted(found)}}
+    return {f"{top.name}/{name}": rows[name][BIRADS] for name in sorted(found)}
 
 
 def _found(data: Path) -> tuple[Path, dict[str, dict[str, str]], dict[str, Path]]:
@@ -110,7 +110,7 @@ TASK = Task(
     family="breast_usg",
     independent=True,
     left_out=left_out,
-    columns=columns,
+    columns={"BI-RADS": birads},
     expected=252,
     counts={"": {"benign": 154, "malignant": 98}},
 )

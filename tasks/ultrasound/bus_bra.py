@@ -52,10 +52,10 @@ def scan(data: Path) -> list[Sample]:
     return sorted(map(Sample, files.ids(top, paths), labels, groups, files.digests(paths)))
 
 
-def columns(data: Path) -> dict[str, dict[str, str]]:
+def birads(data: Path) -> dict[str, str]:
     """Task.columns: the BI-RADS category of every image."""
     _, rows = _rows(files.anchor(data, ANCHOR, "bus_bra"))
-    return {"BI-RADS": {f"{ANCHOR}/Images/{name}.png": row.get("BIRADS", "") for name, row in rows.items()}}
+    return {f"{ANCHOR}/Images/{name}.png": row.get("BIRADS", "") for name, row in rows.items()}
 
 
 def _rows(top: Path) -> tuple[Path, dict[str, dict[str, str]]]:
@@ -126,7 +126,7 @@ TASK = Task(
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="bus_bra"),
     mask=mask,
-    columns=columns,
+    columns={"BI-RADS": birads},
     policy="pad",
     images="bus_bra 1",
     family="bus_bra",
