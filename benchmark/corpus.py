@@ -57,7 +57,7 @@ def resolve(modality: str, name: str, data: Path, cache: Path, policy: str = "")
     elif name == "local":
         members = _found(modality, data, cache, policy)
         if not members:
-            raise NoData(f"no {modality} dataset with a fixed split found under {data}; see `make data`")
+            raise NoData(f"no {modality} dataset with a part to pretrain on found under {data}; see `make data`")
     elif name == "open":
         members = _published(open_list(modality), modality, data, cache, policy)
     elif name in NAMES:

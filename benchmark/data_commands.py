@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -406,6 +407,10 @@ def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
             else "  <- fewer"
         )
         typer.echo(f"  {count.split:<{split}} {count.name:<{label}} expected {expected}  found {count.found:>7,}{mark}")
+    for column, told in found.status.columns.items():
+        typer.echo(f"  {column}: {_values(sum(told.values(), Counter()))}")
+        for name in told:
+            typer.echo(f"    {name:<{label}} {_values(told[name])}")
     for checksum in (checksum for checksum in found.checksums if here or checksum.found):
         right = "right but for its line ends" if checksum.expected not in checksum.found else "right"
         state = "wrong: " + ", ".join(checksum.found) if checksum.wrong else right if checksum.found else "not here"
@@ -441,6 +446,12 @@ def _receipts(task: Task, data: Path, cache: Path) -> str:
     except DataError as error:
         return f"not as CORPUS=open needs it: {error}; {receipts.remedy(task)}"
     return "every file is as published, as CORPUS=open needs it"
+
+
+def _values(counts: Mapping[str, int]) -> str:
+    """What authors say of images in a column, each with its number of images."""
+    ordered = sorted(counts, key=lambda value: (not value, value))
+    return ", ".join(f"{value or 'not stated'} {counts[value]:,}" for value in ordered) or "no images"
 
 
 def _problems(kind: str, found: list[str]) -> None:

@@ -141,8 +141,8 @@ class Task(Source):
     # which they state no counts by class
     mask: Callable[[Path, Sample, int], np.ndarray] | None = None  # (data folder, sample, pixels) -> bool (height,
     # width) as `read`: where the structure lies that a dense probe looks for; all False in an image without it
-    columns: Callable[[Path], Mapping[str, Mapping[str, str]]] | None = None  # data folder -> column -> sample id ->
-    # what else the authors say of an image, such as BI-RADS: shown beside the classes, never learnt from
+    columns: Mapping[str, Callable[[Path], Mapping[str, str]]] = field(default_factory=dict)  # what else authors say
+    # of an image, such as BI-RADS -> (data folder -> sample id -> text): shown beside the classes, never learnt from
     side: int | None = None  # pixels of the short side of the released images, in the median; None: not stated
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks

@@ -111,7 +111,7 @@ def describe(task: Task) -> dict[str, object]:
         "distribution": _distribution(task, " ".join(parts.values())),
         "recordSet": _records(task, parts),
         "rai:dataCollection": _joined(parts.get("What"), parts.get("Who")),
-        "rai:dataBiases": re.split(r";\s+", parts["Traps"]) if "Traps" in parts else None,
+        "rai:dataBiases": re.split(r";\s+|\.\s+(?=Copies:)", parts["Traps"]) if "Traps" in parts else None,
         "rai:dataLimitations": [f"{key}: {parts[key]}" for key in ("Licence", "Group", "Split") if key in parts],
         "rai:dataUseCases": [task.question],
     }
@@ -208,6 +208,10 @@ def _records(task: Task, parts: dict[str, str]) -> list[dict[str, object]]:
     label = _field("images/label", "sc:Text", task.question, references={"field": {"@id": "classes/name"}})
     group = _field("images/group", "sc:Text", f"{task.group_kind}: {parts.get('Group', '')}")
     split = _field("images/split", "sc:Text", parts.get("Split", ""))
+    columns = [
+        _field(f"images/{column}", "sc:Text", f"{column}, as the authors state it; never learnt from.")
+        for column in task.columns
+    ]
     records = [_names("classes", "sc:Enumeration", task.classes)]
     if published:
         split["references"] = {"field": {"@id": "splits/name"}}
@@ -219,7 +223,7 @@ def _records(task: Task, parts: dict[str, str]) -> list[dict[str, object]]:
             "@id": "images",
             "name": "images",
             "description": "One record for each image.",
-            "field": [image, label, group, split],
+            "field": [image, label, group, split, *columns],
         },
     ]
 

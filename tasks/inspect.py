@@ -77,6 +77,8 @@ class Status:
     bytes: int | None = None  # of the files that hold the images; None where they are not files under data
     data: str = ""  # `base.identity` of the samples; "" where there are none
     left_out: Mapping[str, list[str]] = field(default_factory=dict)  # reason -> files that are no part of the task
+    columns: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)  # Task.columns -> class ->
+    # what the authors say ("" where nothing) -> images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,7 @@ def _counted(task: Task, data: Path) -> tuple[Status, list[Sample]]:
         bytes=sum(path.stat().st_size for path in places) if places else None,
         data=identity(task, samples),
         left_out=task.left_out(data) if task.left_out else {},
+        columns={column: _crossed(task, samples, read(data)) for column, read in task.columns.items()},
     )
     return found, samples
 
@@ -204,6 +207,14 @@ def _counts(task: Task, samples: list[Sample]) -> tuple[Count, ...]:
     return tuple(
         Count(part, name, _stated(task, part, name), found[part, name]) for part in parts for name in task.classes
     )
+
+
+def _crossed(task: Task, samples: list[Sample], told: Mapping[str, str]) -> dict[str, Counter[str]]:
+    """Class -> what is told of its samples -> images."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in task.classes}
+    for sample in samples:
+        found[task.classes[sample.label]][told.get(sample.id, "")] += 1
+    return found
 
 
 def _stated(task: Task, part: str, name: str) -> int | None:

@@ -63,7 +63,10 @@ def train_part(task: Task, samples: list[Sample]) -> np.ndarray:
 
 def halves(task: Task, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
     """Positions, ascending, of the pretraining and of the probing half of a task by `Folds(halved=True)`: groups whole,
-    images of each class in like proportions. The order of `samples` has no influence."""
+    images of each class in like proportions. The order of `samples` has no influence.
+
+    Raises DataError, with the remedy, where a half would lack a class.
+    """
     order = np.array(sorted(range(len(samples)), key=lambda i: samples[i].id))
     (dealt,) = _dealt(task, [samples[i] for i in order], (0, 1), 1, task.protocol.seed, "2 halves")
     return np.sort(order[dealt == 0]), np.sort(order[dealt == 1])
@@ -140,8 +143,8 @@ def _cut(task: Task, ordered: list[Sample], hands: tuple[str, ...], seed: int) -
 
 def _folds(task: Task, ordered: list[Sample], protocol: Folds) -> Iterator[list[np.ndarray]]:
     """Positions of each fold of each repeat: groups whole, images of each class in like proportions."""
-    hands = range(protocol.k)
-    for dealt in _dealt(task, ordered, hands, protocol.repeats, protocol.seed, f"{protocol.k} folds"):
+    hands, among = range(protocol.k), f"{protocol.k} folds" + protocol.halved * " of one half"
+    for dealt in _dealt(task, ordered, hands, protocol.repeats, protocol.seed, among):
         yield [np.flatnonzero(dealt == hand) for hand in hands]
 
 

@@ -6,7 +6,7 @@ from tasks.base import DataError
 
 
 def rows(workbook: Path, sheet: str | None, *columns: str, instead: str = "") -> list[dict[str, str]]:
-    """The rows below the first that holds these columns, of a sheet or of the first: column -> text, "" where empty.
+    """The rows below the first with these columns, of a sheet or of the first one: column -> text, "" where empty.
 
     Columns are found whatever their spaces and case, and called as asked for. Raises DataError, with what may be done
     `instead`, where the workbook cannot be read or has no such row.

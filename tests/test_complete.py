@@ -43,6 +43,7 @@ BREAKHIS = {"benign": 25, "malignant": 56}  # 81 patients' numbers, as the image
 MIXED = {  # groups that hold images of every class: part -> groups
     "bracs": {"train": 281, "val": 37, "test": 69},
     "butterfly": {"train": 25, "test": 6},
+    "idc": {"": 279},
     "pcam": {"train": 200, "val": 50, "test": 100},  # numbers of slides are made up
 }
 
@@ -88,11 +89,14 @@ def test_a_complete_dataset_is_divided_by_its_protocol(modality, name):
         assert len(samples) == task.expected
     labels, groups = np.array([s.label for s in samples]), np.array([s.group for s in samples])
     divisions = splits.assignments(task, samples)
+    halved = getattr(task.protocol, "halved", False)
+    divided = splits.halves(task, samples)[1] if halved else np.arange(len(samples))
     assert len(divisions) == (task.protocol.k * task.protocol.repeats if isinstance(task.protocol, Folds) else 1)
     for division in divisions:
         parts = (division.train, division.val, division.test)
         assert all(len(np.unique(labels[part])) == len(task.classes) for part in parts)
-        assert sum(len(np.unique(groups[part])) for part in parts) == len(np.unique(groups))
+        assert sum(len(np.unique(groups[part])) for part in parts) == len(np.unique(groups[divided]))
     if isinstance(task.protocol, Folds):
         tested = [frozenset(frozenset(d.test.tolist()) for d in divisions if d.repeat == r) for r in range(3)]
         assert len(set(tested)) == task.protocol.repeats
+        assert all(sorted(i for fold in repeat for i in fold) == divided.tolist() for repeat in tested)

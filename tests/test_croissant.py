@@ -77,7 +77,7 @@ def check(document: dict) -> None:
             assert all(set(record) == fields for record in node["data"])
             assert node["key"]["@id"] in fields
     (images,) = (record for record in document["recordSet"] if record["@id"] == "images")
-    assert [field["@id"] for field in images["field"]] == [
+    assert [field["@id"] for field in images["field"][:4]] == [
         f"images/{key}" for key in ("image", "label", "group", "split")
     ]
 
@@ -102,7 +102,8 @@ def test_the_text_is_the_cards():
     assert [author["name"] for author in document["creator"]] == ["Al-Dhabyani", "Gomaa", "Khaled", "Fahmy"]
     assert document["datePublished"] == "2020"
     assert "Baheya Hospital, Cairo" in document["rai:dataCollection"]
-    assert "second masks `_mask_1`" in document["rai:dataBiases"]
+    assert {"second masks `_mask_1`", "axilla views"} < set(document["rai:dataBiases"])
+    assert any(bias.startswith("Copies: near-duplicates within it") for bias in document["rai:dataBiases"])
     assert document["license"].startswith("not stated")
 
 
@@ -137,6 +138,15 @@ def test_a_published_split_is_named_part_by_part():
     parts = next(record for record in document["recordSet"] if record["@id"] == "splits")
     assert [row["splits/name"] for row in parts["data"]] == ["train", "test"]
     assert "splits" not in {record["@id"] for record in croissant.describe(BUSI)["recordSet"]}
+
+
+def test_a_column_of_the_authors_is_a_field_of_the_images():
+    for task, names in ((BUSI, []), (tasks.get("ultrasound", "bus_bra"), ["images/BI-RADS"])):
+        document = croissant.describe(task)
+        check(document)
+        fields = document["recordSet"][-1]["field"]
+        assert [field["@id"] for field in fields[4:]] == names
+        assert all("as the authors state it" in field["description"] for field in fields[4:])
 
 
 def test_what_a_card_does_not_tell_is_left_out():

@@ -241,7 +241,8 @@ def test_whatever_a_scan_or_its_identity_finds_breaks_that_dataset_alone(data, e
     def raising(*_):
         raise error
 
-    for task in (replace(WHOLE, scan=raising), replace(WHOLE, left_out=raising)):
+    for part in ({"scan": raising}, {"left_out": raising}, {"columns": {"Grade": raising}}):
+        task = replace(WHOLE, **part)
         found = inspect.status(task, data)
         assert found.state == "broken"
         assert "x.png: " in found.reason
@@ -429,6 +430,35 @@ def test_files_that_are_no_part_of_the_task_are_listed_by_reason(data, capsys):
     assert not data_commands._verified(partial, data, 1, data / "cache")
     assert "left out, linear: b.mp4" in capsys.readouterr().out
     assert "; 2 not read: 2 linear (a.mp4, b.mp4)" in data_commands._line(inspect.status(partial, data), data / "cache")
+
+
+def grades(data: Path) -> dict[str, str]:
+    """Of every image but the normal ones, whose number is a grade; and of one that is not here."""
+    named = [(sample.id, sample.id.rpartition("(")[2].partition(")")[0]) for sample in BUSI.scan(data)]
+    told = {name: "4a" if int(number) > 3 else number for name, number in named if "normal" not in name}
+    return told | {"Dataset_BUSI_with_GT/benign/benign (437).png": "5"}
+
+
+def test_what_else_the_authors_say_stands_beside_the_classes(data, capsys):
+    task = replace(WHOLE, columns={"Grade": grades})
+    assert inspect.status(task, data).columns == {
+        "Grade": {
+            "benign": {"1": 1, "2": 1, "3": 1, "4a": 19},
+            "malignant": {"1": 1, "2": 1, "3": 1, "4a": 7},
+            "normal": {"": 7},
+        }
+    }
+    image(data, "malignant (2)").unlink()
+    assert not data_commands._verified(task, data, 1, data / "cache")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3:7] == [
+        "  Grade: 1 2, 2 1, 3 2, 4a 26, not stated 7",
+        "    benign    1 1, 2 1, 3 1, 4a 19",
+        "    malignant 1 1, 3 1, 4a 7",
+        "    normal    not stated 7",
+    ]
+    assert not data_commands._verified(WHOLE, data, 1, data / "cache")
+    assert "Grade" not in capsys.readouterr().out
 
 
 def test_a_file_of_several_tasks_answers_to_its_name(capsys):

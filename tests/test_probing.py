@@ -1,5 +1,6 @@
 """From features to stored rows: conditions and nuisances are kept apart, and metrics are of the clean test set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from benchmark.probes._base import Fitted, Rows
 from benchmark.scores import quantised
 from leaderboards import store
 from tasks import get, splits
-from tasks.base import DataError, Sample
+from tasks.base import DataError, Folds, Sample
 
 TASK = get("histo", "phantom_local")
 SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 4
@@ -47,6 +48,24 @@ def test_every_condition_is_stored_and_the_metric_is_their_mean_as_the_board_rea
         for _, some in rows.groupby(["shots", "draw"])
     ]
     assert abs(auroc - np.mean(alone)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("halved", "said", "groups"), [(False, "folds(3, 2)", 120), (True, "folds(3, 2) of one half", 60)]
+)
+def test_folds_are_stored_with_their_number_and_whether_they_are_of_one_half(halved, said, groups):
+    samples, x = drawn()
+    task = replace(TASK, protocol=Folds(k=3, repeats=2, halved=halved))
+    divisions = splits.assignments(task, samples)
+    found = probing.fit("knn", vars(registry.load("probes", "knn").Settings()), 0, task, samples, x, divisions)
+    tables, about, scored = probing.observed("c", "patches", task, samples, found, task.metric)
+    assert about["protocol"] == said
+    assert (about["groups"], about["samples"]) == (groups, 2 * groups)
+    assert len(tables["predictions"]) == 2 * about["samples"]
+    seen = store.of_cell(tables["predictions"], "c", about["protocol"], Path("p"))  # as the board reads them
+    for row in scored:
+        again = metrics.fold_score(row["metric"], seen.label, seen.scores, seen.repeat, seen.fold)
+        assert abs(again - row["value"]) < 1e-12
 
 
 def test_fractions_are_stored_with_their_grids():

@@ -13,6 +13,7 @@ from tasks.ultrasound.busi import TASK as BUSI
 BREAKHIS = tasks.get("histo", "breakhis_100x")
 
 TWO = replace(BUSI, classes=("no", "yes"))
+HALVED = Folds(k=3, repeats=2, halved=True)
 
 
 def _samples(groups: int = 40, each: int = 3) -> list[Sample]:
@@ -38,7 +39,7 @@ def test_a_cut_is_three_fifths_one_fifth_one_fifth_with_like_labels():
         assert labels[part].mean() == pytest.approx(labels.mean(), abs=0.03)
 
 
-@pytest.mark.parametrize("protocol", [Fixed(published=False), Folds(k=5, repeats=2)])
+@pytest.mark.parametrize("protocol", [Fixed(published=False), Folds(k=5, repeats=2), HALVED])
 def test_the_order_of_samples_has_no_influence(protocol):
     task, samples = replace(TWO, protocol=protocol), _samples()
     shuffled = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]
@@ -47,7 +48,7 @@ def test_the_order_of_samples_has_no_influence(protocol):
         assert all(np.all(np.diff(part) > 0) for part in other[2:5])
 
 
-@pytest.mark.parametrize("protocol", [Fixed(published=False), Folds(k=5, repeats=1)])
+@pytest.mark.parametrize("protocol", [Fixed(published=False), Folds(k=5, repeats=1), HALVED])
 def test_the_seed_decides(protocol):
     samples = _samples()
     tests = [
@@ -72,6 +73,63 @@ def test_folds_test_every_sample_once_in_each_repeat_and_repeats_differ():
         assert sorted(np.concatenate(tests).tolist()) == list(range(len(samples)))
         seen.append({frozenset(test.tolist()) for test in tests})
     assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
+def test_halves_are_of_whole_groups_and_alike_in_classes():
+    task, samples = replace(TWO, protocol=HALVED), [s._replace(label=int(s.group[-1] > "6")) for s in _samples(200)]
+    halves = splits.halves(task, samples)
+    assert sorted(np.concatenate(halves).tolist()) == list(range(len(samples)))
+    held, probed = ({samples[i].group for i in half} for half in halves)
+    assert not held & probed
+    labels = np.array([sample.label for sample in samples])
+    assert labels.mean() == pytest.approx(0.3, abs=0.02)
+    for half in halves:
+        assert np.all(np.diff(half) > 0)
+        assert len(half) / len(samples) == pytest.approx(0.5, abs=0.01)
+        assert labels[half].mean() == pytest.approx(labels.mean(), abs=0.01)
+    assert len(held) == pytest.approx(len(probed), abs=2)
+
+
+def test_halves_are_blind_to_the_order_of_samples_and_cut_once_by_the_seed():
+    task, samples = replace(TWO, protocol=HALVED), _samples()
+    shuffled = [samples[i] for i in np.random.default_rng(0).permutation(len(samples))]
+    cut = [{samples[i].id for i in half} for half in splits.halves(task, samples)]
+    assert [{shuffled[i].id for i in half} for half in splits.halves(task, shuffled)] == cut
+    other = replace(task, protocol=replace(HALVED, seed=1))
+    assert {samples[i].id for i in splits.halves(other, samples)[0]} not in cut
+    longer = replace(task, protocol=replace(HALVED, k=4, repeats=3))
+    assert [{samples[i].id for i in half} for half in splits.halves(longer, samples)] == cut
+
+
+def test_what_is_for_pretraining_is_in_no_division_and_the_rest_is_tested_once_a_repeat():
+    task, samples = replace(TWO, protocol=HALVED), _samples()
+    held, probed = splits.halves(task, samples)
+    np.testing.assert_array_equal(splits.train_part(task, samples), held)
+    divisions = splits.assignments(task, samples)
+    assert [(d.repeat, d.fold, d.variant) for d in divisions] == [(r, f, "folds") for r in range(2) for f in range(3)]
+    for division in divisions:
+        parts = (division.train, division.val, division.test)
+        assert sorted(np.concatenate(parts).tolist()) == probed.tolist()
+        groups = [{samples[i].group for i in part} for part in parts]
+        assert sum(map(len, groups)) == len(set.union(*groups))
+        assert all({samples[i].label for i in part} == {0, 1} for part in parts)
+    for repeat in range(2):
+        tested = [i for d in divisions if d.repeat == repeat for i in d.test]
+        assert sorted(tested) == probed.tolist()
+    assert len({frozenset(map(tuple, [d.test.tolist() for d in divisions if d.repeat == r])) for r in range(2)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("rare", "said"),
+    [
+        (1, r"class 'yes' has 1 groups .* of 1 images, fewer than the 2 halves"),
+        (4, r"class 'yes' has 2 groups .* of 2 images, fewer than the 3 folds of one half"),
+    ],
+)
+def test_too_few_groups_for_halves_or_their_folds_are_refused_with_the_remedy(rare, said):
+    samples = [s for s in _samples() if s.label == 0] + [Sample(f"x{i}", 1, f"x{i}", digest(i)) for i in range(rare)]
+    with pytest.raises(DataError, match=rf"ultrasound/busi: {said}; get the complete dataset \(\d+ of 780 images"):
+        splits.assignments(replace(TWO, protocol=HALVED), samples)
 
 
 def test_a_published_split_is_followed():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks import files, splits
+from tasks import cards, files, splits
 from tasks.base import DataError, Fixed, Folds, NoData, identity
 from tests import layouts
 
@@ -28,6 +28,7 @@ def layout(name):
 
 
 ALL = [(modality, name) for modality in tasks.modalities() for name in tasks.names(modality)]
+REAL = [pair for pair in ALL if not tasks.get(*pair).synthetic]
 CARD = ("What", "Who", "Counts", "Licence", "Access", "Split", "Group", "Traps", "Published")
 READ = 6  # images read of each task
 PIXELS = 32
@@ -83,6 +84,15 @@ def test_every_card_says_the_same_things_in_the_same_order(modality):
             assert re.findall(r"^(\w+) {2,}", card, re.MULTILINE) == list(CARD), module.name
 
 
+@pytest.mark.parametrize(("modality", "name"), REAL)
+def test_every_real_card_says_whether_its_groups_are_independent_and_where_copies_may_hide(modality, name):
+    task = tasks.get(modality, name)
+    parts = cards.read(task).parts
+    assert parts["Group"].endswith(". Independent" if task.independent else ". Not known to be independent")
+    assert len(re.findall("independent", parts["Group"], re.IGNORECASE)) == 1
+    assert len(re.findall(r"(?:^|\. )Copies: \w.{20}", parts["Traps"])) == 1
+
+
 def test_reading_and_scanning_can_be_handed_to_another_process(found):
     task, data, samples = found
     assert pickle.loads(pickle.dumps(task.scan))(data)[0] == samples[0]
@@ -132,7 +142,9 @@ def test_no_group_is_on_two_sides(found):
         if crossing != "keep":
             assert len(train) + len(val) + len(test) == len(train | val | test)
         if crossing != "remove":
-            assert sorted(np.concatenate(parts).tolist()) == list(range(len(samples)))
+            halved = getattr(task.protocol, "halved", False)
+            divided = splits.halves(task, samples)[1] if halved else np.arange(len(samples))
+            assert sorted(np.concatenate(parts).tolist()) == divided.tolist()
 
 
 def test_an_empty_data_folder_is_no_data_with_the_remedy(found, tmp_path):

@@ -9,10 +9,11 @@ Split       the challenge keeps the labels of its 100 test images, so those are 
             validation part (132 images), val is THUNDER's (50), train the other 218. Both are ranges of positions in
             the complete list, ordered by class and number, so a part of the dataset is refused
 Group       image, near-duplicates joined. The patient is known for a part of the images only; eva's ranges mean to keep
-            those apart, the others' patients may be on two sides. Of near-duplicates across the split, those in
-            train or val are dropped
+            those apart, the others' patients may be on two sides. Of near-duplicates across the split, those in train
+            or val are dropped. Not known to be independent
 Traps       classes are in the order of the folders' names, another order than the challenge's (Normal first); a patient
-            can have images of several classes; cropping to a square loses a quarter of the width
+            can have images of several classes; cropping to a square loses a quarter of the width. Copies: by the
+            challenge's page the images extend an earlier public set of the same group; no other release is known to us
 Published   frozen encoders with a linear head, balanced accuracy on the same 132 images: 0.73 to 0.92, ViT-S/16 0.78 to
             0.81 (eva leaderboard: trained on all 268 others, chosen and reported on the 132, so they are upper marks)
 """

@@ -9,11 +9,12 @@ Licence     CC BY-NC 4.0
 Access      bracs.icar.cnr.it, by FTP after a registration; about 56 GB; the folder is `BRACS_RoI`
 Split       the authors': the folders train, val and test
 Group       patient, where the authors' BRACS.xlsx lies beside the folder; without it slide, the first number in the
-            file name. The authors divided the slides: no slide is on two sides
+            file name. The authors divided the slides: no slide is on two sides. Independent
 Traps       patient 67 is on two sides of the slides' split: train and val by one source, train and test by another; a
             count of the regions alone found no patient on two sides. `bracs` leaves a crossing patient on the last of
             its sides alone (train, val, test), `bracs_published` keeps the split as it was; without BRACS.xlsx they are
-            the same. Regions measure 127 pixels to thousands, so the central square shows tissue at unlike scales
+            the same. Regions measure 127 pixels to thousands, so the central square shows tissue at unlike scales.
+            Copies: the regions are cut from whole slides that the same authors release; no other release is known to us
 Published   F1 by the authors (averaging not verified); macro F1 .286 of an untrained encoder (nanopath)
 """
 

@@ -10,13 +10,14 @@ Access      the authors' laboratory page; the folder is `BreaKHis_v1`
 Split       the authors use five random divisions by patient; here five grouped folds, three times. The four subtypes
             have a split in the literature: the 14 test slides that eva holds out, the 10 val slides of nanopath
 Group       patient: the number in the file name without its letters, so that 14-22549AB and 14-22549CD are one. That
-            the letters name blocks of one patient is an inference; it can only make the split stricter
+            the letters name blocks of one patient is an inference; it can only make the split stricter. Independent
 Traps       the four subtypes' split puts numbers 16184, 18842, 19979 and 23060 on two sides, under other letters:
             `breakhis_40x_4class` keeps their test images and drops the others, `breakhis_40x_4class_published` is the
-            split as it was; one field is photographed at all four magnifications, so they are never mixed; eva orders
-            the four subtypes otherwise; folders join the class code with `_`, files with `-`; 14-13412 is filed as
-            ductal and as lobular carcinoma (hence 81 numbers for 82 patients), both malignant, and is one group; some
-            copies nest a subtype's folder in itself; the authors' page also says 9,109 images, and 652 benign at 40X
+            split as it was; eva orders the four subtypes otherwise; folders join the class code with `_`, files with
+            `-`; 14-13412 is filed as ductal and as lobular carcinoma (hence 81 numbers for 82 patients), both
+            malignant, and is one group; some copies nest a subtype's folder in itself; the authors' page also says
+            9,109 images, and 652 benign at 40X. Copies: one field is photographed at all four magnifications, so they
+            are never mixed; others distribute single magnifications (400X on Kaggle)
 Published   accuracies of 80 to 85 % by patient (Spanhol et al., IEEE TBME 63(7), 2016), with other splits and metric;
             four subtypes: balanced accuracy .708 (ViT-S/8) to .859 (UNI2-h) on eva's leaderboard, trained on train and
             val; macro F1 .342 of an untrained encoder (nanopath)

@@ -6,16 +6,17 @@ Who         training: 86 slides by the record's text; test: 50 other patients; N
             UMM Mannheim and the same authors is Kather 2016 (`kather2016`): patients of both cannot be told apart
 Counts      100,000 training and 7,180 test images
 Licence     CC BY 4.0
-Access      zenodo.org/records/1214456, fetched unattended; one folder each: `NCT-CRC-HE-100K`,
-            `NCT-CRC-HE-100K-NONORM` (the same slides, other tiles, not colour-normalised), `CRC-VAL-HE-7K`
+Access      zenodo.org/records/1214456, fetched unattended; one folder each: `NCT-CRC-HE-100K`, `NCT-CRC-HE-100K-NONORM`
+            (the same slides, other tiles, not colour-normalised), `CRC-VAL-HE-7K`
 Split       train: the 100K, test: the 7K. `crc` trains on the colour-normalised 100K, `crc_nonorm` on the other. A val
             part is cut from train here, by image: it shares patients with train, so its scores flatter. No test part is
             cut from the 100K, for the same reason: with the 100K alone the task refuses
-Group       image: no slide or patient of a tile is released, so the 7,180 test images are of 50 patients that cannot
-            be told apart; the authors state that no patient is in both sets
+Group       image: no slide or patient of a tile is released, so the 7,180 test images are of 50 patients that cannot be
+            told apart; the authors state that no patient is in both sets. Not known to be independent
 Traps       the shortcuts are in the data: mean colour alone is above 50 % accuracy, a colour histogram above 82 %, and
             normalisation and JPEG artefacts differ by class (Ignatov and Malivenko, arXiv:2409.11546), so a probe near
-            95 % proves little; some tiles are corrupted; `crc_nonorm` is tested on the colour-normalised 7K
+            95 % proves little; some tiles are corrupted; `crc_nonorm` is tested on the colour-normalised 7K. Copies:
+            the normalised 100K and `NONORM` are of the same slides; PathMNIST holds both sets reduced to 28 pixels
 Published   accuracy 97.7 EfficientNet-B0, 98.3 an ensemble (Ignatov and Malivenko, trained on it); frozen encoders with
             a linear head, balanced accuracy: 0.93 to 0.97, ViT-S/16 0.94 (eva leaderboard: chosen and reported on the
             7K, trained on either 100K by version, so they are upper marks)

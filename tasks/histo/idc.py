@@ -2,22 +2,20 @@
 
 What        H&E patches cut from whole-slide images of breast cancer at 40x, 50 x 50 RGB PNG; those that the slide's
             edge cut off, down to a single row, are completed with white here
-Who         279 patients as distributed, one slide each (the paper describes 162 slides); Hospital of the University of
-            Pennsylvania and The Cancer Institute of New Jersey
+Who         279 patients by the folders of the release; the paper describes 162 women, a slide each, of the Hospital of
+            the University of Pennsylvania and The Cancer Institute of New Jersey. Why there are more is not stated
 Counts      277,524 patches: 198,738 without and 78,786 with invasive ductal carcinoma
 Licence     CC0 (public domain) by its Kaggle page
 Access      andrewjanowczyk.com, use case 6, or its Kaggle mirror; the folder is `IDC_regular_ps50_idx5`
-Split       the paper's list of patients is not part of the release; cut here once by patient into a half that encoders
-            may be pretrained on and a half that is probed by five grouped folds, three times
-Group       patient: the folder and the first part of the file name. They are known as patients; patches of one patient
-            are neighbours in one slide, and count as one group
-Traps       the label is of the patch's place in a hand-drawn outline, so patches at its border are noisy; the name says
-            the class as the folder does; the Kaggle mirror holds a second copy of the whole tree, in a folder
-            `IDC_regular_ps50_idx5` within itself; blank background was left out at cutting, fat was not; of one patient
-            neighbouring patches show parts of the same glands. Copies: other releases hold the same slides whole, or
-            cut at other sizes, and medical collections of small images resell these patches
-Published   F1 .718, balanced accuracy .842 (Cruz-Roa et al., SPIE 9041, 2014), F1 .765 (Janowczyk and Madabhushi,
-            J Pathol Inform 7:29, 2016), both of networks trained with labels and with other splits
+Split       the paper's 113 slides to train and 49 to test are not named in the release; cut here once by patient into a
+            half that encoders may be pretrained on and a half that is probed by five grouped folds, three times
+Group       patient, as the release calls them: the folder, and the first part of the file name. Patches of one are
+            neighbours in a slide, so they count as one; that no woman has two folders is not stated. Independent
+Traps       the label is the patch's place in a pathologist's outline, so patches at its border are noisy; the name says
+            the class as the folder does. Copies: the Kaggle mirror holds the whole tree a second time, in a folder
+            `IDC_regular_ps50_idx5` within itself, and is read once; no other release is known to us
+Published   F1 .765 on 50,000 patches (Janowczyk and Madabhushi, J Pathol Inform 7:29, 2016), of a network trained with
+            labels and with another split
 """
 
 import re

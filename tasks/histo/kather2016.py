@@ -10,12 +10,13 @@ Access      zenodo.org/records/53169; the folder is `Kather_texture_2016_image_t
 Split       none published, and the literature cuts by image; `kather2016` is five folds by source, three times.
             `kather2016_published` has all eight classes, cut by image, 60/20/20, as the literature does, and leaks
 Group       source: the two digits after `CRC-Prim-HE-` in the file name, ten of them. They are read off the names, and
-            that they are ten patients or slides is not stated. In `kather2016_published` each image is its own group
+            that they are ten patients or slides is not stated. In `kather2016_published` each image is its own group.
+            Not known to be independent
 Traps       EMPTY is in sources 06 (590 images) and 10 (35) alone, so no folds by source can carry it: `kather2016`
             leaves it out, 4,375 images of seven classes. Adipose is in six sources and mucosa in eight by a reader's
-            count: the folds here give each some of all seven, which leaves little choice of divisions, and refuse
-            where sources are missing; one copy of the dataset nests the top folder in itself; a second archive holds
-            ten images of 5,000 x 5,000 without labels
+            count: the folds here give each some of all seven, which leaves little choice of divisions, and refuse where
+            sources are missing. Copies: one of the dataset nests the top folder in itself; a second archive holds ten
+            images of 5,000 x 5,000 without labels, whose patients are not stated
 Published   by image: 87.4 % accuracy of eight classes (Kather et al., Scientific Reports 6:27988, 2016). Leaving out a
             source at a time, one reader's ResNet-18 falls from macro F1 .908 to .700
 """

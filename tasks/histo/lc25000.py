@@ -8,9 +8,11 @@ Access      github.com/tampapath/lung_colon_image_set; the folder is `lung_colon
 Split       none published; cut here by source tile, 60/20/20
 Group       source tile, from one of two tables beside the folder: `lc25000_image_groups.csv` of LC25000-clean (1,246
             verified clusters), else `groups.csv` (columns file, source_tile_group). Without one, the task refuses.
-            Neither patient nor slide of a tile is stated
+            Neither patient nor slide of a tile is stated. Not known to be independent
 Traps       a random split puts a copy of nearly every test image into training; files of `colon_aca` are called
-            `colonca...`; tiles of one patient cannot be told, so even this split is not by patient
+            `colonca...`; tiles of one patient cannot be told, so even this split is not by patient. Copies: the
+            augmented ones, about 20 of a tile, and 1,280 byte-identical files by a third party's count; no other
+            release is known to us
 Published   accuracies near 99 % come from random splits and measure the leak (Batchkala et al., DEMI at MICCAI 2024,
             doi:10.1007/978-3-031-73748-0_2), so no figure is comparable
 """

@@ -7,10 +7,10 @@ Licence     research use agreement, by form; no redistribution
 Access      bmirds.github.io/MHIST: after the form, links come by mail; `annotations.csv` beside the folder `images`
 Split       the authors' train and test; a val part is cut from train here
 Group       image, near-duplicates joined: no patient or slide is released, so patients may be on both sides. Of
-            near-duplicates across the authors' split, those in train are dropped
+            near-duplicates across the authors' split, those in train are dropped. Not known to be independent
 Traps       two label orders are in use (eva: SSA 0, HP 1; THUNDER and nanopath: HP 0, SSA 1), so names are kept, here
-            HP first; a label is the majority of seven votes, SSA from 4 on; features of an untrained network reach
-            a macro F1 of 0.577 (nanopath)
+            HP first; a label is the majority of seven votes, SSA from 4 on; features of an untrained network reach a
+            macro F1 of 0.577 (nanopath). Copies: no other release is known to us, and none is permitted
 Published   frozen encoders with a linear head, balanced accuracy: 0.78 to 0.86, ViT-S/16 0.78 to 0.83 (eva leaderboard:
             chosen and reported on the test part, so they are upper marks); the authors report AUROC, the metric here
 """

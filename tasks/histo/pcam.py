@@ -8,11 +8,12 @@ Access      zenodo.org/records/2546921, fetched unattended; nine files `camelyon
             or up to two folders further down; the HDF5 files are served packed and read unpacked
 Split       the authors'; their `valid` is our val
 Group       slide: column `wsi` of the meta tables. No slide is on two sides, by the authors; without the tables the
-            task refuses, since that could not be checked and patches of one slide would count as independent
-Traps       the label is about the central 32 x 32 pixels alone, so cropping elsewhere removes it; patches were drawn
-            with replacement, so a split holds exact duplicates, while the Kaggle edition is without them and is not
-            this split; labels are (N, 1, 1, 1); the authors' table of MD5 has valid and test exchanged, here they are
-            as served; features of an untrained network reach a macro F1 of 0.73 (nanopath, 3,072 patches)
+            task refuses, since neither this nor how many slides there are could be told. Independent
+Traps       the label is about the central 32 x 32 pixels alone, so cropping elsewhere removes it; labels are (N, 1, 1,
+            1); the authors' table of MD5 has valid and test exchanged, here they are as served; features of an
+            untrained network reach a macro F1 of 0.73 (nanopath, 3,072 patches). Copies: patches were drawn with
+            replacement, so a split holds exact duplicates, while the Kaggle edition is without them and is not this
+            split; whatever is made of Camelyon16's slides shows the same tissue
 Published   accuracy 89.8, AUROC 96.3 (Veeling et al., trained on it); frozen encoders with a linear head, balanced
             accuracy on the test part: 0.89 to 0.96, ViT-S/16 0.90 (eva leaderboard)
 """

@@ -7,12 +7,14 @@ Licence     CC BY 4.0, as a catalogue of datasets reads the record, which asks u
 Access      zenodo.org/records/7272660, three archives: the folders `Benign`, `Malignant`, `Normal` in any one folder
 Split       none by the authors. UltraBench's test ids are used here: 147 images (20 / 40 / 87), chosen by a stratified
             draw; the part for choosing is cut from the other 588
-Group       patient: the image, since each is described as another patient's (no ids are released to check it)
+Group       patient: the image, since each is described as another patient's (no ids are released to check it).
+            Independent
 Traps       numbers restart in every class, so Benign/1 is not Malignant/1; outlines 229 and 306 of Malignant hold the
             liver, and its liver files 229, 306 and 374 are missing; some images carry yellow marks and text; the
-            archives bring a `__MACOSX` folder
-Published   macro F1 on 147 test images, linear probe: DINOv3 64.3 ± 0.6, USFM 61.6 ± 1.2, US-JEPA 69.6 ± 1.5, URFM
-            71.5 ± 1.1 % (Radhachandran et al., arXiv:2602.19322, 2026); always "Malignant" gives 24.8 %. AUL is part of
+            archives bring a `__MACOSX` folder. Copies: OpenUS-46 (USF-MAE) has the images among its own; no other
+            release is known to us
+Published   macro F1 on 147 test images, linear probe: DINOv3 64.3 ± 0.6, USFM 61.6 ± 1.2, US-JEPA 69.6 ± 1.5, URFM 71.5
+            ± 1.1 % (Radhachandran et al., arXiv:2602.19322, 2026); always "Malignant" gives 24.8 %. AUL is part of
             USF-MAE's pretraining images
 """
 

@@ -1,18 +1,19 @@
 """BrEaST: benign or malignant breast lesion, one scan a patient, confirmed by biopsy or follow-up.
 
-What        B-mode stills of the breast with lesion outlines, BI-RADS 2 to 5 and
-            descriptors; shown as a column: BI-RADS
-Who         256 patients of five Polish centres, 2019 to 2022; scanners by Hitachi, Samsung, GE and Philips
+What        B-mode stills of the breast with lesion outlines, BI-RADS 1 to 5 and descriptors; shown as a column: BI-RADS
+Who         256 patients, by the workbook 197 confirmed by biopsy and 55 by follow-up; centres and scanners are not part
+            of the release
 Counts      256 scans: benign 154, malignant 98, normal 4; PNG, sides vary; 266 outlines of lesions
 Licence     CC BY 4.0
 Access      The Cancer Imaging Archive, Breast-Lesions-USG; the folder is `BrEaST-Lesions_USG-images_and_masks`, the
             workbook lies beside it
-Split       none published; here five grouped folds, three times, over the 252 patients with a lesion
+Split       none in the release; here five grouped folds, three times, over the 252 patients with a lesion
 Group       patient: the scan, of which each patient has one. Independent
 Traps       four scans of normal tissue are too few for a class and are left out (`data verify` lists them); BI-RADS is
-            written 4a, 4b, 4c, and a number elsewhere; outlines `_other` are of further suspicious lesions in the same
-            scan, such as cysts, and are not used: the dense probe looks for the classified one; Pixel_size is of the
-            original images. Copies: the set is among the pretraining images of OpenUS-46 (USF-MAE) and US-JEPA
+            written 4a, 4b, 4c, and a number elsewhere; outlines `_other` are of other abnormal areas in the same scan
+            and are not used: the dense probe looks for the classified lesion. Copies: the scans are among the
+            pretraining images of OpenUS-46 (USF-MAE) and US-JEPA; the PRECISE-ABreast challenge joins them with BUSI
+            and BUS-BRA, under names of its own
 Published   no linear probe of it is known to us
 """
 
@@ -54,10 +55,10 @@ def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     return files.outline(image.with_name(f"{image.stem}_tumor.png"))
 
 
-def columns(data: Path) -> dict[str, dict[str, str]]:
+def birads(data: Path) -> dict[str, str]:
     """Task.columns: the BI-RADS category of every scan."""
     top, rows, found = _found(data)
-    return {"BI-RADS": {f"{top.name}/{name}": rows[name][BIRADS] for name in sorted(found)}}
+    return {f"{top.name}/{name}": rows[name][BIRADS] for name in sorted(found)}
 
 
 def _found(data: Path) -> tuple[Path, dict[str, dict[str, str]], dict[str, Path]]:
@@ -109,7 +110,7 @@ TASK = Task(
     family="breast_usg",
     independent=True,
     left_out=left_out,
-    columns=columns,
+    columns={"BI-RADS": birads},
     expected=252,
     counts={"": {"benign": 154, "malignant": 98}},
 )

@@ -6,14 +6,15 @@ Counts      1,875 images: benign 1,268, malignant 607; grey PNG, sides vary
 Licence     CC BY 4.0; the authors ask for the citation
 Access      Zenodo record 8231412; the folder is `BUSBRA`
 Split       the authors publish five and ten folds by patient (`5-fold-cv.csv`, `10-fold-cv.csv`), with no single test
-            part, so that nothing would be left to pretrain on; cut here once by patient into a half for pretraining
-            and a half that is probed by five grouped folds, three times. Their folds are only checked: no patient may
-            be in two
+            part, so that nothing would be left to pretrain on; cut here once by patient into a half for pretraining and
+            a half that is probed by five grouped folds, three times. Their folds are only checked: no patient may be in
+            two
 Group       patient: the column `Case`. Independent
 Traps       masks are called like images but for the prefix; their inner validation flags (`valid_1` to `valid_5`) are
             empty where a row is tested and need not keep patients apart; one released box does not match its outline;
-            the fold files travel with LF or CRLF line ends (the published checksum is of one of them). Copies: the set
-            is among OpenUS-46's images, mostly as reduced or padded pixels
+            the fold files travel with LF or CRLF line ends (the published checksum, of five folds, is of CRLF). Copies:
+            an earlier Zenodo record, 7730709, is named by the authors' repository; OpenUS-46 (USF-MAE) lists the
+            images, the PRECISE-ABreast challenge has them under names of its own
 Published   with other splits, so no figure is comparable: AUC 0.931 over folds (a ViT); macro F1 of linear probes on
             one image a patient: DINOv3 70.9, I-JEPA 71.2, USFM 74.6, US-JEPA 73.8 (arXiv:2602.19322)
 """
@@ -28,7 +29,7 @@ from tasks.base import Access, DataError, Download, Folds, Sample, Task
 
 ANCHOR = "BUSBRA"
 CLASSES = ("benign", "malignant")
-AUTHORS_FOLDS = "5-fold-cv.csv"
+FOLDS = ("5-fold-cv.csv", "10-fold-cv.csv")  # the authors'
 
 
 def scan(data: Path) -> list[Sample]:
@@ -45,15 +46,16 @@ def scan(data: Path) -> list[Sample]:
                 f"{table}: {name} has Pathology {row['Pathology']!r}, looked for {' or '.join(CLASSES)}; "
                 "restore the authors' table"
             )
-    _check_folds(top / AUTHORS_FOLDS, patients)
+    for name in FOLDS:
+        _check_folds(top / name, patients)
     labels = [CLASSES.index(rows[name]["Pathology"]) for name in names]
     return sorted(map(Sample, files.ids(top, paths), labels, groups, files.digests(paths)))
 
 
-def columns(data: Path) -> dict[str, dict[str, str]]:
+def birads(data: Path) -> dict[str, str]:
     """Task.columns: the BI-RADS category of every image."""
     _, rows = _rows(files.anchor(data, ANCHOR, "bus_bra"))
-    return {"BI-RADS": {f"{ANCHOR}/Images/{name}.png": row.get("BIRADS", "") for name, row in rows.items()}}
+    return {f"{ANCHOR}/Images/{name}.png": row.get("BIRADS", "") for name, row in rows.items()}
 
 
 def _rows(top: Path) -> tuple[Path, dict[str, dict[str, str]]]:
@@ -117,14 +119,14 @@ TASK = Task(
                 unpack=True,
             ),
         ),
-        checksums={AUTHORS_FOLDS: "sha256:8bed2d2efdf6ea370ab82a3cbda4c213f498274a68b434828ceeb636ce43a68d"},
+        checksums={"5-fold-cv.csv": "sha256:8bed2d2efdf6ea370ab82a3cbda4c213f498274a68b434828ceeb636ce43a68d"},
         redistributable=True,
         bytes=133_917_740,
     ),
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="bus_bra"),
     mask=mask,
-    columns=columns,
+    columns={"BI-RADS": birads},
     policy="pad",
     images="bus_bra 1",
     family="bus_bra",

@@ -7,9 +7,11 @@ Licence     not stated by the owner's page; one mirror says CC BY 4.0, another "
 Access      the owner's page, or its Kaggle mirror; the folder is `Dataset_BUSI_with_GT`
 Split       none published; cut here by groups, 60/20/20
 Group       no patient ids exist: near-duplicate clusters found by `tasks.duplicates`, joined with those of a
-            `groups.csv` (columns file, neardup_group) beside the folder if there is one
-Traps       names hold spaces and parentheses; second masks `_mask_1`; near-duplicates, some across two classes; one
-            image is filed both as benign (433) and as malignant (145); burned-in callipers and text; axilla views
+            `groups.csv` (columns file, neardup_group) beside the folder if there is one. Not known to be independent
+Traps       names hold spaces and parentheses; second masks `_mask_1`; burned-in callipers and text; axilla views.
+            Copies: near-duplicates within it, some across two classes; one image is filed both as benign (433) and as
+            malignant (145); there are mirrors on Kaggle and at MathWorks; US-JEPA has the images among its own, the
+            PRECISE-ABreast challenge under names of its own
 Published   random splits without regard to duplicates (Pawlowska et al., Data in Brief 48:109247, 2023), so no figure
             is comparable
 """

@@ -8,11 +8,12 @@ Licence     for the MIT Grand Hack 2018 alone; any other use, and publishing an 
 Access      github.com/ButterflyNetwork/MITGrandHack2018, release v.0.0.1: three archives, fetched by hand
 Split       the owner's, by patient: folders `training1` and `training2` against `test`. The part for choosing is cut
             from the training patients
-Group       patient: the folder's number
+Group       patient: the folder's number. Independent
 Traps       frames of a patient and view are near-copies, so no split inside a patient means anything; one folder may
             hold every file of the three archives under any name, and the owner's page draws `training` for both parts;
             the class order differs between the owner's code and UltraBench, so here it is alphabetical; 31 patients
-            give wide intervals, however many images there are
+            give wide intervals, however many images there are. Copies: the release also holds a
+            `butterfly_mini_dataset`, which is not read; no other release is known to us
 Published   macro F1 on this test part, linear probe: DINOv3 91.7 ± 0.4, US-JEPA 90.8 ± 0.3, USFM 92.4 ± 0.3 %
             (Radhachandran et al., arXiv:2602.19322, 2026); always "lungs" gives 3.0 %
 """

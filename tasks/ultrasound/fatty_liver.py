@@ -8,10 +8,11 @@ Access      Zenodo record 1009146: one MATLAB file
 Split       none published by the authors; here five grouped folds, three times. `fatty_liver_ultrabench` is that of
             UltraBench: 11 test patients (30 and 80 images), val cut here from the other 44. It runs on request alone,
             because 11 patients cannot carry a comparison
-Group       patient
-Traps       the file is sorted by class, so a split by position tests one class; frames of a patient are near-copies
-            (six are exact ones), so a split by frame leaks; the paper calls fatty what has more than 5 % of its
-            hepatocytes so, but in the file patient 49, with exactly 5 %, is fatty
+Group       patient. Independent
+Traps       the file is sorted by class, so a split by position tests one class; frames of a patient are near-copies, so
+            a split by frame leaks; the paper calls fatty what has more than 5 % of its hepatocytes so, but in the file
+            patient 49, with exactly 5 %, is fatty. Copies: six frames are exact copies of others of their patient; no
+            other release is known to us
 Published   AUC 0.977 leaving one patient out, frames averaged (Byra et al., 2018); macro F1 of linear probes on 110
             test images: DINOv3 55.8, I-JEPA 54.8, US-JEPA 82.5, and for three encoders 42.1, which is what always
             answering "fatty" gives on UltraBench's split (arXiv:2602.19322)

@@ -8,9 +8,10 @@ Licence     the GBCU licence agreement: no redistribution, change or commercial 
 Access      by a form for permanent staff (students through a supervisor); the folder is `GBCU-Shared`
 Split       published: train 1,133 (401, 509, 223), test 122 (31, 49, 42); val is cut here from train
 Group       image, near-duplicates together: no patient ids are released. The authors state that train and test share no
-            patient; the cut between train and val cannot be controlled for patients
+            patient; the cut between train and val cannot be controlled for patients. Not known to be independent
 Traps       the class stands in the lists alone, not in the names; the authors' reader keeps OpenCV's channel order and
-            crops to a predicted region; their loader of whole images is named after BUSI, another dataset
+            crops to a predicted region; their loader of whole images is named after BUSI, another dataset. Copies:
+            whether the same group's videos, GBUSV, show these patients is not stated; no other release is known to us
 Published   macro F1 of linear probes, whole images: DINOv3 61.7, I-JEPA 53.7, USFM 67.4, US-JEPA 67.0 (its val is an
             image-level tenth of train; arXiv:2602.19322)
 """

@@ -1,19 +1,24 @@
 """MMOTU, Multi-Modality Ovarian Tumor Ultrasound (2-D part): seven ovarian tumours, or a normal ovary.
 
-What        B-mode stills of the ovary, with tumour outlines. The contrast-enhanced part, `OTU_CEUS`, is not used
-Who         247 patients in two years by the paper; Beijing Shijitan Hospital; Mindray Resona 8
-Counts      1,469 images: 1,000 train, 469 test; RGB JPEG, sides vary
-Licence     CC BY 4.0 by its figshare record
-Access      figshare 25058690, or the link in the authors' repository; the folder is `OTU_2d`
-Split       published: `train.txt` 1,000, `val.txt` 469, which is used here, as by UltraBench and US-JEPA, to test; the
-            part for choosing is cut from the first
-Group       image, exact copies and near-duplicates together: no patient ids are released. The split is said to keep
-            patients apart, which cannot be checked
-Traps       the lists of classes end every name with `.JPG`, others do not; classes are numbered from 0 in the order
-            below; outlines come coloured by class and as `_binary`; an image of several tumours is labelled by one.
-            Copies: 1,469 images of 247 patients hold several views of a tumour; OpenUS-46 holds the images, too
-Published   macro F1, linear probe: DINOv3 37.2 ± 0.6, I-JEPA 35.3 ± 0.6, URFM 42.7 ± 0.4, US-JEPA 52.2 ± 0.2 % on
-            these 469 images (Radhachandran et al., arXiv:2602.19322, 2026). USF-MAE held it out of its pretraining
+What        stills of the ovary, B-mode and (216 by a reader's count) colour Doppler, with outlines of the tumour, or of
+            the ovary where it is normal. The contrast-enhanced part, `OTU_CEUS`, is not used
+Who         Beijing Shijitan Hospital, Capital Medical University; the release does not say of how many patients
+Counts      1,469 JPEG: 1,000 train, 469 test; by two readers of the lists chocolate cyst 226 and 110, serous
+            cystadenoma 153 and 66, teratoma 228 and 108, theca cell tumour 57 and 31, simple cyst 47 and 19, normal
+            ovary 180 and 87, mucinous cystadenoma 71 and 33, high-grade serous cystadenocarcinoma 38 and 15
+Licence     none stated by the authors; copies on figshare and Zenodo say CC BY 4.0
+Access      the link in the authors' repository; the folder is `OTU_2d`
+Split       the authors': `train.txt` 1,000, `val.txt` 469, which is used here, as by UltraBench and US-JEPA, to test;
+            the part for choosing is cut from the first
+Group       image, exact copies and near-duplicates together: no patient ids are released. UltraBench says that the
+            split keeps patients apart, which cannot be checked. Not known to be independent
+Traps       the lists of classes end every name with `.JPG`, those of names do not; classes are numbered from 0 in the
+            order below, in the coloured outlines background comes before them; a normal ovary has an outline, too, so
+            none is empty (a reader looked at 120 of 267). Copies: figshare record 25058690 and Zenodo record 21128657
+            hold the images in other folders; OpenUS-46 (USF-MAE) has them among its own
+Published   macro F1, linear probe: DINOv3 37.2 ± 0.6, I-JEPA 35.3 ± 0.6, URFM 42.7 ± 0.4, US-JEPA 52.2 ± 0.2 % on these
+            469 images (Radhachandran et al., arXiv:2602.19322, 2026); always "chocolate cyst" gives 4.7 %. USF-MAE held
+            it out of its final pretraining
 """
 
 import re
@@ -113,16 +118,15 @@ TASK = Task(
     version=1,
     access=Access(
         home="https://github.com/cv516Buaa/MMOTU_DS2Net",
-        licence="CC BY 4.0, as its figshare record states",
+        licence="not stated by the authors; copies on figshare and Zenodo say CC BY 4.0",
         citation=(
             "Zhao et al. A Multi-Modality Ovarian Tumor Ultrasound Image Dataset for Unsupervised Cross-Domain "
             "Semantic Segmentation. arXiv:2207.06799, 2022"
         ),
         steps=(
-            "Download the dataset from figshare (doi:10.6084/m9.figshare.25058690) or the link in the repository",
+            "Download MMOTU from the link in the authors' repository",
             f"Unpack it under DATA, so that DATA/{ANCHOR}/images and DATA/{ANCHOR}/train_cls.txt exist",
         ),
-        redistributable=True,
     ),
     scan=scan,
     read=partial(files.read, top=ANCHOR, task="mmotu"),
@@ -132,5 +136,11 @@ TASK = Task(
     family="mmotu",
     independent=False,
     expected=1_469,
-    counts={"train": {}, "test": {}},
+    counts={
+        split: dict(zip(CLASSES, counts, strict=True))
+        for split, counts in (
+            ("train", (226, 153, 228, 57, 47, 180, 71, 38)),
+            ("test", (110, 66, 108, 31, 19, 87, 33, 15)),
+        )
+    },
 )

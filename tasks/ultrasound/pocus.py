@@ -15,12 +15,14 @@ Group       patient, near-duplicates across patients joined: the column `Patient
             Cov-Atlas-Day+1 and Cov-Atlas-Day+3 are one, and all of Reg_pat1, and all of northumbria_0409. The column
             numbers Northumbria's recordings one by one (set1_vid1 is 184, set1_vid2 is 185), so their group is the set
             in the name, or the day where no set is named. That a set is one patient is an inference; it can only make
-            the split stricter, but other series and sources may share a patient, so groups are not known as patients
+            the split stricter, but other series and sources may share a patient. Not known to be independent
 Traps       the class is the name's first letters, in any case; viral pneumonia (Vir; 2 convex recordings in the
             repository by its metadata) and the linear probe are left out, and `data verify` lists them; extensions in
             capitals (UltraBench skips .MP4); GIF frames with and without transparency; one name for a convex and a
             linear clip; rows without a file; Avi's recordings, too, are numbered one by one, so a patient of theirs may
-            be in two folds; clips of Butterfly and of papers are fetched apart, and used if they are there
+            be in two folds; clips of Butterfly and of papers are fetched apart, and used if they are there. Copies:
+            some of its files are, byte for byte, in other collections, and the metadata's comments name duplicates;
+            COVIDx-US and COVID-BLUES, among US-JEPA's pretraining images, may share its sources
 Published   macro F1, linear probe, on 443 images of a split like UltraBench's, with such a leak: DINOv3 91.4 ± 0.4,
             USFM 85.7 ± 0.5, US-JEPA 93.1 ± 0.0 % (Radhachandran et al., arXiv:2602.19322, 2026); always "regular" gives
             22.3 % on UltraBench's. POCUS is among USF-MAE's pretraining images

@@ -7,9 +7,10 @@ Licence     CC BY 4.0
 Access      figshare; the folder is `TN5000_forReview`, which some unzip programs put into another of that name
 Split       published, at random by image: train 3,500 (benign 1,032), val 500 (127), test 1,000 (269). Copies cross it:
             `tn5000` removes them from train and val; `tn5000_published`, on request, keeps the split as it is
-Group       image, exact copies and near-duplicates together: no patient ids are released
-Traps       by a third party's count, 245 files are byte-identical copies in 119 groups, and 44 pairs of copies straddle
-            test and the other parts; the classes are called 0 and 1; scanner text and callipers are burned in
+Group       image, exact copies and near-duplicates together: no patient ids are released. Not known to be independent
+Traps       the classes are called 0 and 1; scanner text and callipers are burned in. Copies: by a third party's count,
+            245 files are byte-identical copies in 119 groups, and 44 pairs of copies straddle test and the other parts;
+            no other release is known to us
 Published   with the leak: Swin-T AUC 0.937, accuracy 85.6; macro F1 of linear probes: DINOv3 67.5, I-JEPA 68.9, URFM
             77.4, US-JEPA 73.1 (arXiv:2602.19322)
 """

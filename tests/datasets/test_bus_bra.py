@@ -1,12 +1,16 @@
-"""BUS-BRA: patients by the `Case` column, masks that are no images, folds that must keep patients whole."""
+"""BUS-BRA: patients by the `Case` column, masks that are no images, folds that must keep patients whole, BI-RADS."""
 
+import csv
+import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmark import data_commands
 from tasks import splits
-from tasks.base import DataError
+from tasks.base import DataError, Folds
 from tasks.ultrasound.bus_bra import TASK
 from tests.layouts import bus_bra
 
@@ -42,11 +46,49 @@ def test_masks_are_not_images(top):
         TASK.scan(top.parent)
 
 
-def test_no_patient_is_on_two_sides(top):
+def test_one_half_of_the_patients_is_for_pretraining_and_no_patient_is_on_two_sides(top):
+    assert TASK.protocol == Folds(k=5, repeats=3, seed=0, halved=True)
     samples = TASK.scan(top.parent)
-    (division,) = splits.assignments(TASK, samples)
-    sides = [{Path(samples[i].id).stem[4:8] for i in part} for part in (division.train, division.val, division.test)]
-    assert sum(map(len, sides)) == len(set.union(*sides)) == bus_bra.PATIENTS
+    patient = {i: Path(sample.id).stem[4:8] for i, sample in enumerate(samples)}
+    held, probed = ({patient[i] for i in half} for half in splits.halves(TASK, samples))
+    assert not held & probed
+    assert len(held) + len(probed) == bus_bra.PATIENTS
+    divisions = splits.assignments(TASK, samples)
+    assert len(divisions) == 15
+    for division in divisions:
+        sides = [{patient[i] for i in part} for part in (division.train, division.val, division.test)]
+        assert sum(map(len, sides)) == len(set.union(*sides))
+        assert set.union(*sides) == probed
+
+
+def test_birads_is_a_column_of_every_image_listed(top):
+    (column,) = TASK.columns
+    with (top / "bus_data.csv").open(newline="") as file:
+        listed = {row["ID"]: row["BIRADS"] for row in csv.DictReader(file)}
+    told = TASK.columns[column](top.parent)
+    assert column == "BI-RADS"
+    assert told == {f"BUSBRA/Images/{name}.png": category for name, category in listed.items()}
+    assert {sample.id for sample in TASK.scan(top.parent)} == set(told)
+    _replace(top / "bus_data.csv", "BIRADS", "Category")
+    assert set(TASK.columns[column](top.parent).values()) == {""}  # the labels are there; the column is not
+
+
+@pytest.mark.parametrize("published", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("here", [b"\r\n", b"\n"])
+def test_the_fold_file_is_verified_whichever_line_ends_it_travelled_with(top, here, published, capsys):
+    path = top / "5-fold-cv.csv"
+    lines = path.read_bytes().replace(b"\r\n", b"\n")
+    checksum = "sha256:" + hashlib.sha256(lines.replace(b"\n", published)).hexdigest()
+    access = replace(TASK.access, checksums={path.name: checksum})
+    task = replace(TASK, access=access, expected=bus_bra.IMAGES, counts={})
+    path.write_bytes(lines.replace(b"\n", here))
+    assert not data_commands._verified(task, top.parent, 1, top.parent / "cache")
+    line_ends = "" if here == published else " but for its line ends"
+    assert f"  checksum 5-fold-cv.csv: right{line_ends}\n" in capsys.readouterr().out
+    first, rest = lines.split(b"\n", 1)
+    path.write_bytes(first.replace(b"Pathology", b"pathology") + here + rest.replace(b"\n", here))
+    assert data_commands._verified(task, top.parent, 1, top.parent / "cache")
+    assert "  checksum 5-fold-cv.csv: wrong: sha256:" in capsys.readouterr().out
 
 
 def test_the_counts_of_the_card_add_up():
@@ -92,17 +134,19 @@ def test_a_table_that_is_missing_or_another_is_named(top):
         TASK.scan(top.parent)
 
 
-def test_a_patient_in_two_folds_is_refused(top):
-    _replace(top / "5-fold-cv.csv", "bus_0001-r,benign,2", "bus_0001-r,benign,4")
-    with pytest.raises(DataError, match=r"5-fold-cv\.csv: patient 1 is in folds 2 and 4 \(at bus_0001-r\)"):
+@pytest.mark.parametrize("name", ["5-fold-cv.csv", "10-fold-cv.csv"])
+def test_a_patient_in_two_folds_is_refused(top, name):
+    _replace(top / name, "bus_0001-r,benign,2", "bus_0001-r,benign,4")
+    with pytest.raises(DataError, match=rf"{name}: patient 1 is in folds 2 and 4 \(at bus_0001-r\)"):
         TASK.scan(top.parent)
 
 
 def test_inner_validation_flags_play_no_part(top):
     samples = TASK.scan(top.parent)
-    folds = top / "5-fold-cv.csv"
-    assert "NaN" in folds.read_text()
-    folds.write_text(folds.read_text().replace("NaN", ""))
-    assert TASK.scan(top.parent) == samples
-    folds.unlink()
-    assert TASK.scan(top.parent) == samples
+    for name in ("5-fold-cv.csv", "10-fold-cv.csv"):
+        folds = top / name
+        assert "NaN" in folds.read_text()
+        folds.write_text(folds.read_text().replace("NaN", ""))
+        assert TASK.scan(top.parent) == samples
+        folds.unlink()
+        assert TASK.scan(top.parent) == samples
