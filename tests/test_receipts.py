@@ -184,7 +184,7 @@ HARM = {  # name -> what is done under data, and what is said of it
         "ultrasound",
         "bus_bra",
         lambda d: swap(d / "BUSBRA/bus_data.csv", b"Logiq", b"logiq"),
-        r"BUSBRA/bus_data.csv has SHA-256 \w+, \w+ in the archive \(1 such of 170 files of BUSBRA.zip\)",
+        r"BUSBRA/bus_data.csv has SHA-256 \w+, \w+ in the archive \(1 such of 171 files of BUSBRA.zip\)",
     ),
     "a changed byte of many": (
         "histo",
@@ -220,7 +220,7 @@ HARM = {  # name -> what is done under data, and what is said of it
         "ultrasound",
         "bus_bra",
         lambda d: list(map(reduce, sorted((d / "BUSBRA/Images").iterdir()))),
-        rf"{BUSBRA} has [\d,]+ bytes, [\d,]+ in the archive \(84 such of 170",
+        rf"{BUSBRA} has [\d,]+ bytes, [\d,]+ in the archive \(84 such of 171",
     ),
     "no receipt": (
         "ultrasound",
