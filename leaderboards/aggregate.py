@@ -25,6 +25,7 @@ from leaderboards.words import FLOOR, slug
 
 BOARD = ["modality", "corpus", "corpus_digest", "track"]
 QUESTION = ["task", "data", "probe", "readout"]
+OUTSIDE = "other budget, other data"  # of an encoder from outside
 ROBUST = ("robustness", "patches")  # probe and readout that hold predictions under nuisances
 NAMES = {"mae": "MAE", "ijepa": "I-JEPA", "dinov3": "DINOv3"}
 BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
@@ -438,8 +439,10 @@ def _contaminated(
 
     def marked(row: Row) -> Row:
         run = runs_of[row.variant][0]
-        pairs = zip(row.entries, columns, strict=True)
-        return replace(row, entries=tuple(noted(run, *pair) for pair in pairs)) if run in declared else row
+        if run not in declared:
+            return row
+        entries = tuple(noted(run, *pair) for pair in zip(row.entries, columns, strict=True))
+        return replace(row, entries=entries, note=", ".join(filter(None, [row.note, OUTSIDE])))
 
     return tuple(marked(row) for row in rows)
 

@@ -22,7 +22,7 @@ from leaderboards.pages import Page, sheet_file
 from leaderboards.svg import Drawing
 from leaderboards.tables import Line, Table, Text
 from leaderboards.verdicts import AS_IF, DEPENDENT, UNTAUGHT
-from leaderboards.view import View, calibration, names_contradicted, view
+from leaderboards.view import View, bearing, calibration, names_contradicted, view
 from leaderboards.words import flops, interval, number
 from tasks.phantoms import scenes
 
@@ -91,18 +91,21 @@ def index(found: Sequence[Board]) -> str:
 
 
 def front(found: Sequence[Board], place: Place) -> str:
-    """The question, the answer so far, the claims, and the way to every board."""
-    shown = current(found)
+    """The question, the answer so far, the claims, and the way to every board, those of real images first."""
+    shown = sorted(current(found), key=lambda board: board.synthetic)
+    leading = [(board, tables.gains(board, board.sections[0])) for board in shown]
     return _render(
         "index.html.j2",
         "index.html",
         place,
-        pages=[(board, tables.gains(board, board.sections[0])) for board in shown],
+        pages=[(board, headline) for board, headline in leading if board.synthetic],
+        patients=[(board, headline, bearing(board)) for board, headline in leading if not board.synthetic],
         earlier=[board for board in found if board not in shown],
         answer=[*figures.slope(shown)],
         slopes=[
             (board.title, f"{board.slug}.html", f"{figures.slope_said(board)} {names_contradicted(board)}".strip())
             for board in shown
+            if board.synthetic
         ],
         ladder=ladder.tables(shown),
         costs=across(shown),

@@ -106,8 +106,32 @@ def _facts(board: Board) -> tuple[tuple[str, str], ...]:
             if any(board.ceilings)
             else "not measured",
         ),
+        *([] if board.synthetic else [("Bears", bearing(board))]),
         ("Seeds", f"{', '.join(map(str, board.seeds))} (a statement here is about {subject(fewest)})"),
     )
+
+
+def bearing(board: Board) -> str:
+    """What a board of real images can say, and what it cannot."""
+    known = [column for column in board.columns if column.independent and column.groups >= RANKED_GROUPS]
+    few = [column for column in board.columns if column.independent and column.groups < RANKED_GROUPS]
+    unknown = [column for column in board.columns if not column.independent]
+    said = [
+        f"verdicts on {len(known)} of {len(board.columns)} tasks, whose patients are known: {_listed(known)}"
+        if known
+        else "no verdict: no task has enough known patients"
+    ]
+    said += [f"too few patients to rank: {_listed(few)}"] if few else []
+    said += [f"no verdict where no patient is known: {_listed(unknown)}"] if unknown else []
+    return (
+        "; ".join(said)
+        + ". It speaks of these tasks and this corpus; how local their signal is was not set by anybody, "
+        "so the study's claim across modalities cannot be tested here."
+    )
+
+
+def _listed(columns: Sequence[Column]) -> str:
+    return ", ".join(f"{column.title} ({column.groups:,})" for column in columns)
 
 
 def _how(board: Board) -> tuple[str, ...]:
