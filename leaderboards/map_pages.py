@@ -19,6 +19,8 @@ from leaderboards.tables import Line, Table, Text
 from leaderboards.words import interval, number, slug
 
 CONTROLS = {"": "this encoder", "untrained": "untrained", "chance": "by chance"}
+HIDDEN = "These images may not be shown here: `python -m benchmark maps` draws them."
+MORE = "The sheet of the first seed is on its page: `python -m benchmark maps` draws this one."
 
 
 class Shown(NamedTuple):
@@ -39,13 +41,14 @@ def gathered(results: Path) -> Shown:
         rows = schema.read_file(path).to_pandas()
         first = rows.iloc[0]
         pictures: tuple[Picture, ...] = ()
-        if first["public"]:
+        elsewhere = MORE if first["public"] else HIDDEN
+        if first["public"] and path.with_name("sheet.png").exists():
             name = f"maps/{slug(first['run'])}-{slug(first['task'])}"
             images |= {f"{name}{kind}": path.with_name(f"sheet{kind}").read_bytes() for kind in (".png", ".svg")}
             pictures = (picture(name, first["task"]),)
         block = Block(
             title=f"What it looks at: {first['task']}",
-            texts=("" if pictures else "These images may not be shown here: `python -m benchmark maps` draws them.",),
+            texts=("" if pictures else elsewhere,),
             links=(("the sheet as SVG", f"{name}.svg"),) if pictures else (),
             pictures=pictures,
             tables=(table(rows),),

@@ -67,8 +67,10 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
     _refuse_uncommitted("ceilings", {row["cell"]: row for row in beside.values() if "dirty" in row})
     there = set(store.rows(published, "cells")[["cell", "weights_sha256"]].itertuples(index=False, name=None))
     packed = [made for _, run in chosen.iterrows() for made in _run(run, loaded.cells, published, there)]
-    for directory in beside:
-        packed += _copied(directory, published / directory.relative_to(local))
+    shown = set(chosen.loc[chosen["seed"].eq(chosen["seed"].min()), "run"])
+    for directory, row in beside.items():
+        pictures = "public" not in row or bool(row["public"] and row["run"] in shown)
+        packed += _copied(directory, published / directory.relative_to(local), pictures)
     for directory, rows in store.rows(local, "ratings").groupby("directory"):
         if rows["run"].isin(chosen["run"]).any():
             packed += _copied(Path(directory), published / Path(directory).relative_to(local))
@@ -198,14 +200,15 @@ def _join(target: Path, name: str, paths: list[Path]) -> None:
             writer.write_table(pa.Table.from_batches(table.to_batches(), schema))
 
 
-def _copied(source: Path, target: Path) -> list[Packed]:
-    """A directory as it is, under a temporary name first; nothing where it is there."""
+def _copied(source: Path, target: Path, pictures: bool = True) -> list[Packed]:
+    """A directory as it is, under a temporary name first; nothing where it is there. Without its pictures, where they
+    may not be shown or one seed's are enough: then it gets a seal of its own."""
     if target.exists():
         return []
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copytree(source, part)
+        shutil.copytree(source, part, ignore=None if pictures else shutil.ignore_patterns("sheet.*", results.SEAL))
         if not (part / results.SEAL).exists():
             results.seal(part)
         os.rename(part, target)

@@ -17,7 +17,7 @@ from benchmark.__main__ import app
 from benchmark.draws import Draws, text_keys
 from benchmark.pretexts import mae
 from benchmark.recipe import Runtime, key, twin
-from leaderboards import map_pages
+from leaderboards import map_pages, promote
 from leaderboards.verify import verify
 from tasks.base import Access, DataError, Fixed, Sample, Task, digest
 from tests.test_export import SPECS
@@ -512,3 +512,37 @@ def test_a_sheet_of_real_images_says_whose_they_are(stored):
         titles.append(map_sheet.sheet_of(opened(stored, "mae"), task, found)._suptitle.get_text())
     assert "images:" not in titles[0]
     assert titles[1].endswith("images: Someone. A set. 2024; CC BY 4.0")
+
+
+def test_pictures_are_published_of_one_seed_and_where_they_may_be_shown(stored, monkeypatch, tmp_path):
+    place, runs = stored
+    row = {
+        "kind": "attention",
+        "score": "AUPRC",
+        "control": "",
+        "value": 0.5,
+        "sample": "s",
+        "group": "g",
+        "created": "",
+    }
+    row |= {
+        "run": runs["mae"],
+        "weights_sha256": "w",
+        "modality": "histo",
+        "task": "tiny",
+        "task_version": 1,
+        "data": "d",
+    }
+    sheets = {"sheet.png": tmp_path / "sheet.png", "sheet.svg": tmp_path / "sheet.svg"}
+    for sheet in sheets.values():
+        sheet.write_bytes(b"picture")
+    for name, public, kept in (("open", True, True), ("closed", False, False), ("another", True, False)):
+        source = tmp_path / "local" / name
+        results.write(source, {"maps": results.table("maps", [row | {"public": public, "version": 1}])}, files=sheets)
+        promote._copied(source, tmp_path / "published" / name, kept)
+        names = {path.name for path in (tmp_path / "published" / name).iterdir()}
+        assert names == {"maps.parquet", "seal.json", *(sheets if kept else ())}
+    assert verify(tmp_path / "published").problems == ()
+    shown = map_pages.gathered(tmp_path / "published")
+    assert [block.texts[0] for block in shown.blocks[runs["mae"], "w"]] == [map_pages.MORE, map_pages.HIDDEN, ""]
+    assert len(shown.images) == 2
