@@ -515,7 +515,7 @@ def test_a_sheet_of_real_images_says_whose_they_are(stored):
 
 
 def test_pictures_are_published_of_one_seed_and_where_they_may_be_shown(stored, monkeypatch, tmp_path):
-    place, runs = stored
+    _, runs = stored
     row = {
         "kind": "attention",
         "score": "AUPRC",
