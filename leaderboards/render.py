@@ -257,7 +257,8 @@ def compact(board: Board) -> str:
         text += ["Share: of the way from the untrained encoder to the same one trained with labels."]
     text += ["The mean over tasks is of gain / (1 − chance)."]
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []
-    return "\n".join(text)
+    sizes = [f"{column.task}: {column.pixels}" for column in board.columns if column.pixels]
+    return "\n".join([*text, *textwrap.wrap("; ".join(sizes), 100)])
 
 
 def _floor_and_ceiling(board: Board) -> list[str]:
@@ -304,7 +305,9 @@ def _gaps(found: Sequence[Board]) -> list[str]:
 
 
 def _title(row: Row) -> str:
-    return f"{row.name} ({row.letters})" if row.letters else row.name
+    """The name; of an encoder from outside, what its module and function are called there."""
+    name = re.sub(r"^external \((?:\w+\.)*(\w+:\w+)\)$", r"\1", row.name)
+    return f"{name} ({row.letters})" if row.letters else name
 
 
 def _short(entry: Entry) -> str:

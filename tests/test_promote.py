@@ -261,3 +261,4 @@ def test_boards_say_how_large_the_images_were(local, tmp_path, here, released, s
     assert told.pop(cell["task"]) == said
     assert set(told.values()) <= {""}
     assert said in render.markdown(board)
+    assert f"{cell['task']}: {said}" in render.compact(board).replace("\n", " ")
