@@ -201,14 +201,29 @@ def reasons(study: Study) -> dict[str, list[str]]:
 
 def without(study: Study, skipped: dict[str, tuple[str, ...]], probes: tuple[str, ...] = ()) -> Study:
     """The study less the unreadable samples {task: ids} that were left out on request. Raises DataError where a task
-    can no longer be divided."""
+    can no longer be divided, or where dividing what is left would test on groups that the corpus holds."""
     kept = {
         name: TaskData(d.task, [s for s in d.samples if s.id not in set(skipped.get(name, ()))])
         for name, d in study.tasks.items()
     }
     for name in kept.keys() & skipped.keys():
         divide(kept[name], probes)
+    for member in study.pinned.members if study.pinned else ():
+        name = member.source.name
+        if name in kept and name in skipped:
+            _refuse_moved(kept[name], {sample.group for sample in member.train}, skipped[name])
     return replace(study, tasks=kept)
+
+
+def _refuse_moved(found: TaskData, held: set[str], lost: tuple[str, ...]) -> None:
+    """held: groups that the corpus holds of the task, as it was divided whole."""
+    tested = {found.samples[i].group for one in found.divisions for i in one.test}
+    if moved := sorted(held & tested):
+        raise DataError(
+            f"{found.task.modality}/{found.task.name}: divided without its {len(lost)} unreadable images, such as "
+            f"{lost[0]}, it would be tested on {len(moved)} groups that the corpus holds, such as {moved[0]!r}; fetch "
+            "the images again, or remove them from the folder, so that all is divided without them"
+        )
 
 
 def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]] | None) -> list[Recipe]:

@@ -4,14 +4,16 @@ import pytest
 
 from benchmark import plan
 from tasks.base import DataError
-from tests.layouts import butterfly, kather2016
+from tests.layouts import bus_bra, butterfly, kather2016
 
 TOP = "Kather_texture_2016_image_tiles_5000"
 
 
-def survey(data, task: str, modality: str = "histo", probes: tuple[str, ...] = ()) -> plan.Study:
+def survey(
+    data, task: str, modality: str = "histo", probes: tuple[str, ...] = (), corpus: str = "phantom"
+) -> plan.Study:
     asked = plan.Wanted(
-        modalities=(modality,), track="smoke", pretexts=("mae",), tasks=(task,), probes=probes, corpus="phantom"
+        modalities=(modality,), track="smoke", pretexts=("mae",), tasks=(task,), probes=probes, corpus=corpus
     )
     return plan.survey(asked, modality, data, data / "cache")
 
@@ -33,6 +35,22 @@ def test_so_is_one_that_unreadable_images_make_so(tmp_path):
     assert len(plan.without(study, {"kather2016": tuple(lost[:1])}).tasks["kather2016"].samples) > 0
     with pytest.raises(DataError, match="class 'adipose' has 4 groups"):
         plan.without(study, {"kather2016": tuple(lost)})
+
+
+def test_leaving_out_images_never_moves_a_patient_of_the_corpus_into_a_test_set(tmp_path):
+    bus_bra.write(tmp_path)
+    study = survey(tmp_path, "bus_bra", "ultrasound", corpus="local")
+    (member,) = study.pinned.members
+    held, refused = {sample.group for sample in member.train}, {}
+    for sample in member.samples:
+        try:
+            kept = plan.without(study, {"bus_bra": (sample.id,)}).tasks["bus_bra"]
+        except DataError as error:
+            refused[sample.id] = str(error)
+            continue
+        assert not held & {kept.samples[i].group for one in kept.divisions for i in one.test}
+    assert refused
+    assert all(f"its 1 unreadable images, such as {name}, it would be tested" in said for name, said in refused.items())
 
 
 def test_a_probe_that_needs_more_test_groups_than_there_are_is_refused(tmp_path):
