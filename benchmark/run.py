@@ -236,15 +236,13 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
                 seen = cached(tokens=tokens)
                 x = Rows(seen["tokens"], index) if tokens else features.readout(seen, kind)[index]
                 asked, parts = found, divisions
+                suite = corrupt.SCALES if needs == "scales" else corrupt.SUITES.get(found.task.modality, {})
+                change = partial(altered, found, kind, index, tested, cached, suite)
                 if needs == "nuisances":
-                    suite = corrupt.SUITES.get(found.task.modality, {})
-                    asked, x = nuisances(found, x, altered(found, kind, index, tested, cached, suite, (NUISANCE,)))
+                    asked, x = nuisances(found, x, change((NUISANCE,)))
                     parts = splits.assignments(asked.task, asked.samples)
                 shown = masks(found, runtime, frozen.spec.pixels) if needs == "masks" else None
-                suite = {"altered": corrupt.SUITES.get(found.task.modality, {}), "scales": corrupt.SCALES}.get(
-                    needs, ()
-                )
-                changed = altered(found, kind, index, tested, cached, suite)
+                changed = change() if needs in ("altered", "scales") else ()
                 fitted[cell.probe, kind] = (
                     asked,
                     fit(cell.probe, cell.settings, seed, asked.task, asked.samples, x, parts, changed, shown),

@@ -37,6 +37,11 @@ from leaderboards.words import flops, interval, slug
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
 BOUNDS = ("value", "low", "high")
 REAL = "real, not fitted"
+TURNED = {
+    "labels": "Label efficiency: by",
+    "nuisance": "Robustness: under",
+    "scale": "Scale control:",
+}  # a series' kind
 
 
 def of_board(board: Board) -> tuple[Drawing, ...]:
@@ -299,9 +304,6 @@ def reliability(name: str, task: str, bins: Sequence[tuple[float, float, int]]) 
         rows=tuple(bins),
         draw=draw,
     )
-
-
-TURNED = {"labels": "Label efficiency: by", "nuisance": "Robustness: under", "scale": "Scale control:"}
 
 
 def turned(board: Board, kind: str) -> tuple[Drawing, ...]:

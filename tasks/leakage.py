@@ -99,14 +99,13 @@ def beside(
 ) -> list[Overlap]:
     """Images of a task that other datasets hold, too: exact copies, and near-duplicates. They leak within no task, and
     make two of them one and a half; `others` of the task's own family are passed over."""
-    rows, everything = [], np.arange(len(samples))
-    for other, held in others:
-        if other.family == task.family:
-            continue
+    rows, strangers = [], [(other, held) for other, held in others if other.family != task.family]
+    seen = duplicates.look(task, data, samples, cache) if strangers else None
+    for other, held in strangers:
         between = f"{other.name} and this set"
         rows.append(overlap(held, samples, same_groups=False)[0]._replace(between=between))
-        seen, theirs = (duplicates.look(one, data, some, cache) for one, some in ((task, samples), (other, held)))
-        pairs = duplicates.copies(theirs, np.arange(len(held)), seen, everything)
+        theirs = duplicates.look(other, data, held, cache)
+        pairs = duplicates.copies(theirs, np.arange(len(held)), seen, np.arange(len(samples)))
         named = None if pairs is None else [f"{samples[j].id} = {held[i].id}" for i, j in _first(pairs.tolist())]
         rows.append(Overlap("near", None, (), between) if named is None else _row("near", named, between))
     return rows
