@@ -16,6 +16,7 @@ from leaderboards.details import RunDetail
 from leaderboards.pages import Block, Picture
 from leaderboards.statistics import estimate, group_mean, resample_mean
 from leaderboards.tables import Line, Table, Text
+from leaderboards.verdicts import AS_IF, DEPENDENT
 from leaderboards.words import interval, number, slug
 
 CONTROLS = {"": "this encoder", "untrained": "untrained", "chance": "by chance"}
@@ -41,14 +42,14 @@ def gathered(results: Path) -> Shown:
         rows = schema.read_file(path).to_pandas()
         first = rows.iloc[0]
         pictures: tuple[Picture, ...] = ()
-        elsewhere = MORE if first["public"] else HIDDEN
+        instead = MORE if first["public"] else HIDDEN
         if first["public"] and path.with_name("sheet.png").exists():
             name = f"maps/{slug(first['run'])}-{slug(first['task'])}"
             images |= {f"{name}{kind}": path.with_name(f"sheet{kind}").read_bytes() for kind in (".png", ".svg")}
             pictures = (picture(name, first["task"]),)
         block = Block(
             title=f"What it looks at: {first['task']}",
-            texts=("" if pictures else elsewhere,),
+            texts=("" if pictures else instead,),
             links=(("the sheet as SVG", f"{name}.svg"),) if pictures else (),
             pictures=pictures,
             tables=(table(rows),),
@@ -96,6 +97,7 @@ def learnt(shown: Shown, runs: Iterable[tuple[Board, RunDetail]], modality: str,
     known = [
         (board, one) for board, one in runs if board.modality == modality and one.trained and one.key in shown.scores
     ]
+    known_groups = all(column.independent for board, _ in known for column in board.columns if column.task == task)
     tables = []
     for title in dict.fromkeys(board.title for board, _ in known):
         methods: dict[str, list[pd.DataFrame]] = {}
@@ -105,22 +107,22 @@ def learnt(shown: Shown, runs: Iterable[tuple[Board, RunDetail]], modality: str,
             if board.title == title and len(rows):
                 methods.setdefault(one.run.name, []).append(rows.assign(seed=one.run.seed))
         if methods:
-            tables.append(_gained(title, {name: pd.concat(rows) for name, rows in methods.items()}))
+            tables.append(_gained(title, {name: pd.concat(rows) for name, rows in methods.items()}, known_groups))
     return (Block(title="What pretraining taught the maps", tables=tuple(tables)),) if tables else ()
 
 
-def _gained(title: str, methods: Mapping[str, pd.DataFrame]) -> Table:
+def _gained(title: str, methods: Mapping[str, pd.DataFrame], independent: bool) -> Table:
     asked = list(dict.fromkeys((kind, score) for rows in methods.values() for kind, score in _pairs(rows)))
     groups = max(rows["group"].nunique() for rows in methods.values())
     lines = [
-        Line(head=Text(lines=(name,)), cells=tuple(_gain(rows, kind, score) for kind, score in asked))
+        Line(head=Text(lines=(name,)), cells=tuple(_gain(rows, kind, score, independent) for kind, score in asked))
         for name, rows in methods.items()
     ]
     return Table(
         title=title,
         caption="Score of the trained encoder's map less that of its untrained twin's on the same images, mean of "
-        f"seeds, with a 95 % interval over seeds and {groups} groups; then both. An interval that holds 0 shows "
-        "nothing learnt.",
+        f"seeds, with a 95 % interval over seeds and {groups} groups, of that number alone; then both. An interval "
+        "that holds 0 shows nothing learnt." + ("" if independent else f" {DEPENDENT.capitalize()}: {AS_IF}."),
         heads=(Text(lines=("Method",)), *(Text(lines=(kind, score)) for kind, score in asked)),
         rows=tuple(lines),
     )
@@ -132,15 +134,24 @@ def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(own.keys() & twin.keys())
 
 
-def _gain(rows: pd.DataFrame, kind: str, score: str) -> Text:
+def _gain(rows: pd.DataFrame, kind: str, score: str, independent: bool) -> Text:
     some = rows[rows["kind"].eq(kind) & rows["score"].eq(score)]
     own, twin = (_by_seed(some[some["control"].eq(control)]) for control in ("", "untrained"))
     both = (own - twin).dropna(axis=1)
     if both.empty:
         return Text(lines=("–", "not scored"), tone="missing")
     groups = some.drop_duplicates("sample").set_index("sample")["group"]
-    gained = estimate(resample_mean(list(both.index), both.to_numpy(), groups[both.columns].to_numpy(str)))
-    tone = "" if gained.low is None else "above" if gained.low > 0 else "below" if gained.high < 0 else "same"
+    named = groups[both.columns].to_numpy(str)
+    gained = estimate(resample_mean(list(both.index), both.to_numpy(), named, independent))
+    tone = (
+        ""
+        if gained.low is None or not independent
+        else "above"
+        if gained.low > 0
+        else "below"
+        if gained.high < 0
+        else "same"
+    )
     means = (number(float(values[both.columns].to_numpy().mean())) for values in (own, twin))
     return Text(lines=(interval(gained, signed=True), " against ".join(means)), tone=tone, sort=gained.value)
 

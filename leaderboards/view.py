@@ -106,7 +106,7 @@ def _facts(board: Board) -> tuple[tuple[str, str], ...]:
             if any(board.ceilings)
             else "not measured",
         ),
-        *([] if board.synthetic else [("Bears", bearing(board))]),
+        *([] if board.synthetic else [("What it can bear", bearing(board))]),
         ("Seeds", f"{', '.join(map(str, board.seeds))} (a statement here is about {subject(fewest)})"),
     )
 

@@ -479,7 +479,7 @@ def test_what_the_maps_of_a_method_gained_is_paired_by_image_and_over_seeds():
     groups = [f"g{i // 2:02d}" for i in range(60)]
     base = rng.normal(size=60)
     gains = {seed: 0.4 + 0.05 * seed + rng.normal(scale=0.1, size=60) for seed in range(3)}
-    shown, runs = map_pages.Shown({}, {}, {}), []
+    shown, runs, column = map_pages.Shown({}, {}, {}), [], SimpleNamespace(task="tiny", independent=True)
     for seed, gain in gains.items():
         rows = [
             {"task": "tiny", "kind": "attention", "score": "AUPRC", "control": control, "value": value}
@@ -489,7 +489,7 @@ def test_what_the_maps_of_a_method_gained_is_paired_by_image_and_over_seeds():
         ]
         shown.scores[f"r{seed}", "w"] = pd.DataFrame(rows)
         one = SimpleNamespace(key=(f"r{seed}", "w"), trained=True, run=SimpleNamespace(name="MAE", seed=seed))
-        runs.append((SimpleNamespace(modality="histo", title="Board"), one))
+        runs.append((SimpleNamespace(modality="histo", title="Board", columns=[column]), one))
     (block,) = map_pages.learnt(shown, runs, "histo", "tiny")
     (table,) = block.tables
     assert [head.lines for head in table.heads[1:]] == [("attention", "AUPRC")]
@@ -498,6 +498,10 @@ def test_what_the_maps_of_a_method_gained_is_paired_by_image_and_over_seeds():
     assert cell.lines[0].startswith(f"{expected:+.3f} [")
     assert cell.tone == "above"
     assert "30 groups" in table.caption
+    column.independent = False
+    (unknown,) = map_pages.learnt(shown, runs, "histo", "tiny")[0].tables
+    assert "Groups are not patients" in unknown.caption
+    assert (unknown.rows[0].cells[0].tone, unknown.rows[0].cells[0].lines) == ("", cell.lines)
     assert map_pages.learnt(shown, runs, "histo", "other") == ()
     assert map_pages.learnt(shown, runs, "ultrasound", "tiny") == ()
 
