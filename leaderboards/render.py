@@ -236,8 +236,9 @@ def compact(board: Board) -> str:
     text = [board.title, *([SYNTHETIC] if board.synthetic else []), *([board.earlier] if board.earlier else [])]
     if board.budgets:
         text += [f"{' or '.join(flops(budget) for budget in board.budgets)} training FLOPs per encoder"]
-    measured = sorted({metric(column.metric) for column in board.columns})
-    text += [f"gain in {' or '.join(measured)} over the untrained twin [95 % interval], linear probe, patch tokens"]
+    measured = " or ".join(sorted({metric(column.metric) for column in board.columns}))
+    of = f" in {measured}" if measured else ""
+    text += [f"gain{of} over the untrained twin [95 % interval], linear probe, patch tokens"]
     if not rows:
         text += ["no pretrained encoder yet: only twins are stored"]
     for start in range(0, len(rows), ABREAST):

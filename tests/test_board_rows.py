@@ -37,6 +37,14 @@ def test_sensitivity_keeps_the_seeds_in_which_both_runs_are_above_their_twins(tm
     assert whole.mean.estimate.value > found.estimate.value  # the run that learnt nothing stays in the headline
 
 
+def test_a_board_of_runs_that_nothing_was_asked_names_no_metric(tmp_path):
+    made = recipe("mae", 0)
+    for one in (made, twin(made)):
+        add_run(tmp_path, one)
+    (board,) = boards(tmp_path)
+    assert "gain over the untrained twin" in render.compact(board)
+
+
 def test_where_no_seed_is_above_its_twin_sensitivity_says_so(tmp_path):
     (board,) = boards(trained(tmp_path, {("mae", 0): 0.9, ("ijepa", 0): 0.0}))
     (found,) = board.comparison.sensitivity
