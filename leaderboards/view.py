@@ -114,13 +114,15 @@ def _facts(board: Board) -> tuple[tuple[str, str], ...]:
 def bearing(board: Board) -> str:
     """What a board of real images can say, and what it cannot."""
     known = [column for column in board.columns if column.independent and column.groups >= RANKED_GROUPS]
+    judged, untaught = [c for c in known if c.taught], [c for c in known if not c.taught]
     few = [column for column in board.columns if column.independent and column.groups < RANKED_GROUPS]
     unknown = [column for column in board.columns if not column.independent]
     said = [
-        f"verdicts on {len(known)} of {len(board.columns)} tasks, whose patients are known: {_listed(known)}"
-        if known
-        else "no verdict: no task has enough known patients"
+        f"verdicts on {len(judged)} of {len(board.columns)} tasks, whose patients are known: {_listed(judged)}"
+        if judged
+        else "no verdict: no task has enough known patients and labels that teach it"
     ]
+    said += [f"no verdict where {UNTAUGHT}: {_listed(untaught)}"] if untaught else []
     said += [f"too few patients to rank: {_listed(few)}"] if few else []
     said += [f"no verdict where no patient is known: {_listed(unknown)}"] if unknown else []
     return (

@@ -155,6 +155,14 @@ def test_where_labels_teach_nothing_there_is_no_verdict_anywhere(board):
     assert {title for one in board.claims for title in one.tasks} <= {"Calcification"}
 
 
+def test_what_a_board_can_bear_counts_only_tasks_that_labels_teach(board):
+    said = view.bearing(board)
+    assert said.startswith("verdicts on 1 of 2 tasks, whose patients are known: Calcification (60); ")
+    assert f"; no verdict where {UNTAUGHT}: Steatosis (60)." in said
+    unlearnt = replace(board, columns=tuple(replace(column, taught=False) for column in board.columns))
+    assert view.bearing(unlearnt).startswith("no verdict: ")
+
+
 def test_a_board_on_which_labels_teach_nothing_has_no_ranks_and_its_claims_say_why(tmp_path):
     root = store(tmp_path / "store")
     for task in TASKS:
