@@ -256,7 +256,10 @@ def compact(board: Board) -> str:
     text += [f"{UNLEARNT} {UNTAUGHT}: no verdict"] * (UNTAUGHT in verdicts)
     if any(entry.share is not None for row in rows for entry in row.entries):
         text += ["Share: of the way from the untrained encoder to the same one trained with labels."]
-    text += ["The mean over tasks is of gain / (1 − chance)."]
+    over = [column.task for column in board.columns if column.title in board.pooled]
+    some = f", over {len(over)} of {len(board.columns)} tasks: {', '.join(over)}"
+    some *= 0 < len(over) < len(board.columns)
+    text += textwrap.wrap(f"The mean over tasks is of gain / (1 − chance){some}.", 100)
     text += ["Rows with a letter in common are not shown to differ."] if board.ranked else []
     sizes = [f"{column.task}: {column.pixels}" for column in board.columns if column.pixels]
     return "\n".join([*text, *textwrap.wrap("; ".join(sizes), 100)])

@@ -279,6 +279,7 @@ def test_floor_score_ceiling_and_share_stand_together_wherever_the_headline_is(b
         assert SENTENCE in texts[kind]
         assert "ceiling not measured" not in texts[kind]
     assert f"† {UNTAUGHT}: no verdict" in texts["txt"]
+    assert "\nThe mean over tasks is of gain / (1 − chance), over 1 of 2 tasks: local.\n" in texts["txt"]
     table = view.view(board).headline
     assert [row.kind for row in table.rows] == ["trained", "trained", "twin", "ceiling"]
     assert table.heads[3].lines[-1] == "ceiling not shown above the twin"
