@@ -31,6 +31,7 @@ NAMES = {"mae": "MAE", "ijepa": "I-JEPA", "dinov3": "DINOv3"}
 BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
 PROBES = ("linear", "attentive", "mlp", "knn", "fewshot", "dense")  # order of the sections; others follow
 BESIDE = ("attentive", "mlp")  # probes that stand beside the headline, on a board and under its claims
+AGAIN = ("robustness", "scale")  # the linear probe's answers over again, and beside them what has tables of its own
 QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word of a curve's name
 POINTS = 120  # per drawn curve
 
@@ -119,7 +120,7 @@ class Answers:
         dense, altered = cells["metric"].isin(SEGMENTATION), cells["probe"].eq(ledger.PROBE)
         columns, self.lines = _columns(cells[~dense & ~altered]), _lines(self.runs)
         self.measures = dict(zip(cells.loc[dense, "probe"], cells.loc[dense, "metric"], strict=True))
-        shown = cells[~altered]
+        shown = cells[~altered & ~cells["probe"].isin(AGAIN)]
         asked = set(zip(shown["probe"], shown["readout"], strict=True)) | {HEADLINE}
         self.asked = sorted(asked, key=_section_order)
         self.index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}

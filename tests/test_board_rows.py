@@ -81,6 +81,7 @@ def test_the_drop_under_a_nuisance_is_of_the_same_samples_and_stands_on_the_boar
     assert table.heads[1].lines == (TASKS[task][0], "speckle", "loss of AUROC")
     (row,) = table.rows
     assert [line[:2] for line in row.cells[0].lines] == ["1:", "2:", "3:", "cl"]
+    assert {section.probe for section in board.sections} == {"linear"}  # clean, the gains are the linear probe's
 
 
 def test_a_board_without_nuisances_has_no_such_table(tmp_path):
