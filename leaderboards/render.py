@@ -107,7 +107,7 @@ def front(found: Sequence[Board], place: Place) -> str:
             for board in shown
             if board.synthetic
         ],
-        ladder=ladder.tables(shown),
+        ladder=ladder.tables(shown, tested=True),
         costs=across(shown),
     )
 

@@ -11,6 +11,7 @@ import tasks
 from benchmark.recipe import ENGINE, twin
 from leaderboards import pages, render, site, view
 from leaderboards.__main__ import app
+from leaderboards.verdicts import HOLDS
 from tests import wide
 from tests.test_leaderboards import add_cell, add_run, recipe
 
@@ -63,9 +64,10 @@ def test_budgets_are_those_of_the_store_and_not_of_the_tracks_of_this_code(succe
 
 def test_claims_costs_and_the_answer_of_the_front_page_are_of_current_boards_alone(succeeded):
     new, old = render.stored(succeeded)
-    front = render.index([new, old])
     assert new.claims
     assert old.claims
+    tested = [replace(one, claims=tuple(replace(claim, verdict=HOLDS) for claim in one.claims)) for one in (new, old)]
+    front = render.index(tested)
     assert front.count(old.title) == 1, "in the list of earlier boards"
     assert front.count(f'href="{new.slug}.html"') > len(new.claims), "on its own and on its rung of the ladder"
     one = wide.board(3, 2)

@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.recipe import twin
 from leaderboards import ladder, render, view
-from leaderboards.verdicts import HOLDS
+from leaderboards.verdicts import HOLDS, UNTESTABLE
 from leaderboards.words import interval
 from tests.test_leaderboards import add_cell, add_run, recipe
 from tests.test_site import localities
@@ -76,7 +76,16 @@ def test_a_rung_without_a_claim_says_so_and_rungs_that_are_not_stored_are_not_sh
 
 
 def test_front_page_and_markdown_show_the_ladder(boards):
-    assert "The ladder: phantom corpus, simulated tasks" in render.index(boards)
+    front = render.index(boards)
+    assert "The ladder: phantom corpus, simulated tasks" in front
+    testable = {one.asks for board in boards for one in board.claims if one.verdict != UNTESTABLE}
+    (table,) = ladder.tables(boards, tested=True)
+    assert {row.head.lines[0] for row in table.rows} == testable
+    assert f"{len(boards[0].claims) - len(testable)} that no rung can test are left out" in front
+    silent = [
+        replace(board, claims=tuple(replace(one, verdict=UNTESTABLE) for one in board.claims)) for board in boards
+    ]
+    assert ladder.tables(silent, tested=True) == ()
     text = render.markdown(boards[0], view.view(boards[0], boards))
     assert "## The ladder: phantom corpus, simulated tasks" in text
     assert text.count("(recommended) is above I-JEPA (recommended) on local signal") == 1
