@@ -234,6 +234,29 @@ TABLES: dict[str, pa.Schema] = {
         released=F,  # median short side of the owners' release, by the task; null where it is not stated
         created=S,
     ),
+    "summaries": _schema(
+        modality=S,
+        track=S,
+        corpus_digest=S,
+        task=S,
+        data=S,  # identity of the task's samples
+        probe=S,
+        runs=S,  # JSON: ids of the runs behind a point
+        weights=S,  # JSON: SHA-256 of their encoders
+        what=S,  # that is turned, see `leaderboards.board.Series`
+        kind=S,
+        metric=S,
+        level=F,  # labels, or strength of an alteration
+        value=F,  # mean over seeds
+        low=F,  # 95 % interval; null where there is none
+        high=F,
+        drop=F,  # clean minus altered, on the same samples; null where nothing is altered
+        drop_low=F,
+        drop_high=F,
+        groups=I,
+        seeds=I,
+        created=S,
+    ),
     "locality": _schema(
         modality=S,
         task=S,

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from benchmark import results as schema
 from benchmark.metrics import SEGMENTATION
 from benchmark.recipe import ENGINE, EXTERNAL, Recipe, canonical, key
 from benchmark.recipe import twin as twin_of
-from leaderboards import ceilings, claims, contrasts, ledger, ratings, series, store
+from leaderboards import ceilings, claims, contrasts, ledger, ratings, series, store, summaries
 from leaderboards.board import HEALTH, LOSS, Baseline, Board, Ceiling, Column, Cost, Curve, Entry, Locality, Row, Run
 from leaderboards.comparisons import Numbers
 from leaderboards.contrasts import HEADLINE, Line
@@ -49,10 +49,21 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None,
         plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]
         measured = loaded.locality[loaded.locality["modality"] == names[0]]
         taught = _of_budget(loaded.ceilings, here)
-        board = _board(here, cells, plain, taught, measured, (absent or {}).get(str(names[0]), {}))
+        board = _board(here, cells, plain, taught, measured, loaded.summaries, (absent or {}).get(str(names[0]), {}))
         newest = _lines(_newest(here, cells)[0])
         found.append(replace(board, ratings=ratings.read(newest, board.columns, loaded.ratings)))
     return _ordered(found)
+
+
+def summarise(loaded: store.Store, chosen: Container[str]) -> Iterator[dict[str, object]]:
+    """Rows of the table `summaries`: what secondary probes say of the chosen runs."""
+    some = loaded.runs[[run in chosen for run in loaded.runs["run"]]]
+    for names, here in _described(some).groupby(BOARD, sort=True):
+        modality, _, digest, track = names
+        cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
+        answers = Answers(here, cells[cells["run"].isin(here["run"])], loaded.ceilings.iloc[:0])
+        for row in summaries.rows(answers.lines, answers.columns, answers.index):
+            yield {"modality": modality, "track": track, "corpus_digest": digest, **row}
 
 
 def _ordered(found: Sequence[Board]) -> list[Board]:
@@ -181,6 +192,7 @@ def _board(
     plain: pd.DataFrame,
     taught: pd.DataFrame,
     measured: pd.DataFrame,
+    summarised: pd.DataFrame,
     absent: Mapping[str, str],
 ) -> Board:
     """taught: the stored ceilings of this track and budget."""
@@ -233,7 +245,10 @@ def _board(
         provenance=_provenance(runs),
         localities=localities,
         ceilings=tuple(_ceiling(answers.tops.get(column), answered.ceilings.get(column)) for column in columns),
-        series=series.measured(lines, columns, answers.index),
+        series=(
+            *series.measured(lines, columns, answers.index),
+            *summaries.stored(lines, columns, answers.index, summarised),
+        ),
         ledgers=ledger.read(lines, columns, answers.index),
         runs=tuple(_stored(line, row) for line in lines for row in runs[runs["variant"] == line.variant].itertuples()),
         numbers=answered.numbers,
@@ -294,17 +309,24 @@ def _known(x: float) -> float | None:
 
 
 def _newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """Rows of the newest versions, each run and each cell once; and what was left out, in words."""
+    """Rows of the newest versions, each run and each cell once; and what was left out, in words.
+
+    Of a recipe that was trained several times the encoder that most was asked of counts, never the better one."""
     notes = []
     current = runs["engine"].eq(runs["engine"].max())
     current &= runs["pretext_version"].eq(runs.groupby("pretext")["pretext_version"].transform("max"))
     if not current.all():
         notes.append(f"{(~current).sum()} runs of older versions are in the store and not on this board.")
-    runs = runs[current].sort_values(["created", "directory"], kind="stable")
+    counted = cells.groupby(["run", "weights_sha256"]).size().rename("asked").reset_index()
+    runs = runs[current].merge(counted, how="left", on=["run", "weights_sha256"]).fillna({"asked": 0})
+    runs = runs.sort_values(["asked", "created", "directory"], ascending=[False, True, True], kind="stable")
     again = runs.duplicated("run")
     if again.any():
-        notes.append(f"{again.sum()} repetitions of the same recipe on other machines are not shown; the first one is.")
-    runs = runs[~again]
+        notes.append(
+            f"{again.sum()} repetitions of the same recipe are not shown: the one that most was asked of is, of equals "
+            "the first."
+        )
+    runs = runs[~again].drop(columns="asked").sort_values(["created", "directory"], kind="stable")
 
     cells = cells[cells["headline"]].merge(runs[["run", "weights_sha256"]], on=["run", "weights_sha256"])
     current = cells["task_version"].eq(cells.groupby("task")["task_version"].transform("max"))

@@ -212,6 +212,7 @@ class Series:
     kind: Literal["labels", "nuisance", "scale"]
     points: tuple[tuple[float, Estimate], ...]
     drops: tuple[tuple[float, Estimate], ...] = ()  # of an alteration: clean minus altered, on the same samples
+    summary: bool = False  # as it was published, without predictions
 
 
 @dataclass(frozen=True, kw_only=True)

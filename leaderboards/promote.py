@@ -2,6 +2,7 @@
 
     results/published/<modality>/<track>/<run>-<weights>/     runs curves cells predictions fits leakage
     results/published/<modality>/<track>/<run>-<weights>.2/   cells that came later: published files never change
+    results/published/<modality>/summaries/<track>-<content>/ what secondary probes say, without their predictions
     results/published/<modality>/baselines/<id>/              as it was stored; so are ceilings/, locality/,
                                                                maps/, ratings/, trials/, and of passports/ what a
                                                                dataset shares with others and how large its images are
@@ -11,6 +12,7 @@ The weights stay where they are; their SHA-256 is in the row. A twin is a run an
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -24,10 +26,11 @@ import pyarrow.parquet as pq
 
 from benchmark import results, scores
 from benchmark.results import SchemaError
-from leaderboards import store
+from leaderboards import aggregate, store, summaries
 from leaderboards.recount import Problem, examine
 from leaderboards.trials import TWIN
 from leaderboards.verify import verify
+from tasks.base import digest
 
 SIBLINGS = ("predictions", "fits", "leakage")  # of a cell, joined over the cells of a run
 OF_A_RUN = ("runs", "curves")  # tables that a run's own directory holds
@@ -71,6 +74,7 @@ def promote(local: Path, published: Path, wanted: Mapping[str, str]) -> list[Pac
     for directory, row in beside.items():
         pictures = "public" not in row or bool(row["public"] and row["run"] in shown)
         packed += _copied(directory, published / directory.relative_to(local), pictures)
+    packed += _summaries(loaded, set(chosen["run"]), published)
     for directory, rows in store.rows(local, "ratings").groupby("directory"):
         if rows["run"].isin(chosen["run"]).any():
             packed += _copied(Path(directory), published / Path(directory).relative_to(local))
@@ -141,6 +145,7 @@ def _refuse_uncommitted(what: str, rows: Mapping[str, Mapping[str, object]]) -> 
 def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[str, str]]) -> Iterator[Packed]:
     own = cells[cells["run"].eq(run["run"]) & cells["weights_sha256"].eq(run["weights_sha256"])]
     own = own[[(cell, run["weights_sha256"]) not in there for cell in own["cell"]]]
+    own = own[~own["probe"].isin(summaries.PROBES)]
     name = f"{run['run']}-{(run['weights_sha256'] or '0' * 12)[:12]}"
     first = published / run["modality"] / run["track"] / name
     if first.exists() and own.empty:
@@ -151,6 +156,16 @@ def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[
         directory = first.with_name(f"{name}.{part}")
     sources = [Path(folder) for folder in dict.fromkeys(own["directory"])]
     yield _write(directory, None if first.exists() else Path(run["directory"]), sources)
+
+
+def _summaries(loaded: store.Store, chosen: set[str], published: Path) -> Iterator[Packed]:
+    rows = list(aggregate.summarise(loaded, chosen))
+    for modality, track in dict.fromkeys((row["modality"], row["track"]) for row in rows):
+        own = [row for row in rows if (row["modality"], row["track"]) == (modality, track)]
+        content = digest(json.dumps([{**row, "created": ""} for row in own]))[:12]
+        directory = published / modality / "summaries" / f"{track}-{content}"
+        if results.write(directory, {"summaries": results.table("summaries", own)}):
+            yield Packed(directory, 0, sum(path.stat().st_size for path in directory.iterdir()))
 
 
 def _write(directory: Path, run: Path | None, cells: list[Path]) -> Packed:

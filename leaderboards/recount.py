@@ -31,6 +31,7 @@ HASHED = ("predictions", "fits", "leakage")  # siblings whose SHA-256 a cell or 
 PACKED = re.compile(r"([0-9a-f]{12})-([0-9a-f]{12})(\.\d+)?")  # name of a published directory: run, weights, part
 STORED = {  # tables that hold no observations from which their values could be computed again
     "locality": "localities of tasks",
+    "summaries": "points of summaries",
     "pixels": "sizes of images",
     "maps": "scores of maps",
     "fits": "validation scores of probe grids",

@@ -17,7 +17,7 @@ from benchmark.recipe import Recipe, from_json
 from leaderboards.statistics import Predictions
 
 REDUCED = 0.9  # of the released median side: below, a copy is called reduced
-NAMES = ("runs", "cells", "baselines", "ceilings", "locality", "ratings")  # tables
+NAMES = ("runs", "cells", "baselines", "ceilings", "locality", "ratings", "summaries")  # tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Store:
     ceilings: pd.DataFrame  # columns of the table, and `directory`
     locality: pd.DataFrame  # columns of the table, and `directory`
     ratings: pd.DataFrame  # columns of the table, and `directory`
+    summaries: pd.DataFrame  # columns of the table, and `directory`
 
 
 def load(root: Path) -> Store:

@@ -76,10 +76,21 @@ def view(board: Board, boards: Sequence[Board] = ()) -> View:
             *calibration(board),
             *_undefined(board),
             *_leakage(board),
+            *_summarised(board),
             *board.footnotes,
             *_unrated(board),
         ),
         provenance=board.provenance,
+    )
+
+
+def _summarised(board: Board) -> tuple[str, ...]:
+    kinds = dict.fromkeys(one.what if one.kind == "labels" else one.kind for one in board.series if one.summary)
+    if not kinds:
+        return ()
+    return (
+        f"Curves of {', '.join(kinds)} are summaries: their predictions are not published, so `make verify` finds only "
+        "that they are as they were stored; the command that computes them is beside the runs.",
     )
 
 
