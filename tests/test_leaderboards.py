@@ -465,3 +465,23 @@ def test_every_column_says_whether_it_leaks(complete):
     for verdict in ("pass", "warn", "unknown"):
         columns = tuple(replace(column, leakage=verdict) for column in board.columns)
         assert render.markdown(replace(board, columns=columns)).count(f"leakage: {verdict}") >= len(columns)
+
+
+def test_of_a_recipe_trained_twice_the_encoder_that_most_was_asked_of_is_shown(tmp_path):
+    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
+    made = recipe("mae", 0)
+    first = results.run_directory(root, made.modality, key(made))
+    other = first.with_name(f"{first.name}-again")
+    shutil.copytree(first, other)
+    rewrite(
+        other / "runs.parquet", lambda rows: [row.update(weights_sha256="f" * 64, created="2026-12-01") for row in rows]
+    )
+    (board,) = render.stored(root)
+    assert any("1 repetitions of the same recipe are not shown" in note for note in board.footnotes)
+    assert board.sections[0].rows[0].entries[0].score is not None
+    for place in (root / made.modality / "cells").iterdir():
+        if results.read_file(place / "cells.parquet")["run"][0].as_py() == key(made):
+            rewrite(place / "cells.parquet", lambda rows: [row.update(weights_sha256="f" * 64) for row in rows])
+    (board,) = render.stored(root)
+    (row,) = [row for row in board.sections[0].rows if not row.twin]
+    assert row.entries[0].score is not None  # the cells are the second encoder's now, and so is the row
