@@ -44,7 +44,8 @@ def gathered(results: Path) -> Shown:
         pictures: tuple[Picture, ...] = ()
         instead = MORE if first["public"] else HIDDEN
         if first["public"] and path.with_name("sheet.png").exists():
-            name = f"maps/{slug(first['run'])}-{slug(first['task'])}"
+            encoder = f"{slug(first['run'])}-{first['weights_sha256'][:8]}"
+            name = f"maps/{encoder}-{slug(first['task'])}"
             images |= {f"{name}{kind}": path.with_name(f"sheet{kind}").read_bytes() for kind in (".png", ".svg")}
             pictures = (picture(name, first["task"]),)
         block = Block(

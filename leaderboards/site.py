@@ -134,7 +134,9 @@ def files(site: Site, place: Place, *, draw: bool = True) -> dict[str, bytes]:
     texts = {"index.html": render.front(site.boards, place)}
     drawings |= _named(figures.slope(current(site.boards)))
     drawings |= _named(render.across(current(site.boards)))
-    data = dict(site.maps.images)
+    blocks = [block for _, one in site.runs for block in site.maps.blocks.get(one.key, ())]
+    sheets = {picture.source.removesuffix(".png") for block in blocks for picture in block.pictures}
+    data = {name: image for name, image in site.maps.images.items() if name.rpartition(".")[0] in sheets}
     for board in site.boards:
         shown = view(board, site.boards)
         drawings |= _named(shown.figures)

@@ -251,10 +251,13 @@ def test_maps_of_a_run_are_on_its_page_and_beside_another(complete):
     shown = pages.Picture(source="maps/mae.png", alt="What MAE <looks> at", caption="Attention")
     (weights,) = {one.weights for one in board.runs if one.run == run}
     block = pages.Block(title="What it looks at", pictures=(shown,))
-    maps = map_pages.Shown({(run, weights): (block,)}, {"maps/mae.png": b"PNG"}, {})
+    maps = map_pages.Shown(
+        {(run, weights): (block,)}, {"maps/mae.png": b"PNG", "maps/of-an-encoder-not-shown.png": b"PNG"}, {}
+    )
     whole = replace(site.gathered(complete, [board]), maps=maps)
     made = site.files(whole, render.Place())
     assert made["maps/mae.png"] == b"PNG"
+    assert "maps/of-an-encoder-not-shown.png" not in made
     assert 'src="../maps/mae.png" alt="What MAE &lt;looks&gt; at"' in made[f"runs/{run}.html"].decode()
     assert '["maps/mae.png","What MAE <looks> at","Attention"]' in made["compare-data.js"].decode()
 
