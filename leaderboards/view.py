@@ -89,8 +89,8 @@ def _summarised(board: Board) -> tuple[str, ...]:
     if not kinds:
         return ()
     return (
-        f"Curves of {', '.join(kinds)} are summaries: their predictions are not published, so `make verify` finds only "
-        "that they are as they were stored; the command that computes them is beside the runs.",
+        f"The curves ({'; '.join(kinds)}) are summaries: their predictions are not published, so `make verify` finds "
+        "only that they are as they were stored; the command that computes them is beside the runs.",
     )
 
 
