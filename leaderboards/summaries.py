@@ -66,7 +66,8 @@ def stored(
         some = published[about & pd.Series([own >= behind for behind in encoders], published.index, dtype=bool)]
         some = some[some["seeds"].eq(some["seeds"].max())]
         for (what, kind), points in some.groupby(["what", "kind"], sort=False):
-            told = points.drop_duplicates("level", keep="last").sort_values("level").to_dict("records")
+            newest = points.sort_values("created", kind="stable").drop_duplicates("level", keep="last")
+            told = newest.sort_values("level").to_dict("records")
             found.append(
                 Series(
                     name=f"untrained {line.name}" if line.twin else line.name,

@@ -90,7 +90,7 @@ def _summarised(board: Board) -> tuple[str, ...]:
         return ()
     return (
         f"The curves ({'; '.join(kinds)}) are summaries: their predictions are not published, so `make verify` finds "
-        "only that they are as they were stored; the command that computes them is beside the runs.",
+        "only that they are as they were stored; `make bench PROBE=efficiency,fewshot,robustness` computes them.",
     )
 
 
