@@ -107,22 +107,22 @@ doctor: $(value READY)
 	@$(RUN) benchmark doctor --data $(call quoted,DATA)
 
 calibrate: $(value READY)
-	@$(RUN) benchmark.calibrate $(call option,--modality,MODALITY)
+	@$(RUN) benchmark.lab.calibrate $(call option,--modality,MODALITY)
 
 benchmark-speed: $(value READY)
-	@$(RUN) benchmark.speed compare
-	@$(RUN) benchmark.speed memory
+	@$(RUN) benchmark.lab.speed compare
+	@$(RUN) benchmark.lab.speed memory
 
 # GRID=FILE of frozen recipes whose runs are wanted; TRIALS="mae --change lr=2e-3; ijepa --twin"
 # A machine without network brings its own torch: make gpu PY=python3 READY=
 gpu: $(value READY)
-	@$(RUN) benchmark.gpu --minutes $(call quoted,MINUTES) --data $(call quoted,DATA) --results $(call quoted,RESULTS) \
+	@$(RUN) benchmark.lab.gpu --minutes $(call quoted,MINUTES) --data $(call quoted,DATA) --results $(call quoted,RESULTS) \
 		$(call option,--grid,GRID) $(call option,--trials,TRIALS) $(call option,--task,TASK) $(call option,--probe,PROBE)
 
 setup: $(value READY)
 
-$(value READY): pyproject.toml constraints.txt benchmark/install.py
-	@$(call quoted,PYTHON) benchmark/install.py $(call quoted,VENV)
+$(value READY): pyproject.toml constraints.txt benchmark/device/install.py
+	@$(call quoted,PYTHON) benchmark/device/install.py $(call quoted,VENV)
 
 clean:
 	rm -rf $(call quoted,VENV) .cache

@@ -15,12 +15,16 @@ import typer
 
 import tasks
 from benchmark import ceilings as labelled
-from benchmark import data_commands, grid, machine, plan, registry, slurm, slurm_commands, stopping, tracks
-from benchmark import doctor as checks
-from benchmark import pack as packing
-from benchmark.reader import cli as reader_commands
+from benchmark import grid, plan, registry, tracks
+from benchmark.cli import data_commands, slurm_commands
+from benchmark.device import doctor as checks
+from benchmark.device import machine
+from benchmark.execution import pack as packing
+from benchmark.execution import slurm
+from benchmark.maps.reader import cli as reader_commands
 from benchmark.recipe import Runtime
-from benchmark.results import SchemaError
+from benchmark.storage.results import SchemaError
+from benchmark.training import stopping
 from tasks import folders, host
 from tasks.base import DataError, ProcessError
 
@@ -279,8 +283,8 @@ def _bench(parts: list[Part], runtime: Runtime, stage: str) -> tuple[int, int, l
     """(cells computed, cells present before, what there was to do, ceilings there were to train).
 
     Raises ValueError for a mode of computing that a track cannot have."""
-    from benchmark import modes
     from benchmark.run import bench
+    from benchmark.training import modes
 
     for wanted, _ in parts:
         pixels = tracks.get(wanted.track).encoder.pixels
@@ -452,14 +456,14 @@ def regression(
             "regression needs a checkout of the repository, for its golden losses and published results; "
             f"{machine.ROOT} holds the installed package alone"
         )
-    from benchmark import goldens
+    from benchmark.lab import goldens
 
     if record:
         found = {name: goldens.golden(name, goldens.losses(name)) for name in registry.names("pretexts")}
         goldens.FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         typer.echo(f"{goldens.FILE.name}: losses of {', '.join(found)} written down")
         return
-    from benchmark import again
+    from benchmark.lab import again
     from leaderboards.published import lost
     from leaderboards.verify import verify
 
@@ -494,7 +498,7 @@ def reproduce(
     threads: Threads = None,
 ) -> None:
     """Run a published run and its twin again from the stored recipe, and compare. Exit code 1 if a number moved."""
-    from benchmark import again
+    from benchmark.lab import again
 
     with tempfile.TemporaryDirectory() as folder:
         runtime = Runtime(data=data, results=Path(folder), cache=cache, threads=threads)
@@ -509,8 +513,9 @@ def export(
     out: Annotated[Path | None, typer.Option(parser=host.path, help="Folder; default: export/<run>.")] = None,
 ) -> None:
     """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card."""
-    from benchmark import again, export
-    from benchmark import results as store
+    from benchmark.encoders import export
+    from benchmark.lab import again
+    from benchmark.storage import results as store
 
     row = again.find(run, results)
     weights = store.run_directory(results, row["modality"], row["run"]) / "encoder.safetensors"
@@ -532,7 +537,8 @@ def maps_(
     cache: Cache = Path(".cache"),
 ) -> None:
     """Show what encoders look at: attention, cosine and PCA maps, reconstructions, and scores of the maps."""
-    from benchmark import corpus, map_sheet
+    from benchmark import corpus
+    from benchmark.maps import map_sheet
 
     opened = [map_sheet.open_run(run, results) for run in runs]
     modality = opened[0].recipe.modality
@@ -557,7 +563,7 @@ def views_(
     out: Annotated[Path, typer.Option(parser=host.path, help="The sheet: .png or .webp.")] = Path("views.png"),
 ) -> None:
     """Show what each pretext sees of an image, as training draws it: crops, visible patches, blocks."""
-    from benchmark import view_sheet, views
+    from benchmark.maps import view_sheet, views
 
     if out.suffix.lower() not in view_sheet.KINDS:
         raise ValueError(f"--out {out}: give a name that ends in {' or '.join(view_sheet.KINDS)}")
@@ -603,7 +609,7 @@ def probe(
     declared = None if pretrained_on is None else tuple(name for name in _listed(pretrained_on) if name != "none")
     if declared is None:
         typer.echo("--pretrained-on is not given: contamination of every test set is unknown, and shown as such")
-    from benchmark import external
+    from benchmark.encoders import external
 
     opened = external.open_encoder(encoder, pixels)
     typer.echo(f"{opened.name}: {opened.loaded}")

@@ -12,9 +12,11 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from benchmark import flops, registry, results, rules, tracks
+from benchmark import registry, tracks
+from benchmark.parts import flops, rules
 from benchmark.plan import LIBRARIES_BYTES, Study, TaskData, Wanted
 from benchmark.recipe import Corpus, EncoderSpec, Optim, Recipe, key
+from benchmark.storage import results
 from tasks import files
 from tasks.base import Sample, digest
 from tasks.splits import Assignment

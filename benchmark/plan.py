@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import tasks
-from benchmark import corpus, feature_store, machine, mask_sizes, registry, results, tracks
+from benchmark import corpus, registry, tracks
+from benchmark.device import machine
+from benchmark.parts import mask_sizes
+from benchmark.probing.subset import FOLDS, LIMIT, subset
 from benchmark.recipe import Cell, Corpus, Recipe, Runtime, key, twin
-from benchmark.subset import FOLDS, LIMIT, subset
+from benchmark.storage import feature_store, results
 from tasks import files, splits, store
 from tasks.base import DataError, NoData, Sample, Task, identity
 from tasks.collect import collect
@@ -404,7 +407,7 @@ def cost(
 
 
 def memory(recipe: Recipe) -> float:
-    """Bytes: the highest resident size of a run on the CPU, within a fifth (`python -m benchmark.speed memory`).
+    """Bytes: the highest resident size of a run on the CPU, within a fifth (`python -m benchmark.lab.speed memory`).
 
     The libraries; 16 bytes per trained parameter (weight, gradient, AdamW's two moments) and 4 per teacher's; and what
     backward needs: about 17·width values per token and block, and the rows of the heads. For a pretext that is not

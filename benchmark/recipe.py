@@ -12,7 +12,7 @@ from typing import Any
 
 ENGINE = 3  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
 
-EXTERNAL = "external"  # pretext and trunk of an encoder from outside: see benchmark/external.py
+EXTERNAL = "external"  # pretext and trunk of an encoder from outside: see benchmark/encoders/external.py
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,30 +12,19 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from benchmark import (
-    arithmetic,
-    baselines,
-    ceilings,
-    corrupt,
-    data,
-    encoder,
-    features,
-    health,
-    launch,
-    passports,
-    plan,
-    pretrain,
-    registry,
-    results,
-    supervised,
-    unfinished,
-)
+from benchmark import ceilings, plan, registry
 from benchmark.ceilings import Ceiling
+from benchmark.device import arithmetic
+from benchmark.encoders import encoder
+from benchmark.execution import launch
 from benchmark.plan import Job, Study, TaskData, Wanted
 from benchmark.probes._base import Rows
-from benchmark.probing import Altered, Fitting, fit, observed
+from benchmark.probing import baselines, corrupt, features
+from benchmark.probing.fitting import Altered, Fitting, fit, observed
+from benchmark.probing.subset import FOLDS, subset
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
-from benchmark.subset import FOLDS, subset
+from benchmark.storage import passports, results, unfinished
+from benchmark.training import data, health, pretrain, supervised
 from tasks import files, leakage, splits, store
 from tasks.base import Folds, Sample
 

@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from benchmark import registry, rules
+from benchmark import registry
+from benchmark.parts import rules
 from benchmark.recipe import Corpus, EncoderSpec, Recipe
 from tasks import unknown
 

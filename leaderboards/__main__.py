@@ -34,7 +34,7 @@ class _one_line:
         return None
 
     def __exit__(self, kind, error, trace) -> None:
-        from benchmark.results import SchemaError
+        from benchmark.storage.results import SchemaError
         from leaderboards.promote import Refused
         from leaderboards.render import EmptyStore
 
@@ -103,7 +103,7 @@ def verify(
     adjusted p-values, letters, contrasts, slopes and claims, against the pages. Measured locality, scores of trials
     and of maps are stored without what they were computed from: they are held by their seals alone.
     """
-    from benchmark.results import SchemaError
+    from benchmark.storage.results import SchemaError
     from leaderboards import printed
     from leaderboards.render import EmptyStore
     from leaderboards.verify import verify as check

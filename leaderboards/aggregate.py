@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark import results as schema
 from benchmark.metrics import SEGMENTATION
 from benchmark.recipe import ENGINE, EXTERNAL, Recipe, canonical, key
 from benchmark.recipe import twin as twin_of
+from benchmark.storage import results as schema
 from leaderboards import ceilings, claims, contrasts, ledger, ratings, series, store, summaries
 from leaderboards.board import HEALTH, LOSS, Baseline, Board, Ceiling, Column, Cost, Curve, Entry, Locality, Row, Run
 from leaderboards.comparisons import Numbers

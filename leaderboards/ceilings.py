@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.recipe import EXTERNAL
-from benchmark.results import SchemaError
+from benchmark.storage.results import SchemaError
 from leaderboards import store
 from leaderboards.board import Column
 from leaderboards.statistics import (

@@ -272,7 +272,7 @@ def _selected(about: _About, columns: Sequence[Column], locality: Mapping[str, f
         return columns
     known = [column for column in columns if locality.get(column.task) is not None]
     if not known or (claim.tasks and len(known) < len(columns)):
-        raise Untestable("the locality of no task is measured: python -m benchmark.locality")
+        raise Untestable("the locality of no task is measured: python -m benchmark.lab.locality")
     if claim.locality is None:
         return known
     low, high = claim.locality

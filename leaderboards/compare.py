@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.results import SchemaError
+from benchmark.storage.results import SchemaError
 from leaderboards import aggregate, store
 from leaderboards.aggregate import BOARD
 from leaderboards.comparisons import of_rows

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from benchmark.metrics import chance
-from benchmark.results import SchemaError
+from benchmark.storage.results import SchemaError
 from leaderboards.board import Column, Comparison, Contrast, Entry, Row, Section
 from leaderboards.ceilings import Ceiling, fitting, room, share
 from leaderboards.comparisons import Numbers, compare, contrasts, difference

@@ -13,7 +13,7 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark import results
+from benchmark.storage import results
 from tasks import host
 
 MAIN = {"dinov3": "dino"}  # the loss term that has a trivial level; others: their whole loss

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark import results as schema
 from benchmark.metrics import BINS
+from benchmark.storage import results as schema
 from leaderboards import store
 from leaderboards.board import Board, Column, Run
 from leaderboards.comparisons import of_rows

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmark import results as schema
+from benchmark.storage import results as schema
 from leaderboards.board import Board
 from leaderboards.details import RunDetail
 from leaderboards.pages import Block, Picture

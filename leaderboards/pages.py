@@ -137,7 +137,7 @@ def _size(column: Column) -> str:
 
 def _locality(one) -> str:
     if one is None:
-        return "not measured: python -m benchmark.locality"
+        return "not measured: python -m benchmark.lab.locality"
     if one.value is None:
         return "omitted: even the whole image tells the classes apart too rarely"
     ends = "" if one.low is None else f" [{number(one.low)}, {number(one.high)}]"

@@ -24,8 +24,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark import results, scores
-from benchmark.results import SchemaError
+from benchmark.storage import results, scores
+from benchmark.storage.results import SchemaError
 from leaderboards import aggregate, store, summaries
 from leaderboards.recount import Problem, examine
 from leaderboards.trials import TWIN
@@ -92,7 +92,7 @@ def promote_trials(local: Path, published: Path, wanted: Mapping[str, str]) -> l
         for row in rows.to_dict("records")
     ]
     if rows.loc[chosen, "pretext"].eq(TWIN).all():
-        raise Refused(f"{local}: no trial with {dict(wanted) or 'any column'}; run one: python -m benchmark.trials")
+        raise Refused(f"{local}: no trial with {dict(wanted) or 'any column'}; run one: python -m benchmark.lab.trials")
     directories = map(Path, rows.loc[chosen, "directory"].drop_duplicates())
     return [made for one in directories for made in _copied(one, published / one.relative_to(local))]
 

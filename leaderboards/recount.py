@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmark import results
 from benchmark.metrics import METRICS, SEGMENTATION, fold_score
+from benchmark.storage import results
 from leaderboards import statistics, store
 from leaderboards.statistics import Draws, Predictions
 from tasks import leakage

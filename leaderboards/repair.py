@@ -4,7 +4,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmark import results
+from benchmark.storage import results
 from leaderboards.recount import examine
 from leaderboards.verify import run_problems
 

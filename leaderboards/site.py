@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark import results as schema
+from benchmark.storage import results as schema
 from leaderboards import (
     citation,
     compare_page,

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmark import compaction, results
 from benchmark.recipe import Recipe, from_json
+from benchmark.storage import compaction, results
 from leaderboards.statistics import Predictions
 
 REDUCED = 0.9  # of the released median side: below, a copy is called reduced

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import recipe as recipes
-from benchmark import results
 from benchmark.recipe import Recipe
+from benchmark.storage import results
 from leaderboards import store
 from leaderboards.recount import STORED, Examined, Problem, examine
 

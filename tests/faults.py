@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from benchmark import results
+from benchmark.storage import results
 from leaderboards.verify import verify
 from tasks import host
 

@@ -148,7 +148,7 @@ def described() -> Target:
 
 def stored() -> Target:
     """The result reader: every table, seal and number of a small store."""
-    from benchmark import results
+    from benchmark.storage import results
     from leaderboards.verify import verify
 
     def write(folder: Path) -> None:
@@ -166,8 +166,9 @@ def stored() -> Target:
 
 
 def weights() -> Target:
-    from benchmark import encoder, results
-    from benchmark.goldens import short
+    from benchmark.encoders import encoder
+    from benchmark.lab.goldens import short
+    from benchmark.storage import results
 
     spec = short("mae").encoder
 
@@ -184,7 +185,7 @@ def checkpoints() -> Target:
     """A damaged checkpoint is never an error: the one before it is taken, or none."""
     import torch
 
-    from benchmark import checkpoint
+    from benchmark.storage import checkpoint
 
     model = torch.nn.Linear(4, 4)
     optimiser = torch.optim.AdamW(model.parameters())
@@ -202,7 +203,7 @@ def checkpoints() -> Target:
 
 
 def recipes() -> Target:
-    from benchmark.goldens import short
+    from benchmark.lab.goldens import short
     from benchmark.recipe import canonical, from_json
 
     def write(folder: Path) -> None:
@@ -219,7 +220,7 @@ def recipes() -> Target:
 
 
 def embeddings() -> Target:
-    from benchmark import external
+    from benchmark.encoders import external
 
     def write(folder: Path) -> None:
         import pyarrow as pa

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from benchmark import registry, results, tracks
+from benchmark import registry, tracks
 from benchmark.recipe import Cell, Corpus, canonical, key, twin
+from benchmark.storage import results
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "published"
 CORPUS = Corpus(name="phantom", members=(("phantom_local", 1),), digest="0" * 12, images=4000)

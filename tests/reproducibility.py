@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark import machine, results
+from benchmark.device import machine
+from benchmark.storage import results
 from tasks import host
 from tests import faults
 

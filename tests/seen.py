@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark import draws, masks
+from benchmark.parts import draws, masks
 from benchmark.pretexts._base import Pretext
 
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmark import compaction, plan, results
+from benchmark import plan
 from benchmark.plan import Wanted
 from benchmark.recipe import Runtime
+from benchmark.storage import compaction, results
 from leaderboards import site
 from tasks import host
 from tests.test_leaderboards import add_cell, add_run, recipe, store

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import results
 from benchmark.metrics import METRICS, fold_score
 from benchmark.recipe import Cell, key, twin
+from benchmark.storage import results
 from leaderboards.verify import verify
 from tasks import host
 from tests.test_leaderboards import add_run, recipe

@@ -16,7 +16,7 @@ from PIL import Image
 
 import tasks
 from benchmark import plan
-from benchmark.described import lines
+from benchmark.cli.described import lines
 from tasks import added, describe, inspect, splits, store
 from tasks.base import DataError, Fixed, Folds, NoData, identity
 from tasks.collect import collect

@@ -6,8 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import again, plan, results, run, tracks
+from benchmark import plan, run, tracks
+from benchmark.lab import again
 from benchmark.recipe import Runtime
+from benchmark.storage import results
 from tests.test_leaderboards import rewrite
 
 

@@ -14,17 +14,17 @@ ROOT = Path(__file__).parent.parent
 TORCH = {"torch", "torchvision", "timm", "accelerate", "kornia"}
 TORCH_FREE = (
     "recipe",
-    "results",
+    "storage.results",
     "metrics",
-    "scores",
+    "storage.scores",
     "registry",
     "tracks",
-    "flops",
-    "mask_sizes",
-    "schedules",
+    "parts.flops",
+    "parts.mask_sizes",
+    "parts.schedules",
     "plan",
     "grid",
-    "pack",
+    "execution.pack",
     "corpus",
 )
 
@@ -62,7 +62,7 @@ def test_benchmark_imports_leaderboards_only_at_the_command_line(path):
 def test_leaderboards_read_results_and_never_torch(path):
     assert not packages(path) & TORCH
     ours = {name for name in imported(path) if name.startswith("benchmark.")}
-    assert {name.split(".")[1] for name in ours} <= {"compaction", "results", "scores", "metrics", "recipe", "tracks"}
+    assert {name.split(".")[1] for name in ours} <= {"storage", "metrics", "recipe", "tracks"}
 
 
 @pytest.mark.parametrize("name", TORCH_FREE)

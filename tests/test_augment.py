@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as oracle
 
-from benchmark import augment
-from benchmark.draws import Draws, keyed, tensors, text_keys
+from benchmark.parts import augment
+from benchmark.parts.draws import Draws, keyed, tensors, text_keys
 
 MODALITIES = ("ultrasound", "histo", "unheard of")
 

@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import baselines, results
+from benchmark.probing import baselines
 from benchmark.recipe import Runtime
+from benchmark.storage import results
 from leaderboards.verify import verify
 from tasks.base import Access, Fixed, Sample, Task, digest
 from tasks.store import Store

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmark import results
 from benchmark.recipe import ENGINE, twin
+from benchmark.storage import results
 from leaderboards import render, tables
 from leaderboards.aggregate import boards
 from leaderboards.store import load

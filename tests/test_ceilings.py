@@ -12,11 +12,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import ceilings, checkpoint, grid, plan, pretrain, results, run, supervised, tracks
+from benchmark import ceilings, grid, plan, run, tracks
 from benchmark.ceilings import Ceiling, Settings
-from benchmark.encoder import Encoder
+from benchmark.encoders.encoder import Encoder
 from benchmark.plan import Study, TaskData
 from benchmark.recipe import Runtime, key
+from benchmark.storage import checkpoint, results
+from benchmark.training import pretrain, supervised
 from leaderboards.promote import Refused, promote
 from leaderboards.verify import verify
 from tasks.base import Access, Fixed, Folds, Sample, Task, digest

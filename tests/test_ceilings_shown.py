@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import results
 from benchmark.metrics import fold_score
 from benchmark.recipe import ENGINE, canonical, twin
+from benchmark.storage import results
 from leaderboards import ceilings, claims, compare, export, flat, printed, render, site, statistics, view
 from leaderboards.board import Ceiling
 from leaderboards.contrasts import Line

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from benchmark import compaction, results
+from benchmark.storage import compaction, results
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmark import corrupt, subset
+from benchmark.probing import corrupt, subset
 
 CASES = [(modality, name) for modality, suite in corrupt.SUITES.items() for name in suite]
 IDS = [f"patient{i // 2}/{i}" for i in range(6)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import tasks
-from benchmark import data_commands
+from benchmark.cli import data_commands
 from tasks import cards, croissant
 from tasks.base import Download, Fixed
 from tasks.ultrasound.busi import TASK as BUSI

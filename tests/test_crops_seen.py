@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import augment, crops_seen, registry, tracks
-from benchmark.draws import Draws, tensors, text_keys
+from benchmark import registry, tracks
+from benchmark.maps import crops_seen
+from benchmark.parts import augment
+from benchmark.parts.draws import Draws, tensors, text_keys
 
 SETTINGS = registry.settings("dinov3", tracks.MICRO)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import metrics, plan, probing, registry
+from benchmark import metrics, plan, registry
 from benchmark.probes import dense
 from benchmark.probes._base import Features
+from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
 from leaderboards import tables
 from leaderboards.aggregate import boards

@@ -13,11 +13,14 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import augment, checkpoint, draws, flops, health, losses, mask_sizes, pretrain, registry, tracks
-from benchmark.data import Batches, Images
-from benchmark.encoder import Encoder
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder
+from benchmark.parts import augment, draws, flops, losses, mask_sizes
 from benchmark.pretexts import dinov3
 from benchmark.recipe import EncoderSpec
+from benchmark.storage import checkpoint
+from benchmark.training import health, pretrain
+from benchmark.training.data import Batches, Images
 from tests.parity import det, shake
 from tests.seen import views
 from tests.test_pretexts import images, recipe  # noqa: F401

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import results
+from benchmark.storage import results
 from tests.faults import heard
 from tests.layouts import breakhis, lc25000
 
@@ -146,7 +146,7 @@ TASK = Task(name="shades", modality="histo", title="Shades (synthetic)", questio
 PRETEXT = '''
 """Tint: predict the mean colour (a toy)."""
 from dataclasses import dataclass
-from benchmark import flops as count
+from benchmark.parts import flops as count
 from benchmark.recipe import Optim
 VERSION, CLS, NATIVE = 1, True, "cls"
 
@@ -162,7 +162,7 @@ def flops(s, e):
 
 import torch
 from torch import nn
-from benchmark import augment
+from benchmark.parts import augment
 from benchmark.pretexts._base import Pretext, Step
 
 class Model(Pretext):

@@ -9,9 +9,10 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmark import encoder, export, external, results
+from benchmark.encoders import encoder, export, external
 from benchmark.recipe import EncoderSpec, canonical, key, twin
-from benchmark.results import TABLES
+from benchmark.storage import results
+from benchmark.storage.results import TABLES
 from tasks.base import DataError
 from tests.test_leaderboards import recipe
 

@@ -12,9 +12,12 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from benchmark import external, features, plan, results, run, tracks
+from benchmark import plan, run, tracks
 from benchmark.__main__ import app
+from benchmark.encoders import external
+from benchmark.probing import features
 from benchmark.recipe import Runtime
+from benchmark.storage import results
 from leaderboards import render
 from leaderboards.verify import verify
 from tasks.base import DataError

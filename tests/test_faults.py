@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import results, unfinished
+from benchmark.storage import results, unfinished
 from leaderboards.repair import ASIDE, repair
 from leaderboards.verify import verify
 from tasks import store
@@ -212,7 +212,9 @@ def children(process: int) -> list[int]:
 def workers(process: int) -> list[int]:
     """Training processes that torchrun, a child of this one, has started."""
     found = [worker for launcher in children(process) for worker in children(launcher)]
-    return [one for one in found if "benchmark.launch" in Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8")]
+    return [
+        one for one in found if "benchmark.execution.launch" in Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8")
+    ]
 
 
 def training_pair(part: Path) -> tuple[subprocess.Popen, list[int]]:

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark import encoder, feature_store, features
+from benchmark.encoders import encoder
+from benchmark.probing import features
 from benchmark.recipe import EncoderSpec
+from benchmark.storage import feature_store
 from tasks.store import Store
 
 SPEC = EncoderSpec(width=16, depth=1, heads=2, patch=8, pixels=16)

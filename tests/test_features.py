@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmark import features
-from benchmark.encoder import Encoder
+from benchmark.encoders.encoder import Encoder
+from benchmark.probing import features
 from tests.parity import NANO, noise
 
 

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from benchmark import encoder, results
-from benchmark.goldens import short
+from benchmark.encoders import encoder
+from benchmark.lab.goldens import short
 from benchmark.recipe import canonical, from_json, key
+from benchmark.storage import results
 from tasks import files, sources
 from tasks.base import DataError
 from tests import fuzz

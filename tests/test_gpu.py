@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import plan, registry, results
-from benchmark.gpu import __main__ as command
-from benchmark.gpu import runs, trials, wheels
-from benchmark.gpu.line import Line, Setup, finished
+from benchmark import plan, registry
+from benchmark.lab.gpu import __main__ as command
+from benchmark.lab.gpu import runs, trials, wheels
+from benchmark.lab.gpu.line import Line, Setup, finished
 from benchmark.recipe import canonical, key, twin
+from benchmark.storage import results
 from tasks.phantoms import scenes
 from tests.test_leaderboards import rewrite
 
@@ -79,7 +80,7 @@ def dry(bare, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, list
     (folder / "grid").write_text("".join(canonical(r) + "\n" for r in made if r.budget), encoding="utf-8")
     asked = ["--dry", "--minutes", "20", "--grid", str(folder / "grid"), "--trials", TRIAL]
     places = [text for name in ("data", "out", "results", "cache") for text in (f"--{name}", str(folder / name))]
-    line = [sys.executable, "-m", "benchmark.gpu", *asked, *places]
+    line = [sys.executable, "-m", "benchmark.lab.gpu", *asked, *places]
     return folder, subprocess.run(line, cwd=ROOT, env=bare, capture_output=True, text=True, check=False), line
 
 
@@ -139,7 +140,7 @@ def test_pieces_can_be_chosen_by_how_their_names_begin(bare, tmp_path):
     line = [
         sys.executable,
         "-m",
-        "benchmark.gpu",
+        "benchmark.lab.gpu",
         "--dry",
         "--minutes",
         "5",

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmark.gpu import checks, wheels
+from benchmark.lab.gpu import checks, wheels
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +52,7 @@ def test_it_starts_without_the_packages_that_such_machines_lack(tmp_path):
     code = (
         "import sys\nfor name in ('datasets', 'kornia', 'lightly', 'imagehash', 'defusedxml', 'openpyxl'):\n"
         "    sys.modules[name] = None\n"
-        "from pathlib import Path\nfrom benchmark.gpu import __main__ as gpu\n"
+        "from pathlib import Path\nfrom benchmark.lab.gpu import __main__ as gpu\n"
         f"top = Path({str(tmp_path)!r})\n"
         "failed = gpu.go(gpu.Setup(top / 'data', top / 'out', top / 'results', top / 'cache', True), 600, print)\n"
         "sys.exit(0 if 'agreement/mae' in failed and 'environment' not in failed else 1)"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.gpu import __main__ as command
-from benchmark.gpu import line
-from benchmark.gpu.line import Line, Piece
+from benchmark.lab.gpu import __main__ as command
+from benchmark.lab.gpu import line
+from benchmark.lab.gpu.line import Line, Piece
 from tests.test_gpu import noted, setup
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from benchmark import plan, tracks
-from benchmark.gpu import line, runs, stores
-from benchmark.gpu.line import Line
+from benchmark.lab.gpu import line, runs, stores
+from benchmark.lab.gpu.line import Line
 from benchmark.recipe import Corpus, Recipe, key, twin
 from tasks.base import ProcessError
 from tests.test_gpu import setup

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmark.gpu import __main__ as command
-from benchmark.gpu import line, speed
-from benchmark.gpu.speed import Timed
-from benchmark.speed import measure
+from benchmark.lab.gpu import __main__ as command
+from benchmark.lab.gpu import line, speed
+from benchmark.lab.gpu.speed import Timed
+from benchmark.lab.speed import measure
 
 GOOD = {
     "batch": 256,

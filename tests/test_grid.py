@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import grid, plan, results, tracks
+from benchmark import grid, plan, tracks
 from benchmark.__main__ import app
-from benchmark.goldens import CORPUS
+from benchmark.lab.goldens import CORPUS
 from benchmark.recipe import ENGINE, Recipe, canonical, key, twin
+from benchmark.storage import results
 from tasks.base import DataError
 from tests.test_end_to_end import run
 from tests.test_slurm import same

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import flops, health, pretrain, registry, results
-from benchmark.data import Images
-from benchmark.encoder import Encoder
+from benchmark import registry
+from benchmark.encoders.encoder import Encoder
+from benchmark.parts import flops
 from benchmark.pretexts._base import follow
 from benchmark.recipe import key
+from benchmark.storage import results
+from benchmark.training import health, pretrain
+from benchmark.training.data import Images
 from tasks import splits
 from tasks.base import Access, Fixed, Folds, Sample, Task
 from tests.test_pretexts import recipe

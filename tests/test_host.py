@@ -13,8 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmark import __main__ as command_line
-from benchmark import machine
-from benchmark.gpu import wheels
+from benchmark.device import machine
+from benchmark.lab.gpu import wheels
 from leaderboards import render
 from leaderboards.__main__ import app
 from leaderboards.published import lost
@@ -246,7 +246,7 @@ def test_a_git_that_is_told_of_another_project_still_answers_of_ours(tmp_path, c
 @pytest.mark.parametrize("tracked", [False, True], ids=["ignored", "committed"])
 @pytest.mark.parametrize("place", [".venv/lib/site-packages", "vendor", "."])
 def test_the_commit_of_another_project_is_never_recorded(tmp_path, commit, place, tracked):
-    installed = [f"{place}/benchmark/machine.py"]
+    installed = [f"{place}/benchmark/device/machine.py"]
     repository(tmp_path, "README.md", *(installed if tracked else ()))
     (tmp_path / installed[0]).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / installed[0]).touch()

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import tasks
-from benchmark import results
-from benchmark.goldens import short
+from benchmark.lab.goldens import short
 from benchmark.recipe import canonical, from_json, key
+from benchmark.storage import results
 from leaderboards.flat import inert
 from tasks import files, rows, store
 from tasks.base import DataError

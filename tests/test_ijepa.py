@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import augment, draws, mask_sizes, masks, pretrain, registry, tracks
-from benchmark.draws import Draws, text_keys
-from benchmark.encoder import Encoder, gather
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import augment, draws, mask_sizes, masks
+from benchmark.parts.draws import Draws, text_keys
 from benchmark.pretexts import ijepa
 from benchmark.pretexts._base import Pretext
 from benchmark.recipe import EncoderSpec
+from benchmark.training import pretrain
 from tests import test_training as training
 from tests.parity import drawn, noise
 from tests.parity.ijepa import PUBLISHED, SPEC, replayed, size_draws

@@ -18,7 +18,7 @@ import typer
 from PIL import Image
 
 import tasks
-from benchmark import data_commands
+from benchmark.cli import data_commands
 from tasks import files, inspect
 from tasks.base import DataError, Download, Sample
 from tasks.ultrasound.busi import TASK as BUSI

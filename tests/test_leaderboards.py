@@ -17,9 +17,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-from benchmark import results
 from benchmark.metrics import fold_score
 from benchmark.recipe import Cell, Corpus, EncoderSpec, Recipe, canonical, key, twin
+from benchmark.storage import results
 from leaderboards import render, site
 from leaderboards.__main__ import app
 from leaderboards.verify import verify

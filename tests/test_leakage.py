@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 import tasks
-from benchmark import corpus, passports, plan, results, run
+from benchmark import corpus, plan, run
 from benchmark.recipe import Runtime
+from benchmark.storage import passports, results
 from leaderboards import recount
 from tasks import duplicates, leakage, splits
 from tasks.base import Fixed, Folds

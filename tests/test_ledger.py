@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark import probing, run
+from benchmark import run
 from benchmark.plan import TaskData
+from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
 from leaderboards import tables
 from leaderboards.aggregate import boards

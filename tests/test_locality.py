@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import tasks
-from benchmark import locality, results
+from benchmark.lab import locality
+from benchmark.storage import results
 from tasks.base import Sample
 from tasks.phantoms import scenes
 

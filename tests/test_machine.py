@@ -10,23 +10,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmark import (
-    arithmetic,
-    doctor,
-    encoder,
-    feature_store,
-    features,
-    goldens,
-    machine,
-    modes,
-    pack,
-    plan,
-    pretrain,
-    results,
-    run,
-)
+from benchmark import plan, run
 from benchmark.__main__ import app
+from benchmark.device import arithmetic, doctor, machine
+from benchmark.encoders import encoder
+from benchmark.execution import pack
+from benchmark.lab import goldens
+from benchmark.probing import features
 from benchmark.recipe import EncoderSpec, Runtime, twin
+from benchmark.storage import feature_store, results
+from benchmark.training import modes, pretrain
 from tasks.store import Store
 from tests.test_training import runtime, short
 
@@ -73,7 +66,10 @@ def test_precision_follows_torch_and_small_tracks_are_fp32_on_every_device(cards
 
 
 def test_an_empty_list_of_visible_gpus_is_a_machine_without():
-    code = "from benchmark import machine, plan; print(machine.device().type, plan.default_precision('1e16'))"
+    code = (
+        "from benchmark import plan\nfrom benchmark.device import machine\n"
+        "print(machine.device().type, plan.default_precision('1e16'))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["cpu", "fp32"]
 

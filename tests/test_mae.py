@@ -11,8 +11,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import augment, draws, flops, losses, registry, tracks
-from benchmark.encoder import Encoder, gather
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import augment, draws, flops, losses
 from benchmark.pretexts import mae
 from tests.parity import NANO as SPEC
 from tests.parity import det

@@ -12,11 +12,15 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 import tasks
-from benchmark import encoder, goldens, map_sheet, maps, pretrain, results
 from benchmark.__main__ import app
-from benchmark.draws import Draws, text_keys
+from benchmark.encoders import encoder
+from benchmark.lab import goldens
+from benchmark.maps import map_sheet, maps
+from benchmark.parts.draws import Draws, text_keys
 from benchmark.pretexts import mae
 from benchmark.recipe import Runtime, key, twin
+from benchmark.storage import results
+from benchmark.training import pretrain
 from leaderboards import map_pages, promote
 from leaderboards.verify import verify
 from tasks.base import Access, DataError, Fixed, Sample, Task, digest

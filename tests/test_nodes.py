@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import launch
+from benchmark.execution import launch
 from tests.test_pretexts import images  # noqa: F401
 from tests.test_training import RESUMED, curve, joined, runtime, same, watched
 
@@ -91,7 +91,7 @@ def one_of_two(folder: Path) -> None:
     """In each of two processes, one on each machine: what it sees of every run goes to a file of its rank."""
     import torch.distributed as dist
 
-    from benchmark import goldens
+    from benchmark.lab import goldens
 
     found = {}
     for name in RESUMED:
@@ -137,7 +137,7 @@ def test_the_same_command_on_two_nodes_fills_one_store(stores, tmp_path):
         )
     assert "--nnodes 2 --node-rank 0" in said[0]
     assert "--nnodes 2 --node-rank 1" in said[1]
-    from benchmark import results
+    from benchmark.storage import results
 
     rows = results.read(tmp_path / "results", "runs")
     assert sorted(rows.processes[rows.budget_flops > 0]) == [2]

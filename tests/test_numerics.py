@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import draws, flops, losses, mask_sizes, masks
-from benchmark.encoder import Encoder, sincos
+from benchmark.encoders.encoder import Encoder, sincos
+from benchmark.parts import draws, flops, losses, mask_sizes, masks
 from benchmark.recipe import EncoderSpec
 from tests.parity import det
 from tests.parity.dinov3 import sinkhorn

@@ -15,11 +15,13 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark import data, draws, modes, plan, pretrain, registry
-from benchmark.data import Batches
+from benchmark import plan, registry
+from benchmark.lab.speed import measure
+from benchmark.parts import draws
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import Recipe
-from benchmark.speed import measure
+from benchmark.training import data, modes, pretrain
+from benchmark.training.data import Batches
 
 CPU = torch.device("cpu")
 EVERY = (*registry.names("pretexts"), *(f"{name}:official" for name in measure.PRETEXTS))

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import results
 from benchmark.recipe import twin
+from benchmark.storage import results
 from leaderboards import flat, render
 from tests import oracle
 from tests.test_ceilings_shown import add_ceiling

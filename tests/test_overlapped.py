@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import overlapped as module
-from benchmark.overlapped import overlapped
+from benchmark.device import overlapped as module
+from benchmark.device.overlapped import overlapped
 
 CPU, PLAYED = torch.device("cpu"), SimpleNamespace(type="cuda")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark import external
+from benchmark.encoders import external
 from tasks.base import DataError
 
 SOURCE = """

@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import machine, pack, plan, results, tracks
-from benchmark.goldens import CORPUS, short
+from benchmark import plan, tracks
+from benchmark.device import machine
+from benchmark.execution import pack
+from benchmark.lab.goldens import CORPUS, short
 from benchmark.recipe import twin
+from benchmark.storage import results
 from tasks.base import DataError
 from tests import faults
 from tests.test_end_to_end import run

@@ -13,7 +13,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import tasks
-from benchmark import baselines, calibrate, corpus
+from benchmark import corpus
+from benchmark.lab import calibrate
+from benchmark.probing import baselines
 from tasks.base import DataError, Sample
 from tasks.phantoms import population, relation, scenes
 from tasks.phantoms.knobs import LEVELS, Knobs

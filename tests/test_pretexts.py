@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import goldens, health, pretrain, registry
-from benchmark.data import Batches, Images, positions
+from benchmark import registry
+from benchmark.lab import goldens
 from benchmark.pretexts import dinov3
 from benchmark.recipe import Recipe
+from benchmark.training import health, pretrain
+from benchmark.training.data import Batches, Images, positions
 
 NAMES = registry.names("pretexts")
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from benchmark.results import read
+from benchmark.storage.results import read
 from leaderboards import printed, render, site
 from leaderboards.__main__ import app
 from tests.test_leaderboards import add_cell, recipe, rewrite, store, tree

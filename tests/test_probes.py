@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from benchmark import metrics, registry
-from benchmark.encoder import Encoder
-from benchmark.features import extract
+from benchmark.encoders.encoder import Encoder
 from benchmark.probes import _logistic, attentive
 from benchmark.probes._base import Features, Fitted
 from benchmark.probes._neighbours import Bank
+from benchmark.probing.features import extract
 from benchmark.recipe import EncoderSpec
 from tasks.store import Store
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import metrics, probing, registry, results
+from benchmark import metrics, registry
 from benchmark.probes._base import Fitted, Rows
-from benchmark.scores import quantised
+from benchmark.probing import fitting as probing
+from benchmark.storage import results
+from benchmark.storage.scores import quantised
 from leaderboards import store
 from tasks import get, splits
 from tasks.base import DataError, Folds, Sample

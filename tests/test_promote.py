@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import results
 from benchmark.recipe import key, twin
+from benchmark.storage import results
 from leaderboards import compare, render
 from leaderboards.__main__ import app
 from leaderboards.export import export, numbers

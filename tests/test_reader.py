@@ -13,11 +13,12 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from benchmark import map_sheet, results
 from benchmark.__main__ import app
-from benchmark.reader import analyse, answers, design, pack, simulate
-from benchmark.reader.design import CHOOSE, RATE, Case
+from benchmark.maps import map_sheet
+from benchmark.maps.reader import analyse, answers, design, pack, simulate
+from benchmark.maps.reader.design import CHOOSE, RATE, Case
 from benchmark.recipe import key
+from benchmark.storage import results
 from leaderboards import render
 from leaderboards.promote import promote
 from leaderboards.statistics import group_mean

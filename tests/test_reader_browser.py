@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmark.reader import analyse, answers, design, pack
+from benchmark.maps.reader import analyse, answers, design, pack
 from tests.test_browser import browser  # noqa: F401
 from tests.test_reader import METHODS, cases
 

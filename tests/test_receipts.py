@@ -18,7 +18,8 @@ import typer
 from PIL import Image
 
 import tasks
-from benchmark import corpus, data_commands, plan
+from benchmark import corpus, plan
+from benchmark.cli import data_commands
 from tasks import fetch as fetch_module
 from tasks import receipts, splits
 from tasks.base import Access, DataError, NoData

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import recipe as recipes
-from benchmark import results
+from benchmark.storage import results
 from leaderboards.promote import Refused, promote
 from leaderboards.repair import ASIDE, repair
 from leaderboards.verify import verify

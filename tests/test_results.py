@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import results
+from benchmark.storage import results
 from leaderboards.repair import repair
 from tests.permissions import barred
 

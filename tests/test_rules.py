@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark import registry, rules, tracks
+from benchmark import registry, tracks
+from benchmark.parts import rules
 from benchmark.recipe import Corpus, Recipe
 
 CORPUS = Corpus(name="phantom", members=(), digest="0" * 12, images=4000)

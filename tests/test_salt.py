@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import losses, pretrain, registry, schedules, tracks
-from benchmark.data import Images
-from benchmark.encoder import Encoder, gather
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import losses, schedules
 from benchmark.pretexts import salt
+from benchmark.training import pretrain
+from benchmark.training.data import Images
 from tests import test_ijepa as ijepa
 from tests import test_training as training
 from tests.parity import drawn, noise

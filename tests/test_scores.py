@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.metrics import roc_auc_score
 
-from benchmark import results, scores
+from benchmark.storage import results, scores
 
 
 def pair(second: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmark import results
+from benchmark.storage import results
 from leaderboards import series, svg, tables
 from leaderboards.contrasts import Line
 from leaderboards.figures import turned

@@ -8,8 +8,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import draws, flops, losses, registry, tracks
-from benchmark.encoder import Encoder
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder
+from benchmark.parts import draws, flops, losses
 from benchmark.pretexts import simmim
 from benchmark.recipe import EncoderSpec
 from tests.seen import views as look

@@ -16,8 +16,8 @@ import pytest
 from sklearn.metrics import confusion_matrix
 from typer.testing import CliRunner
 
-from benchmark import results
 from benchmark.recipe import key, twin
+from benchmark.storage import results
 from leaderboards import compare, details, figures, flat, map_pages, pages, releases, render, site, statistics, svg
 from leaderboards.__main__ import app
 from leaderboards.board import Entry

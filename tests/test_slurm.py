@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import results, slurm
+from benchmark.execution import slurm
+from benchmark.storage import results
 from tests import slurm_cluster
 
 ROOT = Path(__file__).parents[1]

@@ -10,10 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmark import plan, pretrain
+from benchmark import plan
+from benchmark.lab.speed import measure, probing
+from benchmark.lab.speed.__main__ import app
 from benchmark.recipe import Runtime
-from benchmark.speed import measure, probing
-from benchmark.speed.__main__ import app
+from benchmark.training import pretrain
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -34,7 +35,7 @@ def test_the_step_that_is_timed_is_the_step_of_the_training_loop(name, tmp_path)
 
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_the_other_side_trains_the_same_architecture_on_the_same_crops(name):
-    usual = pytest.importorskip("benchmark.speed.usual", reason="lightly is a development dependency")
+    usual = pytest.importorskip("benchmark.lab.speed.usual", reason="lightly is a development dependency")
     recipe = measure.recipe("nano", name)
     ours = measure.ours(recipe, measure.noise(16, 32), CPU)
     other = usual.usual(recipe, CPU)
@@ -52,7 +53,7 @@ def test_the_other_side_trains_the_same_architecture_on_the_same_crops(name):
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_both_sides_race_from_files_and_their_ratio_is_printed(name):
     """Not at the smallest size: lightly's masks do not fit on a grid of 4 x 4."""
-    pytest.importorskip("benchmark.speed.usual", reason="lightly is a development dependency")
+    pytest.importorskip("benchmark.lab.speed.usual", reason="lightly is a development dependency")
     options = ["--workers", "0", "--rounds", "1", "--steps", "2", "--side", "64", "--batch", "4"]
     done = CliRunner().invoke(app, ["compare", "--size", "micro", "--pretext", name, *options])
     assert done.exit_code == 0, done.output
@@ -64,7 +65,7 @@ def test_both_sides_race_from_files_and_their_ratio_is_printed(name):
 def test_without_lightly_the_extra_is_named():
     code = (
         "import sys; sys.modules['lightly'] = None; sys.argv = ['speed', 'compare']\n"
-        "from benchmark.speed.__main__ import app; app()"
+        "from benchmark.lab.speed.__main__ import app; app()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -105,7 +106,7 @@ def test_predicted_weights_are_those_of_the_model(name):
 
 
 def test_peak_memory_is_within_a_fifth_of_the_prediction():
-    command = [sys.executable, "-m", "benchmark.speed", "memory", "--only", "Ti/dinov3", "--batch", "2"]
+    command = [sys.executable, "-m", "benchmark.lab.speed", "memory", "--only", "Ti/dinov3", "--batch", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split("ratio")[1]) == pytest.approx(1, abs=0.2), done.stdout

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark import results
-from benchmark.data import Streamed
+from benchmark.storage import results
+from benchmark.training.data import Streamed
 from tasks import files, sources
 from tasks.base import DataError, NoData
 from tasks.sources import parquet, stream

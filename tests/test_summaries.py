@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmark import results
 from benchmark.recipe import key, twin
+from benchmark.storage import results
 from leaderboards import render, store, tables, view
 from leaderboards.aggregate import boards, summarise
 from leaderboards.promote import promote

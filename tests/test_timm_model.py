@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from benchmark import external, timm_model, weights
+from benchmark.encoders import external, timm_model, weights
 from tasks.base import DataError
 
 MODEL = "test_vit"  # timm's smallest, patches of 16 pixels

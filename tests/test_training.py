@@ -15,11 +15,15 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from benchmark import checkpoint, goldens, machine, modes, pretrain, registry, results, stopping, tracks
-from benchmark.data import Images
-from benchmark.goldens import short
+from benchmark import registry, tracks
+from benchmark.device import machine
+from benchmark.lab import goldens
+from benchmark.lab.goldens import short
 from benchmark.pretexts import dinov3
 from benchmark.recipe import Runtime, key
+from benchmark.storage import checkpoint, results
+from benchmark.training import modes, pretrain, stopping
+from benchmark.training.data import Images
 from tests.test_pretexts import images, recipe  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
@@ -147,7 +151,7 @@ def test_asking_again_stops_at_once(monkeypatch):
 def test_who_is_leaving_is_not_disturbed_again():
     script = """
 import os, signal, sys
-from benchmark import stopping
+from benchmark.training import stopping
 stopping.listen()
 try:
     os.kill(os.getpid(), signal.SIGTERM)
@@ -200,8 +204,8 @@ import sys
 sys.path.insert(0, ".")
 import numpy as np, torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from benchmark import pretrain
-from benchmark.data import Batches, Images
+from benchmark.training import pretrain
+from benchmark.training.data import Batches, Images
 from tests.test_pretexts import recipe
 
 rng = np.random.default_rng(0)

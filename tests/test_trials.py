@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import results, tracks, trials
+from benchmark import tracks
+from benchmark.lab import trials
 from benchmark.recipe import Corpus
+from benchmark.storage import results
 from leaderboards import trials as trials_shown
 from leaderboards.__main__ import app as leaderboards
 from tasks.phantoms import population, scenes

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import results, tracks
+from benchmark import tracks
 from benchmark.recipe import ENGINE, Corpus
+from benchmark.storage import results
 from leaderboards import claims, trials, trials_page
 from leaderboards.__main__ import app
 from leaderboards.promote import Refused, promote_trials
@@ -232,7 +233,7 @@ def test_a_changed_score_of_a_published_trial_is_found(root, tmp_path):
 
 
 def test_what_there_is_not_is_refused_in_words(root, tmp_path):
-    with pytest.raises(Refused, match=r"no trial with {'track': '1e14'}; run one: python -m benchmark.trials"):
+    with pytest.raises(Refused, match=r"no trial with {'track': '1e14'}; run one: python -m benchmark.lab.trials"):
         promote_trials(root, tmp_path / "published", {"track": "1e14"})
     ran = CliRunner().invoke(app, ["promote", "--trials", "--run", "a", "--results", str(root)])
     assert ran.exit_code == 2

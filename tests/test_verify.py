@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import results
 from benchmark.recipe import key, twin
+from benchmark.storage import results
 from leaderboards.recount import Problem
 from leaderboards.verify import verify
 from tests.test_leaderboards import add_cell, add_run, recipe, rewrite, tree

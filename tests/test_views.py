@@ -12,10 +12,13 @@ from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
 from benchmark import __main__ as command_line
-from benchmark import goldens, pretrain, registry, view_sheet, views
-from benchmark.data import Batches
-from benchmark.draws import Draws, keyed, text_keys
+from benchmark import registry
+from benchmark.lab import goldens
+from benchmark.maps import view_sheet, views
+from benchmark.parts.draws import Draws, keyed, text_keys
 from benchmark.recipe import Recipe
+from benchmark.training import pretrain
+from benchmark.training.data import Batches
 from leaderboards import site, view_pages
 from tasks import files
 from tests.test_leaderboards import store

@@ -11,8 +11,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from benchmark.draws import Draws
-from benchmark.encoder import Encoder
+from benchmark.encoders.encoder import Encoder
+from benchmark.parts.draws import Draws
 
 
 class Step(NamedTuple):

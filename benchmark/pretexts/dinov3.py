@@ -6,7 +6,7 @@ Where we differ in every arm: KoLeo and Sinkhorn-Knopp always span all processes
 drop-path; bilinear crops; no weight decay and no clipping of the mask token; masks are dealt over the global batch,
 their blocks may span the grid, and attempts at them are counted for the mask, not for each block; rotary tables in
 fp32, not bf16. Where the recommended settings also differ: the common trunk (fixed positions, no LayerScale) instead of
-RoPE; no layer-wise learning-rate decay; batch, learning rate and the teacher's horizon follow `benchmark/rules.py`;
+RoPE; no layer-wise learning-rate decay; batch, learning rate and the teacher's horizon follow `parts/rules.py`;
 heads and prototypes are scaled to the encoder's size, for the smallest to as many prototypes as the batch has images,
 and trials chose centring "mean" there, DINO's first: targets are a softmax of the teacher's logits less their moving
 average instead of Sinkhorn-Knopp's; Xavier heads, prototypes that start at length one instead of 0.32;
@@ -25,9 +25,9 @@ gram      Gram anchoring over the last fifth, at full weight from its start, to 
 
 from dataclasses import dataclass, replace
 
-from benchmark import flops as count
-from benchmark import rules
-from benchmark.mask_sizes import ibot_counts
+from benchmark.parts import flops as count
+from benchmark.parts import rules
+from benchmark.parts.mask_sizes import ibot_counts
 from benchmark.recipe import EncoderSpec, Optim
 from tasks import unknown
 
@@ -165,9 +165,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import augment, losses, masks, schedules
-from benchmark.draws import Draws
-from benchmark.encoder import Encoder
+from benchmark.encoders.encoder import Encoder
+from benchmark.parts import augment, losses, masks, schedules
+from benchmark.parts.draws import Draws
 from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise
 
 

@@ -4,7 +4,7 @@ The target encoder, a moving average of the context encoder, sees the whole imag
 target blocks are predicted, one block at a time, from the context tokens. No cls token.
 Where we differ: fixed masks (`masks.multiblock`: inclusive positions, independent scale and aspect, a context of
 constant size, so that the task does not depend on the batch per process); batch, learning rate and the teacher's
-horizon follow `benchmark/rules.py`, the predictor is scaled to the encoder's size; the modality's photometric policy
+horizon follow `parts/rules.py`, the predictor is scaled to the encoder's size; the modality's photometric policy
 and flips are applied, as to all pretexts. Rising weight decay and a momentum that rises to 1 are the method's own.
 The arm `official` keeps the authors' masks with their quirks, crops without flips or photometric change, predictor,
 initial deviations and schedules. What differs still: contexts are cut to the smallest of the global batch, not of
@@ -17,9 +17,15 @@ mask token.
 
 from dataclasses import dataclass
 
-from benchmark import flops as count
-from benchmark import rules
-from benchmark.mask_sizes import REDRAWS, check_context, check_min_keep, mean_published_context, mean_target_tokens
+from benchmark.parts import flops as count
+from benchmark.parts import rules
+from benchmark.parts.mask_sizes import (
+    REDRAWS,
+    check_context,
+    check_min_keep,
+    mean_published_context,
+    mean_target_tokens,
+)
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 3
@@ -102,9 +108,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import augment, masks, schedules
-from benchmark.draws import Draws
-from benchmark.encoder import Encoder, gather, sincos
+from benchmark.encoders.encoder import Encoder, gather, sincos
+from benchmark.parts import augment, masks, schedules
+from benchmark.parts.draws import Draws
 from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise, transformer
 
 ATTEMPTS = 16  # at a mask that leaves enough context, before the targets are laid on one another

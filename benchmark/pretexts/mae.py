@@ -5,7 +5,7 @@ token at every hidden place, and predicts each hidden patch normalised by its ow
 size trials chose .85 and the target "mean-kept".
 Where we differ: the variance floor is 1.2e-3 instead of 1e-6, so that the quantisation noise of a black ultrasound
 background does not become a full-weight target, and patches of that background count with an error of 0; the decoder
-is scaled to the encoder's size, batch and learning rate follow `benchmark/rules.py`; only hidden positions go through
+is scaled to the encoder's size, batch and learning rate follow `parts/rules.py`; only hidden positions go through
 the prediction layer; the photometric policy of the modality is added to the crop and flip. The arm "official" undoes
 these but for the prediction layer; it still differs in the initialisation of the common trunk, bilinear instead of
 bicubic crops, a smaller batch, and no weight decay of the mask token.
@@ -16,8 +16,8 @@ it, in units of its image; "raw" are the pixels in units of the corpus (the pape
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmark import flops as count
-from benchmark import rules
+from benchmark.parts import flops as count
+from benchmark.parts import rules
 from benchmark.recipe import EncoderSpec, Optim
 from tasks import unknown
 
@@ -105,9 +105,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import augment, losses, masks
-from benchmark.draws import Draws
-from benchmark.encoder import Encoder, gather, sincos
+from benchmark.encoders.encoder import Encoder, gather, sincos
+from benchmark.parts import augment, losses, masks
+from benchmark.parts.draws import Draws
 from benchmark.pretexts._base import Pretext, Step, initialise, transformer
 
 FLIPPED = "ultrasound"  # the modality whose orientations are a left-right flip alone: what the authors do to any image

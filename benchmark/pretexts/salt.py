@@ -7,14 +7,14 @@ blocks, as in I-JEPA but with no moving average, and so nothing that could colla
 One budget pays for both. Probes read the student, which has not moved before stage two.
 Loss of stage two: smooth L1 as in US-JEPA and I-JEPA (SALT: L1). Where we differ from both: images, not videos; the
 teacher has the student's size and initial weights and the same corpus (US-JEPA takes a published one); masks are
-`masks.multiblock`; batch and learning rate follow `benchmark/rules.py`; decay and share have not been tuned here.
+`masks.multiblock`; batch and learning rate follow `benchmark/parts/rules.py`; decay and share have not been tuned here.
 """
 
 from dataclasses import dataclass
 
-from benchmark import flops as count
-from benchmark import rules
-from benchmark.mask_sizes import check_context, mean_target_tokens
+from benchmark.parts import flops as count
+from benchmark.parts import rules
+from benchmark.parts.mask_sizes import check_context, mean_target_tokens
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 2
@@ -76,9 +76,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark import augment, losses, masks, schedules
-from benchmark.draws import Draws
-from benchmark.encoder import Encoder, gather
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import augment, losses, masks, schedules
+from benchmark.parts.draws import Draws
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.pretexts.ijepa import ATTEMPTS, Predictor
 

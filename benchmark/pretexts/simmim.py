@@ -11,8 +11,8 @@ the photometric policy of the modality is added to the crop and flip; gradients 
 import math
 from dataclasses import dataclass
 
-from benchmark import flops as count
-from benchmark import rules
+from benchmark.parts import flops as count
+from benchmark.parts import rules
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 2
@@ -53,9 +53,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import augment, losses
-from benchmark.draws import Draws
-from benchmark.encoder import Encoder, gather
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import augment, losses
+from benchmark.parts.draws import Draws
 from benchmark.pretexts._base import Pretext, Step, initialise
 
 

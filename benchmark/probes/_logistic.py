@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark import arithmetic
+from benchmark.device import arithmetic
 from benchmark.probes._base import constant
 
 CG_STEPS = 200  # products of one Newton step, at most

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark import arithmetic
+from benchmark.device import arithmetic
 
 BLOCK = 1024  # queries at a time
 SLICE = 16_384  # rows of the bank at a time

@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import arithmetic
+from benchmark.device import arithmetic
 
 ASKED = 512  # images answered at a time
 

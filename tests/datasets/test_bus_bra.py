@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import data_commands
+from benchmark.cli import data_commands
 from tasks import splits
 from tasks.base import DataError, Folds
 from tasks.ultrasound.bus_bra import TASK

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark import plan, probing
+from benchmark import plan
+from benchmark.probing import fitting as probing
 from tasks import splits
 from tasks.base import DataError, Folds
 from tasks.histo.kather2016 import ANCHOR, TASK, TASKS

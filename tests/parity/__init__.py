@@ -15,10 +15,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from benchmark import pretrain, registry
-from benchmark.draws import Draws, text_keys
-from benchmark.encoder import Encoder, sincos
+from benchmark import registry
+from benchmark.encoders.encoder import Encoder, sincos
+from benchmark.parts.draws import Draws, text_keys
 from benchmark.recipe import EncoderSpec
+from benchmark.training import pretrain
 
 NANO = EncoderSpec(width=64, depth=2, heads=2, patch=8, pixels=32)
 AUTHORS = "authors' code"

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import losses, mask_sizes, registry, schedules, tracks
-from benchmark.encoder import Encoder, rotary
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder, rotary
+from benchmark.parts import losses, mask_sizes, schedules
 from benchmark.pretexts import dinov3
 from benchmark.recipe import EncoderSpec
 from tests.parity import NANO, Row, det, drawn, executed, noise, parameters, pictures, published, rates, shake

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import mask_sizes, masks, registry, schedules, tracks
-from benchmark.encoder import Encoder, gather
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import mask_sizes, masks, schedules
 from benchmark.pretexts import ijepa
 from benchmark.pretexts._base import follow
 from benchmark.recipe import EncoderSpec

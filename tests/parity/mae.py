@@ -6,8 +6,9 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from benchmark import losses, registry, tracks
-from benchmark.encoder import Encoder, gather, sincos
+from benchmark import registry, tracks
+from benchmark.encoders.encoder import Encoder, gather, sincos
+from benchmark.parts import losses
 from benchmark.pretexts import mae
 from tests.parity import NANO, Row, det, executed, parameters, pictures, published, rates, timm_vit
 from tests.seen import random_tokens

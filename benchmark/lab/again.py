@@ -1,0 +1,209 @@
+"""Run again what is published, and compare: `regression` the smoke track, `reproduce` one run.
+
+A number that is computed again may differ by as much as the published pretraining seeds differ among themselves; from
+the same weights it may not differ at all.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from benchmark import plan, registry, tracks
+from benchmark import run as runs
+from benchmark.lab.goldens import Moved
+from benchmark.plan import Job, Study, Wanted
+from benchmark.recipe import ENGINE, EXTERNAL, Cell, Recipe, Runtime, from_json, key, twin
+from benchmark.storage import results
+from benchmark.training import data, pretrain
+from tasks import files
+from tasks.base import DataError
+
+QUESTION = ["variant", "task", "task_version", "data", "probe", "probe_version", "settings", "readout", "metric"]
+EXACT = 1e-9  # of the same weights
+SMOKE = "smoke"
+
+
+class Comparison(NamedTuple):
+    compared: int  # numbers that were held against a published one
+    moved: list[Moved]
+    notes: list[str]  # what could not be compared, and why
+
+
+def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
+    """Retrain the published runs of the smoke track, first seed, into `runtime.results`, and compare."""
+    rows = results.read(published, "runs")
+    rows = rows[(rows.track == SMOKE) & rows.corpus.eq("phantom")]
+    if rows.empty:
+        remedy = "`make bench TRACK=smoke SEEDS=3`, commit, `python -m leaderboards promote --track smoke`"
+        return Comparison(0, [], [f"{published}: no smoke run is published yet, so nothing was retrained; {remedy}"])
+    current = rows[rows.engine.eq(ENGINE)]
+    notes = earlier(published, rows[rows.engine.ne(ENGINE)])
+    if current.empty:
+        return Comparison(0, [], notes)
+    trained = current[(current.run != current.twin) & current.pretext.ne(EXTERNAL)]
+    wanted = Wanted(
+        modalities=tuple(sorted(set(trained.modality))),
+        track=SMOKE,
+        pretexts=tuple(dict.fromkeys(map(_named, trained.recipe))),
+        seeds=1,
+        ceilings=0,
+        corpus="phantom",
+    )
+    plan.validate(wanted)
+    studies = [plan.survey(wanted, modality, runtime.data, runtime.cache) for modality in wanted.modalities]
+    runs.bench(wanted, studies, runtime, tracks.get(SMOKE).stored_pixels, say)
+    compared = compare(published, runtime.results)
+    return compared._replace(notes=[*notes, *compared.notes])
+
+
+def earlier(published: Path, rows: pd.DataFrame) -> list[str]:
+    """What is said of published runs (rows of `runs`) that another engine than this code's trained."""
+    return [
+        f"{published}: {len(runs)} smoke runs are of engine {engine}, this code is of engine {ENGINE}: they cannot be "
+        f"trained again by it, but by commit {', '.join(sorted(set(runs.commit)))}; what is stored of them is "
+        f"verified, and the goldens hold the numbers of engine {ENGINE}"
+        for engine, runs in rows.groupby("engine")
+    ]
+
+
+def reproduce(run: str, published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
+    """Run a stored run, and its twin, again from the stored recipe into `runtime.results`, and compare.
+
+    Raises ValueError where the run is not stored, is ambiguous, or is of another version than this code; DataError
+    where its corpus is not here.
+    """
+    row = find(run, published)
+    recipe = from_json(row["recipe"])
+    refuse_other_versions(recipe, row["commit"])
+    cells = results.read(published, "cells").drop_duplicates("cell")
+    for one in (recipe, twin(recipe)) if recipe.budget else (recipe,):
+        own = cells[cells.run == key(one)]
+        say(f"{key(one)}: {'the twin' if one.budget == 0 else 'the run'}, {len(own)} cells")
+        study = _study(one, tuple(dict.fromkeys(own.task)), runtime)
+        job = Job(one, False, [_cell(one, cell) for cell in own.to_dict("records")])
+        images = data.open_images(study.pinned.members, one, runtime)
+        synthetic = any(member.source.synthetic for member in study.pinned.members)
+        pretrain.pretrain(one, runtime, images, key(one), synthetic)
+        runs.evaluate(study, job, runtime, one.stored_pixels)
+    return compare(published, runtime.results)
+
+
+def find(run: str, root: Path) -> dict:
+    """The stored run whose id begins so."""
+    rows = results.read(root, "runs")
+    rows = rows[rows.run.str.startswith(run)].drop_duplicates("run")
+    if len(rows) != 1:
+        known = ", ".join(sorted(results.read(root, "runs").run)[:8]) or "none"
+        count = "no stored run begins" if rows.empty else f"{len(rows)} stored runs begin"
+        raise ValueError(f"{root}: {count} with {run!r}; stored: {known}")
+    return rows.iloc[0].to_dict()
+
+
+def refuse_other_versions(recipe: Recipe, commit: str) -> None:
+    """Raises ValueError unless this code computes what the recipe says."""
+    if recipe.pretext == EXTERNAL:
+        raise ValueError(f"{key(recipe)} is an encoder from outside: `python -m benchmark probe` measures it again")
+    here = registry.declarations("pretexts", recipe.pretext).VERSION
+    if (recipe.engine, recipe.pretext_version) != (ENGINE, here):
+        raise ValueError(
+            f"{key(recipe)} is of engine {recipe.engine} and {recipe.pretext} {recipe.pretext_version}; this code is "
+            f"of engine {ENGINE} and {recipe.pretext} {here}: check out commit {commit} and run it there"
+        )
+
+
+def _study(recipe: Recipe, tasks: tuple[str, ...], runtime: Runtime) -> Study:
+    """The corpus and tasks of a stored recipe. Raises DataError where the images are not the same."""
+    asked = Wanted(
+        modalities=(recipe.modality,),
+        track=recipe.track,
+        pretexts=(recipe.pretext,),
+        tasks=tasks,
+        corpus=recipe.corpus.name,
+    )
+    for policy in ("", *files.SQUARES):
+        wanted = replace(asked, policy=policy)
+        study = plan.survey(wanted, recipe.modality, runtime.data, runtime.cache)
+        if study.pinned is None or study.absent:
+            raise DataError(f"{runtime.data}: what {key(recipe)} needs is not here: {study.absent}; `make data`")
+        if study.pinned.corpus != recipe.corpus:
+            found = study.pinned.corpus
+            raise DataError(
+                f"{runtime.data}: the {recipe.corpus.name} corpus here is {found.digest} of {found.images} images, "
+                f"that of {key(recipe)} {recipe.corpus.digest} of {recipe.corpus.images}; name the same by --data"
+            )
+        if {made.policy for made in plan.recipes(wanted, study, {})} == {recipe.policy}:
+            runs.prepare(study, runtime, recipe.stored_pixels)
+            return study
+    raise ValueError(f"{key(recipe)}: no policy of this code squares images by {recipe.policy!r}")
+
+
+def _cell(recipe: Recipe, row: dict) -> Cell:
+    names = ("task", "task_version", "data", "probe", "probe_version", "readout")
+    return Cell(recipe=recipe, settings=json.loads(row["settings"]), **{name: row[name] for name in names})
+
+
+def compare(published: Path, again: Path) -> Comparison:
+    """Every number of `again` that is published too, against the published one of the same seed."""
+    old, new = _numbers(published), _numbers(again)
+    ranges = old.groupby(QUESTION)["value"].agg(lambda values: values.max() - values.min() if len(values) > 1 else None)
+    stored = old.rename(columns={"value": "stored", "weights_sha256": "stored_weights"})
+    both = new.merge(stored[[*QUESTION, "seed", "stored", "stored_weights"]], on=[*QUESTION, "seed"])
+    both = both.merge(ranges.rename("spread").reset_index(), on=QUESTION)
+    same = both["weights_sha256"].eq(both["stored_weights"])
+    both["tolerance"] = both["spread"].astype(float).where(~same, EXACT)
+    difference = (both["value"] - both["stored"]).abs()
+    both["moved"] = difference.gt(both["tolerance"]) | both["value"].isna().ne(both["stored"].isna())
+    unjudged = both["tolerance"].isna() & difference.gt(EXACT)
+    notes = []
+    if len(new) > len(both):
+        missing = len(new) - len(both)
+        notes.append(f"{missing} numbers have no published counterpart: of another version, or not promoted yet")
+    if unjudged.any():
+        notes.append(
+            f"{unjudged.sum()} numbers differ, by {difference[unjudged].max():.3g} at most, and are not judged: "
+            "one published seed has no spread; publish three"
+        )
+    moved = [
+        Moved(
+            what=f"{row.modality} {row.pretext}{' twin' if row.twin else ''} seed {row.seed}: "
+            f"{row.task}, {row.probe}, {row.readout}, {row.metric}",
+            stored=row.stored,
+            found=row.value,
+            tolerance=row.tolerance,
+            bump=bump(both, row),
+        )
+        for row in both[both["moved"]].itertuples()
+    ]
+    return Comparison(len(both), moved, notes)
+
+
+def bump(both: pd.DataFrame, row: object) -> str:
+    """Which version a moved number needs, from what else moved: the twin's numbers owe nothing to a pretext."""
+    twins = both[both["twin"]]
+    if not row.twin and not twins.loc[(twins["task"] == row.task) & (twins["probe"] == row.probe), "moved"].any():
+        return f"VERSION in benchmark/pretexts/{row.pretext}.py"
+    if (moved := set(twins.loc[twins["moved"], "probe"])) and moved != set(twins["probe"]):
+        return f"VERSION in benchmark/probes/{row.probe}.py"
+    if (moved := set(twins.loc[twins["moved"], "task"])) and moved != set(twins["task"]):
+        return f"version of {row.task} in tasks/{row.modality}"
+    return "ENGINE in benchmark/recipe.py"
+
+
+def _numbers(root: Path) -> pd.DataFrame:
+    """The cells of a store, with the recipe's hash without its seed."""
+    rows = results.read(root, "runs").drop_duplicates("run")
+    variants = {row.run: key(replace(from_json(row.recipe), seed=0)) for row in rows.itertuples()}
+    kept = ["run", "twin", "modality", "pretext", "seed", "value", "weights_sha256"]
+    cells = results.read(root, "cells")
+    cells = cells[cells["run"].isin(variants)].assign(variant=cells["run"].map(variants))
+    return cells[[*kept, *QUESTION]].drop_duplicates([*QUESTION, "seed"])
+
+
+def _named(text: str) -> str:
+    recipe = from_json(text)
+    arm = recipe.settings.get("arm", "")
+    return f"{recipe.pretext}:{arm}" if arm else recipe.pretext

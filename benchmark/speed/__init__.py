@@ -1,1 +1,0 @@
-"""Speed and memory, measured: `python -m benchmark.speed --help`. Benchmarks, not tests."""
