@@ -25,8 +25,9 @@ from benchmark.maps.reader import cli as reader_commands
 from benchmark.recipe import Runtime
 from benchmark.storage.results import SchemaError
 from benchmark.training import stopping
-from tasks import folders, host
+from tasks import host
 from tasks.base import DataError, ProcessError
+from tasks.reading import folders
 
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C
 STAGES = ("", "prepare", "compute", "pretrain", "probe", "report")
@@ -300,7 +301,8 @@ def _bench(parts: list[Part], runtime: Runtime, stage: str) -> tuple[int, int, l
 
 
 def _report(parts: list[Part], results: Path, boards: Path) -> None:
-    from leaderboards import render, site
+    from leaderboards.pages import render
+    from leaderboards.publish import site
 
     absent: dict[str, dict[str, str]] = {}
     for study in (study for _, studies in parts for study in studies):
@@ -464,8 +466,8 @@ def regression(
         typer.echo(f"{goldens.FILE.name}: losses of {', '.join(found)} written down")
         return
     from benchmark.lab import again
-    from leaderboards.published import lost
-    from leaderboards.verify import verify
+    from leaderboards.audit.published import lost
+    from leaderboards.audit.verify import verify
 
     failed = 0
     for root in (results, published):
@@ -482,7 +484,7 @@ def regression(
     with tempfile.TemporaryDirectory() as folder:
         runtime = Runtime(data=Path(folder) / "none", results=Path(folder) / "results", cache=cache)
         failed += _told(again.regression(published, runtime, typer.echo))
-    if any(published.rglob("cells.parquet")) and importlib.util.find_spec("leaderboards.claims"):
+    if any(published.rglob("cells.parquet")) and importlib.util.find_spec("leaderboards.boards.claims"):
         claims = [sys.executable, "-m", "leaderboards", "claims", "--results", str(published)]
         failed += subprocess.run(claims, check=False).returncode != 0
     typer.echo("regression: " + (f"{failed} differences" if failed else "no number moved"))

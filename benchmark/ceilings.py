@@ -17,8 +17,8 @@ from benchmark.parts import flops, rules
 from benchmark.plan import LIBRARIES_BYTES, Study, TaskData, Wanted
 from benchmark.recipe import Corpus, EncoderSpec, Optim, Recipe, key
 from benchmark.storage import results
-from tasks import files
 from tasks.base import Sample, digest
+from tasks.reading import files
 from tasks.splits import Assignment
 
 VERSION = 2

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import tasks
 from benchmark.recipe import Corpus
-from tasks import receipts, sources, splits
+from tasks import sources, splits
 from tasks.base import DataError, Folds, NoData, OpenList, Sample, Source, Task, digest
 from tasks.collect import collect
+from tasks.obtain import receipts
 
 NAMES = ("phantom", "open", "local")
 

@@ -17,9 +17,10 @@ from benchmark.parts import mask_sizes
 from benchmark.probing.subset import FOLDS, LIMIT, subset
 from benchmark.recipe import Cell, Corpus, Recipe, Runtime, key, twin
 from benchmark.storage import feature_store, results
-from tasks import files, splits, store
+from tasks import splits, store
 from tasks.base import DataError, NoData, Sample, Task, identity
 from tasks.collect import collect
+from tasks.reading import files
 
 if TYPE_CHECKING:
     from benchmark.ceilings import Ceiling

@@ -25,8 +25,9 @@ from benchmark.probing.subset import FOLDS, subset
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
 from benchmark.storage import passports, results, unfinished
 from benchmark.training import data, health, pretrain, supervised
-from tasks import files, leakage, splits, store
+from tasks import leakage, splits, store
 from tasks.base import Folds, Sample
+from tasks.reading import files
 
 NUISANCE = 2  # strength that the nuisance probe is asked about
 

@@ -16,7 +16,7 @@ SITE = Path("leaderboards/site")
 
 
 def _boards(results: Path, modality: str | None = None, track: str | None = None) -> list:
-    from leaderboards.render import EmptyStore, stored
+    from leaderboards.pages.render import EmptyStore, stored
 
     with _one_line():
         found = stored(results)
@@ -35,8 +35,8 @@ class _one_line:
 
     def __exit__(self, kind, error, trace) -> None:
         from benchmark.storage.results import SchemaError
-        from leaderboards.promote import Refused
-        from leaderboards.render import EmptyStore
+        from leaderboards.audit.promote import Refused
+        from leaderboards.pages.render import EmptyStore
 
         if isinstance(error, SchemaError | EmptyStore | Refused | ValueError):
             typer.echo(f"error: {error}", err=True)
@@ -49,7 +49,7 @@ def build(
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = Path("leaderboards/local"),
 ):
     """Write the site of a local store: pages for boards, tasks, pretexts and runs, with figures and data."""
-    from leaderboards import site as pages
+    from leaderboards.publish import site as pages
 
     with _one_line():
         _wrote(pages.build(results, out))
@@ -61,7 +61,7 @@ def site(
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = SITE,
 ):
     """Write the published site. The same store gives the same bytes; frozen releases are left alone."""
-    from leaderboards import site as pages
+    from leaderboards.publish import site as pages
 
     with _one_line():
         _wrote(pages.build(results, out, found=pages.public(results)))
@@ -74,7 +74,7 @@ def release(
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder of the site.")] = SITE,
 ):
     """Freeze the published site as a release, and name it in the current pages."""
-    from leaderboards import releases
+    from leaderboards.publish import releases
 
     with _one_line():
         _wrote(releases.freeze(results, out, version))
@@ -104,9 +104,9 @@ def verify(
     and of maps are stored without what they were computed from: they are held by their seals alone.
     """
     from benchmark.storage.results import SchemaError
-    from leaderboards import printed
-    from leaderboards.render import EmptyStore
-    from leaderboards.verify import verify as check
+    from leaderboards.audit.verify import verify as check
+    from leaderboards.pages.render import EmptyStore
+    from leaderboards.publish import printed
 
     roots = results or [LOCAL, PUBLISHED]
     public = [root for root in roots if root.resolve() == PUBLISHED.resolve() and SITE.is_dir()]
@@ -137,8 +137,8 @@ def verify(
 @app.command()
 def repair(results: Annotated[Path, typer.Option(parser=host.path, help="Folder of finished work.")] = LOCAL):
     """Set damaged directories aside, so that the command that computed them computes just them again."""
-    from leaderboards.repair import ASIDE
-    from leaderboards.repair import repair as mend
+    from leaderboards.audit.repair import ASIDE
+    from leaderboards.audit.repair import repair as mend
 
     damaged = mend(results)
     for problems in damaged.values():
@@ -157,7 +157,7 @@ def show(
     track: Annotated[str | None, typer.Option(help="Only this track.")] = None,
 ):
     """Print the boards as plain text."""
-    from leaderboards.render import terminal
+    from leaderboards.pages.render import terminal
 
     typer.echo(terminal(_boards(results, modality, track)))
 
@@ -169,7 +169,7 @@ def claims(
     track: Annotated[str | None, typer.Option(help="Only this track.")] = None,
 ):
     """Judge the study's claims on every board of the store."""
-    from leaderboards.tables import claim_found
+    from leaderboards.pages.tables import claim_found
 
     for board in _boards(results, modality, track):
         typer.echo(board.title)
@@ -183,7 +183,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
 ):
     """Measure how often the rules of a board are wrong on equal methods; print the tables of docs/statistics.md."""
-    from leaderboards.simulate import report
+    from leaderboards.audit.simulate import report
 
     for line in report(simulations, seed):
         typer.echo(line)
@@ -200,8 +200,8 @@ def promote(
     trials: Annotated[bool, typer.Option("--trials", help="Tuning trials instead of runs.")] = False,
 ):
     """Publish verified runs, with their twins and cells, packed; or tuning trials. Nothing published changes."""
-    from leaderboards.promote import promote as publish
-    from leaderboards.promote import promote_trials
+    from leaderboards.audit.promote import promote as publish
+    from leaderboards.audit.promote import promote_trials
 
     if trials and run:
         raise typer.BadParameter("a trial is no run: --trials goes with --modality, --track and --pretext")
@@ -217,7 +217,8 @@ def promote(
 @app.command()
 def trials(results: Results = LOCAL):
     """Print the tuning trials of a store, with the mean gain over latents that recipes are chosen by."""
-    from leaderboards import trials, trials_page
+    from leaderboards.boards import trials
+    from leaderboards.pages import trials_page
 
     with _one_line():
         typer.echo(trials_page.text(trials.read(results)) or f"{results}: no trial is stored")
@@ -230,8 +231,8 @@ def export(
     formats: Annotated[str, typer.Option("--format", help="Of csv, parquet, latex.")] = "csv,parquet,latex",
 ):
     """Write every number with its interval as CSV and Parquet, and each board as LaTeX."""
-    from leaderboards.export import export as write
-    from leaderboards.render import stored
+    from leaderboards.export.export import export as write
+    from leaderboards.pages.render import stored
 
     with _one_line():
         for path in write(results, out, [name.strip() for name in formats.split(",")], stored):
@@ -249,7 +250,7 @@ def compare(
     readout: Annotated[str, typer.Option(help="patches or native.")] = "patches",
 ):
     """Print the paired difference of two encoders on every task that both were probed on."""
-    from leaderboards import compare as paired
+    from leaderboards.export import compare as paired
 
     board = {name: value for name, value in (("modality", modality), ("track", track)) if value}
     with _one_line():

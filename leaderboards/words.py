@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from leaderboards.statistics import Estimate
-from leaderboards.verdicts import UNDEFINED
+from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.verdicts import UNDEFINED
 
 PROBES = {
     "linear": "linear probe",

@@ -8,10 +8,10 @@ import functools
 import importlib
 import pkgutil
 
-from tasks import added
 from tasks.base import DataError, Task
+from tasks.own import added
 
-NOT_MODALITIES = ("phantoms", "sources")
+NOT_MODALITIES = ("obtain", "own", "phantoms", "reading", "sources")
 
 
 def unknown(kind: str, value: str, known: tuple[str, ...]) -> ValueError:

@@ -115,7 +115,7 @@ class Source:
     scan: Callable[[Path], list[Sample]]  # data folder -> samples in a stable order; raises NoData or DataError
     read: Callable[[Path, Sample, int], np.ndarray]  # (data folder, sample, pixels) -> uint8 RGB (height, width, 3) at
     # its native size; only a simulator looks at pixels, and renders (pixels, pixels, 3). Picklable: no lambda
-    policy: str  # how the store brings an image to a square: a key of tasks.files.POLICIES
+    policy: str  # how the store brings an image to a square: a key of tasks.reading.files.POLICIES
     images: str  # name and version of the image family: sources that share it share one store
     family: str  # the dataset: group names mean something only inside it, and tasks that share it share groups
     expected: int | None = None  # images of the complete dataset, to name a partial one

@@ -19,8 +19,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tasks import added, files, folders, splits
+from tasks import splits
 from tasks.base import DataError, NoData, Sample, Task, identity
+from tasks.own import added
+from tasks.reading import files, folders
 
 CHUNK = 64  # images handed to a thread at a time
 FLAT = 2  # of 255

@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks import files
 from tasks.base import DataError, ProcessError, Sample, Source, digest
+from tasks.reading import files
 
 FORMAT = 1  # of the folder: bump when a reader of older stores would go wrong
 IMAGES, ABOUT = "images.arrow", "store.json"

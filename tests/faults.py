@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmark.storage import results
-from leaderboards.verify import verify
+from leaderboards.audit.verify import verify
 from tasks import host
 
 ROOT = Path(__file__).parents[1]

@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tasks
-from tasks import fetch, files, host, sources
+from tasks import host, sources
 from tasks.base import DataError
+from tasks.obtain import fetch
+from tasks.reading import files
 
 SLOW = 20.0  # seconds of one case
 MEMORY = 3 * 2**30  # bytes of resident memory
@@ -127,7 +129,7 @@ def archive(suffix: str) -> Target:
 
 def described() -> Target:
     """Datasets without code: a description and its table."""
-    from tasks import rows
+    from tasks.own import rows
 
     def write(folder: Path) -> None:
         from PIL import Image
@@ -149,7 +151,7 @@ def described() -> Target:
 def stored() -> Target:
     """The result reader: every table, seal and number of a small store."""
     from benchmark.storage import results
-    from leaderboards.verify import verify
+    from leaderboards.audit.verify import verify
 
     def write(folder: Path) -> None:
         for kind in ("baselines", "locality"):

@@ -14,7 +14,7 @@ from benchmark import plan
 from benchmark.plan import Wanted
 from benchmark.recipe import Runtime
 from benchmark.storage import compaction, results
-from leaderboards import site
+from leaderboards.publish import site
 from tasks import host
 from tests.test_leaderboards import add_cell, add_run, recipe, store
 

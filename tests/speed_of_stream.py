@@ -81,7 +81,7 @@ def library(folder: Path) -> float:
     """Rows a second of `datasets`, streaming the same shards through a shuffle buffer of the same size."""
     from datasets import load_dataset
 
-    from tasks import files
+    from tasks.reading import files
 
     stream = load_dataset(
         "parquet", data_files=sorted(map(str, folder.glob("*.parquet"))), split="train", streaming=True

@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.metrics import METRICS, fold_score
 from benchmark.recipe import Cell, key, twin
 from benchmark.storage import results
-from leaderboards.verify import verify
+from leaderboards.audit.verify import verify
 from tasks import host
 from tests.test_leaderboards import add_run, recipe
 

@@ -17,9 +17,10 @@ from PIL import Image
 import tasks
 from benchmark import plan
 from benchmark.cli.described import lines
-from tasks import added, describe, inspect, splits, store
+from tasks import inspect, splits, store
 from tasks.base import DataError, Fixed, Folds, NoData, identity
 from tasks.collect import collect
+from tasks.own import added, describe
 from tests.permissions import barred
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import pytest
 from benchmark.probing import baselines
 from benchmark.recipe import Runtime
 from benchmark.storage import results
-from leaderboards.verify import verify
+from leaderboards.audit.verify import verify
 from tasks.base import Access, Fixed, Sample, Task, digest
 from tasks.store import Store
 

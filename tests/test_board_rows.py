@@ -6,9 +6,9 @@ from sklearn.metrics import roc_auc_score
 
 from benchmark.recipe import ENGINE, twin
 from benchmark.storage import results
-from leaderboards import render, tables
-from leaderboards.aggregate import boards
-from leaderboards.store import load
+from leaderboards.boards.aggregate import boards
+from leaderboards.boards.store import load
+from leaderboards.pages import render, tables
 from tests.test_leaderboards import TASKS, add_cell, add_run, recipe, rewrite
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from leaderboards import render, site
-from leaderboards.board import Board
-from leaderboards.view import view
+from leaderboards.boards.board import Board
+from leaderboards.pages import render
+from leaderboards.pages.view import view
+from leaderboards.publish import site
 from tests import wide
 from tests.test_leaderboards import store
 from tests.test_site import HOSTILE, localities

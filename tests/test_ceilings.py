@@ -19,8 +19,8 @@ from benchmark.plan import Study, TaskData
 from benchmark.recipe import Runtime, key
 from benchmark.storage import checkpoint, results
 from benchmark.training import pretrain, supervised
-from leaderboards.promote import Refused, promote
-from leaderboards.verify import verify
+from leaderboards.audit.promote import Refused, promote
+from leaderboards.audit.verify import verify
 from tasks.base import Access, Fixed, Folds, Sample, Task, digest
 from tests.test_grid import recipe as grid_recipe
 from tests.test_leaderboards import rewrite

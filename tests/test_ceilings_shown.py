@@ -14,11 +14,15 @@ import pytest
 from benchmark.metrics import fold_score
 from benchmark.recipe import ENGINE, canonical, twin
 from benchmark.storage import results
-from leaderboards import ceilings, claims, compare, export, flat, printed, render, site, statistics, view
-from leaderboards.board import Ceiling
-from leaderboards.contrasts import Line
-from leaderboards.statistics import draw, estimate, minus, resample
-from leaderboards.verdicts import HOLDS, UNTAUGHT
+from leaderboards.boards import ceilings, claims
+from leaderboards.boards.board import Ceiling
+from leaderboards.boards.contrasts import Line
+from leaderboards.export import compare, export
+from leaderboards.pages import flat, render, view
+from leaderboards.publish import printed, site
+from leaderboards.stats import statistics
+from leaderboards.stats.statistics import draw, estimate, minus, resample
+from leaderboards.stats.verdicts import HOLDS, UNTAUGHT
 from tests.test_leaderboards import SPEC, TASKS, add_cell, add_run, images, recipe, store
 from tests.test_site import localities
 from tests.test_statistics import predictions

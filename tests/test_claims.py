@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from leaderboards import claims, figures, render, simulate
 from leaderboards.__main__ import app
-from leaderboards.board import Column
-from leaderboards.claims import Claim, Evidence, judge
-from leaderboards.contrasts import Line
-from leaderboards.leads import CEILING
-from leaderboards.statistics import draw, resample
-from leaderboards.tables import claim_found
-from leaderboards.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
-from leaderboards.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTAUGHT, UNTESTABLE
+from leaderboards.audit import simulate
+from leaderboards.boards import claims
+from leaderboards.boards.board import Column
+from leaderboards.boards.claims import Claim, Evidence, judge
+from leaderboards.boards.contrasts import Line
+from leaderboards.boards.leads import CEILING
+from leaderboards.pages import figures, render
+from leaderboards.pages.tables import claim_found
+from leaderboards.stats.statistics import draw, resample
+from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
+from leaderboards.stats.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTAUGHT, UNTESTABLE
 from tests.test_leaderboards import add_cell, add_run, recipe, store
 from tests.test_site import localities
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tasks import files
 from tasks.base import DataError, NoData
+from tasks.reading import files
 from tasks.ultrasound.busi import TASK as BUSI
 from tests.layouts import busi
 

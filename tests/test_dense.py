@@ -9,11 +9,12 @@ from benchmark.probes import dense
 from benchmark.probes._base import Features
 from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
-from leaderboards import tables
-from leaderboards.aggregate import boards
-from leaderboards.verify import verify
-from tasks import files, get
+from leaderboards.audit.verify import verify
+from leaderboards.boards.aggregate import boards
+from leaderboards.pages import tables
+from tasks import get
 from tasks.base import DataError
+from tasks.reading import files
 from tests import test_probing
 from tests.layouts import bus_bra, busi, gbcu, tn5000
 from tests.test_leaderboards import TASKS, add_cell, add_run, images, recipe

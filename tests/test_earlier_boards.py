@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 import tasks
 from benchmark.recipe import ENGINE, twin
-from leaderboards import pages, render, site, view
 from leaderboards.__main__ import app
-from leaderboards.verdicts import HOLDS
+from leaderboards.pages import pages, render, view
+from leaderboards.publish import site
+from leaderboards.stats.verdicts import HOLDS
 from tests import wide
 from tests.test_leaderboards import add_cell, add_run, recipe
 

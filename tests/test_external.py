@@ -18,8 +18,8 @@ from benchmark.encoders import external
 from benchmark.probing import features
 from benchmark.recipe import Runtime
 from benchmark.storage import results
-from leaderboards import render
-from leaderboards.verify import verify
+from leaderboards.audit.verify import verify
+from leaderboards.pages import render
 from tasks.base import DataError
 from tasks.phantoms import scenes
 

@@ -10,12 +10,15 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from benchmark.recipe import key, twin
-from leaderboards import compare, details, export, flat, render, simulate, site
 from leaderboards.__main__ import app
-from leaderboards.contrasts import task_draws
-from leaderboards.families import Largest, correlations, judge, turned
-from leaderboards.statistics import alone, combination, draw, estimate, mean, minus, p_value, resample
-from leaderboards.verdicts import AS_IF, DEPENDENT, GAIN, pair
+from leaderboards.audit import simulate
+from leaderboards.boards.contrasts import task_draws
+from leaderboards.export import compare, export
+from leaderboards.pages import details, flat, render
+from leaderboards.publish import site
+from leaderboards.stats.families import Largest, correlations, judge, turned
+from leaderboards.stats.statistics import alone, combination, draw, estimate, mean, minus, p_value, resample
+from leaderboards.stats.verdicts import AS_IF, DEPENDENT, GAIN, pair
 from tests import wide
 from tests.test_leaderboards import add_cell, add_run, recipe, store
 from tests.test_statistics import predictions

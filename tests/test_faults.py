@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.storage import results, unfinished
-from leaderboards.repair import ASIDE, repair
-from leaderboards.verify import verify
+from leaderboards.audit.repair import ASIDE, repair
+from leaderboards.audit.verify import verify
 from tasks import store
 from tests import faults
 

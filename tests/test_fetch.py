@@ -19,10 +19,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tasks import fetch as fetch_module
-from tasks import files, receipts
 from tasks.base import DataError, Download, NoData
-from tasks.fetch import fetch, unpack
+from tasks.obtain import fetch as fetch_module
+from tasks.obtain import receipts
+from tasks.obtain.fetch import fetch, unpack
+from tasks.reading import files
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)
@@ -319,7 +320,7 @@ def test_ctrl_c_keeps_what_came(site, tmp_path, monkeypatch):
 def test_a_killed_process_is_resumed_by_the_next(site, tmp_path):
     site.pause = 0.05
     code = (
-        "import sys; from pathlib import Path; from tasks.base import Download; from tasks.fetch import fetch; "
+        "import sys; from pathlib import Path; from tasks.base import Download; from tasks.obtain.fetch import fetch; "
         f"fetch([Download(url={site.url!r}, name='a.bin')], Path({str(tmp_path)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(fetch_module.__file__).parents[1])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import files, folders
 from tasks.base import DataError, digest
+from tasks.reading import files, folders
 from tests.permissions import barred
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8))

@@ -19,8 +19,9 @@ from benchmark.encoders import encoder
 from benchmark.lab.goldens import short
 from benchmark.recipe import canonical, from_json, key
 from benchmark.storage import results
-from tasks import files, sources
+from tasks import sources
 from tasks.base import DataError
+from tasks.reading import files
 from tests import fuzz
 
 ROOT = Path(__file__).parents[1]

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from benchmark import __main__ as command_line
 from benchmark.device import machine
 from benchmark.lab.gpu import wheels
-from leaderboards import render
 from leaderboards.__main__ import app
-from leaderboards.published import lost
+from leaderboards.audit.published import lost
+from leaderboards.pages import render
 from tasks import host
 from tests.test_leaderboards import store
 

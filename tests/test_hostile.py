@@ -17,10 +17,12 @@ import tasks
 from benchmark.lab.goldens import short
 from benchmark.recipe import canonical, from_json, key
 from benchmark.storage import results
-from leaderboards.flat import inert
-from tasks import files, rows, store
+from leaderboards.pages.flat import inert
+from tasks import store
 from tasks.base import DataError
 from tasks.histo.pcam import TASK as PCAM
+from tasks.own import rows
+from tasks.reading import files
 from tasks.ultrasound import gbcu
 from tasks.ultrasound.fatty_liver import TASK as FATTY_LIVER
 from tasks.ultrasound.tn5000 import TASK as TN5000

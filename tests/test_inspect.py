@@ -19,8 +19,9 @@ from PIL import Image
 
 import tasks
 from benchmark.cli import data_commands
-from tasks import files, inspect
+from tasks import inspect
 from tasks.base import DataError, Download, Sample
+from tasks.reading import files
 from tasks.ultrasound.busi import TASK as BUSI
 from tests.layouts import aul, busi
 from tests.permissions import barred
@@ -402,7 +403,7 @@ def test_fetch_downloads_what_may_be_downloaded(data, capsys, monkeypatch):
     download = Download(url="https://example.org/busi.zip", name="busi.zip", unpack=True)
     open_task = replace(BUSI, access=replace(BUSI.access, downloads=(download,)))
     monkeypatch.setattr(data_commands, "_chosen", lambda text: [open_task])
-    monkeypatch.setattr("tasks.fetch.fetch", lambda downloads, data, say: asked.append((downloads, data)))
+    monkeypatch.setattr("tasks.obtain.fetch.fetch", lambda downloads, data, say: asked.append((downloads, data)))
     with pytest.raises(typer.Exit):
         data_commands.fetch("busi", data, data / "cache")
     assert asked == [([download], data)]
@@ -416,7 +417,7 @@ def test_an_archive_is_not_fetched_where_its_content_lies_complete(data, monkeyp
     archive, table = Download(url="", name="busi.zip", unpack=True), Download(url="", name="groups.csv")
     whole = replace(WHOLE, access=replace(BUSI.access, downloads=(archive, table)))
     monkeypatch.setattr(data_commands, "_chosen", lambda text: [whole])
-    monkeypatch.setattr("tasks.fetch.fetch", lambda downloads, data, say: asked.append(downloads))
+    monkeypatch.setattr("tasks.obtain.fetch.fetch", lambda downloads, data, say: asked.append(downloads))
     for present in (True, False):
         if not present:
             image(data, "benign (1)").unlink()

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from benchmark.recipe import twin
-from leaderboards import ladder, render, view
-from leaderboards.verdicts import HOLDS, UNTESTABLE
+from leaderboards.pages import ladder, render, view
+from leaderboards.stats.verdicts import HOLDS, UNTESTABLE
 from leaderboards.words import interval
 from tests.test_leaderboards import add_cell, add_run, recipe
 from tests.test_site import localities

@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from benchmark.metrics import fold_score
 from benchmark.recipe import Cell, Corpus, EncoderSpec, Recipe, canonical, key, twin
 from benchmark.storage import results
-from leaderboards import render, site
 from leaderboards.__main__ import app
-from leaderboards.verify import verify
+from leaderboards.audit.verify import verify
+from leaderboards.pages import render
+from leaderboards.publish import site
 
 TASKS = {"local": ("Calcification", 0.9), "global": ("Steatosis", 0.1)}  # name -> title, separation learned
 SPEC = EncoderSpec(width=96, depth=4, heads=3, patch=12, pixels=96)
@@ -456,7 +457,8 @@ def test_command_line(complete, tmp_path):
 
 
 def test_torch_is_never_imported():
-    code = "import sys, leaderboards.__main__, leaderboards.site, leaderboards.verify; sys.exit('torch' in sys.modules)"
+    modules = "leaderboards.__main__, leaderboards.publish.site, leaderboards.audit.verify"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 

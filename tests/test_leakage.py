@@ -11,7 +11,7 @@ import tasks
 from benchmark import corpus, plan, run
 from benchmark.recipe import Runtime
 from benchmark.storage import passports, results
-from leaderboards import recount
+from leaderboards.audit import recount
 from tasks import duplicates, leakage, splits
 from tasks.base import Fixed, Folds
 from tasks.ultrasound.busi import TASK as BUSI

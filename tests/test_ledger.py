@@ -9,9 +9,9 @@ from benchmark import run
 from benchmark.plan import TaskData
 from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
-from leaderboards import tables
-from leaderboards.aggregate import boards
-from leaderboards.verify import verify
+from leaderboards.audit.verify import verify
+from leaderboards.boards.aggregate import boards
+from leaderboards.pages import tables
 from tasks import splits
 from tests import test_probing
 from tests.test_leaderboards import TASKS, add_cell, add_run, recipe

@@ -161,7 +161,7 @@ def test_a_name_that_no_target_can_have_is_refused(name, value, make):
 def test_another_environment_is_made_and_removed_by_its_name(tmp_path, make, program):
     folder = tmp_path / "folder"
     for needed in ("pyproject.toml", "constraints.txt", "benchmark/device/install.py"):
-        (folder / needed).parent.mkdir(exist_ok=True)
+        (folder / needed).parent.mkdir(parents=True, exist_ok=True)
         (folder / needed).touch()
     for value in ("it's", "a&touch${IFS}made", "`touch${IFS}made`"):
         ((argv, _),) = make("setup", {"READY": f"{value}/.installed", "VENV": value})

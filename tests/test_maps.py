@@ -21,8 +21,9 @@ from benchmark.pretexts import mae
 from benchmark.recipe import Runtime, key, twin
 from benchmark.storage import results
 from benchmark.training import pretrain
-from leaderboards import map_pages, promote
-from leaderboards.verify import verify
+from leaderboards.audit import promote
+from leaderboards.audit.verify import verify
+from leaderboards.pages import map_pages
 from tasks.base import Access, DataError, Fixed, Sample, Task, digest
 from tests.test_export import SPECS
 from tests.test_pretexts import images  # noqa: F401

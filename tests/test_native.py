@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import tasks
-from tasks import files, store
+from tasks import store
 from tasks.base import DataError, NoData, Task
+from tasks.reading import files
 from tests.fuzz import LAYOUTS
 from tests.permissions import barred
 

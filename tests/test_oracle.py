@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.recipe import twin
 from benchmark.storage import results
-from leaderboards import flat, render
+from leaderboards.pages import flat, render
 from tests import oracle
 from tests.test_ceilings_shown import add_ceiling
 from tests.test_leaderboards import add_cell, add_run, recipe, rewrite

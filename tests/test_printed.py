@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.storage.results import read
-from leaderboards import printed, render, site
 from leaderboards.__main__ import app
+from leaderboards.pages import render
+from leaderboards.publish import printed, site
 from tests.test_leaderboards import add_cell, recipe, rewrite, store, tree
 from tests.test_site import localities
 

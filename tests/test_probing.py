@@ -11,7 +11,7 @@ from benchmark.probes._base import Fitted, Rows
 from benchmark.probing import fitting as probing
 from benchmark.storage import results
 from benchmark.storage.scores import quantised
-from leaderboards import store
+from leaderboards.boards import store
 from tasks import get, splits
 from tasks.base import DataError, Folds, Sample
 

@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from benchmark.recipe import key, twin
 from benchmark.storage import results
-from leaderboards import compare, render
 from leaderboards.__main__ import app
-from leaderboards.export import export, numbers
-from leaderboards.promote import Refused, promote
-from leaderboards.verify import verify
+from leaderboards.audit.promote import Refused, promote
+from leaderboards.audit.verify import verify
+from leaderboards.export import compare
+from leaderboards.export.export import export, numbers
+from leaderboards.pages import render
 from tests.test_leaderboards import add_cell, add_run, recipe, rewrite, store, tree
 
 
@@ -102,7 +103,7 @@ def test_what_does_not_verify_or_is_not_committed_or_is_too_large_is_refused(loc
     here, root = Path(shutil.copytree(local, tmp_path / "store")), tmp_path / "published"
     with pytest.raises(Refused, match=r"no run with {'track': 'smoke'}; stored tracks: \['demo'\]"):
         promote(here, root, {"track": "smoke"})
-    monkeypatch.setattr("leaderboards.recount.PACKED_BYTES", 10_000)
+    monkeypatch.setattr("leaderboards.audit.recount.PACKED_BYTES", 10_000)
     with pytest.raises(Refused, match="recomputed at most 10,000 bytes"):
         promote(here, root, {})
     assert not [path for path in root.rglob("*") if path.is_file()]

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from leaderboards.published import lost
+from leaderboards.audit.published import lost
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,12 +5,13 @@ import pytest
 import scikit_posthocs
 from scipy import stats
 
-from leaderboards import figures, simulate, svg
-from leaderboards.families import judge
-from leaderboards.power import POWER, detectable
-from leaderboards.ranking import classical, holm, letters, rank_intervals
-from leaderboards.statistics import minus
-from leaderboards.verdicts import GAIN
+from leaderboards.audit import simulate
+from leaderboards.pages import figures, svg
+from leaderboards.stats.families import judge
+from leaderboards.stats.power import POWER, detectable
+from leaderboards.stats.ranking import classical, holm, letters, rank_intervals
+from leaderboards.stats.statistics import minus
+from leaderboards.stats.verdicts import GAIN
 
 
 def test_holm_and_letters_of_known_cases():

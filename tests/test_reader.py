@@ -19,9 +19,9 @@ from benchmark.maps.reader import analyse, answers, design, pack, simulate
 from benchmark.maps.reader.design import CHOOSE, RATE, Case
 from benchmark.recipe import key
 from benchmark.storage import results
-from leaderboards import render
-from leaderboards.promote import promote
-from leaderboards.statistics import group_mean
+from leaderboards.audit.promote import promote
+from leaderboards.pages import render
+from leaderboards.stats.statistics import group_mean
 from tasks.base import DataError
 from tests.test_leaderboards import recipe, store
 

@@ -20,9 +20,10 @@ from PIL import Image
 import tasks
 from benchmark import corpus, plan
 from benchmark.cli import data_commands
-from tasks import fetch as fetch_module
-from tasks import receipts, splits
+from tasks import splits
 from tasks.base import Access, DataError, NoData
+from tasks.obtain import fetch as fetch_module
+from tasks.obtain import receipts
 from tests.layouts import aul, bus_bra, crc, pcam
 
 PATIENTS = 48  # of BUS-BRA: both of its halves hold five folds

@@ -11,9 +11,9 @@ import pytest
 
 from benchmark import recipe as recipes
 from benchmark.storage import results
-from leaderboards.promote import Refused, promote
-from leaderboards.repair import ASIDE, repair
-from leaderboards.verify import verify
+from leaderboards.audit.promote import Refused, promote
+from leaderboards.audit.repair import ASIDE, repair
+from leaderboards.audit.verify import verify
 from tests.test_leaderboards import add_cell, add_run, recipe, rewrite, store, tree
 
 
@@ -129,7 +129,7 @@ def test_what_differs_by_rounding_is_named_and_no_problem(root, relative, roundi
 
 
 def test_a_metric_that_another_processor_sums_otherwise_is_no_damage_and_may_be_published(root, monkeypatch):
-    from leaderboards import recount
+    from leaderboards.audit import recount
 
     exact = recount.fold_score
     monkeypatch.setattr(recount, "fold_score", lambda *given: exact(*given) * (1 + 3e-12))

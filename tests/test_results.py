@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.storage import results
-from leaderboards.repair import repair
+from leaderboards.audit.repair import repair
 from tests.permissions import barred
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import rows, spelling
 from tasks.base import DataError
+from tasks.own import rows
+from tasks.reading import spelling
 from tests.permissions import barred
 
 COLUMNS = ("file", "label", "group", "split")

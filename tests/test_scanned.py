@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks import files, scanned
+from tasks.reading import files, scanned
 
 
 def _sector(text: bool = True) -> np.ndarray:

@@ -5,9 +5,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmark.storage import results
-from leaderboards import series, svg, tables
-from leaderboards.contrasts import Line
-from leaderboards.figures import turned
+from leaderboards.boards import series
+from leaderboards.boards.contrasts import Line
+from leaderboards.pages import svg, tables
+from leaderboards.pages.figures import turned
 from tests import wide
 
 COLUMN = wide.column(0)

@@ -18,9 +18,12 @@ from typer.testing import CliRunner
 
 from benchmark.recipe import key, twin
 from benchmark.storage import results
-from leaderboards import compare, details, figures, flat, map_pages, pages, releases, render, site, statistics, svg
 from leaderboards.__main__ import app
-from leaderboards.board import Entry
+from leaderboards.boards.board import Entry
+from leaderboards.export import compare
+from leaderboards.pages import details, figures, flat, map_pages, pages, render, svg
+from leaderboards.publish import releases, site
+from leaderboards.stats import statistics
 from tests import wide
 from tests.test_leaderboards import add_cell, add_run, recipe, store, tree
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from leaderboards.claims import Claim
-from leaderboards.leads import CEILING, GAIN, Side, by_gain, by_share
-from leaderboards.statistics import Predictions, draw, resample
-from leaderboards.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
-from leaderboards.verdicts import CONTRADICTED, FALLS, HOLDS, OPPOSITE, RISES, UNTESTABLE
+from leaderboards.boards.claims import Claim
+from leaderboards.boards.leads import CEILING, GAIN, Side, by_gain, by_share
+from leaderboards.stats.statistics import Predictions, draw, resample
+from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
+from leaderboards.stats.verdicts import CONTRADICTED, FALLS, HOLDS, OPPOSITE, RISES, UNTESTABLE
 from tests.test_claims import column, line, said
 
 PLACES = {"far": 0.0, "wide": 0.3, "close": 0.6, "touching": 0.9}

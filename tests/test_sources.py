@@ -12,8 +12,9 @@ from PIL import Image
 
 from benchmark import plan
 from benchmark.__main__ import _studies
-from tasks import files, sources, store
+from tasks import sources, store
 from tasks.base import DataError, NoData, Sample
+from tasks.reading import files
 from tasks.sources import hub, parquet, slides
 from tests.layouts import source_dicom, source_parquet, source_slides
 from tests.permissions import barred

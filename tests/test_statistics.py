@@ -7,9 +7,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from leaderboards import simulate, statistics
-from leaderboards.families import judge
-from leaderboards.statistics import (
+from leaderboards.audit import simulate
+from leaderboards.stats import statistics
+from leaderboards.stats.families import judge
+from leaderboards.stats.statistics import (
     Estimate,
     Predictions,
     Resampled,
@@ -21,7 +22,7 @@ from leaderboards.statistics import (
     paired,
     resample,
 )
-from leaderboards.verdicts import GAIN
+from leaderboards.stats.verdicts import GAIN
 
 
 def predictions(rng, shift, *, groups=60, images=4, method=None, folds=1, repeats=1):

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import files, store
+from tasks import store
 from tasks.base import DataError
+from tasks.reading import files
 from tasks.ultrasound.busi import TASK as BUSI
 from tasks.ultrasound.phantom_local import TASK as LOCAL
 from tasks.ultrasound.phantom_regional import TASK as REGIONAL

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from benchmark.storage import results
 from benchmark.training.data import Streamed
-from tasks import files, sources
+from tasks import sources
 from tasks.base import DataError, NoData
+from tasks.reading import files
 from tasks.sources import parquet, stream
 from tests import faults
 from tests.layouts import source_parquet

@@ -4,10 +4,11 @@ import pytest
 
 from benchmark.recipe import key, twin
 from benchmark.storage import results
-from leaderboards import render, store, tables, view
-from leaderboards.aggregate import boards, summarise
-from leaderboards.promote import promote
-from leaderboards.verify import verify
+from leaderboards.audit.promote import promote
+from leaderboards.audit.verify import verify
+from leaderboards.boards import store
+from leaderboards.boards.aggregate import boards, summarise
+from leaderboards.pages import render, tables, view
 from tests.test_leaderboards import TASKS, add_cell, add_run, recipe, rewrite
 
 

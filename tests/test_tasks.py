@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks import cards, files, splits
+from tasks import cards, splits
 from tasks.base import DataError, Fixed, Folds, NoData, identity
+from tasks.reading import files
 from tests import layouts
 
 

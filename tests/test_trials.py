@@ -10,8 +10,8 @@ from benchmark import tracks
 from benchmark.lab import trials
 from benchmark.recipe import Corpus
 from benchmark.storage import results
-from leaderboards import trials as trials_shown
 from leaderboards.__main__ import app as leaderboards
+from leaderboards.boards import trials as trials_shown
 from tasks.phantoms import population, scenes
 
 CORPUS = Corpus(name="development", members=(), digest="0" * 12, images=48)

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 from benchmark import tracks
 from benchmark.recipe import ENGINE, Corpus
 from benchmark.storage import results
-from leaderboards import claims, trials, trials_page
 from leaderboards.__main__ import app
-from leaderboards.promote import Refused, promote_trials
-from leaderboards.verify import verify
+from leaderboards.audit.promote import Refused, promote_trials
+from leaderboards.audit.verify import verify
+from leaderboards.boards import claims, trials
+from leaderboards.pages import trials_page
 from tests.test_leaderboards import rewrite, tree
 
 BASE = ("phantom_local", "phantom_regional", "phantom_global")

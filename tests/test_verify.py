@@ -9,8 +9,8 @@ import pytest
 
 from benchmark.recipe import key, twin
 from benchmark.storage import results
-from leaderboards.recount import Problem
-from leaderboards.verify import verify
+from leaderboards.audit.recount import Problem
+from leaderboards.audit.verify import verify
 from tests.test_leaderboards import add_cell, add_run, recipe, rewrite, tree
 
 
@@ -136,7 +136,7 @@ def test_one_run_is_checked_without_the_others(root):
 def test_several_processes_find_the_same(root, monkeypatch):
     path = results.files(root, "cells")[1]
     rewrite(path, lambda rows: rows[0].update(samples=7))
-    monkeypatch.setattr("leaderboards.verify.ALONE", 1)
+    monkeypatch.setattr("leaderboards.audit.verify.ALONE", 1)
     assert verify(root, processes=2) == verify(root, processes=1)
 
 

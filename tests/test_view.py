@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from leaderboards import export, tables, view
-from leaderboards.board import Baseline, Locality
-from leaderboards.statistics import Estimate
+from leaderboards.boards.board import Baseline, Locality
+from leaderboards.export import export
+from leaderboards.pages import tables, view
+from leaderboards.stats.statistics import Estimate
 from tasks.phantoms import scenes
 from tests import wide
 

@@ -19,8 +19,9 @@ from benchmark.parts.draws import Draws, keyed, text_keys
 from benchmark.recipe import Recipe
 from benchmark.training import pretrain
 from benchmark.training.data import Batches
-from leaderboards import site, view_pages
-from tasks import files
+from leaderboards.pages import view_pages
+from leaderboards.publish import site
+from tasks.reading import files
 from tests.test_leaderboards import store
 
 PHANTOM = "phantom_local/train/p00000/0"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from leaderboards.board import Board, Column, Comparison, Cost, Entry, Row, Section
-from leaderboards.statistics import Estimate
-from leaderboards.verdicts import GAIN
+from leaderboards.boards.board import Board, Column, Comparison, Cost, Entry, Row, Section
+from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.verdicts import GAIN
 
 
 def board(rows: int, tasks: int, seed: int = 0) -> Board:

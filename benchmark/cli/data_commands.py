@@ -17,9 +17,12 @@ from benchmark.device import machine
 from benchmark.metrics import HEADLINES
 from benchmark.recipe import Runtime
 from benchmark.storage import passports
-from tasks import cards, croissant, describe, files, folders, host, inspect, leakage, receipts
+from tasks import cards, croissant, host, inspect, leakage
 from tasks.base import DataError, NoData, Sample, Task
 from tasks.collect import collect
+from tasks.obtain import receipts
+from tasks.own import describe
+from tasks.reading import files, folders
 
 SHOWN = 10  # problems of a kind that are listed
 MEMBERS = 4  # images of a group that are listed
@@ -156,7 +159,7 @@ def fetch(task: Name, data: Data = Path("data"), cache: Cache = CACHE) -> None:
 
     An archive of a dataset that lies there complete, unpacked by hand, is not fetched.
     """
-    from tasks.fetch import fetch as download
+    from tasks.obtain.fetch import fetch as download
 
     chosen = _chosen(task)
     for wanted in chosen:
@@ -441,7 +444,7 @@ def _verified(task: Task, data: Path, workers: int, cache: Path) -> bool:
 
 def _receipts(task: Task, data: Path, cache: Path) -> str:
     """Whether the files are as published, in words; writes the receipts of archives that were unpacked by hand."""
-    from tasks.fetch import attest
+    from tasks.obtain.fetch import attest
 
     try:
         attest(task, data)

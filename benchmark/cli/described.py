@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from tasks import added, cards, folders, splits
+from tasks import cards, splits
 from tasks.base import Folds, Sample, Task
-from tasks.describe import Added
+from tasks.own import added
+from tasks.own.describe import Added
+from tasks.reading import folders
 
 SHOWN = 10  # problems of a kind that are listed
 HEAD = ("part", "class", "images", "groups")

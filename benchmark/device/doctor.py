@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 import tasks
 from benchmark.device import machine
-from tasks import folders, inspect
+from tasks import inspect
 from tasks.base import Task
+from tasks.reading import folders
 
 NEEDED_DISK = 2e9  # bytes for stores, checkpoints and results of the laptop track
 

@@ -19,8 +19,8 @@ from benchmark.plan import Job, Study, Wanted
 from benchmark.recipe import ENGINE, EXTERNAL, Cell, Recipe, Runtime, from_json, key, twin
 from benchmark.storage import results
 from benchmark.training import data, pretrain
-from tasks import files
 from tasks.base import DataError
+from tasks.reading import files
 
 QUESTION = ["variant", "task", "task_version", "data", "probe", "probe_version", "settings", "readout", "metric"]
 EXACT = 1e-9  # of the same weights

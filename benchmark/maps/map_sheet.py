@@ -37,9 +37,10 @@ from benchmark.probes.dense import covered
 from benchmark.probing import corrupt, features
 from benchmark.recipe import EXTERNAL, Recipe, from_json
 from benchmark.storage import results
-from tasks import files, splits, store
+from tasks import splits, store
 from tasks.base import DataError, Sample, Task, digest, identity
 from tasks.collect import collect
+from tasks.reading import files
 
 IMAGES, SCORED = 4, 200  # of a sheet; of the scores, at most
 BATCH = 32  # images whose attention is in memory at once

@@ -18,8 +18,9 @@ from benchmark import corpus, registry, tracks
 from benchmark.recipe import Corpus, Recipe
 from benchmark.training import pretrain
 from benchmark.training.data import Batches, Images
-from tasks import files, folders, host, sources
+from tasks import host, sources
 from tasks.base import DataError, Sample, Source
+from tasks.reading import files, folders
 
 GREY, FADED = 200, 0.3  # grey level of a hidden patch; contrast that a patch keeps which is in no target block
 ACROSS = 4  # local crops in a line

@@ -15,8 +15,9 @@ from benchmark import registry
 from benchmark.probing.fitting import Fitting, fit, observed
 from benchmark.recipe import Runtime
 from benchmark.storage import results
-from tasks import files, splits, store
+from tasks import splits, store
 from tasks.base import Sample, Task, digest, identity
+from tasks.reading import files
 
 VERSION = 1
 NAMES = ("majority", "histogram", "thumbnail")

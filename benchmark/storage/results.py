@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmark.storage import scores, unfinished
-from tasks import folders
+from tasks.reading import folders
 
 SCHEMA_VERSION = 3
 SEAL = "seal.json"
@@ -243,7 +243,7 @@ TABLES: dict[str, pa.Schema] = {
         probe=S,
         runs=S,  # JSON: ids of the runs behind a point
         weights=S,  # JSON: SHA-256 of their encoders
-        what=S,  # that is turned, see `leaderboards.board.Series`
+        what=S,  # that is turned, see `leaderboards.boards.board.Series`
         kind=S,
         metric=S,
         level=F,  # labels, or strength of an alteration

@@ -22,8 +22,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
+from tasks.reading import files
 
 ANCHOR = "ICIAR2018_BACH_Challenge"
 CLASSES = ("Benign", "InSitu", "Invasive", "Normal")

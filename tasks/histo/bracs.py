@@ -23,9 +23,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks import files, folders
-from tasks import workbook as workbooks
 from tasks.base import Access, DataError, Fixed, Sample, Task
+from tasks.reading import files, folders
+from tasks.reading import workbook as workbooks
 
 ANCHOR = "BRACS_RoI"
 CLASSES = ("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC")

@@ -29,8 +29,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks import files
 from tasks.base import Access, DataError, Fixed, Folds, NoData, Sample, Task
+from tasks.reading import files
 
 ANCHOR = "BreaKHis_v1"
 KINDS = {"B": "benign", "M": "malignant"}  # letter in the file name -> folder

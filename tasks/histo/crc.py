@@ -29,8 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, NoData, Sample, Task
+from tasks.reading import files
 
 NORMALISED, RAW, TEST = "NCT-CRC-HE-100K", "NCT-CRC-HE-100K-NONORM", "CRC-VAL-HE-7K"
 CLASSES = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Folds, Sample, Task
+from tasks.reading import files, folders
 
 ANCHOR = "IDC_regular_ps50_idx5"
 CLASSES = ("no carcinoma", "invasive ductal carcinoma")

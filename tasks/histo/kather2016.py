@@ -26,8 +26,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
+from tasks.reading import files, folders
 
 ANCHOR = "Kather_texture_2016_image_tiles_5000"
 CLASSES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")

@@ -21,8 +21,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
+from tasks.reading import files, folders
 
 ANCHOR = "lung_colon_image_set"
 CLASSES = ("colon_aca", "colon_n", "lung_aca", "lung_n", "lung_scc")

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
 from tasks.base import Access, DataError, Fixed, Sample, Task
+from tasks.reading import files
 
 TABLE = "annotations.csv"
 IMAGE, LABEL, VOTES, PART = COLUMNS = (

@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
+from tasks.reading import files
 
 PREFIX = "camelyonpatch_level_2_split"
 PARTS = {"train": "train", "valid": "val", "test": "test"}  # of the file names -> ours

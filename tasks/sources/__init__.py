@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import tasks
-from tasks import folders
 from tasks.base import Access, DataError, NoData, Source
+from tasks.reading import folders
 
 LOCAL = Access(home="files of this machine", licence="as their owner states", citation="")
 

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import decoding, files, folders, sources
+from tasks import sources
 from tasks.base import DataError, Sample, Source, digest
+from tasks.reading import decoding, files, folders
 
 KIND = "dicom"
 MODALITY = "ultrasound"

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders, sources
+from tasks import sources
 from tasks.base import DataError, Sample, Source
+from tasks.reading import files, folders
 
 KIND = "parquet"
 SUFFIXES = (".parquet",)

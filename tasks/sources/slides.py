@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks import files, folders, sources
+from tasks import sources
 from tasks.base import DataError, Sample, Source, digest
+from tasks.reading import files, folders
 
 KIND = "slides"
 MODALITY = "histo"

@@ -23,8 +23,9 @@ from threading import Lock
 
 import numpy as np
 
-from tasks import files, sources, store
+from tasks import sources, store
 from tasks.base import DataError, Source, digest
+from tasks.reading import files
 from tasks.sources import parquet
 
 KIND = "stream"

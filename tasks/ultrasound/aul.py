@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
+from tasks.reading import files
 
 CLASSES = ("Normal", "Benign", "Malignant")
 NAME = re.compile(r"[1-9]\d*\.jpe?g", re.IGNORECASE)

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders
-from tasks import workbook as workbooks
 from tasks.base import Access, DataError, Folds, Sample, Task
+from tasks.reading import files, folders
+from tasks.reading import workbook as workbooks
 
 ANCHOR = "BrEaST-Lesions_USG-images_and_masks"
 WORKBOOK = "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx"

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Download, Folds, Sample, Task
+from tasks.reading import files, folders
 
 ANCHOR = "BUSBRA"
 CLASSES = ("benign", "malignant")

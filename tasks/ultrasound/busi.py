@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
 from tasks.base import Access, DataError, Fixed, Sample, Task
+from tasks.reading import files
 
 ANCHOR = "Dataset_BUSI_with_GT"
 CLASSES = ("benign", "malignant", "normal")

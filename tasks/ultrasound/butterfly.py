@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
+from tasks.reading import files, folders
 
 CLASSES = ("2ch", "4ch", "bladder", "carotid", "ivc", "lungs", "morisons_pouch", "plax", "thyroid")
 

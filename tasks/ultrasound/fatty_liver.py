@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
+from tasks.reading import files
 
 FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
 MD5 = "md5:c87da28a498eae0f0874408c7ac92524"

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
+from tasks.reading import files, folders
 
 ANCHOR = "GBCU-Shared"
 CLASSES = ("normal", "benign", "malignant")  # 0, 1, 2 in the lists

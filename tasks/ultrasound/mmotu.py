@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Sample, Task
+from tasks.reading import files, folders
 
 ANCHOR = "OTU_2d"
 CLASSES = (

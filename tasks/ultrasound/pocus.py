@@ -42,8 +42,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-from tasks import files, folders
 from tasks.base import Access, DataError, Fixed, Folds, Sample, Task
+from tasks.reading import files, folders
 
 ANCHOR = "pocus_images"
 CLASSES = ("regular", "pneumonia", "covid")

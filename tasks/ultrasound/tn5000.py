@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import files
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
+from tasks.reading import files
 
 ANCHOR = "TN5000_forReview"
 CLASSES = ("benign", "malignant")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import files, splits
+from tasks import splits
 from tasks.base import DataError, Folds
 from tasks.histo.idc import ANCHOR, SIDE, TASK
+from tasks.reading import files
 from tests.layouts import idc
 
 FIRST = "10253_idx5_x1001_y751_class0.png"

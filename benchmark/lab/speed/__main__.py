@@ -22,7 +22,8 @@ import typer
 import tasks
 from benchmark import plan, registry
 from benchmark.device import arithmetic, machine
-from tasks import files, host, store
+from tasks import host, store
+from tasks.reading import files
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 BATCH = 64

@@ -1,0 +1,138 @@
+"""Every method against every other and against its twin: on all tasks, and over the tasks, each a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from benchmark.metrics import chance
+from leaderboards.boards.board import Column, Comparison, Contrast, Sensitivity
+from leaderboards.stats.families import Difference, judge, turned
+from leaderboards.stats.power import detectable
+from leaderboards.stats.ranking import classical
+from leaderboards.stats.statistics import Estimate, Resampled, alone, barred, estimate, mean, minus
+from leaderboards.stats.verdicts import Words, pair
+
+Numbers = Mapping[tuple[str, Column], Resampled]  # (variant, column) -> metric
+Pair = tuple[str, str]  # two variants
+
+
+def compare(
+    names: Mapping[str, str],
+    gains: Sequence[Contrast],
+    columns: Sequence[Column],
+    pooled: Sequence[Column],
+    numbers: Numbers,
+) -> Comparison:
+    """All contrasts of the trained variants; `names`: variant -> name, `gains`: each with its twin."""
+    twins = dict(one.variants for one in gains)
+    pretexts = contrasts(list(combinations(twins, 2)), names, columns, pooled, numbers)
+    return Comparison(
+        pretexts=pretexts,
+        twins=tuple(gains),
+        detectable=tuple(_detectable([one.entries[place] for one in pretexts]) for place in range(len(columns))),
+        classical=_classical(twins, names, columns, numbers),
+        sensitivity=sensitivity(twins, names, pooled, numbers),
+    )
+
+
+def sensitivity(
+    twins: Mapping[str, str], names: Mapping[str, str], pooled: Sequence[Column], numbers: Numbers
+) -> tuple[Sensitivity, ...]:
+    """The differences over the tasks again, of those seeds alone in which the mean gains of both runs have an interval
+    above zero, each by itself: a selection, not a verdict."""
+    gains = {variant: mean_difference(numbers, (variant, floor), pooled) for variant, floor in twins.items()}
+    learned = {
+        variant: {seed for seed in gained.seeds if _above(estimate(alone(gained, seed)))}
+        for variant, gained in gains.items()
+        if gained is not None
+    }
+    made = []
+    for a, b in combinations(learned, 2):
+        found = mean_difference(numbers, (a, b), pooled)
+        if found is not None:
+            seeds = tuple(seed for seed in found.seeds if seed in learned[a] & learned[b])
+            kept = estimate(alone(found, *seeds)) if seeds else None
+            made.append(Sensitivity(first=names[a], second=names[b], seeds=seeds, of=len(found.seeds), estimate=kept))
+    return tuple(made)
+
+
+def contrasts(
+    pairs: Sequence[Pair],
+    names: Mapping[str, str],
+    columns: Sequence[Column],
+    pooled: Sequence[Column],
+    numbers: Numbers,
+    words: Words | None = None,
+) -> tuple[Contrast, ...]:
+    """Differences of these pairs, in two families: all pairs on all tasks, as they stand before a reader at once, and
+    all pairs over the tasks.
+
+    words: of their verdicts; of a pair, where there are none.
+    """
+    called = [words or pair(names[a], names[b]) for a, b in pairs]
+    on_tasks = [difference(numbers, each, column) for each in pairs for column in columns]
+    entries = judge(on_tasks, [each for each in called for _ in columns])
+    overall = judge([mean_difference(numbers, each, pooled) for each in pairs], called)
+    width = len(columns)
+    return tuple(
+        Contrast(
+            first=names[a],
+            second=names[b],
+            variants=(a, b),
+            mean=overall[place],
+            entries=entries[place * width : (place + 1) * width],
+        )
+        for place, (a, b) in enumerate(pairs)
+    )
+
+
+def of_rows(comparison: Comparison, first: str, second: str) -> Contrast | None:
+    """The contrast of two variants of a board, the first minus the second; None where they are no pair of a family."""
+    for one in (*comparison.pretexts, *comparison.twins):
+        if one.variants == (first, second):
+            return one
+        if one.variants == (second, first):
+            return _turned(one)
+    return None
+
+
+def _turned(one: Contrast) -> Contrast:
+    words = pair(one.second, one.first)
+    mean, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
+    return Contrast(first=one.second, second=one.first, variants=one.variants[::-1], mean=mean, entries=tuple(entries))
+
+
+def difference(numbers: Numbers, pair: Pair, column: Column) -> Resampled | None:
+    """Paired difference on a task; None where a side or a common seed is missing."""
+    a, b = (numbers.get((variant, column)) for variant in pair)
+    return minus(a, b) if a is not None and b is not None and set(a.seeds) & set(b.seeds) else None
+
+
+def mean_difference(numbers: Numbers, pair: Pair, columns: Sequence[Column]) -> Resampled | None:
+    """Mean over tasks of difference / (1 - chance); None where a task or a common seed is missing."""
+    found = [difference(numbers, pair, column) for column in columns]
+    if not found or None in found or not set.intersection(*(set(one.seeds) for one in found)):
+        return None
+    return mean(found, [1 / (1 - chance(column.metric, len(column.classes))) for column in columns])
+
+
+def _above(gained: Estimate) -> bool:
+    return not barred(gained) and gained.low > 0
+
+
+def _detectable(differences: Sequence[Difference | None]) -> float | None:
+    """Of the pairs with a verdict on a task, the one that is hardest to tell apart."""
+    return max((detectable(one) for one in differences if one is not None and one.shown is not None), default=None)
+
+
+def _classical(twins: Mapping[str, str], names: Mapping[str, str], columns: Sequence[Column], numbers: Numbers):
+    """The classical view over the tasks that can have a verdict and that every trained variant answered; None with
+    under two of either."""
+    whole = [c for c in columns if c.independent and c.taught and all((variant, c) in numbers for variant in twins)]
+    if len(twins) < 2 or len(whole) < 2:
+        return None
+    scores = np.array([[numbers[variant, column].values.mean() for variant in twins] for column in whole])
+    return classical([names[variant] for variant in twins], scores)

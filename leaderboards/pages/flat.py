@@ -1,0 +1,182 @@
+"""The numbers of a board for other programs, to nine decimals: the headline table, the contrasts, the claims."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from leaderboards.boards.board import Board, Entry
+from leaderboards.pages.tables import labelled
+from leaderboards.stats.statistics import Estimate
+from leaderboards.words import with_labels
+
+MEAN = "mean over tasks"
+DECIMALS = 9  # so that processors that differ in the last bit write the same file
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("board", "encoder", "kind", "task", "title", "metric")),
+        *((name, pa.float64()) for name in ("gain", "gain_low", "gain_high", "score", "score_low", "score_high")),
+        *((name, pa.float64()) for name in ("share", "share_low", "share_high")),
+        ("gain_p", pa.float64()),
+        ("verdict", pa.string()),
+        ("note", pa.string()),
+        ("tie_group", pa.string()),
+        ("groups", pa.int64()),
+        ("seeds", pa.string()),
+        ("runs", pa.string()),
+        *((name, pa.float64()) for name in ("flops", "steps", "images_seen", "passes", "seconds", "memory_bytes")),
+        ("synthetic", pa.bool_()),
+    ]
+)
+CONTRASTS = (
+    "board",
+    "first",
+    "second",
+    "task",
+    "title",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "verdict",
+    "seeds",
+    "groups",
+)
+CLAIMS = (
+    "board",
+    "claim",
+    "about",
+    "pair",
+    "measure",
+    "tasks",
+    "value",
+    "low",
+    "high",
+    "verdict",
+    "why",
+    "probe",
+    "per",
+)
+
+
+def rows(board: Board) -> list[dict]:
+    """Rows of SCHEMA: means first, then every task, in the order of the page; ceilings, then baselines last."""
+    costs = {cost.name: cost for cost in board.costs}
+    found = []
+    for row in board.sections[0].rows:
+        cost = None if row.twin else costs.get(row.name)
+        about = {
+            "board": board.slug,
+            "encoder": row.name,
+            "kind": "twin" if row.twin else "trained",
+            "tie_group": row.letters,
+            "seeds": " ".join(map(str, row.seeds)),
+            "runs": " ".join(row.runs),
+            "flops": cost.realised_flops if cost else None,
+            "steps": cost.steps if cost else None,
+            "images_seen": cost.images_seen if cost else None,
+            "passes": _rounded(cost.images_seen / board.corpus_images) if cost and board.corpus_images else None,
+            "seconds": cost.seconds if cost else None,
+            "memory_bytes": cost.memory_bytes if cost else None,
+        }
+        if not row.twin:
+            found.append(about | _entry(row.mean, MEAN, MEAN, "chance-corrected", None, board.synthetic))
+        for column, entry in zip(board.columns, row.entries, strict=True):
+            found.append(
+                about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic)
+            )
+    for column, one in zip(board.columns, board.ceilings, strict=True) if any(board.ceilings) else ():
+        name = labelled(board) if one is None else with_labels(one.labels)
+        about = {"board": board.slug, "encoder": name, "kind": "ceiling"}
+        about |= {"seeds": " ".join(map(str, one.seeds))} if one else {}
+        entry = Entry(score=one and one.score, missing="" if one else "ceiling not measured")
+        found.append(about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic))
+    empty = dict.fromkeys(SCHEMA.names)
+    for one in board.baselines:
+        for column, score in zip(board.columns, one.scores, strict=True):
+            about = {"board": board.slug, "encoder": one.name, "kind": "baseline"}
+            entry = Entry(score=score, missing="" if score else "not measured")
+            found.append(
+                about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic)
+            )
+    return [empty | row for row in found]
+
+
+def contrasts(board: Board) -> list[dict]:
+    """Rows of CONTRASTS: the first minus the second, over the tasks and on each, p adjusted for its family."""
+    found = []
+    for one in (*board.comparison.pretexts, *board.comparison.twins):
+        about = {"board": board.slug, "first": one.first, "second": one.second}
+        tasks = [
+            (MEAN, MEAN, one.mean),
+            *((c.task, c.title, d) for c, d in zip(board.columns, one.entries, strict=True)),
+        ]
+        for task, title, difference in tasks:
+            row = dict.fromkeys(CONTRASTS) | about | {"task": task, "title": title}
+            if difference is not None:
+                row |= _ends(difference.estimate, "difference", "low", "high")
+                row |= {"p": _rounded(difference.p), "verdict": difference.verdict}
+                row |= {"seeds": difference.estimate.seeds, "groups": difference.estimate.groups}
+            found.append(row)
+    return found
+
+
+def claims(board: Board) -> list[dict]:
+    """Rows of CLAIMS: one for each pair of a claim, and again without a verdict for each other probe; one without
+    numbers where it is untestable."""
+    found = []
+    for one in board.claims:
+        about = {"board": board.slug, "claim": one.name, "about": one.about, "why": one.why, "per": one.per}
+        about |= {"measure": f"slope over locality {one.within}" if one.slope else "difference"}
+        about |= {"tasks": "; ".join(one.tasks)}
+        for probe, estimates in (("linear", one.estimates), *one.probes):
+            verdict = one.verdict if probe == "linear" else ""
+            for place, pair in enumerate(one.pairs or ("",)):
+                numbers = _ends(estimates[place], "value", "low", "high") if estimates else {}
+                row = about | {"pair": pair, "probe": probe, "verdict": verdict} | numbers
+                found.append(dict.fromkeys(CLAIMS) | row)
+    return found
+
+
+def _entry(entry: Entry, task: str, title: str, metric: str, groups: int | None, synthetic: bool) -> dict:
+    return {
+        "task": task,
+        "title": title,
+        "metric": metric,
+        **_bounds("gain", entry.gain),
+        **_bounds("score", entry.score),
+        **_bounds("share", entry.share),
+        "gain_p": None if entry.p is None else round(entry.p, DECIMALS),
+        "verdict": entry.verdict,
+        "note": entry.missing or entry.note,
+        "groups": groups,
+        "synthetic": synthetic,
+    }
+
+
+def _bounds(name: str, one: Estimate | None) -> dict:
+    return {} if one is None else _ends(one, name, f"{name}_low", f"{name}_high")
+
+
+def _ends(one: Estimate, *names: str) -> dict:
+    return {name: _rounded(x) for name, x in zip(names, (one.value, one.low, one.high), strict=True)}
+
+
+def _rounded(x: float | None) -> float | None:
+    return None if x is None else round(x, DECIMALS)
+
+
+def as_csv(found: list[dict], names: Sequence[str] = tuple(SCHEMA.names)) -> str:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: inert(value) for name, value in row.items()} for row in found)
+    return file.getvalue()
+
+
+def inert(value: object) -> object:
+    """A value for a CSV file that a spreadsheet will not take for a formula: text that begins like one gets a quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
