@@ -68,14 +68,14 @@ test-slurm: $(value READY)
 # What `make test` and `make test-slurm` do in short, in full
 test-faults: $(value READY)
 	PRETEXT_BENCH_FUZZ=$(call quoted,FUZZ) $(RUN) pytest -m "not browser and not slurm" \
-		tests/test_faults.py tests/test_fuzz.py tests/test_hostile.py tests/test_nodes.py \
-		tests/test_stream.py
+		tests/system/test_faults.py tests/system/test_fuzz.py tests/system/test_hostile.py tests/system/test_nodes.py \
+		tests/tasks/sources/test_stream.py
 	$(RUN) pytest -rs -m slurm
-	$(RUN) tests.faults kill --kills 50 --pretext mae --task phantom_local
+	$(RUN) tests.helpers.faults kill --kills 50 --pretext mae --task phantom_local
 
 # Two hundred grids, three of four sent a signal on their way
 soak: $(value READY)
-	$(RUN) tests.faults soak --runs 200 --pretext mae --task phantom_local --stage compute
+	$(RUN) tests.helpers.faults soak --runs 200 --pretext mae --task phantom_local --stage compute
 
 check: $(value READY)
 	$(call quoted,VENV)/bin/ruff format --check .

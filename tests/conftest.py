@@ -16,7 +16,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch asks for devices; childr
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory) -> Path:
     """The image stores of the smoke track of histology, made once: to be copied to <cache>/stores."""
-    from tests import faults
+    from tests.helpers import faults
 
     folder = tmp_path_factory.mktemp("stores")
     faults.finish(folder, "--pretext", "mae", "--task", "phantom_local", "--stage", "prepare")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmark.recipe import canonical, from_json, key
-from tests import identities
+from tests.helpers import identities
 
 LISTED = (Path(__file__).parent / "identities.txt").read_text(encoding="utf-8").splitlines()
 

@@ -14,8 +14,8 @@ from benchmark.encoders.encoder import Encoder, rotary
 from benchmark.parts import losses, mask_sizes, schedules
 from benchmark.pretexts import dinov3
 from benchmark.recipe import EncoderSpec
+from tests.helpers.seen import views
 from tests.parity import NANO, Row, det, drawn, executed, noise, parameters, pictures, published, rates, shake
-from tests.seen import views
 
 
 def timm_dinov3(size: str, ours: Encoder) -> nn.Module:

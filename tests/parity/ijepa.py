@@ -15,8 +15,8 @@ from benchmark.parts import mask_sizes, masks, schedules
 from benchmark.pretexts import ijepa
 from benchmark.pretexts._base import follow
 from benchmark.recipe import EncoderSpec
+from tests.helpers.seen import tensor, views
 from tests.parity import Row, det, drawn, executed, noise, parameters, pictures, published, rates, timm_vit
-from tests.seen import tensor, views
 
 SPEC = EncoderSpec(width=48, depth=2, heads=2, patch=4, pixels=56, cls=False)
 PUBLISHED = {"target_scale": (0.15, 0.2), "target_aspect": (0.75, 1.5), "context_scale": (0.85, 1.0)}

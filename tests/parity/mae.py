@@ -10,8 +10,8 @@ from benchmark import registry, tracks
 from benchmark.encoders.encoder import Encoder, gather, sincos
 from benchmark.parts import losses
 from benchmark.pretexts import mae
+from tests.helpers.seen import random_tokens
 from tests.parity import NANO, Row, det, executed, parameters, pictures, published, rates, timm_vit
-from tests.seen import random_tokens
 
 
 def positions() -> list[Row]:

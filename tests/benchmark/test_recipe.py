@@ -1,0 +1,96 @@
+"""Identity: equal in a fresh process, changed by every field of a recipe, untouched by where it runs."""
+
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from benchmark import registry, tracks
+from benchmark.recipe import Corpus, Recipe, canonical, from_json, key, twin
+
+CORPUS = Corpus(name="phantom", members=(("phantom_local", 1),), digest="0" * 12, images=4000)
+
+
+def recipe(pretext: str = "mae", track: str = "smoke", seed: int = 0) -> Recipe:
+    return tracks.recipe(track, pretext, modality="histo", corpus=CORPUS, policy="none", seed=seed)
+
+
+def test_key_is_the_same_in_a_fresh_process():
+    code = f"from benchmark.recipe import from_json, key; print(key(from_json({canonical(recipe())!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == key(recipe())
+
+
+OTHER = {
+    "modality": "ultrasound",
+    "track": "demo",
+    "corpus": replace(CORPUS, digest="1" * 12),
+    "pretext": "ijepa",
+    "pretext_version": 99,
+    "settings": {},
+    "encoder": replace(recipe().encoder, depth=3),
+    "stored_pixels": 99,
+    "policy": "other",
+    "budget": 1.0,
+    "precision": "bf16",
+    "seed": 7,
+    "skipped": ("a",),
+    "engine": 99,
+}
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(Recipe)])
+def test_every_field_changes_the_key(field):
+    assert key(replace(recipe(), **{field: OTHER[field]})) != key(recipe())
+
+
+def test_json_round_trip():
+    assert key(from_json(canonical(recipe("dinov3")))) == key(recipe("dinov3"))
+
+
+def test_the_twin_differs_in_budget_alone():
+    assert twin(recipe()) == replace(recipe(), budget=0.0)
+    assert tracks.steps(twin(recipe())) == 0
+
+
+@pytest.mark.parametrize("track", tracks.TRACKS)
+@pytest.mark.parametrize("pretext", registry.names("pretexts"))
+def test_every_track_pays_for_at_least_one_step(track, pretext):
+    made = recipe(pretext, track)
+    spent = tracks.steps(made) * made.settings["batch"] * tracks.image_flops(made)
+    one = made.settings["batch"] * tracks.image_flops(made)
+    assert made.budget - one < spent <= made.budget
+
+
+def test_image_matched_tracks_give_every_pretext_the_same_images():
+    seen = []
+    for pretext in ("mae", "ijepa", "dinov3"):
+        made = recipe(pretext, "demo-images")
+        seen.append(tracks.steps(made) * made.settings["batch"])
+    assert max(seen) - min(seen) < 64
+
+
+def test_every_rung_of_the_ladder_has_an_image_matched_variant():
+    assert {name + tracks.MATCHED for name in tracks.TRACKS} < set(tracks.names())
+    assert {"laptop": 2.5e13, "1e14": 1e14, "1e15": 1e15}.items() <= {
+        n: t.budget for n, t in tracks.TRACKS.items()
+    }.items()
+    assert {tracks.get(f"{name}-images").encoder for name in ("demo", "laptop", "1e14", "1e15")} == {tracks.MICRO}
+
+
+@pytest.mark.parametrize("pretext", registry.default_pretexts())
+def test_every_default_pretext_takes_its_steps_where_claims_are_read(pretext):
+    assert tracks.steps(recipe(pretext, "1e14")) >= 1500
+
+
+def test_an_unknown_track_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown track 'lptop'; did you mean 'laptop'\?"):
+        tracks.get("lptop")
+
+
+def test_the_table_of_tracks_is_the_one_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    for line in tracks.table():
+        assert line in text, "print it anew: python -m benchmark tracks"

@@ -1,0 +1,91 @@
+"""The ladder: every claim on every stored rung side by side, in the order of budgets, simulated and real apart."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmark.recipe import twin
+from leaderboards.pages import ladder, render, view
+from leaderboards.stats.verdicts import HOLDS, UNTESTABLE
+from leaderboards.words import interval
+from tests.leaderboards.pages.test_site import localities
+from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe
+
+LOCAL = "DINOv3 (recommended) is above I-JEPA (recommended) on local signal"
+TASK = "phantom_locality_1"
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory):
+    """Two rungs of one ladder: nothing is learnt on the lower one, and DINOv3 is ahead on the higher one."""
+    root = tmp_path_factory.mktemp("ladder") / "store"
+    for track, budget, learned in (("1e14", 1e14, 2.0), ("laptop", 2.5e13, 0.0)):
+        for pretext in ("dinov3", "ijepa"):
+            for seed in (0, 1):
+                made = recipe(pretext, seed, track=track, budget=budget)
+                for one in (made, twin(made)):
+                    add_run(root, one)
+                    add_cell(root, one, TASK, shift=0.6 + learned * (pretext == "dinov3" and one.budget > 0))
+    localities(root, {TASK: 0.9})
+    return render.stored(root)
+
+
+def test_a_row_a_claim_and_a_column_a_rung_by_budget(boards):
+    (table,) = ladder.tables(boards)
+    assert [head.lines[0] for head in table.heads] == ["Claim", "Modality", "laptop", "1e14"]
+    assert table.heads[2].lines[1] == "2.5e13 FLOPs"
+    assert len(table.rows) == len(boards[0].claims)
+    row = next(row for row in table.rows if row.head.lines == (LOCAL,))
+    low, high = row.cells[1:]
+    by_track = {board.track: next(one for one in board.claims if one.name == "local") for board in boards}
+    for cell, track in ((low, "laptop"), (high, "1e14")):
+        assert cell.lines[0] == interval(by_track[track].estimates[0], signed=True)
+        assert cell.lines[-1] == by_track[track].verdict
+        assert cell.links == ((track, f"ultrasound-phantom-{track}.html"),)
+    assert (high.lines[-1], high.tone) == (HOLDS, "above")
+    assert low.lines[-1] != HOLDS
+
+
+def test_simulated_and_real_and_corpora_stand_apart(boards):
+    real = [replace(board, claims=tuple(replace(one, about="real data") for one in board.claims)) for board in boards]
+    both = [replace(board, claims=(*board.claims, *other.claims)) for board, other in zip(boards, real, strict=True)]
+    assert [table.title for table in ladder.tables(both)] == [
+        "The ladder: phantom corpus, simulated tasks",
+        "The ladder: phantom corpus, real tasks",
+    ]
+    other = replace(boards[0], corpus="open")
+    assert len(ladder.tables([*boards, other])) == 2
+    assert len(ladder.of_board(other, [*boards, other])[0].heads) == 3
+
+
+def test_rungs_of_another_content_are_another_ladder(boards):
+    other = replace(boards[0], corpus_digest="f" * 12)
+    (table,) = ladder.tables([other, boards[1]])
+    rows = [row for row in table.rows if row.head.lines == (LOCAL,)]
+    assert [row.cells[0].lines[1] for row in rows] == [f"content {boards[1].corpus_digest}", f"content {'f' * 12}"]
+    assert [cell.lines[0] == "–" for row in rows for cell in row.cells[1:]] == [False, True, True, False]
+
+
+def test_a_rung_without_a_claim_says_so_and_rungs_that_are_not_stored_are_not_shown(boards):
+    short = [replace(board, claims=board.claims[: 1 + place]) for place, board in enumerate(boards)]
+    (table,) = ladder.tables(short)
+    assert sorted(cell.lines for cell in table.rows[1].cells[1:])[-1] == ("–", "not stored")
+    (alone,) = ladder.tables(boards[:1])
+    assert len(alone.heads) == 3
+    assert ladder.tables([]) == ()
+
+
+def test_front_page_and_markdown_show_the_ladder(boards):
+    front = render.index(boards)
+    assert "The ladder: phantom corpus, simulated tasks" in front
+    testable = {one.asks for board in boards for one in board.claims if one.verdict != UNTESTABLE}
+    (table,) = ladder.tables(boards, tested=True)
+    assert {row.head.lines[0] for row in table.rows} == testable
+    assert f"{len(boards[0].claims) - len(testable)} that no rung can test are left out" in front
+    silent = [
+        replace(board, claims=tuple(replace(one, verdict=UNTESTABLE) for one in board.claims)) for board in boards
+    ]
+    assert ladder.tables(silent, tested=True) == ()
+    text = render.markdown(boards[0], view.view(boards[0], boards))
+    assert "## The ladder: phantom corpus, simulated tasks" in text
+    assert text.count("(recommended) is above I-JEPA (recommended) on local signal") == 1

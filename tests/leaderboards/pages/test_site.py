@@ -1,0 +1,347 @@
+"""The site as files: pages and links, the policy that pages obey, hostile names, the same bytes, releases, figures."""
+
+import csv
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as xml
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import confusion_matrix
+from typer.testing import CliRunner
+
+from benchmark.recipe import key, twin
+from benchmark.storage import results
+from leaderboards.__main__ import app
+from leaderboards.boards.board import Entry
+from leaderboards.export import compare
+from leaderboards.pages import details, figures, flat, map_pages, pages, render, svg
+from leaderboards.publish import releases, site
+from leaderboards.stats import statistics
+from tests.helpers import wide
+from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, store, tree
+
+ROOT = Path(__file__).parents[3]
+ATOM = "{http://www.w3.org/2005/Atom}"
+FAMILY = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Links(HTMLParser):
+    """Everything that a page refers to, and what its policy forbids."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.targets, self.ids, self.forbidden, self.policy, self.inline = [], set(), [], "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids |= {found["id"]} if "id" in found else set()
+        self.targets += [found[name] for name in ("href", "src") if name in found]
+        self.forbidden += [f"{tag} {name}" for name in found if name == "style" or name.startswith("on")]
+        self.forbidden += [tag] * (tag in ("style", "base", "iframe", "object", "embed"))
+        self.inline = tag == "script"
+        if found.get("http-equiv") == "Content-Security-Policy":
+            self.policy = found["content"]
+
+    def handle_data(self, data):
+        if self.inline and data.strip():
+            self.forbidden.append(f"script {data[:40]}")
+
+
+def localities(root: Path, values: dict[str, float]) -> None:
+    for task, value in values.items():
+        row = {"modality": "ultrasound", "task": task, "task_version": 1, "data": "d" * 12, "version": 1}
+        row |= {"value": value, "low": value - 0.1, "high": value + 0.1, "local": 0.8, "full": 0.9, "groups": 60}
+        row |= {"samples": 180, "created": "2026-11-01T00:00:00+00:00"}
+        results.write(root / "ultrasound" / "locality" / task, {"locality": results.table("locality", [row])})
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> Path:
+    """Three pretexts on three tasks of measured locality."""
+    root = store(
+        tmp_path_factory.mktemp("site") / "store", pretexts=("mae", "ijepa", "dinov3"), seeds=(0, 1), tasks=FAMILY[::2]
+    )
+    for pretext in ("mae", "ijepa", "dinov3"):
+        for seed in (0, 1):
+            made = recipe(pretext, seed)
+            for one in (made, twin(made)):
+                learned = 0.8 if pretext == "dinov3" and one.budget else 0.0
+                add_cell(root, one, FAMILY[1], shift=0.6 + learned)
+    localities(root, dict(zip(FAMILY, (0.4, 0.9, 0.1), strict=True)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(complete, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built")
+    site.build(complete, out)
+    return out
+
+
+def test_there_is_a_page_for_everything(built, complete):
+    runs = {f"runs/{run}.html" for run in results.read(complete, "runs")["run"]}
+    there = {str(path.relative_to(built)) for path in built.rglob("*.html")}
+    assert there == runs | {
+        "index.html",
+        "compare.html",
+        "methods.html",
+        "trials.html",
+        "phantoms.html",
+        "ultrasound-phantom-demo.html",
+        *(pages.task_page("ultrasound", task) for task in FAMILY),
+        *(f"pretexts/{name}.html" for name in ("mae", "ijepa", "dinov3")),
+    }
+
+
+def test_every_link_leads_somewhere_and_pages_obey_a_strict_policy(built):
+    for path in built.rglob("*.html"):
+        found = Links(path.read_text())
+        assert found.forbidden == [], path
+        assert found.policy.startswith("default-src 'none';")
+        assert "unsafe" not in found.policy
+        for target in found.targets:
+            if target.startswith("https://"):
+                continue
+            file, _, part = target.partition("#")
+            leads = (path.parent / file).resolve() if file else path
+            assert leads.is_relative_to(built.resolve()), (path, target)
+            assert leads.is_file(), (path, target)
+            assert not part or part in Links(leads.read_text()).ids, (path, target)
+
+
+def test_the_same_store_gives_the_same_bytes_and_what_is_gone_is_taken_away(complete, built, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "old.html").write_text("gone")
+    (tmp_path / "mine.txt").write_text("not ours")
+    (tmp_path / site.MANIFEST).write_text(json.dumps(["tasks/old.html", "../mine.txt"]))
+    site.build(complete, tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "not ours"
+    (tmp_path / "mine.txt").unlink()
+    assert tree(tmp_path) == tree(built)
+
+
+def test_names_from_outside_are_text_on_every_page(tmp_path):
+    root = store(tmp_path / "store", pretexts=(HOSTILE,), seeds=(0,))
+    site.build(root, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*.html"):
+        assert HOSTILE not in path.read_text(), path
+        assert Links(path.read_text()).forbidden == []
+    assert "&lt;script&gt;" in (tmp_path / "out" / "index.html").read_text()
+    for path in [*(tmp_path / "out" / "figures").glob("*.svg"), tmp_path / "out" / "feed.xml"]:
+        assert "<script" not in path.read_text()
+        xml.parse(path)
+    assert Path(tmp_path / "out" / "pretexts" / "script-alert-1-script.html").exists()
+
+
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)", "JAVASCRIPT:alert(1)", "data:text/html,x", "//evil.example/x", "/etc"]
+)
+def test_links_from_outside_lead_to_https_or_nowhere(link):
+    block = pages.Block(title="Links", links=(("the owner's page", link),))
+    made = pages.Page(path="tasks/x.html", title="x", label="", lead="", blocks=(block,))
+    page = render.page(made, render.Place())
+    assert link not in Links(page).targets
+    assert link in page  # shown as text
+
+
+def test_tables_for_programs_hold_the_stored_values(complete, built, tmp_path):
+    rows = list(csv.DictReader(io.StringIO((built / "ultrasound-phantom-demo.csv").read_text())))
+    cells = results.read(complete, "cells").query("headline and probe == 'linear'")
+    for pretext, name in (("mae", "MAE"), ("dinov3", "DINOv3")):
+        mine = cells[(cells["pretext"] == pretext) & (cells["task"] == FAMILY[0])].groupby("twin")["value"].mean()
+        (row,) = (row for row in rows if (row["encoder"], row["task"]) == (name, FAMILY[0]))
+        assert float(row["score"]) == pytest.approx(mine[False], abs=1e-9)
+        assert float(row["gain"]) == pytest.approx(mine[False] - mine[True], abs=1e-9)
+    again = pq.read_table(built / "ultrasound-phantom-demo.parquet")
+    assert again.schema.equals(flat.SCHEMA)
+    assert [row["encoder"] for row in again.to_pylist()] == [row["encoder"] for row in rows]
+
+
+def test_the_answer_is_a_least_squares_line_through_the_simulated_tasks(complete):
+    (board,) = render.stored(complete)
+    (drawing,) = figures.slope([board])
+    rows = [dict(zip(drawing.heads, row, strict=True)) for row in drawing.rows]
+    ahead = next(one for one in board.comparison.pretexts if {one.first, one.second} == {"DINOv3", "I-JEPA"})
+    sign = 1 if ahead.first == "DINOv3" else -1
+    for row, entry in zip(rows, ahead.entries, strict=True):
+        assert row["value"] == pytest.approx(2 * sign * entry.estimate.value)  # 1 - chance is one half
+        assert row["low"] < row["value"] < row["high"] or row["low"] == row["high"] == 0
+    slope = np.polyfit([row["locality"] for row in rows], [row["value"] for row in rows], 1)[0]
+    judged = next(one for one in board.claims if one.within == "within relation's distances" and one.estimates)
+    assert {row["kind"] for row in rows} == {"relation"}
+    assert judged.estimates[0].value == pytest.approx(slope)
+    assert f"{slope:+.3f}".replace("-", "−") in figures.slope_said(board)
+    assert f"{slope:+.3f}".replace("-", "−") in render.index([board])
+
+
+def test_a_single_seed_of_a_number_is_that_seed_resampled(complete):
+    (board,) = render.stored(complete)
+    number = next(iter(board.numbers.values()))
+    one = statistics.alone(number, 1)
+    assert one.seeds == (1,)
+    assert statistics.estimate(one).value == number.values[1]
+    assert statistics.estimate(one).seeds == 1
+    with pytest.raises(ValueError, match="not in"):
+        statistics.alone(number, 7)
+
+
+def test_pairs_of_the_compare_page_are_those_of_the_command(complete, built):
+    text = (built / "compare-data.js").read_text()
+    data = json.loads(text[text.index("{") : text.rindex(";")])
+    a, b = (key(recipe(name, 1)) for name in ("dinov3", "ijepa"))
+    stored = data["pairs"].get(f"{a} {b}")
+    sign = 1 if stored else -1
+    stored = stored or data["pairs"][f"{b} {a}"]
+    lines = {line.task: line.difference.estimate for line in compare.compare(complete, a, b).lines}
+    for title, (value, low, high, _) in zip(data["boards"][0]["tasks"], stored, strict=True):
+        expected = lines[title]
+        ends = sorted((sign * low, sign * high))
+        assert sign * value == pytest.approx(expected.value, abs=6e-5)
+        assert ends == pytest.approx([expected.low, expected.high], abs=6e-5)
+
+
+def test_confusion_and_reliability_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    label, scores = rng.integers(0, 3, 300), rng.dirichlet([1, 1, 1], 300)
+    zeros = np.zeros(300, dtype=int)
+    seen = statistics.Predictions(
+        sample=np.arange(300), group=np.arange(300), label=label, scores=scores, repeat=zeros, fold=zeros
+    )
+    assert details.confusion(seen) == tuple(map(tuple, confusion_matrix(label, scores.argmax(1)).tolist()))
+    bins = details.reliability(seen)
+    assert sum(count for *_, count in bins) == 300
+    mean = sum(right * count for _, right, count in bins) / 300
+    assert mean == pytest.approx((scores.argmax(1) == label).mean())
+    assert [confidence for confidence, *_ in bins] == sorted(confidence for confidence, *_ in bins)
+
+
+def test_figures_are_documents_with_words_data_and_a_dark_side(built):
+    files = sorted((built / "figures").glob("*.svg"))
+    assert {"answer.svg", "ultrasound-phantom-demo-forest.svg", "ultrasound-phantom-demo-heat.svg"} <= {
+        path.name for path in files
+    }
+    for path in files:
+        root = xml.parse(path).getroot()
+        assert root.find("{http://www.w3.org/2000/svg}title").text
+        assert root.find("{http://www.w3.org/2000/svg}desc").text
+        assert "prefers-color-scheme:dark" in path.read_text()
+        assert not re.search(r"\d{4}-\d\d-\d\dT", path.read_text())  # no date
+        rows = list(csv.reader(path.with_suffix(".csv").open()))
+        assert len(rows) > 1
+        assert len({len(row) for row in rows}) == 1
+
+
+def test_every_colour_of_a_figure_has_a_dark_one(complete):
+    (board,) = render.stored(complete)
+    text = "".join(svg.svg(drawing) for drawing in figures.of_board(board) if not drawing.name.endswith("heat"))
+    body = re.sub(r"<style>.*?</style>|<style type.*?</style>", "", text, flags=re.DOTALL)
+    used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", body))
+    assert used <= set(svg.DARK)
+
+
+def test_maps_of_a_run_are_on_its_page_and_beside_another(complete):
+    (board,) = render.stored(complete)
+    run = key(recipe("mae", 0))
+    shown = pages.Picture(source="maps/mae.png", alt="What MAE <looks> at", caption="Attention")
+    (weights,) = {one.weights for one in board.runs if one.run == run}
+    block = pages.Block(title="What it looks at", pictures=(shown,))
+    maps = map_pages.Shown(
+        {(run, weights): (block,)}, {"maps/mae.png": b"PNG", "maps/of-an-encoder-not-shown.png": b"PNG"}, {}
+    )
+    whole = replace(site.gathered(complete, [board]), maps=maps)
+    made = site.files(whole, render.Place())
+    assert made["maps/mae.png"] == b"PNG"
+    assert "maps/of-an-encoder-not-shown.png" not in made
+    assert 'src="../maps/mae.png" alt="What MAE &lt;looks&gt; at"' in made[f"runs/{run}.html"].decode()
+    assert '["maps/mae.png","What MAE <looks> at","Attention"]' in made["compare-data.js"].decode()
+
+
+def test_a_feed_of_new_results(built, complete):
+    feed = xml.parse(built / "feed.xml").getroot()
+    entries = feed.findall(f"{ATOM}entry")
+    trained = results.read(complete, "runs").query("run != twin")
+    assert {entry.find(f"{ATOM}id").text for entry in entries} == {
+        f"urn:pretext-bench:run:{run}" for run in trained["run"]
+    }
+    assert feed.find(f"{ATOM}updated").text == "2026-11-01T00:00:00+00:00"
+    assert all("Simulated" in entry.find(f"{ATOM}summary").text for entry in entries)
+
+
+def test_a_release_is_frozen_and_named(complete, tmp_path):
+    out = tmp_path / "site"
+    ran = CliRunner().invoke(app, ["release", "0.1.0", "--results", str(complete), "--out", str(out)])
+    assert ran.exit_code == 0, ran.output
+    frozen = tree(out / "releases" / "0.1.0")
+    assert "Release 0.1.0, frozen" in frozen["index.html"].decode()
+    assert "releases/0.1.0/index.html" in (out / "index.html").read_text()
+    add_run(complete.parent / "other", recipe("simmim", 0))
+    site.build(complete, out)
+    assert tree(out / "releases" / "0.1.0") == frozen
+    again = CliRunner().invoke(app, ["release", "0.1.0", "--results", str(complete), "--out", str(out)])
+    assert again.exit_code == 2
+    assert "never changes" in again.stderr
+    for version in ("../x", "latest", ""):
+        with pytest.raises(ValueError, match="no version"):
+            releases.freeze(complete, out, version)
+    (out / "releases" / "0.10.0").mkdir()
+    (out / "releases" / "0.9.0").mkdir()
+    assert releases.versions(out) == ("0.1.0", "0.9.0", "0.10.0")
+
+
+def test_an_empty_store_is_a_site_that_says_so(tmp_path):
+    ran = CliRunner().invoke(app, ["site", "--results", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert ran.exit_code == 0
+    assert "No results are published yet" in (tmp_path / "out" / "index.html").read_text()
+    assert Links((tmp_path / "out" / "compare.html").read_text()).forbidden == []
+
+
+def test_the_committed_site_is_what_the_published_store_gives(tmp_path):
+    committed = ROOT / "leaderboards" / "site"
+    if (committed / "releases").exists():
+        shutil.copytree(committed / "releases", tmp_path / "releases")
+    published = ROOT / "results" / "published"
+    boards = site.public(published)
+    assert "smoke" not in {board.track for board in boards}
+    real = [board for board in boards if not board.synthetic]
+    shown = next(board for board in real if (board.modality, board.track) == ("ultrasound", "laptop"))
+    assert f"```\n{render.compact(shown)}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+    site.build(published, tmp_path, found=boards)
+    here, there = tree(tmp_path), tree(committed)
+    assert sorted(here) == sorted(there), "run `make site` and commit leaderboards/site"
+    assert [name for name in here if here[name] != there[name]] == [], "run `make site` and commit leaderboards/site"
+
+
+def test_a_board_of_a_thousand_runs_and_twenty_tasks_is_under_a_megabyte():
+    board = wide.board(1000, 20)
+    made = render.board_files(board, render.view(board), render.Place())
+    vendored = ("style.css", "board.js", "vendor/datatables/dataTables.min.js")
+    loaded = [made["wide.html"].encode(), made["wide-rows.js"].encode()]
+    loaded += [(site.STATIC / name).read_bytes() for name in vendored]
+    assert sum(map(len, loaded)) < 1_000_000
+    assert made["wide.html"].count("<tr") < 200
+    assert "of 1,001 rows" in made["wide.html"]  # and that of the ceilings
+    assert "and 987 more, each with its twin" in made["wide.html"]
+
+
+def test_what_a_vendored_library_is_and_its_licence_stand_beside_it():
+    folder = site.STATIC / "vendor" / "datatables"
+    assert "MIT License" in (folder / "LICENSE.txt").read_text()
+    assert re.match(r"/\*! DataTables \d+\.\d+\.\d+", (folder / "dataTables.min.js").read_text(encoding="utf-8"))
+
+
+def test_a_missing_cell_says_why_in_the_table_for_programs():
+    board = wide.board(5, 3)
+    first = Entry(missing="not run yet")
+    rows = [replace(row, entries=(first, *row.entries[1:])) for row in board.sections[0].rows]
+    section = replace(board.sections[0], rows=tuple(rows))
+    found = flat.rows(replace(board, sections=(section,)))
+    assert {row["note"] for row in found if row["task"] == "task_0"} == {"not run yet"}
