@@ -1,4 +1,4 @@
-"""Over 10,000 damaged inputs in all: readers answer with our own errors, soon, in bounded memory. See helpers/fuzz.py."""
+"""Over 10,000 damaged inputs: readers answer with our own errors, soon, in bounded memory. See helpers/fuzz.py."""
 
 import contextlib
 import errno
