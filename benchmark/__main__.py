@@ -105,7 +105,7 @@ def _wanted(
     wanted = plan.Wanted(
         modalities=_listed(modality) or tasks.modalities(),
         track=track,
-        pretexts=_listed(pretext) or registry.default_pretexts(),
+        pretexts=_listed(pretext) or registry.defaults("pretexts"),
         tasks=plan.named(_listed(task)),
         probes=registry.names("probes") if probe == "all" else _listed(probe),
         seeds=seeds,
@@ -570,7 +570,7 @@ def views_(
     if out.suffix.lower() not in view_sheet.KINDS:
         raise ValueError(f"--out {out}: give a name that ends in {' or '.join(view_sheet.KINDS)}")
     source, sample = views.find(image, modality, policy, data)
-    names = _listed(pretext) or registry.default_pretexts()
+    names = _listed(pretext) or registry.defaults("pretexts")
     recipes = {name: views.recipe(name, track, source, seed) for name in names}
     for line in view_sheet.show(recipes, source, sample, data, draws, out):
         typer.echo(line)

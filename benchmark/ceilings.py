@@ -197,5 +197,5 @@ def missing(wanted: Wanted, study: Study, root: Path) -> list[Ceiling]:
 
 
 def _asked(found: TaskData, probes: tuple[str, ...]) -> bool:
-    needs = {registry.declarations("probes", probe).NEEDS for probe in probes}
+    needs = {registry.load("probes", probe).NEEDS for probe in probes}
     return found.task.mask is not None or needs != {"masks"}

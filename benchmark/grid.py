@@ -63,7 +63,7 @@ def _refuse_untrainable(recipe: Recipe) -> None:
         raise ValueError(f"a budget of {recipe.budget!r}; a grid lists runs with their FLOPs, twins go with them")
     if type(recipe.seed) is not int or recipe.seed < 0:
         raise ValueError(f"seed {recipe.seed!r} is no whole number from 0 on")
-    declared = registry.declarations("pretexts", recipe.pretext)
+    declared = registry.load("pretexts", recipe.pretext)
     if (recipe.engine, recipe.pretext_version) != (ENGINE, declared.VERSION):
         raise ValueError(
             f"frozen for engine {recipe.engine} and {recipe.pretext} {recipe.pretext_version}; this code, of engine "

@@ -112,7 +112,7 @@ def validate(wanted: Wanted) -> None:
     for pretext in wanted.pretexts:
         registry.settings(pretext, tracks.get(wanted.track).encoder)
     for probe in wanted.probes:
-        registry.declarations("probes", probe)
+        registry.load("probes", probe)
     tracks.get(wanted.track)
     if wanted.corpus and ":" not in wanted.corpus and wanted.corpus not in corpus.NAMES:
         raise tasks.unknown("corpus", wanted.corpus, corpus.NAMES)
@@ -184,7 +184,7 @@ def divide(found: TaskData, probes: tuple[str, ...]) -> None:
     """Divide the samples as probing will. Raises DataError where it would."""
     task, samples, divisions = found.task, found.samples, found.divisions
     for probe in probes:
-        if registry.declarations("probes", probe).NEEDS == "nuisances":
+        if registry.load("probes", probe).NEEDS == "nuisances":
             tested = np.unique(np.concatenate([division.test for division in divisions]))
             altered = {samples[i].group for i in subset([sample.group for sample in samples], tested)}
             if len(altered) < FOLDS.k:
@@ -289,7 +289,7 @@ def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Ce
     made = []
     for name, found in study.tasks.items():
         for probe in probes or registry.defaults("probes"):
-            declared = registry.declarations("probes", probe)
+            declared = registry.load("probes", probe)
             if declared.NEEDS == "masks" and found.task.mask is None:
                 continue
             for readout in getattr(declared, "READOUTS", READOUTS):
@@ -345,7 +345,7 @@ def reused(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[
         if job.trained:
             row = results.read_file(results.run_directory(runtime.results, recipe.modality, weights) / "runs.parquet")
             weights = row["weights_sha256"][0].as_py()
-        asked = {(cell.task, registry.declarations("probes", cell.probe).NEEDS in TOKENS) for cell in job.cells}
+        asked = {(cell.task, registry.load("probes", cell.probe).NEEDS in TOKENS) for cell in job.cells}
         for study in studies:
             for name, tokens in asked if study.modality == recipe.modality else ():
                 found, place = study.tasks[name], (study.modality, name, recipe.stored_pixels)
@@ -430,7 +430,7 @@ def memory(recipe: Recipe) -> float:
         trained, frozen = trunk + 12 * s["predictor_depth"] * s["predictor_width"] ** 2, trunk
         rows = 3 * s["targets"] * hidden * e.width
     elif recipe.pretext == "dinov3":
-        declared = registry.declarations("pretexts", "dinov3")
+        declared = registry.load("pretexts", "dinov3")
         declaration = declared.Settings(**s)
         crops, local = declared.GLOBALS, (s["local_pixels"] // e.patch) ** 2
         patches = declared.global_grid(declaration, e) ** 2

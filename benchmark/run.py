@@ -202,7 +202,7 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
     directory = results.run_directory(runtime.results, job.recipe.modality, key(job.recipe))
     weights = results.sha256(directory / "encoder.safetensors")
     frozen = encoder.load(job.recipe.encoder, directory / "encoder.safetensors")
-    declared = registry.declarations("pretexts", job.recipe.pretext)
+    declared = registry.load("pretexts", job.recipe.pretext)
     readouts = {"patches": "patches", "native": declared.NATIVE}
     for name, found in study.tasks.items():
         cells = [cell for cell in job.cells if cell.task == name]
@@ -221,7 +221,7 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
         for cell in cells:
             kind = readouts[cell.readout]
             if (cell.probe, kind) not in fitted:
-                needs, seed = registry.declarations("probes", cell.probe).NEEDS, cell.recipe.seed
+                needs, seed = registry.load("probes", cell.probe).NEEDS, cell.recipe.seed
                 tokens = needs in plan.TOKENS
                 seen = cached(tokens=tokens)
                 x = Rows(seen["tokens"], index) if tokens else features.readout(seen, kind)[index]
@@ -315,7 +315,7 @@ def store_cell(
     """Store predictions, probe grid, leakage verdict and metrics as one cell. asked: what the probe was asked, if that
     is not the task's own question."""
     task, samples, this, recipe = found.task, found.samples, key(cell), cell.recipe
-    dense = registry.declarations("probes", cell.probe).NEEDS == "masks"
+    dense = registry.load("probes", cell.probe).NEEDS == "masks"
     headline = "dice" if dense else asked.task.metric
     tables, about, scored = observed(this, cell.readout, asked.task, asked.samples, fitted, headline)
     rows = passports.rows_of(leaks, recipe.corpus.digest, task, samples)

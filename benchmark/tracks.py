@@ -67,7 +67,7 @@ def matched_images(track: Track) -> float:
 
 
 def flops_per_image(pretext: str, encoder: EncoderSpec) -> float:
-    declared = registry.declarations("pretexts", pretext)
+    declared = registry.load("pretexts", pretext)
     return declared.flops(registry.settings(pretext, encoder), encoder)
 
 
@@ -76,7 +76,7 @@ def recipe(
 ) -> Recipe:
     """The recipe of one run of "name" or "name:arm". Raises ValueError for an unknown track, pretext or arm."""
     chosen, (name, _, arm) = get(track), pretext.partition(":")
-    declared = registry.declarations("pretexts", name)
+    declared = registry.load("pretexts", name)
     trunk = getattr(declared, "TRUNKS", {}).get(arm, {})
     encoder = EncoderSpec(**(asdict(chosen.encoder) | {"cls": declared.CLS} | trunk))
     settings = registry.settings(pretext, encoder)
@@ -101,7 +101,7 @@ def recipe(
 def resolved(recipe: Recipe) -> Recipe:
     """The recipe with what follows from the number of its steps, by `rules.resolve`. Raises ValueError if its budget
     pays for none."""
-    settings = registry.declarations("pretexts", recipe.pretext).Settings(**recipe.settings)
+    settings = registry.load("pretexts", recipe.pretext).Settings(**recipe.settings)
     return replace(recipe, settings=asdict(rules.resolve(settings, steps(recipe))))
 
 
@@ -122,12 +122,12 @@ def changes(pretext: str, track: str, settings: Mapping[str, object]) -> str:
 
 def has_cls(pretext: str) -> bool | None:
     """Whether the cls token enters the blocks of its encoder; None where this version does not know it."""
-    return registry.declarations("pretexts", pretext).CLS if pretext in registry.names("pretexts") else None
+    return registry.load("pretexts", pretext).CLS if pretext in registry.names("pretexts") else None
 
 
 def image_flops(recipe: Recipe) -> float:
     """Training FLOPs per image of this very recipe."""
-    declared = registry.declarations("pretexts", recipe.pretext)
+    declared = registry.load("pretexts", recipe.pretext)
     return declared.flops(declared.Settings(**recipe.settings), recipe.encoder)
 
 
@@ -144,7 +144,7 @@ def steps(recipe: Recipe) -> int:
 def table() -> list[str]:
     """Markdown lines: every track, and for each default pretext on it the optimiser steps, the images it sees, and how
     often that is the whole corpus of phantoms."""
-    pretexts = registry.default_pretexts()
+    pretexts = registry.defaults("pretexts")
     told = " | ".join(f"{name}: steps, images, passes" for name in pretexts)
     lines = [
         f"| track | encoder | pixels | training FLOPs | seeds | batch | {told} |",

@@ -9,6 +9,8 @@ import pytest
 
 import tasks
 from benchmark import registry
+from benchmark.pretexts._base import Pretext
+from benchmark.recipe import Optim
 
 ROOT = Path(__file__).parent.parent
 TORCH = {"torch", "torchvision", "timm", "accelerate", "kornia"}
@@ -86,20 +88,18 @@ def test_packages_are_ours():
 
 
 @pytest.mark.parametrize("name", registry.names("pretexts"))
-def test_a_pretext_declares_itself_without_torch(name):
-    declared = registry.declarations("pretexts", name)
-    assert {"VERSION", "CLS", "NATIVE", "Settings", "settings", "flops"} <= set(vars(declared))
-    assert not hasattr(declared, "Model")
-    loaded = registry.load("pretexts", name)
-    assert loaded.VERSION == declared.VERSION
-    assert issubclass(loaded.Model, registry.load("pretexts", name).Pretext)
+def test_a_pretext_declares_itself(name):
+    pretext = registry.load("pretexts", name)
+    assert {"VERSION", "CLS", "NATIVE", "QUERY", "Settings", "settings", "flops"} <= set(vars(pretext))
+    assert issubclass(pretext.Model, Pretext)
+    assert issubclass(pretext.Settings, Optim)
 
 
 @pytest.mark.parametrize("name", registry.names("probes"))
 def test_a_probe_declares_itself(name):
-    declared = registry.declarations("probes", name)
-    assert {"VERSION", "KINDS", "NEEDS", "Settings"} <= set(vars(declared))
-    assert callable(registry.load("probes", name).fit)
+    probe = registry.load("probes", name)
+    assert {"VERSION", "KINDS", "NEEDS", "Settings"} <= set(vars(probe))
+    assert callable(probe.fit)
 
 
 OURS = [path for package in ("tasks", "benchmark", "leaderboards") for path in files(package)]

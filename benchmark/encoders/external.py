@@ -320,7 +320,7 @@ def _probe(
     say: Callable[[str], None],
 ) -> None:
     seen: dict[str, dict[str, np.ndarray]] = {}  # address of an image store -> features
-    asked = [c for c in plan.cells(recipe, study) if registry.declarations("probes", c.probe).NEEDS == "pooled"]
+    asked = [c for c in plan.cells(recipe, study) if registry.load("probes", c.probe).NEEDS == "pooled"]
     encoder = f"{recipe.settings['arm']}{' untrained' if recipe.budget == 0 else ''}"
     directory = results.run_directory(runtime.results, recipe.modality, key(recipe))
     row = _row(recipe, weights, any(member.source.synthetic for member in study.pinned.members))

@@ -107,7 +107,7 @@ def refuse_other_versions(recipe: Recipe, commit: str) -> None:
     """Raises ValueError unless this code computes what the recipe says."""
     if recipe.pretext == EXTERNAL:
         raise ValueError(f"{key(recipe)} is an encoder from outside: `python -m benchmark probe` measures it again")
-    here = registry.declarations("pretexts", recipe.pretext).VERSION
+    here = registry.load("pretexts", recipe.pretext).VERSION
     if (recipe.engine, recipe.pretext_version) != (ENGINE, here):
         raise ValueError(
             f"{key(recipe)} is of engine {recipe.engine} and {recipe.pretext} {recipe.pretext_version}; this code is "

@@ -108,7 +108,7 @@ def fingerprint() -> str:
 
 
 def version(pretext: str) -> str:
-    return f"{registry.declarations('pretexts', pretext).VERSION}.{ENGINE}"
+    return f"{registry.load('pretexts', pretext).VERSION}.{ENGINE}"
 
 
 def golden(pretext: str, found: list[float]) -> dict[str, object]:

@@ -20,10 +20,13 @@ import typer
 
 import tasks
 from benchmark import corpus, registry, tracks
+from benchmark.metrics import score
 from benchmark.parts import rules
+from benchmark.probing import features
+from benchmark.probing import fitting as probing
 from benchmark.recipe import Corpus, Recipe, Runtime, canonical, twin
 from benchmark.storage import results
-from benchmark.training import health
+from benchmark.training import data, health, pretrain
 from tasks import host, splits, store
 from tasks.base import Sample, Task, digest
 from tasks.phantoms import population, scenes
@@ -84,11 +87,6 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
 
 def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object]]:
     """Train the recipe on its modality's development population; a row of the table `trials` for every task."""
-    from benchmark.metrics import score
-    from benchmark.probing import features
-    from benchmark.probing import fitting as probing
-    from benchmark.training import data, pretrain
-
     source = population.source(recipe.modality, scenes.DEVELOPMENT)
     found, stores = development(recipe.modality), runtime.cache / "stores"
     built = [store.build(task, Path(), samples, recipe.stored_pixels, stores) for task, samples in found]
@@ -96,7 +94,7 @@ def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object
     images = data.open_images([member], recipe, runtime)
     look = health.watch(found[:1], built[0], recipe) if recipe.budget else None
     made = pretrain.train(recipe, runtime, images, label, look)
-    linear = asdict(registry.declarations("probes", "linear").Settings())
+    linear = asdict(registry.load("probes", "linear").Settings())
     pooled, scored = {}, []
     for (task, samples), images in zip(found, built, strict=True):
         if images.address not in pooled:

@@ -151,7 +151,7 @@ def told(draws: Sequence[Seen]) -> str:
 def title(pretext: str) -> str:
     """The name of "name" or "name:arm" for people, with which its file begins."""
     name, _, arm = pretext.partition(":")
-    word = (registry.declarations("pretexts", name).__doc__ or name).partition(":")[0]
+    word = (registry.load("pretexts", name).__doc__ or name).partition(":")[0]
     return f"{word} ({arm})" if arm else word
 
 

@@ -25,9 +25,17 @@ gram      Gram anchoring over the last fifth, at full weight from its start, to 
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.encoders.encoder import Encoder
+from benchmark.parts import augment, losses, masks, rules, schedules
 from benchmark.parts import flops as count
-from benchmark.parts import rules
+from benchmark.parts.draws import Draws
 from benchmark.parts.mask_sizes import ibot_counts
+from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise
 from benchmark.recipe import EncoderSpec, Optim
 from tasks import unknown
 
@@ -158,17 +166,6 @@ def flops(s: Settings, e: EncoderSpec) -> float:
     similarities = GLOBALS * count.linear(tokens, e.width, tokens)
     gram = (1 - s.gram_start) * (3 * similarities + similarities + whole) if s.gram_weight else 0.0
     return 3 * student + whole + head * (GLOBALS + hidden) + gram
-
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from benchmark.encoders.encoder import Encoder
-from benchmark.parts import augment, losses, masks, schedules
-from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise
 
 
 class Centre(nn.Module):

@@ -17,8 +17,15 @@ mask token.
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.encoders.encoder import Encoder, gather, sincos
+from benchmark.parts import augment, masks, rules, schedules
 from benchmark.parts import flops as count
-from benchmark.parts import rules
+from benchmark.parts.draws import Draws
 from benchmark.parts.mask_sizes import (
     REDRAWS,
     check_context,
@@ -26,12 +33,14 @@ from benchmark.parts.mask_sizes import (
     mean_published_context,
     mean_target_tokens,
 )
+from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise, transformer
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 3
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
 QUERY = "patches"  # whose attention the maps show: there is no trained cls token
+ATTEMPTS = 16  # at a mask that leaves enough context, before the targets are laid on one another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +110,6 @@ def flops(s: Settings, e: EncoderSpec) -> float:
         + s.targets * count.linear(hidden, s.predictor_width, e.width)
     )
     return count.encode(e) + 3 * (count.encode(e, tokens=s.context_tokens) + predict)
-
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from benchmark.encoders.encoder import Encoder, gather, sincos
-from benchmark.parts import augment, masks, schedules
-from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise, transformer
-
-ATTEMPTS = 16  # at a mask that leaves enough context, before the targets are laid on one another
 
 
 class Predictor(nn.Module):

@@ -16,8 +16,16 @@ it, in units of its image; "raw" are the pixels in units of the corpus (the pape
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.encoders.encoder import Encoder, gather, sincos
+from benchmark.parts import augment, losses, masks, rules
 from benchmark.parts import flops as count
-from benchmark.parts import rules
+from benchmark.parts.draws import Draws
+from benchmark.pretexts._base import Pretext, Step, initialise, transformer
 from benchmark.recipe import EncoderSpec, Optim
 from tasks import unknown
 
@@ -26,6 +34,7 @@ CLS = True  # the cls token enters the blocks
 NATIVE = "cls"  # readout of the authors' linear probe
 QUERY = "patches"  # whose attention the maps show: no loss is on the cls token
 TARGETS = ("normalised", "mean-kept", "raw")
+FLIPPED = "ultrasound"  # the modality whose orientations are a left-right flip alone: what the authors do to any image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,19 +107,6 @@ def flops(s: Settings, e: EncoderSpec) -> float:
         + count.linear(tokens - kept, s.decoder_width, 3 * e.patch**2)
     )
     return 3 * (count.encode(e, tokens=kept + e.prefix) + decode)
-
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from benchmark.encoders.encoder import Encoder, gather, sincos
-from benchmark.parts import augment, losses, masks
-from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step, initialise, transformer
-
-FLIPPED = "ultrasound"  # the modality whose orientations are a left-right flip alone: what the authors do to any image
 
 
 class Model(Pretext):

@@ -10,11 +10,21 @@ teacher has the student's size and initial weights and the same corpus (US-JEPA 
 `masks.multiblock`; batch and learning rate follow `benchmark/parts/rules.py`; decay and share have not been tuned here.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import augment, losses, masks, rules, schedules
 from benchmark.parts import flops as count
-from benchmark.parts import rules
+from benchmark.parts.draws import Draws
 from benchmark.parts.mask_sizes import check_context, mean_target_tokens
+from benchmark.pretexts._base import Pretext, Step
+from benchmark.pretexts.ijepa import ATTEMPTS, Predictor
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 2
@@ -22,6 +32,7 @@ ON_REQUEST = True
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
 QUERY = "patches"  # whose attention the maps show: there is no trained cls token
+STAGE_ONE = ("pixel_teacher", "decoder")  # the sub-modules that are trained in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,22 +78,6 @@ def flops(s: Settings, e: EncoderSpec) -> float:
     """Training FLOPs per image, the mean over both stages."""
     one, two = stage_flops(s, e)
     return s.teacher_share * one + (1 - s.teacher_share) * two
-
-
-from copy import deepcopy
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from benchmark.encoders.encoder import Encoder, gather
-from benchmark.parts import augment, losses, masks, schedules
-from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step
-from benchmark.pretexts.ijepa import ATTEMPTS, Predictor
-
-STAGE_ONE = ("pixel_teacher", "decoder")
 
 
 class Model(Pretext):

@@ -11,8 +11,16 @@ the photometric policy of the modality is added to the crop and flip; gradients 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.encoders.encoder import Encoder, gather
+from benchmark.parts import augment, losses, rules
 from benchmark.parts import flops as count
-from benchmark.parts import rules
+from benchmark.parts.draws import Draws
+from benchmark.pretexts._base import Pretext, Step, initialise
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 2
@@ -46,17 +54,6 @@ def hidden_tokens(s: Settings, e: EncoderSpec) -> int:
 def flops(s: Settings, e: EncoderSpec) -> float:
     """Training FLOPs per image."""
     return 3 * (count.encode(e) + count.linear(hidden_tokens(s, e), e.width, 3 * e.patch**2))
-
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from benchmark.encoders.encoder import Encoder, gather
-from benchmark.parts import augment, losses
-from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step, initialise
 
 
 def hidden_units(noise: np.ndarray, hidden: int, unit: int) -> np.ndarray:

@@ -12,6 +12,12 @@ the tokens, and the value matrix reads their weighted mean. That is the same fun
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.device import arithmetic
 from benchmark.probes._base import Features, Fitted, log_likelihood, select
 
 VERSION = 3
@@ -19,6 +25,7 @@ KINDS = ("classification",)
 NEEDS = "tokens"
 ON_REQUEST = True
 READOUTS = ("patches",)
+ASKED = 512  # images answered at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +35,6 @@ class Settings:
     batch: int = 64
     weight_decay: float = 1e-3
     clip: float = 1.0  # of the gradient's norm
-
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from benchmark.device import arithmetic
-
-ASKED = 512  # images answered at a time
 
 
 class Reader(nn.Module):

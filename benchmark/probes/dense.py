@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from benchmark.metrics import areas, dice
+from benchmark.probes import _logistic
 from benchmark.probes._base import Features, Fitted, select
 
 VERSION = 1
@@ -20,6 +23,7 @@ KINDS = ("segmentation",)
 NEEDS = "masks"
 ON_REQUEST = True
 READOUTS = ("patches",)
+ENLARGED = 256  # images at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +33,6 @@ class Settings:
     patches: int = 50_000  # of the training images, at most
     tolerance: float = 1e-6
     iterations: int = 100
-
-
-import torch
-import torch.nn.functional as F
-
-from benchmark.probes import _logistic
-
-ENLARGED = 256  # images at a time
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.metrics import score
 from benchmark.probes._base import Features, Fitted, joined, select
+from benchmark.probes._neighbours import Bank
 
 VERSION = 4
 KINDS = ("classification",)
@@ -25,9 +27,6 @@ class Settings:
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
-    from benchmark.metrics import score
-    from benchmark.probes._neighbours import Bank
-
     sizes = [k for k in settings.k if k <= len(train.y)] or [len(train.y)]
     points = [{"k": k, "vote": vote} for vote in settings.votes for k in sizes]
     found = Bank(train.x).nearest(val.x, max(sizes))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.probes import _logistic
 from benchmark.probes._base import Features, Fitted, joined, log_likelihood, select
 
 VERSION = 3
@@ -24,8 +25,6 @@ class Settings:
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
     """Raises ValueError if a class is missing from the training features."""
-    from benchmark.probes import _logistic
-
     if len(np.unique(train.y)) != classes:
         raise ValueError(f"linear probe: {len(np.unique(train.y))} of {classes} classes have training features")
     limits = {"tolerance": settings.tolerance, "iterations": settings.iterations}

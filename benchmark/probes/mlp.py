@@ -8,6 +8,12 @@ the same numbers on the same machine.
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.device import arithmetic
 from benchmark.probes._base import Features, Fitted, constant, log_likelihood, moments, select
 
 VERSION = 2
@@ -24,14 +30,6 @@ class Settings:
     rate: float = 1e-3  # peak of the learning rate
     epochs: int = 40
     batch: int = 64
-
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from benchmark.device import arithmetic
 
 
 def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:

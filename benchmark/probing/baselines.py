@@ -43,7 +43,7 @@ def measure(task: Task, samples: list[Sample], built: store.Store, runtime: Runt
     index = [row[sample.id] for sample in samples]
     pixels, labels = built.pixels.shape[1], np.array([sample.label for sample in samples])
     divisions = splits.assignments(task, samples)
-    probe = registry.declarations("probes", "linear")
+    probe = registry.load("probes", "linear")
     for name in NAMES:
         data = identity(task, samples)
         key = digest("baseline", VERSION, name, task.modality, task.name, data, pixels, probe.VERSION)[:12]

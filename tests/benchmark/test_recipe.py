@@ -80,7 +80,7 @@ def test_every_rung_of_the_ladder_has_an_image_matched_variant():
     assert {tracks.get(f"{name}-images").encoder for name in ("demo", "laptop", "1e14", "1e15")} == {tracks.MICRO}
 
 
-@pytest.mark.parametrize("pretext", registry.default_pretexts())
+@pytest.mark.parametrize("pretext", registry.defaults("pretexts"))
 def test_every_default_pretext_takes_its_steps_where_claims_are_read(pretext):
     assert tracks.steps(recipe(pretext, "1e14")) >= 1500
 

@@ -41,7 +41,7 @@ def measurements(dry: bool) -> Iterator[Piece]:
     """What is asked of the GPU, the most valuable first."""
     size, batch, table = ("nano", 8, speed.DRY) if dry else ("Ti", speed.BATCH, speed.TABLE)
     block = 0.0 if dry else speed.SECONDS
-    pretexts = registry.default_pretexts()
+    pretexts = registry.defaults("pretexts")
     for pretext in pretexts:
         yield Piece(f"agreement/{pretext}", 30, lambda p=pretext: checks.agreement(p, size))
     for pretext in pretexts:

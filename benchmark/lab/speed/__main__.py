@@ -29,7 +29,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 BATCH = 64
 LINE = "{:<6} {:<7} {:<9} {:>8} {:>8} {:>6} {:>6} {:>9} {:>6} {:>6}"
 HEADS = ("size", "pretext", "", "ours ms", "usual ms", "ratio", "limit", "GFLOP/s", "peak", "data")
-WEIGHED = [f"{size}/{pretext}" for size in ("micro", "Ti", "S") for pretext in registry.default_pretexts()]
+WEIGHED = [f"{size}/{pretext}" for size in ("micro", "Ti", "S") for pretext in registry.defaults("pretexts")]
 
 
 @app.callback()

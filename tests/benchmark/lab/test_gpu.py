@@ -150,7 +150,7 @@ def test_pieces_can_be_chosen_by_how_their_names_begin(bare, tmp_path):
     ]
     done = subprocess.run(line, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    others = {f"no sync/{pretext}" for pretext in registry.default_pretexts()}
+    others = {f"no sync/{pretext}" for pretext in registry.defaults("pretexts")}
     assert set(noted(tmp_path)) == {"environment", "agreement/mae", *others}
 
 

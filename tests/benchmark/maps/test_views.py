@@ -174,7 +174,7 @@ def test_the_sheet_holds_every_tile_and_the_words(tmp_path):
     with Image.open(out) as opened:
         assert opened.getexif()[ExifTags.Base.ImageDescription] == said.rpartition("\n/")[0]
         sheet = np.asarray(opened.convert("RGB"))
-    for pretext in registry.default_pretexts():
+    for pretext in registry.defaults("pretexts"):
         for one in seen(pretext, draws=2)[1]:
             for tile in (tile for line in views.tiles(one) for tile in line if not tile.blocks):
                 assert lies_in(np.asarray(view_sheet.enlarged(tile.pixels, 3)), sheet), (pretext, tile.caption)

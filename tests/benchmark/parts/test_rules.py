@@ -19,9 +19,7 @@ def recipe(pretext: str, track: str) -> Recipe:
 
 def arms() -> list[str]:
     """Every pretext and arm but those of the authors."""
-    named = (
-        (name, getattr(registry.declarations("pretexts", name), "ARMS", {})) for name in registry.names("pretexts")
-    )
+    named = ((name, getattr(registry.load("pretexts", name), "ARMS", {})) for name in registry.names("pretexts"))
     return [f"{name}:{arm}" if arm else name for name, found in named for arm in ("", *found) if arm != "official"]
 
 

@@ -63,7 +63,7 @@ def test_curves_say_how_far_each_term_has_come(images):
         "ijepa": {"loss below trivial", "between-image share of target variance"},
         "dinov3": {"dino below trivial", "ibot below trivial", "teacher entropy / ln K"},
     }
-    for name in registry.default_pretexts():
+    for name in registry.defaults("pretexts"):
         model, seen = views(name, images)
         step = model(seen, 0.5)
         parts = {part: float(value) for part, value in step.parts.items()}

@@ -41,7 +41,7 @@ def trained(run, images: Images, folder, **changes) -> pretrain.Trained:  # noqa
 
 def test_it_runs_on_request_only():
     assert "salt" in registry.names("pretexts")
-    assert "salt" not in registry.default_pretexts()
+    assert "salt" not in registry.defaults("pretexts")
 
 
 @pytest.mark.parametrize("progress", STAGES)

@@ -164,7 +164,7 @@ def test_masks_crops_and_clipping_are_the_papers():
 
 def test_it_runs_on_request_only():
     assert "simmim" in registry.names("pretexts")
-    assert "simmim" not in registry.default_pretexts()
+    assert "simmim" not in registry.defaults("pretexts")
 
 
 def test_eight_images_can_be_overfitted():

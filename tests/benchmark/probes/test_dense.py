@@ -156,7 +156,7 @@ def test_a_task_without_masks_has_no_dense_cell(tmp_path):
     study = plan.Study(modality="histo", pinned=None, tasks=found)
     cells = plan.cells(recipe("mae", 0), study, ("dense",))
     assert [(cell.task, cell.readout) for cell in cells] == [("phantom_local", "patches")]
-    assert registry.declarations("probes", "dense").NEEDS in plan.TOKENS
+    assert registry.load("probes", "dense").NEEDS in plan.TOKENS
 
 
 def test_areas_are_stored_as_the_scores_of_a_segmentation():

@@ -16,7 +16,7 @@ from benchmark.recipe import EncoderSpec
 from tasks.store import Store
 
 EVERY = registry.names("probes")
-NAMES = [name for name in EVERY if "classification" in registry.declarations("probes", name).KINDS]
+NAMES = [name for name in EVERY if "classification" in registry.load("probes", name).KINDS]
 
 
 def features(count: int, seed: int, classes: int = 3, signal: float = 8.0, tokens: bool = False) -> Features:
