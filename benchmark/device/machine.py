@@ -18,6 +18,7 @@ from tasks.store import processors as processors
 
 ROOT = Path(__file__).parents[2]
 RESIDENT = 0.25  # of the free memory of a GPU: a corpus up to that size is copied there whole, as uint8
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOPs per second, by name of the GPU
 OURS = (
     "benchmark/device/machine.py",
     "tests/goldens.json",
@@ -91,6 +92,11 @@ def device_name() -> str:
 
     found = device()
     return found.names[torch.cuda.current_device() if found.gpus else 0]
+
+
+def nominal_peak(name: str) -> float | None:
+    """Dense bf16 FLOPs per second that the maker states for a GPU of that name, if known here."""
+    return next((flops for known, flops in PEAKS.items() if known in name), None)
 
 
 def refuse_missing_gpus(processes: int) -> None:

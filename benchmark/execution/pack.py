@@ -220,9 +220,7 @@ def _reached(gpu: str, precision: str) -> float:
     """FLOPs per second of a large encoder on a GPU of that name, or on this machine's processors."""
     if not gpu:
         return plan.NOMINAL_FLOPS * machine.processors()
-    from benchmark.lab.speed import measure
-
-    peak = measure.nominal_peak(gpu)
+    peak = machine.nominal_peak(gpu)
     reached = REACHED * peak if peak else plan.NOMINAL_GPU_FLOPS
     return reached * (FP32 if precision == "fp32" else 1.0)
 

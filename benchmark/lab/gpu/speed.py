@@ -66,7 +66,7 @@ def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SE
         return {"skipped": "CUDA graphs need a GPU"}
     half = gpu and SIZES[size].pixels > plan.FP32_PIXELS
     product = measure.peak(device) if half or not gpu else fp32_product(device)
-    stated = measure.nominal_peak(machine.device_name()) if half else None
+    stated = machine.nominal_peak(machine.device_name()) if half else None
     while True:
         recipe = measure.recipe(size, pretext, batch=batch, precision="bf16" if half else "fp32")
         try:

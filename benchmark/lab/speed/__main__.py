@@ -72,7 +72,7 @@ def compare(
     clock = time.process_time if busy else time.perf_counter
     name = machine.device_name()
     product = measure.peak(device, clock=clock)
-    top = measure.nominal_peak(name) or product
+    top = machine.nominal_peak(name) or product
     typer.echo(
         f"{name}: {torch.get_num_threads()} threads, {workers} DataLoader workers, load {os.getloadavg()[0]:.1f} on "
         f"{machine.processors()} processors{', time of this process' if busy else ''}; "

@@ -20,7 +20,6 @@ from benchmark.training import data, modes, pretrain
 from benchmark.training.data import Batches, Images
 
 PRETEXTS = ("mae", "ijepa", "dinov3")
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOPs per second, by name of the GPU
 PROGRESS = 0.5  # share of training at which a step is timed
 NOISE = Corpus(name="noise", members=(("noise", 1),), digest="0" * 12, images=0)
 
@@ -145,8 +144,3 @@ def peak(device: torch.device, rounds: int = 3, clock: Callable[[], float] = tim
         synchronise(device)
         times.append(clock() - start)
     return 2 * side**3 / min(times)
-
-
-def nominal_peak(name: str) -> float | None:
-    """Dense bf16 FLOPs per second that the maker states for a GPU of that name, if known here."""
-    return next((flops for known, flops in PEAKS.items() if known in name), None)
