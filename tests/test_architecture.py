@@ -1,90 +1,255 @@
-"""The arrows of the corridor: tasks <- benchmark <- leaderboards, and who may import torch."""
+"""The test of the house: sizes of rooms and files, the arrows between them, who may load torch, how long the words are.
+
+Exceptions are lists that only shrink: one that is no longer needed fails as well.
+"""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-import tasks
 from benchmark import registry
 from benchmark.pretexts._base import Pretext
 from benchmark.recipe import Optim
 
 ROOT = Path(__file__).parent.parent
+PRODUCT = ("tasks", "benchmark", "leaderboards")
+DATASETS = {"tasks/histo", "tasks/ultrasound"}  # a file a dataset, as many as there are
+MODULES, LINES = 14, 400  # a folder, a file
+README_WORDS, DOCS_WORDS, SITE_FILES, SITE_BYTES = 900, 9_000, 600, 10e6
 TORCH = {"torch", "torchvision", "timm", "accelerate", "kornia"}
-TORCH_FREE = (
-    "recipe",
-    "storage.results",
-    "metrics",
-    "storage.scores",
-    "registry",
-    "tracks",
-    "parts.flops",
-    "parts.mask_sizes",
-    "parts.schedules",
-    "plan",
-    "grid",
-    "execution.pack",
-    "corpus",
-)
+MAY_IMPORT = {  # what a package may import of ours
+    "tasks": {"tasks"},
+    "benchmark": {"tasks", "benchmark"},
+    "leaderboards": {
+        "tasks",
+        "leaderboards",
+        *(f"benchmark.{name}" for name in ("storage", "metrics", "recipe", "tracks")),
+    },
+}
+
+LONG = {
+    "benchmark/__main__.py",
+    "benchmark/cli/data_commands.py",
+    "benchmark/encoders/external.py",
+    "benchmark/maps/map_sheet.py",
+    "benchmark/metrics.py",
+    "benchmark/plan.py",
+    "benchmark/storage/results.py",
+    "leaderboards/audit/simulate.py",
+    "leaderboards/boards/aggregate.py",
+    "leaderboards/pages/figures.py",
+    "leaderboards/pages/pages.py",
+    "leaderboards/pages/tables.py",
+    "leaderboards/stats/statistics.py",
+    "tests/benchmark/maps/test_maps.py",
+    "tests/benchmark/maps/test_reader.py",
+    "tests/benchmark/pretexts/test_dinov3.py",
+    "tests/benchmark/pretexts/test_mae.py",
+    "tests/benchmark/training/test_training.py",
+    "tests/leaderboards/test_leaderboards.py",
+    "tests/tasks/obtain/test_fetch.py",
+    "tests/tasks/obtain/test_receipts.py",
+    "tests/tasks/own/test_added.py",
+    "tests/tasks/phantoms/test_phantoms.py",
+    "tests/tasks/sources/test_sources.py",
+    "tests/tasks/test_inspect.py",
+}
+CROWDED: set[str] = set()
+AGAINST_THE_ARROWS = {
+    "benchmark.__main__ -> leaderboards.audit.published",
+    "benchmark.__main__ -> leaderboards.audit.verify",
+    "benchmark.__main__ -> leaderboards.pages.render",
+    "benchmark.__main__ -> leaderboards.publish.site",
+}
+IN_CIRCLES = {
+    "benchmark.__main__",
+    "benchmark.ceilings",
+    "benchmark.cli.slurm_commands",
+    "benchmark.execution.slurm",
+    "benchmark.plan",
+    "benchmark.storage.compaction",
+    "benchmark.storage.results",
+    "leaderboards.pages.compare_page",
+    "leaderboards.publish.releases",
+    "leaderboards.publish.site",
+}
+FOLDERS_IN_CIRCLES = {
+    "benchmark.__main__",
+    "benchmark.ceilings",
+    "benchmark.cli",
+    "benchmark.encoders",
+    "benchmark.execution",
+    "benchmark.grid",
+    "benchmark.lab",
+    "benchmark.maps",
+    "benchmark.plan",
+    "benchmark.pretexts",
+    "benchmark.probing",
+    "benchmark.run",
+    "benchmark.training",
+    "leaderboards.audit",
+    "leaderboards.boards",
+    "leaderboards.export",
+    "leaderboards.pages",
+    "leaderboards.publish",
+    "tasks",
+    "tasks.inspect",
+    "tasks.own",
+}
+WORDY = {"README.md", "docs", "site files", "site bytes"}
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level packages and our dotted modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Dotted names that a file imports anywhere in it: `from a import b` is a.b where that is a module, else a."""
+    names = set()
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{place(path)}:{node.lineno}: imports name the whole path"
+            dotted = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in modules() else node.module for name in dotted}
+    return frozenset(names)
 
 
-def files(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+@cache
+def modules() -> dict[str, Path]:
+    return {module_name(path): path for path in python_files(*PRODUCT)}
 
 
-def packages(path: Path) -> set[str]:
-    return {name.split(".")[0] for name in imported(path)}
+def folder_of(module: str) -> str:
+    """Its room: a folder below a package is one room, a module directly in a package one of its own."""
+    return ".".join(module.split(".")[:2])
 
 
-@pytest.mark.parametrize("path", files("tasks"), ids=str)
-def test_tasks_import_neither_torch_nor_benchmark(path):
-    assert not packages(path) & (TORCH | {"benchmark", "leaderboards"})
+def circular(edges: Iterable[tuple[str, str]]) -> set[str]:
+    """The nodes that reach themselves."""
+    after: dict[str, set[str]] = {}
+    for start, end in edges:
+        after.setdefault(start, set()).add(end)
+
+    def reached(start: str) -> set[str]:
+        seen, waiting = set(), [start]
+        while waiting:
+            new = after.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    return {node for node in after if node in reached(node)}
 
 
-@pytest.mark.parametrize("path", files("benchmark"), ids=str)
-def test_benchmark_imports_leaderboards_only_at_the_command_line(path):
-    assert "leaderboards" not in packages(path) or path.name == "__main__.py"
+def edges() -> set[tuple[str, str]]:
+    """Which module imports which of ours, inside functions too."""
+    return {
+        (name, other)
+        for name, path in modules().items()
+        for other in imported(path)
+        if other in modules()
+        if other != name
+    }
 
 
-@pytest.mark.parametrize("path", files("leaderboards"), ids=str)
-def test_leaderboards_read_results_and_never_torch(path):
-    assert not packages(path) & TORCH
-    ours = {name for name in imported(path) if name.startswith("benchmark.")}
-    assert {name.split(".")[1] for name in ours} <= {"storage", "metrics", "recipe", "tracks"}
+def imports_against_the_arrows(name: str, path: Path) -> set[str]:
+    package = name.split(".")[0]
+    allowed = MAY_IMPORT[package]
+    ours = {other for other in imported(path) if other.split(".")[0] in PRODUCT}
+    wrong = {other for other in ours if not any(f"{other}.".startswith(f"{one}.") for one in allowed)}
+    return wrong | ({other.split(".")[0] for other in imported(path)} & TORCH if package != "benchmark" else set())
 
 
-@pytest.mark.parametrize("name", TORCH_FREE)
-def test_light_modules_do_not_load_torch(name):
-    code = f"import sys, benchmark.{name}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+def test_no_file_is_long():
+    lengths = {
+        place(path): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files(*PRODUCT, "tests")
+    }
+    assert {path for path, lines in lengths.items() if lines > LINES} == LONG
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["data", "status"]], ids=["help", "data"])
-def test_the_command_line_answers_without_torch(arguments):
-    code = (
-        "import sys\nfrom benchmark.__main__ import main\n"
-        f"sys.argv = ['benchmark', *{arguments!r}]\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\nsys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
+def test_no_room_is_crowded():
+    held = {}
+    for path in python_files(*PRODUCT):
+        if path.name != "__init__.py":
+            held.setdefault(place(path.parent), []).append(path.name)
+    assert {folder for folder, names in held.items() if len(names) > MODULES and folder not in DATASETS} == CROWDED
 
 
-def test_packages_are_ours():
-    assert Path(tasks.__file__).is_relative_to(ROOT)
+def test_imports_point_one_way():
+    found = {
+        f"{name} -> {other}" for name, path in modules().items() for other in imports_against_the_arrows(name, path)
+    }
+    assert found == AGAINST_THE_ARROWS
+
+
+def test_no_modules_go_in_circles():
+    assert circular(edges()) == IN_CIRCLES
+
+
+def test_no_folders_go_in_circles():
+    rooms = {(folder_of(start), folder_of(end)) for start, end in edges()}
+    assert circular((start, end) for start, end in rooms if start != end) == FOLDERS_IN_CIRCLES
+
+
+def test_circles_are_found():
+    assert circular([("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")]) == {"b", "c"}
+
+
+def test_words_and_pages_stay_few():
+    site = [path for path in (ROOT / "leaderboards" / "site").rglob("*") if path.is_file()]
+    found = {
+        "README.md": (words(ROOT / "README.md"), README_WORDS),
+        "docs": (sum(map(words, (ROOT / "docs").rglob("*.md"))), DOCS_WORDS),
+        "site files": (len(site), SITE_FILES),
+        "site bytes": (sum(path.stat().st_size for path in site), SITE_BYTES),
+    }
+    assert {name for name, (count, most) in found.items() if count > most} == WORDY, found
+
+
+def words(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").split())
+
+
+def loads_torch(code: str) -> bool:
+    """Whether torch is loaded once the code has run, or has left."""
+    code = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nsys.exit(3 * ('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False, encoding="utf-8")
+    assert done.returncode in (0, 3), done.stderr
+    return done.returncode == 3
+
+
+@pytest.mark.parametrize("package", ["tasks", "leaderboards"])
+def test_tasks_and_leaderboards_load_no_torch(package):
+    names = [name for name in modules() if name.split(".")[0] == package and not name.endswith("__main__")]
+    assert not loads_torch(f"import {', '.join(names)}")
+
+
+@pytest.mark.parametrize("command", ["benchmark --help", "benchmark data status", "leaderboards --help"])
+def test_the_command_line_answers_without_torch(command):
+    package, *arguments = command.split()
+    start = f"import runpy; sys.argv = {[package, *arguments]}; runpy.run_module('{package}', run_name='__main__')"
+    assert not loads_torch(start)
 
 
 @pytest.mark.parametrize("name", registry.names("pretexts"))
@@ -102,33 +267,32 @@ def test_a_probe_declares_itself(name):
     assert callable(probe.fit)
 
 
-OURS = [path for package in ("tasks", "benchmark", "leaderboards") for path in files(package)]
-
-
-def unencoded(path: Path) -> list[int]:
+def unencoded(tree: ast.Module) -> list[int]:
     """Lines that read or write text without saying in which encoding."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    lines = []
+    for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         modes = [value.value for value in node.args if isinstance(value, ast.Constant) and isinstance(value.value, str)]
         if name in ("read_text", "write_text"):
-            found += [node.lineno] * (len(node.args) <= (name == "write_text"))
+            lines += [node.lineno] * (len(node.args) <= (name == "write_text"))
         elif name == "open" and any(mode in ("r", "w", "a", "x") for mode in modes):
-            found.append(node.lineno)
-        found += [node.lineno for word in node.keywords if word.arg in ("text", "universal_newlines")]
-    return found
+            lines.append(node.lineno)
+        lines += [node.lineno for word in node.keywords if word.arg in ("text", "universal_newlines")]
+    return lines
 
 
-@pytest.mark.parametrize("path", OURS, ids=str)
-def test_text_is_utf8_whatever_the_locale(path):
-    assert unencoded(path) == []
+def test_text_is_utf8_whatever_the_locale():
+    found = {path: unencoded(parsed(path)) for path in python_files(*PRODUCT)}
+    assert [f"{place(path)}:{line}" for path, lines in found.items() for line in lines] == []
+    assert unencoded(ast.parse("p.read_text()\nopen(p, 'w')\nrun(c, text=True)\np.write_text(t)")) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("path", OURS, ids=str)
-def test_every_entry_point_starts_in_utf8(path):
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    blocks = [node.body for node in body if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)]
-    if path.name != "install.py":  # which runs before anything is installed, and under old Pythons
-        assert all(ast.unparse(block[0]) == "host.use_utf8()" for block in blocks)
+def test_every_entry_point_starts_in_utf8():
+    for path in python_files(*PRODUCT):
+        if path.name != "install.py":  # which runs before anything is installed, and under old Pythons
+            blocks = [
+                node for node in parsed(path).body if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+            ]
+            assert all(ast.unparse(block.body[0]) == "host.use_utf8()" for block in blocks), place(path)
