@@ -465,7 +465,7 @@ def regression(
         goldens.FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         typer.echo(f"{goldens.FILE.name}: losses of {', '.join(found)} written down")
         return
-    from benchmark.lab import again
+    from benchmark.lab import reproduce
     from leaderboards.audit.published import lost
     from leaderboards.audit.verify import verify
 
@@ -483,7 +483,7 @@ def regression(
     typer.echo("\n".join([*map(str, moved), f"goldens: {len(moved)} losses moved"]))
     with tempfile.TemporaryDirectory() as folder:
         runtime = Runtime(data=Path(folder) / "none", results=Path(folder) / "results", cache=cache)
-        failed += _told(again.regression(published, runtime, typer.echo))
+        failed += _told(reproduce.retrain_smoke(published, runtime, typer.echo))
     if any(published.rglob("cells.parquet")) and importlib.util.find_spec("leaderboards.boards.claims"):
         claims = [sys.executable, "-m", "leaderboards", "claims", "--results", str(published)]
         failed += subprocess.run(claims, check=False).returncode != 0
@@ -500,11 +500,11 @@ def reproduce(
     threads: Threads = None,
 ) -> None:
     """Run a published run and its twin again from the stored recipe, and compare. Exit code 1 if a number moved."""
-    from benchmark.lab import again
+    from benchmark.lab import reproduce
 
     with tempfile.TemporaryDirectory() as folder:
         runtime = Runtime(data=data, results=Path(folder), cache=cache, threads=threads)
-        moved = _told(again.reproduce(run, published, runtime, typer.echo))
+        moved = _told(reproduce.reproduce_run(run, published, runtime, typer.echo))
     raise typer.Exit(code=1 if moved else 0)
 
 
@@ -516,10 +516,10 @@ def export(
 ) -> None:
     """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card."""
     from benchmark.encoders import export
-    from benchmark.lab import again
+    from benchmark.lab import reproduce
     from benchmark.storage import results as store
 
-    row = again.find(run, results)
+    row = reproduce.find_run(run, results)
     weights = store.run_directory(results, row["modality"], row["run"]) / "encoder.safetensors"
     written = export.export(row, store.read(results, "cells"), weights, out or Path("export") / row["run"])
     name = json.dumps(f"local-dir:{written}", ensure_ascii=False)

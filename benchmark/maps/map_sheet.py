@@ -29,7 +29,7 @@ from matplotlib.patches import Rectangle
 from benchmark import registry
 from benchmark.encoders import encoder, weights
 from benchmark.encoders.encoder import Encoder
-from benchmark.lab import again
+from benchmark.lab import reproduce
 from benchmark.maps import maps
 from benchmark.parts import draws
 from benchmark.pretexts._base import Pretext
@@ -85,7 +85,7 @@ class Pictures(NamedTuple):
 
 def open_run(run: str, root: Path) -> Opened:
     """Raises ValueError for a run that is not stored or came from outside, DataError where its weights are not here."""
-    row = again.find(run, root)
+    row = reproduce.find_run(run, root)
     if row["pretext"] == EXTERNAL:
         raise ValueError(
             f"{row['run']} is an encoder from outside: maps read the blocks of the benchmark's own encoders"

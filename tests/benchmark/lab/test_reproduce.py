@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import plan, run, tracks
-from benchmark.lab import again
+from benchmark.lab import reproduce
 from benchmark.recipe import Runtime
 from benchmark.storage import results
 from tests.leaderboards.test_leaderboards import rewrite
@@ -47,13 +47,13 @@ def change(root: Path, by: float, **which: object) -> None:
 
 
 def test_nothing_published_is_said_plainly(tmp_path, cache):
-    found = again.regression(tmp_path / "none", runtime(tmp_path, cache), print)
+    found = reproduce.retrain_smoke(tmp_path / "none", runtime(tmp_path, cache), print)
     assert (found.compared, found.moved) == (0, [])
     assert "no smoke run is published yet, so nothing was retrained" in found.notes[0]
 
 
 def test_the_smoke_track_comes_out_the_same(published, tmp_path, cache):
-    found = again.regression(published, runtime(tmp_path, cache), print)
+    found = reproduce.retrain_smoke(published, runtime(tmp_path, cache), print)
     asked = results.read(published, "cells").query("seed == 0")
     assert found.compared == len(asked)
     assert found.moved == []
@@ -69,7 +69,7 @@ def test_the_smoke_track_comes_out_the_same(published, tmp_path, cache):
 )
 def test_a_moved_number_is_named_with_its_tolerance_and_version(published, copy, which, bump):
     change(copy, 0.5, **which)
-    found = again.compare(copy, published)
+    found = reproduce.compare(copy, published)
     assert found.moved
     assert {one.bump for one in found.moved} == {bump}
     line = str(found.moved[0])
@@ -81,9 +81,9 @@ def test_other_weights_may_differ_by_the_spread_of_the_seeds(published, copy):
     """A retraining elsewhere gives other weights: the tolerance is then what the published seeds differ by."""
     for path in results.files(copy, "cells"):
         rewrite(path, lambda rows: [one.update(weights_sha256="0" * 64) for one in rows])
-    assert again.compare(copy, published).moved == []
+    assert reproduce.compare(copy, published).moved == []
     change(copy, 0.5, seed=0, twin=False)
-    assert again.compare(copy, published).moved
+    assert reproduce.compare(copy, published).moved
 
 
 def test_one_seed_has_no_spread_and_that_is_said(published, copy):
@@ -91,14 +91,14 @@ def test_one_seed_has_no_spread_and_that_is_said(published, copy):
         rewrite(path, lambda rows: [one.update(weights_sha256="0" * 64, value=one["value"] + 0.1) for one in rows])
         if pq.read_table(path)["seed"][0].as_py() == 1:
             shutil.rmtree(path.parent)
-    found = again.compare(copy, published)
+    found = reproduce.compare(copy, published)
     assert found.moved == []
     assert any("are not judged: one published seed has no spread" in note for note in found.notes)
 
 
 def test_a_run_is_reproduced_from_its_stored_recipe(published, tmp_path, cache):
     row = results.read(published, "runs").query("budget_flops > 0 and seed == 1").iloc[0]
-    found = again.reproduce(row.run[:8], published, runtime(tmp_path, cache), print)
+    found = reproduce.reproduce_run(row.run[:8], published, runtime(tmp_path, cache), print)
     new = results.read(tmp_path / "results", "runs").set_index("run")
     assert new.loc[row.run, "weights_sha256"] == row.weights_sha256
     assert (found.compared, found.moved) == (len(results.read(tmp_path / "results", "cells")), [])
@@ -107,19 +107,19 @@ def test_a_run_is_reproduced_from_its_stored_recipe(published, tmp_path, cache):
 
 def test_what_cannot_be_reproduced_says_why(published, copy, tmp_path, cache, monkeypatch):
     with pytest.raises(ValueError, match="no stored run begins with 'zzz'; stored: "):
-        again.reproduce("zzz", published, runtime(tmp_path, cache), print)
+        reproduce.reproduce_run("zzz", published, runtime(tmp_path, cache), print)
     row = results.read(published, "runs").query("budget_flops > 0 and seed == 1").iloc[0]
-    monkeypatch.setattr(again, "ENGINE", 99)
+    monkeypatch.setattr(reproduce, "ENGINE", 99)
     with pytest.raises(ValueError, match=f"of engine 99 .*check out commit {row.commit}"):
-        again.reproduce(row.run, published, runtime(tmp_path, cache), print)
+        reproduce.reproduce_run(row.run, published, runtime(tmp_path, cache), print)
 
 
 def test_published_runs_of_an_earlier_engine_are_not_trained_again_and_that_is_no_difference(
     published, tmp_path, cache, monkeypatch
 ):
-    monkeypatch.setattr(again, "ENGINE", 99)
-    monkeypatch.setattr(again.runs, "bench", lambda *_: pytest.fail("trained again"))
-    found = again.regression(published, runtime(tmp_path, cache), print)
+    monkeypatch.setattr(reproduce, "ENGINE", 99)
+    monkeypatch.setattr(reproduce.runs, "bench", lambda *_: pytest.fail("trained again"))
+    found = reproduce.retrain_smoke(published, runtime(tmp_path, cache), print)
     (row, *_) = results.read(published, "runs").itertuples()
     assert (found.compared, found.moved) == (0, [])
     (note,) = found.notes

@@ -1,4 +1,4 @@
-"""Run again what is published, and compare: `regression` the smoke track, `reproduce` one run.
+"""Compute published numbers anew, and compare: `retrain_smoke` the smoke track, `reproduce_run` one run.
 
 A number that is computed again may differ by as much as the published pretraining seeds differ among themselves; from
 the same weights it may not differ at all.
@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
     notes: list[str]  # what could not be compared, and why
 
 
-def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
+def retrain_smoke(published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
     """Retrain the published runs of the smoke track, first seed, into `runtime.results`, and compare."""
     rows = results.read(published, "runs")
     rows = rows[(rows.track == SMOKE) & rows.corpus.eq("phantom")]
@@ -41,14 +41,14 @@ def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) ->
         remedy = "`make bench TRACK=smoke SEEDS=3`, commit, `python -m leaderboards promote --track smoke`"
         return Comparison(0, [], [f"{published}: no smoke run is published yet, so nothing was retrained; {remedy}"])
     current = rows[rows.engine.eq(ENGINE)]
-    notes = earlier(published, rows[rows.engine.ne(ENGINE)])
+    notes = describe_other_engines(published, rows[rows.engine.ne(ENGINE)])
     if current.empty:
         return Comparison(0, [], notes)
     trained = current[(current.run != current.twin) & current.pretext.ne(EXTERNAL)]
     wanted = Wanted(
         modalities=tuple(sorted(set(trained.modality))),
         track=SMOKE,
-        pretexts=tuple(dict.fromkeys(map(_named, trained.recipe))),
+        pretexts=tuple(dict.fromkeys(map(_name_pretext, trained.recipe))),
         seeds=1,
         ceilings=0,
         corpus="phantom",
@@ -60,8 +60,8 @@ def regression(published: Path, runtime: Runtime, say: Callable[[str], None]) ->
     return compared._replace(notes=[*notes, *compared.notes])
 
 
-def earlier(published: Path, rows: pd.DataFrame) -> list[str]:
-    """What is said of published runs (rows of `runs`) that another engine than this code's trained."""
+def describe_other_engines(published: Path, rows: pd.DataFrame) -> list[str]:
+    """Notes on published runs (rows of `runs`) that another engine than this code's trained."""
     return [
         f"{published}: {len(runs)} smoke runs are of engine {engine}, this code is of engine {ENGINE}: they cannot be "
         f"trained again by it, but by commit {', '.join(sorted(set(runs.commit)))}; what is stored of them is "
@@ -70,21 +70,21 @@ def earlier(published: Path, rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def reproduce(run: str, published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
+def reproduce_run(run: str, published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
     """Run a stored run, and its twin, again from the stored recipe into `runtime.results`, and compare.
 
     Raises ValueError where the run is not stored, is ambiguous, or is of another version than this code; DataError
     where its corpus is not here.
     """
-    row = find(run, published)
+    row = find_run(run, published)
     recipe = from_json(row["recipe"])
     refuse_other_versions(recipe, row["commit"])
     cells = results.read(published, "cells").drop_duplicates("cell")
     for one in (recipe, twin(recipe)) if recipe.budget else (recipe,):
         own = cells[cells.run == key(one)]
         say(f"{key(one)}: {'the twin' if one.budget == 0 else 'the run'}, {len(own)} cells")
-        study = _study(one, tuple(dict.fromkeys(own.task)), runtime)
-        job = Job(one, False, [_cell(one, cell) for cell in own.to_dict("records")])
+        study = _survey(one, tuple(dict.fromkeys(own.task)), runtime)
+        job = Job(one, False, [_build_cell(one, cell) for cell in own.to_dict("records")])
         images = data.open_images(study.pinned.members, one, runtime)
         synthetic = any(member.source.synthetic for member in study.pinned.members)
         pretrain.pretrain(one, runtime, images, key(one), synthetic)
@@ -92,7 +92,7 @@ def reproduce(run: str, published: Path, runtime: Runtime, say: Callable[[str], 
     return compare(published, runtime.results)
 
 
-def find(run: str, root: Path) -> dict:
+def find_run(run: str, root: Path) -> dict:
     """The stored run whose id begins so."""
     rows = results.read(root, "runs")
     rows = rows[rows.run.str.startswith(run)].drop_duplicates("run")
@@ -115,7 +115,7 @@ def refuse_other_versions(recipe: Recipe, commit: str) -> None:
         )
 
 
-def _study(recipe: Recipe, tasks: tuple[str, ...], runtime: Runtime) -> Study:
+def _survey(recipe: Recipe, tasks: tuple[str, ...], runtime: Runtime) -> Study:
     """The corpus and tasks of a stored recipe. Raises DataError where the images are not the same."""
     asked = Wanted(
         modalities=(recipe.modality,),
@@ -141,14 +141,14 @@ def _study(recipe: Recipe, tasks: tuple[str, ...], runtime: Runtime) -> Study:
     raise ValueError(f"{key(recipe)}: no policy of this code squares images by {recipe.policy!r}")
 
 
-def _cell(recipe: Recipe, row: dict) -> Cell:
+def _build_cell(recipe: Recipe, row: dict) -> Cell:
     names = ("task", "task_version", "data", "probe", "probe_version", "readout")
     return Cell(recipe=recipe, settings=json.loads(row["settings"]), **{name: row[name] for name in names})
 
 
-def compare(published: Path, again: Path) -> Comparison:
-    """Every number of `again` that is published too, against the published one of the same seed."""
-    old, new = _numbers(published), _numbers(again)
+def compare(published: Path, anew: Path) -> Comparison:
+    """Every number of `anew` that is published too, against the published one of the same seed."""
+    old, new = _read_numbers(published), _read_numbers(anew)
     ranges = old.groupby(QUESTION)["value"].agg(lambda values: values.max() - values.min() if len(values) > 1 else None)
     stored = old.rename(columns={"value": "stored", "weights_sha256": "stored_weights"})
     both = new.merge(stored[[*QUESTION, "seed", "stored", "stored_weights"]], on=[*QUESTION, "seed"])
@@ -174,14 +174,14 @@ def compare(published: Path, again: Path) -> Comparison:
             stored=row.stored,
             found=row.value,
             tolerance=row.tolerance,
-            bump=bump(both, row),
+            bump=name_version_to_bump(both, row),
         )
         for row in both[both["moved"]].itertuples()
     ]
     return Comparison(len(both), moved, notes)
 
 
-def bump(both: pd.DataFrame, row: object) -> str:
+def name_version_to_bump(both: pd.DataFrame, row: object) -> str:
     """Which version a moved number needs, from what else moved: the twin's numbers owe nothing to a pretext."""
     twins = both[both["twin"]]
     if not row.twin and not twins.loc[(twins["task"] == row.task) & (twins["probe"] == row.probe), "moved"].any():
@@ -193,7 +193,7 @@ def bump(both: pd.DataFrame, row: object) -> str:
     return "ENGINE in benchmark/recipe.py"
 
 
-def _numbers(root: Path) -> pd.DataFrame:
+def _read_numbers(root: Path) -> pd.DataFrame:
     """The cells of a store, with the recipe's hash without its seed."""
     rows = results.read(root, "runs").drop_duplicates("run")
     variants = {row.run: key(replace(from_json(row.recipe), seed=0)) for row in rows.itertuples()}
@@ -203,7 +203,7 @@ def _numbers(root: Path) -> pd.DataFrame:
     return cells[[*kept, *QUESTION]].drop_duplicates([*QUESTION, "seed"])
 
 
-def _named(text: str) -> str:
+def _name_pretext(text: str) -> str:
     recipe = from_json(text)
     arm = recipe.settings.get("arm", "")
     return f"{recipe.pretext}:{arm}" if arm else recipe.pretext
