@@ -1,6 +1,6 @@
 """Parity: our numbers beside figures of the authors' code, and beside code of timm and lightly executed here.
 
-`python -m tests.parity` prints the table of docs/parity.md. Every function of a module's COMPARISONS returns rows.
+`python -m tests.parity` prints docs/tables/parity.csv. Every function of a module's COMPARISONS returns rows.
 Inputs are `det` or seeded, weights are copied. lightly is imported where it is needed: it is a development dependency.
 """
 
