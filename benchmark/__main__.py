@@ -17,6 +17,7 @@ import tasks
 from benchmark import ceilings as labelled
 from benchmark import grid, plan, registry, tracks
 from benchmark.cli import data_commands, slurm_commands
+from benchmark.cost import Cost, count_cached_features, estimate_cost, sum_costs
 from benchmark.device import doctor as checks
 from benchmark.device import machine
 from benchmark.execution import pack as packing
@@ -24,6 +25,7 @@ from benchmark.execution import slurm
 from benchmark.maps.reader import cli as reader_commands
 from benchmark.recipe import Runtime
 from benchmark.storage.results import SchemaError
+from benchmark.study import Study, Wanted, absent_by_reason, expand_names, survey, validate
 from benchmark.training import stopping
 from tasks import host
 from tasks.base import DataError, ProcessError
@@ -101,30 +103,30 @@ def _wanted(
     precision: str | None,
     ceilings: int | None = None,
     runs: tuple[str, ...] = (),
-) -> plan.Wanted:
-    wanted = plan.Wanted(
+) -> Wanted:
+    wanted = Wanted(
         modalities=_listed(modality) or tasks.modalities(),
         track=track,
         pretexts=_listed(pretext) or registry.defaults("pretexts"),
-        tasks=plan.named(_listed(task)),
+        tasks=expand_names(_listed(task)),
         probes=registry.names("probes") if probe == "all" else _listed(probe),
         seeds=seeds,
         ceilings=ceilings,
         corpus=corpus,
         policy=policy,
-        precision=precision or plan.default_precision(track),
+        precision=precision or tracks.default_precision(track),
         runs=runs,
     )
-    plan.validate(wanted)
+    validate(wanted)
     return wanted
 
 
-Part = tuple[plan.Wanted, list[plan.Study]]  # of a grid: what is of one track and corpus
+Part = tuple[Wanted, list[Study]]  # of a grid: what is of one track and corpus
 
 
 def _asked(
     ctx: typer.Context, file: Path | None, modality: str, task: str, probe: str, runs: str, **more: object
-) -> list[plan.Wanted]:
+) -> list[Wanted]:
     """What to work through: what the options say, or what a grid lists of it. more: options of `_wanted`."""
     if file is None:
         return [_wanted(modality, more.pop("track"), more.pop("pretext"), task, probe, runs=_listed(runs), **more)]
@@ -146,7 +148,7 @@ def _asked(
     return grid.asked(recipes, narrowed)
 
 
-def _parts(asked: list[plan.Wanted], data: Path, cache: Path) -> list[Part]:
+def _parts(asked: list[Wanted], data: Path, cache: Path) -> list[Part]:
     parts, known = [], {}
     for wanted in asked:
         new = tuple(modality for modality in wanted.modalities if (modality, wanted.corpus) not in known)
@@ -155,12 +157,12 @@ def _parts(asked: list[plan.Wanted], data: Path, cache: Path) -> list[Part]:
     return parts
 
 
-def _studies(wanted: plan.Wanted, data: Path, cache: Path) -> list[plan.Study]:
+def _studies(wanted: Wanted, data: Path, cache: Path) -> list[Study]:
     if data != Path("data") and not data.is_dir():
         raise DataError(f"{data}: no such folder; point DATA at the folder that holds the datasets")
-    studies = [plan.survey(wanted, modality, data, cache) for modality in wanted.modalities]
+    studies = [survey(wanted, modality, data, cache) for modality in wanted.modalities]
     for study in studies:
-        for reason, names in plan.reasons(study).items():
+        for reason, names in absent_by_reason(study).items():
             typer.echo(f"{study.modality}/{', '.join(names)}: {reason}")
         for name, found in study.tasks.items():
             expected, count = found.task.expected, len(found.samples)
@@ -222,7 +224,7 @@ def run(
         machine.refuse_missing_gpus(gpus)
     elif launch != "local" and not precision and file is None:
         there = slurm.profiles(profile)["pretrain"].gpus > 0
-        precision = plan.default_precision(track, there)
+        precision = tracks.default_precision(track, there)
     if pack and (launch != "local" or nodes > 1 or stage):
         raise ValueError("PACK= is for all the work of one machine: leave out LAUNCH, NODES and --stage, or PACK")
     options = {"track": track, "pretext": pretext, "seeds": seeds, "ceilings": ceilings}
@@ -264,20 +266,20 @@ def run(
     _report(parts, results, boards)
 
 
-def _jobs(wanted: plan.Wanted, studies: list[plan.Study], results: Path) -> tuple[list[plan.Job], int]:
+def _jobs(wanted: Wanted, studies: list[Study], results: Path) -> tuple[list[plan.Job], int]:
     """(jobs with something missing, cells that are there) before it is known which images cannot be read."""
     found = [plan.jobs(wanted, study, results, None) for study in studies]
     return [job for jobs, _ in found for job in jobs], sum(there for _, there in found)
 
 
-def _lacking(wanted: plan.Wanted, studies: list[plan.Study], results: Path) -> list[labelled.Ceiling]:
+def _lacking(wanted: Wanted, studies: list[Study], results: Path) -> list[labelled.Ceiling]:
     """Ceilings that are not stored, likewise."""
     return [ceiling for study in studies for ceiling in labelled.missing(wanted, study, results)]
 
 
 def _groups(missing: list[plan.Job], lacking: list[labelled.Ceiling]) -> list[packing.Group]:
     """What one job of many computes: a run with its twin, or a ceiling."""
-    return plan.groups(missing) + [(ceiling.name,) for ceiling in lacking]
+    return plan.batches(missing) + [(ceiling.name,) for ceiling in lacking]
 
 
 def _bench(parts: list[Part], runtime: Runtime, stage: str) -> tuple[int, int, list[plan.Job], list[labelled.Ceiling]]:
@@ -352,12 +354,12 @@ def _refuse_full_disk(parts: list[Part], runtime: Runtime) -> None:
         )
 
 
-def _cost(parts: list[Part], missing: list[list[plan.Job]], runtime: Runtime) -> plan.Cost:
+def _cost(parts: list[Part], missing: list[list[plan.Job]], runtime: Runtime) -> Cost:
     costs = []
     for (wanted, studies), jobs in zip(parts, missing, strict=True):
         lacking = _lacking(wanted, studies, runtime.results)
-        costs.append(plan.cost(jobs, studies, wanted.track, runtime, lacking))
-    return plan.total(costs)
+        costs.append(estimate_cost(jobs, studies, wanted.track, runtime, lacking))
+    return sum_costs(costs)
 
 
 @app.command("plan")
@@ -411,7 +413,7 @@ def plan_(
             f"{one.recipe.modality:<11} ceiling  seed {one.recipe.seed}  {one.flops:.2g} FLOPs, "
             f"{len(one.family.divisions) * one.steps:,} steps, with labels: {', '.join(one.family.heads)}"
         )
-    reused = [plan.reused(jobs, studies, runtime) for (_, studies), jobs in zip(parts, missing, strict=True)]
+    reused = [count_cached_features(jobs, studies, runtime) for (_, studies), jobs in zip(parts, missing, strict=True)]
     ready, needed = map(sum, zip(*reused, strict=True))
     cells = sum(len(job.cells) for jobs in missing for job in jobs)
     pretrained = sum(not job.trained and job.recipe.budget > 0 for jobs in missing for job in jobs)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from benchmark import registry, tracks
 from benchmark.parts import flops, rules
-from benchmark.plan import LIBRARIES_BYTES, Study, TaskData, Wanted
 from benchmark.recipe import Corpus, EncoderSpec, Optim, Recipe, key
 from benchmark.storage import results
+from benchmark.study import Study, TaskData, Wanted
 from tasks.base import Sample, digest
 from tasks.reading import files
 from tasks.splits import Assignment
@@ -99,14 +99,6 @@ class Ceiling(NamedTuple):
     def flops(self) -> float:
         """Training FLOPs of all its models."""
         return len(self.family.divisions) * self.steps * self.recipe.settings["batch"] * self.image_flops
-
-    @property
-    def memory(self) -> float:
-        """Bytes: the highest resident size of its training on the CPU, by the formula of `plan.memory`."""
-        e = self.recipe.encoder
-        weights = 12 * e.depth * e.width**2 + 3 * e.patch**2 * e.width
-        values = 17 * (e.grid**2 + e.prefix) * e.width * e.depth
-        return LIBRARIES_BYTES + 20 * weights + 4 * self.recipe.settings["batch"] * values
 
     def cell(self, found: TaskData) -> str:
         """Id of what is stored of one of its tasks."""

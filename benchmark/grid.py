@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tasks
 from benchmark import ceilings, corpus, registry, tracks
-from benchmark.plan import Wanted
 from benchmark.recipe import ENGINE, Recipe, canonical, from_json, key, twin
+from benchmark.study import Wanted
 from tasks.base import DataError
 
 

@@ -17,13 +17,14 @@ from benchmark.ceilings import Ceiling
 from benchmark.device import arithmetic
 from benchmark.encoders import encoder
 from benchmark.execution import launch
-from benchmark.plan import Job, Study, TaskData, Wanted
+from benchmark.plan import Job
 from benchmark.probes._base import Rows
 from benchmark.probing import baselines, corrupt, features
 from benchmark.probing.fitting import Altered, Fitting, fit, observed
 from benchmark.probing.subset import FOLDS, subset
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
 from benchmark.storage import passports, results, unfinished
+from benchmark.study import Study, TaskData, Wanted, leave_out
 from benchmark.training import data, health, pretrain, supervised
 from tasks import leakage, splits, store
 from tasks.base import Folds, Sample
@@ -70,7 +71,7 @@ def bench(
         skipped = prepare(study, runtime, pixels)
         for name, ids in skipped.items():
             say(f"{study.modality}/{name}: {len(ids)} unreadable images left out, as asked: {', '.join(ids[:5])}")
-        study = plan.without(study, skipped, wanted.probes)
+        study = leave_out(study, skipped, wanted.probes)
         for found in study.tasks.values() if runtime.node == 0 else ():
             baselines.measure(found.task, found.samples, stored(found, runtime, pixels), runtime)
         missing, there = plan.jobs(wanted, study, runtime.results, skipped)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from benchmark import registry
+from benchmark.device import machine
 from benchmark.parts import rules
 from benchmark.recipe import Corpus, EncoderSpec, Recipe
 from tasks import unknown
@@ -47,6 +48,7 @@ TRACKS: dict[str, Track] = {
 }
 MATCHED = "-images"
 RECOMMENDED = "as recommended"
+FP32_PIXELS = 64  # side of the images of tracks that train in fp32 on every device
 PHANTOM_IMAGES = 20_700  # of the corpus of phantoms, for passes in the table
 
 
@@ -59,6 +61,17 @@ def get(name: str) -> Track:
     if name not in names():
         raise unknown("track", name, names())
     return TRACKS[name.removesuffix(MATCHED)]
+
+
+def default_precision(track: str, gpu: bool | None = None) -> str:
+    """The precision of a track's training where nothing else is asked for: fp32 on every device up to FP32_PIXELS, so
+    that seeds from a card and from a processor are one row; above, bf16 on a GPU.
+
+    gpu: whether it trains on one; None: here, so torch is asked."""
+    if get(track).encoder.pixels <= FP32_PIXELS:
+        return "fp32"
+    gpu = machine.device().gpus > 0 if gpu is None else gpu
+    return "bf16" if gpu else "fp32"
 
 
 def matched_images(track: Track) -> float:

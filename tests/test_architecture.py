@@ -38,7 +38,6 @@ LONG = {
     "benchmark/encoders/external.py",
     "benchmark/maps/map_sheet.py",
     "benchmark/metrics.py",
-    "benchmark/plan.py",
     "benchmark/storage/results.py",
     "leaderboards/audit/simulate.py",
     "leaderboards/boards/aggregate.py",
@@ -68,10 +67,8 @@ AGAINST_THE_ARROWS = {
 }
 IN_CIRCLES = {
     "benchmark.__main__",
-    "benchmark.ceilings",
     "benchmark.cli.slurm_commands",
     "benchmark.execution.slurm",
-    "benchmark.plan",
     "benchmark.storage.compaction",
     "benchmark.storage.results",
     "leaderboards.pages.compare_page",
@@ -81,6 +78,7 @@ IN_CIRCLES = {
 FOLDERS_IN_CIRCLES = {
     "benchmark.__main__",
     "benchmark.ceilings",
+    "benchmark.cost",
     "benchmark.cli",
     "benchmark.encoders",
     "benchmark.execution",
@@ -91,6 +89,7 @@ FOLDERS_IN_CIRCLES = {
     "benchmark.pretexts",
     "benchmark.probing",
     "benchmark.run",
+    "benchmark.study",
     "benchmark.training",
     "leaderboards.audit",
     "leaderboards.boards",

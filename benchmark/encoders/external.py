@@ -34,11 +34,11 @@ from benchmark import plan, registry, run, tracks
 from benchmark.device import arithmetic, machine
 from benchmark.encoders import own_encoder, timm_model
 from benchmark.encoders.encoder import Tokens
-from benchmark.plan import Study
 from benchmark.probing import features
 from benchmark.probing.fitting import fit, refuse_broken
 from benchmark.recipe import EXTERNAL, Cell, EncoderSpec, Recipe, Runtime, columns, key, twin
 from benchmark.storage import passports, results
+from benchmark.study import Study
 from tasks import leakage, splits
 from tasks.base import DataError, Sample, Task, digest
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import plan, tracks
+from benchmark.cost import LIBRARIES_BYTES, NOMINAL_FLOPS, NOMINAL_GPU_FLOPS, measured_speed, peak_memory
 from benchmark.device import machine
 from benchmark.recipe import Recipe
 from benchmark.storage import results
@@ -134,18 +135,18 @@ def _rooms(todo: list[Recipe], gpus: int, micro: int | None) -> list[tuple[str, 
     if not found.gpus:
         return [("this machine", machine.free_resident(), gpus * largest)]
     free, name = min(zip(machine.free_memory()[:gpus], found.names, strict=False))
-    return [(name, free, largest), ("this machine", machine.free_resident(), gpus * plan.LIBRARIES_BYTES)]
+    return [(name, free, largest), ("this machine", machine.free_resident(), gpus * LIBRARIES_BYTES)]
 
 
 def needed(recipe: Recipe, micro: int | None = None) -> float:
     """Bytes that the training of a recipe takes of a GPU, with its corpus and its context, or of a machine without."""
     batch = min(recipe.settings["batch"], micro or recipe.settings["batch"])
-    whole = plan.memory(replace(recipe, settings=recipe.settings | {"batch": batch}))
+    whole = peak_memory(replace(recipe, settings=recipe.settings | {"batch": batch}))
     if not machine.device().gpus:
         return whole
     corpus = 3 * recipe.corpus.images * recipe.stored_pixels**2
     resident = corpus <= machine.RESIDENT * min(machine.free_memory())
-    return whole - plan.LIBRARIES_BYTES + CONTEXT_BYTES + (corpus if resident else 0)
+    return whole - LIBRARIES_BYTES + CONTEXT_BYTES + (corpus if resident else 0)
 
 
 def _to_train(missing: list[plan.Job]) -> list[Recipe]:
@@ -219,9 +220,9 @@ def _busy(todo: list[Recipe], track: str, root: Path) -> tuple[float, str]:
 def _reached(gpu: str, precision: str) -> float:
     """FLOPs per second of a large encoder on a GPU of that name, or on this machine's processors."""
     if not gpu:
-        return plan.NOMINAL_FLOPS * machine.processors()
+        return NOMINAL_FLOPS * machine.processors()
     peak = machine.nominal_peak(gpu)
-    reached = REACHED * peak if peak else plan.NOMINAL_GPU_FLOPS
+    reached = REACHED * peak if peak else NOMINAL_GPU_FLOPS
     return reached * (FP32 if precision == "fp32" else 1.0)
 
 
@@ -231,8 +232,8 @@ def _device_words() -> str:
 
 def _together(todo: list[Recipe], track: str, root: Path, gpus: int) -> str:
     """Whether one run on each GPU or each run on all GPUs is sooner done, and why."""
-    one, seen = plan.measured_speed(root, track, 1)
-    joint, seen_together = plan.measured_speed(root, track, gpus)
+    one, seen = measured_speed(root, track, 1)
+    joint, seen_together = measured_speed(root, track, gpus)
     rounds = -(-len(todo) // gpus)
     gain = joint / one if seen and seen_together else float(gpus)
     basis = (

@@ -15,9 +15,10 @@ import pandas as pd
 from benchmark import plan, registry, tracks
 from benchmark import run as runs
 from benchmark.lab.goldens import Moved
-from benchmark.plan import Job, Study, Wanted
+from benchmark.plan import Job
 from benchmark.recipe import ENGINE, EXTERNAL, Cell, Recipe, Runtime, from_json, key, twin
 from benchmark.storage import results
+from benchmark.study import Study, Wanted, survey, validate
 from benchmark.training import data, pretrain
 from tasks.base import DataError
 from tasks.reading import files
@@ -53,8 +54,8 @@ def retrain_smoke(published: Path, runtime: Runtime, say: Callable[[str], None])
         ceilings=0,
         corpus="phantom",
     )
-    plan.validate(wanted)
-    studies = [plan.survey(wanted, modality, runtime.data, runtime.cache) for modality in wanted.modalities]
+    validate(wanted)
+    studies = [survey(wanted, modality, runtime.data, runtime.cache) for modality in wanted.modalities]
     runs.bench(wanted, studies, runtime, tracks.get(SMOKE).stored_pixels, say)
     compared = compare(published, runtime.results)
     return compared._replace(notes=[*notes, *compared.notes])
@@ -126,7 +127,7 @@ def _survey(recipe: Recipe, tasks: tuple[str, ...], runtime: Runtime) -> Study:
     )
     for policy in ("", *files.SQUARES):
         wanted = replace(asked, policy=policy)
-        study = plan.survey(wanted, recipe.modality, runtime.data, runtime.cache)
+        study = survey(wanted, recipe.modality, runtime.data, runtime.cache)
         if study.pinned is None or study.absent:
             raise DataError(f"{runtime.data}: what {key(recipe)} needs is not here: {study.absent}; `make data`")
         if study.pinned.corpus != recipe.corpus:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from benchmark.encoders import encoder
 from benchmark.parts import augment
-from benchmark.plan import FP32_PIXELS
 from benchmark.pretexts._base import Pretext
+from benchmark.tracks import FP32_PIXELS
 
 ASKED = {"0": "eager", "1": "compiled", "graphs": "graphs"}  # value of COMPILE= -> mode
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from benchmark import plan
+from benchmark.cost import LIBRARIES_BYTES, peak_memory
 from benchmark.device import machine
 from benchmark.recipe import Recipe
 
@@ -16,7 +16,7 @@ class Memory:
     def __init__(self, recipe: Recipe, device: torch.device, images: int, separable: bool):
         """images: of one forward pass of this process."""
         self.recipe, self.device, self.images, self.separable = recipe, device, images, separable
-        fixed, peak = plan.LIBRARIES_BYTES, plan.memory(recipe)
+        fixed, peak = LIBRARIES_BYTES, peak_memory(recipe)
         self.fixed = torch.cuda.memory_allocated() if device.type == "cuda" else fixed
         self.each = (peak - fixed) / recipe.settings["batch"]  # bytes per image: the formula's, then measured
         self.measured = False

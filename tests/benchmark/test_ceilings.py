@@ -12,12 +12,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import ceilings, grid, plan, run, tracks
+from benchmark import ceilings, grid, run, tracks
 from benchmark.ceilings import Ceiling, Settings
 from benchmark.encoders.encoder import Encoder
-from benchmark.plan import Study, TaskData
 from benchmark.recipe import Runtime, key
 from benchmark.storage import checkpoint, results
+from benchmark.study import Study, TaskData, Wanted, validate
 from benchmark.training import pretrain, supervised
 from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.verify import verify
@@ -276,8 +276,8 @@ def test_ceilings_are_promoted_with_the_runs_of_their_track_and_tasks(stored, tm
         promote(local, tmp_path / "other", {})
 
 
-def asked(**more: object) -> plan.Wanted:
-    return plan.Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), **more)
+def asked(**more: object) -> Wanted:
+    return Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), **more)
 
 
 def test_what_is_missing_follows_the_track_and_what_is_asked_for(tmp_path):
@@ -292,7 +292,7 @@ def test_what_is_missing_follows_the_track_and_what_is_asked_for(tmp_path):
     assert names(ceilings=0) == names(probes=("dense",)) == names(runs=("1386f7",)) == []
     assert names(runs=("1386f7", first[:12])) == names(runs=("ceiling-",)) == names(probes=("dense", "knn")) == [first]
     with pytest.raises(ValueError, match="CEILINGS must be at least 0, got -1"):
-        plan.validate(asked(ceilings=-1))
+        validate(asked(ceilings=-1))
 
 
 def test_an_images_track_has_the_budget_of_its_base_track():
@@ -331,7 +331,7 @@ def test_a_loss_that_is_not_finite_is_said_with_a_way_out(tmp_path, monkeypatch)
 def test_a_ceiling_is_named_beside_a_grid():
     """It belongs to a track and a corpus, so the grid is kept whole, and none of its runs is computed."""
     made = grid_recipe()
-    narrowed = plan.Wanted(modalities=(), track="", pretexts=(), runs=("ceiling-0123",))
+    narrowed = Wanted(modalities=(), track="", pretexts=(), runs=("ceiling-0123",))
     (wanted,) = grid.asked([made], narrowed)
     assert (wanted.recipes, wanted.runs) == ((made,), ("ceiling-0123",))
     assert not key(made).startswith(wanted.runs)

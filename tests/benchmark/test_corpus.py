@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import corpus, plan, run
+from benchmark import corpus, run
 from benchmark.recipe import Runtime
+from benchmark.study import Study, TaskData
 from tasks import splits
 from tasks.base import NoData, digest
 from tasks.histo.idc import TASK as IDC
@@ -73,9 +74,9 @@ def test_what_the_halves_share_is_looked_for_as_in_any_corpus(tmp_path):
     for copies in (0, 1):
         pinned = resolve("ultrasound", runtime.data)
         (member,) = pinned.members
-        study = plan.Study(modality="ultrasound", pinned=pinned)
+        study = Study(modality="ultrasound", pinned=pinned)
         tested = [member.samples[i] for i in splits.halves(BUS_BRA, member.samples)[1]]
-        rows = run.overlaps(study, plan.TaskData(BUS_BRA, member.samples), tested, runtime)
+        rows = run.overlaps(study, TaskData(BUS_BRA, member.samples), tested, runtime)
         found = {row.kind: row.count for row in rows if row.between == "corpus and test"}
         assert found == {"exact": copies, "group": 0, "near": copies}
         shutil.copy(runtime.data / member.train[0].id, runtime.data / tested[0].id)

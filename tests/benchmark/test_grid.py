@@ -13,6 +13,7 @@ from benchmark.__main__ import app
 from benchmark.lab.goldens import CORPUS
 from benchmark.recipe import ENGINE, Recipe, canonical, key, twin
 from benchmark.storage import results
+from benchmark.study import Study, Wanted, survey
 from tasks.base import DataError
 from tests.system.test_end_to_end import run
 from tests.system.test_slurm import same
@@ -36,14 +37,14 @@ def line(**changed: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> plan.Study:
+def study(tmp_path_factory) -> Study:
     folder = tmp_path_factory.mktemp("study")
-    wanted = plan.Wanted(modalities=("histo",), track="smoke", pretexts=(), tasks=("phantom_local",), corpus="phantom")
-    return plan.survey(wanted, "histo", folder / "data", folder / "cache")
+    wanted = Wanted(modalities=("histo",), track="smoke", pretexts=(), tasks=("phantom_local",), corpus="phantom")
+    return survey(wanted, "histo", folder / "data", folder / "cache")
 
 
-def asked(*recipes: Recipe, **more: object) -> plan.Wanted:
-    return plan.Wanted(modalities=("histo",), track="smoke", pretexts=("dinov3",), recipes=recipes, **more)
+def asked(*recipes: Recipe, **more: object) -> Wanted:
+    return Wanted(modalities=("histo",), track="smoke", pretexts=("dinov3",), recipes=recipes, **more)
 
 
 def test_what_is_written_is_read_and_twins_are_implied(tmp_path):
@@ -141,7 +142,7 @@ def test_a_corpus_that_is_not_here_is_no_empty_grid(study):
     absent = replace(study, pinned=None, tasks={}, absent={"corpus": "no dataset found under data"})
     with pytest.raises(DataError, match="the grid's histo runs is not here: no dataset found under data"):
         plan.recipes(asked(recipe()), absent, None)
-    assert plan.recipes(asked(recipe()), plan.Study(modality="histo", pinned=None), None) == []  # TASK= of the other
+    assert plan.recipes(asked(recipe()), Study(modality="histo", pinned=None), None) == []  # TASK= of the other
 
 
 def test_a_grid_is_worked_through_by_track_and_corpus():
@@ -152,7 +153,7 @@ def test_a_grid_is_worked_through_by_track_and_corpus():
         recipe(modality="ultrasound"),
         recipe(corpus=local),
     ]
-    narrowed = plan.Wanted(modalities=(), track="", pretexts=(), tasks=("busi",), probes=("knn",), policy="crop")
+    narrowed = Wanted(modalities=(), track="", pretexts=(), tasks=("busi",), probes=("knn",), policy="crop")
     made = grid.asked(listed, narrowed)
     assert [(one.track, one.corpus, one.modalities) for one in made] == [
         ("smoke", "phantom", ("histo", "ultrasound")),
@@ -171,7 +172,7 @@ def test_a_grid_is_worked_through_by_track_and_corpus():
 
 def test_images_of_ones_own_have_to_be_named():
     listed = [recipe(corpus=replace(CORPUS, name="folder-tiles"))]
-    narrowed = plan.Wanted(modalities=(), track="", pretexts=())
+    narrowed = Wanted(modalities=(), track="", pretexts=())
     with pytest.raises(DataError, match="corpus 'folder-tiles'; say where it lies, such as CORPUS=folder:"):
         grid.asked(listed, narrowed)
     assert grid.asked(listed, replace(narrowed, corpus="folder:/data/tiles"))[0].corpus == "folder:/data/tiles"

@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmark import plan
-from benchmark.plan import Wanted
+from benchmark.cost import estimate_cost
 from benchmark.recipe import Runtime
 from benchmark.storage import compaction, results
+from benchmark.study import Wanted, survey
 from leaderboards.publish import site
 from tasks import host
 from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, store
@@ -42,11 +43,11 @@ def seconds(work) -> float:
 def planned(cells: int, root: Path) -> tuple[int, float]:
     """(cells planned, seconds) of the smoke track, with as many seeds as give about so many cells, none stored."""
     wanted = Wanted(modalities=("histo",), track="smoke", pretexts=("mae", "ijepa", "dinov3"), corpus="phantom")
-    study = plan.survey(wanted, "histo", root / "none", root)
+    study = survey(wanted, "histo", root / "none", root)
     wanted = replace(wanted, seeds=max(1, cells // 72))
     began = time.perf_counter()
     jobs, _ = plan.jobs(wanted, study, root / "none", {})
-    plan.cost(jobs, [study], "smoke", Runtime(data=root, results=root / "none", cache=root))
+    estimate_cost(jobs, [study], "smoke", Runtime(data=root, results=root / "none", cache=root))
     return sum(len(job.cells) for job in jobs), time.perf_counter() - began
 
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark import plan, registry
+from benchmark import registry, tracks
 from benchmark.lab.speed import measure
 from benchmark.parts import draws
 from benchmark.pretexts._base import Pretext, Step
@@ -202,7 +202,7 @@ def test_a_gpu_gets_the_same_batches_prepared_a_step_ahead_in_one_buffer(pretext
 
 
 def test_the_mode_of_a_run_follows_its_pixels_and_its_device():
-    for pixels in (32, plan.FP32_PIXELS):
+    for pixels in (32, tracks.FP32_PIXELS):
         assert modes.choose(None, pixels, gpu=True) == modes.choose(None, pixels, gpu=False) == "eager"
         assert modes.choose("graphs", pixels, gpu=True) == "graphs"
         with pytest.raises(ValueError, match="their seeds are one row; leave COMPILE out"):

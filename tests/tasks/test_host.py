@@ -138,7 +138,7 @@ def test_names_of_files_are_read_alike_in_every_locale(tmp_path, foreign):
 def test_pages_are_written_before_anything_is_printed(tmp_path, small, monkeypatch):
     boards = tmp_path / "boards"
     there = render.stored(small)[0]
-    wanted = command_line.plan.Wanted(modalities=(there.modality,), track=there.track, pretexts=())
+    wanted = command_line.Wanted(modalities=(there.modality,), track=there.track, pretexts=())
 
     def refuse(*_, **__):
         raise UnicodeEncodeError("latin-1", "▲", 0, 1, "no such sign")

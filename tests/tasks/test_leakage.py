@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 import tasks
-from benchmark import corpus, plan, run
+from benchmark import corpus, run
 from benchmark.recipe import Runtime
 from benchmark.storage import passports, results
+from benchmark.study import Study, TaskData
 from leaderboards.audit import recount
 from tasks import duplicates, leakage, splits
 from tasks.base import Fixed, Folds
@@ -167,8 +168,8 @@ def test_a_patient_at_another_magnification_is_the_same_patient_and_in_another_d
     assert 0 < shared < len(samples)
     for family, count in (("breakhis", shared), ("another", 0)):
         member = corpus.Member(replace(held, family=family), others, train)
-        study = plan.Study(modality="histo", pinned=corpus.Pinned(None, [member]))
-        rows = run.overlaps(study, plan.TaskData(task, samples), samples, runtime)
+        study = Study(modality="histo", pinned=corpus.Pinned(None, [member]))
+        rows = run.overlaps(study, TaskData(task, samples), samples, runtime)
         assert [row.count for row in rows if (row.kind, row.between) == ("group", "corpus and test")] == [count]
 
 

@@ -74,7 +74,7 @@ def go(
     work, rendering = None, None
     try:
         if recipes:
-            work = runs.survey(recipes, setup, say)
+            work = runs.find_work(recipes, setup, say)
             rendering = work.render() if work.missing() else None
     except Exception as error:  # what is broken about the runs takes no measurement with it
         line.fail("grid", error)

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmark import ceilings, grid, plan, tracks
+from benchmark.cost import NOMINAL_FLOPS, NOMINAL_GPU_FLOPS
 from benchmark.device import machine
 from benchmark.execution import pack
 from benchmark.lab.gpu.line import SPARE, Line, Piece, Setup, called
@@ -20,17 +21,18 @@ from benchmark.lab.gpu.speed import SIZES
 from benchmark.lab.gpu.stores import Rendering
 from benchmark.recipe import Recipe, canonical, key, twin
 from benchmark.storage import results
+from benchmark.study import Study, Wanted, expand_names, survey, validate
 from tasks.base import ProcessError
 
 EVALUATION = (90.0, 30.0)  # seconds of runs beside training before any is finished: start, probes, twins; when dry
-NOMINAL_FP32 = 4e12  # FLOPs per second of a GPU in fp32, small encoders; bf16: plan.NOMINAL_GPU_FLOPS
+NOMINAL_FP32 = 4e12  # FLOPs per second of a GPU in fp32, small encoders; bf16: NOMINAL_GPU_FLOPS
 
 
 class Part(NamedTuple):
     """Recipes of one modality, track and corpus."""
 
-    wanted: plan.Wanted
-    study: plan.Study
+    wanted: Wanted
+    study: Study
 
 
 class Group(NamedTuple):
@@ -62,7 +64,7 @@ class Work(NamedTuple):
     def missing(self) -> list[Group]:
         jobs = [job for part in self.parts for job in plan.jobs(part.wanted, part.study, self.setup.results, {})[0]]
         by_id = {key(job.recipe): job for job in jobs}
-        return [Group(tuple(by_id[run] for run in ids)) for ids in plan.groups(jobs)]
+        return [Group(tuple(by_id[run] for run in ids)) for ids in plan.batches(jobs)]
 
     def arguments(self) -> list[str]:
         """Of `benchmark run`."""
@@ -76,24 +78,24 @@ class Work(NamedTuple):
         return Rendering(command, self.setup.out / "logs" / "prepare.log")
 
 
-def survey(recipes: Iterable[Recipe], setup: Setup, say: Callable[[str], None]) -> Work:
+def find_work(recipes: Iterable[Recipe], setup: Setup, say: Callable[[str], None]) -> Work:
     """Find the corpora and tasks of the recipes. Recipes whose corpus is not here are named, and left out."""
     asked: dict[tuple[str, str, str], list[Recipe]] = {}
     for recipe in recipes:
         asked.setdefault((recipe.modality, recipe.track, recipe.corpus.name), []).append(recipe)
     parts = []
     for (modality, track, name), own in asked.items():
-        wanted = plan.Wanted(
+        wanted = Wanted(
             modalities=(modality,),
             track=track,
             pretexts=(),
-            tasks=plan.named(setup.tasks),
+            tasks=expand_names(setup.tasks),
             probes=setup.probes,
             corpus=name,
             recipes=tuple(own),
         )
-        plan.validate(wanted)
-        study = plan.survey(wanted, modality, setup.data, setup.cache)
+        validate(wanted)
+        study = survey(wanted, modality, setup.data, setup.cache)
         there = study.pinned.corpus if study.pinned and study.tasks else None
         if strange := [key(recipe) for recipe in own if recipe.corpus != there]:
             found = f"{name} {there.digest} of {there.images:,} images" if there else "no such corpus, or no task"
@@ -195,8 +197,8 @@ def rate(recipe: Recipe, rows: list[dict[str, Any]], shared: bool = False) -> fl
     if rates := [speed["TFLOP/s"] * 1e12 for speed in speeds if "TFLOP/s" in speed]:
         return min(rates)
     if not machine.device().gpus:
-        return plan.NOMINAL_FLOPS * machine.processors()
-    return NOMINAL_FP32 if recipe.precision == "fp32" else plan.NOMINAL_GPU_FLOPS
+        return NOMINAL_FLOPS * machine.processors()
+    return NOMINAL_FP32 if recipe.precision == "fp32" else NOMINAL_GPU_FLOPS
 
 
 def _wave(work: Work, chosen: list[Group], line: Line) -> None:

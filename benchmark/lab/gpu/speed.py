@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark import plan, tracks
+from benchmark import tracks
 from benchmark.device import arithmetic, machine
 
 SIZES = {"nano": tracks.NANO, "micro": tracks.MICRO, "Ti": tracks.TINY, "S": tracks.SMALL, "B": tracks.BASE}
@@ -64,7 +64,7 @@ def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SE
     gpu = device.type == "cuda"
     if mode == "graphs" and not gpu:
         return {"skipped": "CUDA graphs need a GPU"}
-    half = gpu and SIZES[size].pixels > plan.FP32_PIXELS
+    half = gpu and SIZES[size].pixels > tracks.FP32_PIXELS
     product = measure.peak(device) if half or not gpu else fp32_product(device)
     stated = machine.nominal_peak(machine.device_name()) if half else None
     while True:

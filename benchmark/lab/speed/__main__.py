@@ -20,7 +20,8 @@ import numpy as np
 import typer
 
 import tasks
-from benchmark import plan, registry
+from benchmark import registry
+from benchmark.cost import peak_memory
 from benchmark.device import arithmetic, machine
 from tasks import host, store
 from tasks.reading import files
@@ -129,7 +130,7 @@ def memory(
     batch: Annotated[int | None, typer.Option(help="Images per step; default: 64 micro, 8 Ti, 4 S.")] = None,
     here: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Peak resident size of short runs on the CPU, each in a process of its own, against `plan.memory`."""
+    """Peak resident size of short runs on the CPU, each in a process of its own, against `peak_memory`."""
     for case in filter(None, only.split(",")) if only else WEIGHED:
         if here:
             return _weigh(*case.split("/"), batch)
@@ -152,7 +153,7 @@ def _weigh(size: str, pretext: str, batch: int | None) -> None:
         place = Path(folder)
         train(recipe, Runtime(data=place, results=place, cache=place), measure.noise(64, recipe.stored_pixels))
     measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    predicted = plan.memory(recipe)
+    predicted = peak_memory(recipe)
     typer.echo(
         f"{size:<6} {pretext:<7} batch {recipe.settings['batch']:<4} predicted {predicted / 1e6:7,.0f} MB, "
         f"measured {measured / 1e6:7,.0f} MB, ratio {predicted / measured:.2f}"

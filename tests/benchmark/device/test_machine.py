@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmark import plan, run
+from benchmark import run, tracks
 from benchmark.__main__ import app
 from benchmark.device import arithmetic, doctor, machine
 from benchmark.encoders import encoder
@@ -59,16 +59,16 @@ def test_the_device_is_what_torch_says_and_nobody_else_is_asked(cards, monkeypat
 
 def test_precision_follows_torch_and_small_tracks_are_fp32_on_every_device(cards, driver):
     cards()
-    assert {plan.default_precision(track) for track in ("smoke", "demo", "laptop-images", "1e16", "1e17")} == {"fp32"}
+    assert {tracks.default_precision(track) for track in ("smoke", "demo", "laptop-images", "1e16", "1e17")} == {"fp32"}
     cards("H100")
-    assert {plan.default_precision(track) for track in ("smoke", "demo", "laptop-images")} == {"fp32"}
-    assert {plan.default_precision(track) for track in ("1e16", "1e17-images")} == {"bf16"}
+    assert {tracks.default_precision(track) for track in ("smoke", "demo", "laptop-images")} == {"fp32"}
+    assert {tracks.default_precision(track) for track in ("1e16", "1e17-images")} == {"bf16"}
 
 
 def test_an_empty_list_of_visible_gpus_is_a_machine_without():
     code = (
         "from benchmark import plan\nfrom benchmark.device import machine\n"
-        "print(machine.device().type, plan.default_precision('1e16'))"
+        "print(machine.device().type, tracks.default_precision('1e16'))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["cpu", "fp32"]

@@ -18,6 +18,7 @@ from benchmark.encoders import external
 from benchmark.probing import features
 from benchmark.recipe import Runtime
 from benchmark.storage import results
+from benchmark.study import Study, Wanted, survey
 from leaderboards.audit.verify import verify
 from leaderboards.pages import render
 from tasks.base import DataError
@@ -177,13 +178,13 @@ def test_pixels_are_no_matter_of_embeddings_and_a_text_file_is_no_table(tmp_path
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory, weights) -> tuple[plan.Study, Runtime, Path]:
+def board(tmp_path_factory, weights) -> tuple[Study, Runtime, Path]:
     """MAE and its twin on one task of the smoke track; then the same features, three ways, from outside."""
     folder = tmp_path_factory.mktemp("board")
     here = Runtime(data=folder / "data", results=folder / "results", cache=folder / "cache")
     asked = {"modalities": ("histo",), "pretexts": ("mae",), "tasks": ("phantom_local",)}
-    wanted = plan.Wanted(track="smoke", seeds=1, ceilings=0, **asked)
-    study = plan.survey(wanted, "histo", here.data, here.cache)
+    wanted = Wanted(track="smoke", seeds=1, ceilings=0, **asked)
+    study = survey(wanted, "histo", here.data, here.cache)
     run.bench(wanted, [study], here, tracks.get("smoke").stored_pixels, quiet)
     (policy,) = {made.policy for made in plan.recipes(wanted, study, {})}
     config = timm.get_pretrained_cfg(MODEL).to_dict(remove_source=True)

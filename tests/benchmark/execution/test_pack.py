@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmark import plan, tracks
+from benchmark.cost import LIBRARIES_BYTES, peak_memory
 from benchmark.device import machine
 from benchmark.execution import pack
 from benchmark.lab.goldens import CORPUS, short
@@ -153,14 +154,14 @@ def test_a_gpu_holds_a_corpus_and_a_context_for_every_process_but_no_libraries(c
     on_processor = pack.needed(recipe)
     cards(79)
     images = 3 * recipe.corpus.images * recipe.stored_pixels**2
-    assert pack.needed(recipe) == pytest.approx(on_processor - plan.LIBRARIES_BYTES + pack.CONTEXT_BYTES + images)
+    assert pack.needed(recipe) == pytest.approx(on_processor - LIBRARIES_BYTES + pack.CONTEXT_BYTES + images)
     large = replace(recipe, corpus=replace(recipe.corpus, images=10**9))  # is read from memory, not held
-    assert pack.needed(large) == pytest.approx(on_processor - plan.LIBRARIES_BYTES + pack.CONTEXT_BYTES)
+    assert pack.needed(large) == pytest.approx(on_processor - LIBRARIES_BYTES + pack.CONTEXT_BYTES)
 
 
 def test_processes_of_a_machine_without_a_gpu_share_its_memory(monkeypatch):
     jobs = missing("demo", "mae", precision="fp32")
-    monkeypatch.setattr(machine, "free_resident", lambda: int(6.5 * plan.memory(jobs[0].recipe)))
+    monkeypatch.setattr(machine, "free_resident", lambda: int(6.5 * peak_memory(jobs[0].recipe)))
     pack.refuse_full_memory(jobs, 1, 6)
     pack.refuse_full_memory(jobs, 2, 3)
     for gpus, each, fitting in ((1, 7, 6), (2, 4, 3)):

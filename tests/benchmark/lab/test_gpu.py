@@ -17,6 +17,7 @@ from benchmark.lab.gpu import runs, trials, wheels
 from benchmark.lab.gpu.line import Line, Setup, finished
 from benchmark.recipe import canonical, key, twin
 from benchmark.storage import results
+from benchmark.study import Wanted, survey
 from tasks.phantoms import scenes
 from tests.leaderboards.test_leaderboards import rewrite
 
@@ -74,8 +75,8 @@ def dry(bare, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, list
     with pytest.MonkeyPatch.context() as patch:
         for split, patients in FEW.items():
             patch.setitem(scenes.PATIENTS, split, patients)
-        wanted = plan.Wanted(modalities=("histo",), track="smoke", pretexts=MAIN, seeds=1, corpus="phantom")
-        made = plan.recipes(wanted, plan.survey(wanted, "histo", folder / "data", folder / "cache"), {})
+        wanted = Wanted(modalities=("histo",), track="smoke", pretexts=MAIN, seeds=1, corpus="phantom")
+        made = plan.recipes(wanted, survey(wanted, "histo", folder / "data", folder / "cache"), {})
     (folder / "data").mkdir()
     (folder / "grid").write_text("".join(canonical(r) + "\n" for r in made if r.budget), encoding="utf-8")
     asked = ["--dry", "--minutes", "20", "--grid", str(folder / "grid"), "--trials", TRIAL]
@@ -166,7 +167,7 @@ def test_a_run_that_does_not_verify_is_not_ready(dry, tmp_path, monkeypatch):
     here = setup(tmp_path)
     (tmp_path / "data").mkdir()
     work = Line(here.out, 600, said.append)
-    runs.train(runs.survey(recipes, here, said.append), work)
+    runs.train(runs.find_work(recipes, here, said.append), work)
     assert list(work.failed) == [f"run/{bad}"]
     assert "does not verify" in said[-1]
     assert "images_seen" in said[-1]
@@ -180,7 +181,7 @@ def test_recipes_whose_corpus_is_not_here_are_named_and_left_out(dry, tmp_path, 
     other = replace(other, corpus=replace(other.corpus, digest="f" * 12))
     here, said = setup(tmp_path), []
     here.out.mkdir()
-    work = runs.survey([good, other], here, said.append)
+    work = runs.find_work([good, other], here, said.append)
     assert [job.recipe for one in work.missing() for job in one.jobs] == [good, twin(good)]
     assert work.grid.read_text() == canonical(good) + "\n"
     assert key(other) in said[0]

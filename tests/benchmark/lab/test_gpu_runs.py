@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark import plan, tracks
+from benchmark.cost import NOMINAL_FLOPS
 from benchmark.lab.gpu import line, runs, stores
 from benchmark.lab.gpu.line import Line
 from benchmark.recipe import Corpus, Recipe, key, twin
@@ -30,11 +31,11 @@ def test_the_rate_of_runs_is_measured_where_it_can_be(monkeypatch):
     failed = {"piece": "speed/nano/compiled/mae", "kind": "speed/nano/compiled", "result": {"skipped": "no"}}
     run = {"realised_flops": 3e10, "seconds": 10.0, "beside training": 5.0, "run": "a"}
     both = [{"piece": f"run/{n}", "kind": "run/nano/mae", "result": run | {"at once": n}} for n in (2, None)]
-    assert runs.rate(asked, []) == 2 * plan.NOMINAL_FLOPS
+    assert runs.rate(asked, []) == 2 * NOMINAL_FLOPS
     assert runs.rate(asked, [*rows, failed]) == 2e9
     assert runs.rate(asked, [*rows, failed, *both]) == 2e9
     assert runs.rate(asked, [*rows, *both], shared=True) == 2 * 3e9
-    assert runs.rate(recipe("ijepa"), [*rows, *both], shared=True) == 2 * plan.NOMINAL_FLOPS
+    assert runs.rate(recipe("ijepa"), [*rows, *both], shared=True) == 2 * NOMINAL_FLOPS
 
 
 def test_an_estimate_counts_what_is_left_and_what_is_beside_training(tmp_path):

@@ -6,10 +6,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import plan, run, tracks
+from benchmark import run, tracks
 from benchmark.lab import reproduce
 from benchmark.recipe import Runtime
 from benchmark.storage import results
+from benchmark.study import Wanted, survey
 from tests.leaderboards.test_leaderboards import rewrite
 
 
@@ -27,8 +28,8 @@ def published(tmp_path_factory, cache) -> Path:
     """Two seeds of MAE on one task of the smoke track."""
     here = runtime(tmp_path_factory.mktemp("published"), cache)
     asked = {"modalities": ("histo",), "pretexts": ("mae",), "tasks": ("phantom_local",)}
-    wanted = plan.Wanted(track="smoke", seeds=2, ceilings=0, **asked)
-    study = plan.survey(wanted, "histo", here.data, here.cache)
+    wanted = Wanted(track="smoke", seeds=2, ceilings=0, **asked)
+    study = survey(wanted, "histo", here.data, here.cache)
     run.bench(wanted, [study], here, tracks.get("smoke").stored_pixels, print)
     return here.results
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmark import plan
+from benchmark.cost import LIBRARIES_BYTES, peak_memory
 from benchmark.lab.speed import measure, probing
 from benchmark.lab.speed.__main__ import app
 from benchmark.recipe import Runtime
@@ -78,7 +78,7 @@ def test_predicted_activations_are_those_that_backward_keeps(name):
     """The slope of the formula over the batch, against the bytes that autograd saves."""
     recipe = measure.recipe("micro", name, batch=8)
     double = replace(recipe, settings=recipe.settings | {"batch": 16})
-    predicted = (plan.memory(double) - plan.memory(recipe)) / 8
+    predicted = (peak_memory(double) - peak_memory(recipe)) / 8
     ours = measure.ours(recipe, measure.noise(8, 64), CPU)
     weights = {p.untyped_storage().data_ptr() for p in ours.model.parameters()}
     kept: dict[int, torch.Tensor] = {}
@@ -99,7 +99,7 @@ def test_predicted_activations_are_those_that_backward_keeps(name):
 def test_predicted_weights_are_those_of_the_model(name):
     recipe = measure.recipe("Ti", name, batch=256)
     double = replace(recipe, settings=recipe.settings | {"batch": 512})
-    predicted = 2 * plan.memory(recipe) - plan.memory(double) - plan.LIBRARIES_BYTES
+    predicted = 2 * peak_memory(recipe) - peak_memory(double) - LIBRARIES_BYTES
     model = pretrain.build(recipe, measure.noise(2, 256))
     held = sum(p.numel() * (16 if p.requires_grad else 4) for p in model.parameters())
     assert predicted == pytest.approx(held, rel=0.1)
@@ -118,7 +118,7 @@ def test_predicting_memory_does_not_load_torch():
         "corpus = Corpus(name='x', members=(), digest='', images=1)\n"
         "for name in ('mae', 'ijepa', 'dinov3'):\n"
         "    made = tracks.recipe('1e16', name, modality='histo', corpus=corpus, policy='', seed=0)\n"
-        "    assert plan.memory(made) > plan.LIBRARIES_BYTES\n"
+        "    assert peak_memory(made) > LIBRARIES_BYTES\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -9,6 +9,7 @@ from benchmark.probes import dense
 from benchmark.probes._base import Features
 from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
+from benchmark.study import Study, TaskData
 from leaderboards.audit.verify import verify
 from leaderboards.boards.aggregate import boards
 from leaderboards.pages import tables
@@ -152,8 +153,8 @@ def test_masks_of_phantoms_lie_where_the_structure_is(tmp_path):
 
 
 def test_a_task_without_masks_has_no_dense_cell(tmp_path):
-    found = {name: plan.TaskData(get("histo", name), []) for name in ("phantom_local", "phantom_global")}
-    study = plan.Study(modality="histo", pinned=None, tasks=found)
+    found = {name: TaskData(get("histo", name), []) for name in ("phantom_local", "phantom_global")}
+    study = Study(modality="histo", pinned=None, tasks=found)
     cells = plan.cells(recipe("mae", 0), study, ("dense",))
     assert [(cell.task, cell.readout) for cell in cells] == [("phantom_local", "patches")]
     assert registry.load("probes", "dense").NEEDS in plan.TOKENS

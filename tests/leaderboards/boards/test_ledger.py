@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmark import run
-from benchmark.plan import TaskData
 from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
+from benchmark.study import TaskData
 from leaderboards.audit.verify import verify
 from leaderboards.boards.aggregate import boards
 from leaderboards.pages import tables

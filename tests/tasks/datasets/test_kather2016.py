@@ -9,6 +9,7 @@ import pytest
 
 from benchmark import plan
 from benchmark.probing import fitting as probing
+from benchmark.study import Wanted, survey
 from tasks import splits
 from tasks.base import DataError, Folds
 from tasks.histo.kather2016 import ANCHOR, TASK, TASKS
@@ -52,9 +53,9 @@ def test_kather2016_has_every_other_class_in_enough_sources_for_its_folds(tmp_pa
 
 def test_kather2016_is_planned_and_probed(tmp_path):
     kather2016.write(tmp_path)
-    wanted = plan.Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("kather2016",))
+    wanted = Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("kather2016",))
     wanted = replace(wanted, corpus="phantom")
-    study = plan.survey(wanted, "histo", tmp_path, tmp_path / "cache")
+    study = survey(wanted, "histo", tmp_path, tmp_path / "cache")
     found = study.tasks["kather2016"]
     assert plan.cells(plan.recipes(wanted, study, {})[0], study)
     x = np.random.default_rng(0).normal(size=(len(found.samples), 4)).astype(np.float32)

@@ -18,8 +18,9 @@ import typer
 from PIL import Image
 
 import tasks
-from benchmark import corpus, plan
+from benchmark import corpus
 from benchmark.cli import data_commands
+from benchmark.study import Wanted, survey
 from tasks import splits
 from tasks.base import Access, DataError, NoData
 from tasks.obtain import fetch as fetch_module
@@ -402,14 +403,14 @@ def test_status_says_what_the_corpus_still_needs(cards, data, capsys):
 
 
 def test_a_plan_over_the_corpus_probes_real_tasks_and_refuses_without_it(cards, data):
-    asked = plan.Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("pcam",), corpus="open")
-    study = plan.survey(asked, "histo", data, data.parent / "cache")
+    asked = Wanted(modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("pcam",), corpus="open")
+    study = survey(asked, "histo", data, data.parent / "cache")
     assert (study.spec, list(study.tasks)) == ("open", ["pcam"])
     assert study.pinned.corpus == resolve(data, "histo").corpus
     (data.parent / "less").mkdir()
     (data / "pcam").rename(data.parent / "less" / "pcam")
     with pytest.raises(DataError, match="crc is missing"):
-        plan.survey(asked, "histo", data.parent / "less", data.parent / "cache")
+        survey(asked, "histo", data.parent / "less", data.parent / "cache")
 
 
 def test_other_corpora_need_no_receipts(cards, data, tmp_path):

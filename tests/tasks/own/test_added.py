@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import tasks
-from benchmark import plan
 from benchmark.cli.described import lines
+from benchmark.study import Wanted, survey, validate
 from tasks import inspect, splits, store
 from tasks.base import DataError, Fixed, Folds, NoData, identity
 from tasks.collect import collect
@@ -485,11 +485,11 @@ def test_a_broken_description_stops_no_command_but_its_own(tmp_path, described):
     assert "data ultrasound/mine" in checked
     assert "fail  data ultrasound/torn: " in checked
     assert "torn.json: not a description of a dataset" in benchmark("data", "status", "torn", expect=2)
-    wanted = plan.Wanted(modalities=("ultrasound",), track="smoke", pretexts=("mae",))
-    study = plan.survey(wanted, "ultrasound", tmp_path, tmp_path / "cache")
+    wanted = Wanted(modalities=("ultrasound",), track="smoke", pretexts=("mae",))
+    study = survey(wanted, "ultrasound", tmp_path, tmp_path / "cache")
     assert "torn.json: not a description" in study.absent["torn"]
     with pytest.raises(DataError, match=r"torn\.json: not a description"):
-        plan.validate(replace(wanted, tasks=("torn",)))
+        validate(replace(wanted, tasks=("torn",)))
 
 
 def test_a_described_dataset_that_broke_stops_no_command(tmp_path):
@@ -507,8 +507,8 @@ def test_a_described_dataset_that_broke_stops_no_command(tmp_path):
     report = benchmark("data", "passport", *places, expect=1)
     assert "broken   ultrasound/mine: " in report
     assert "\nultrasound/other: " in report
-    wanted = plan.Wanted(modalities=("ultrasound",), track="smoke", pretexts=("mae",), corpus="phantom")
-    study = plan.survey(wanted, "ultrasound", tmp_path, tmp_path / "cache")
+    wanted = Wanted(modalities=("ultrasound",), track="smoke", pretexts=("mae",), corpus="phantom")
+    study = survey(wanted, "ultrasound", tmp_path, tmp_path / "cache")
     assert "its name is not UTF-8" in study.absent["mine"]
     assert "phantom_local" in study.tasks
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import plan
 from benchmark.__main__ import _studies
+from benchmark.study import Wanted
 from tasks import sources, store
 from tasks.base import DataError, NoData, Sample
 from tasks.reading import files
@@ -157,7 +157,7 @@ def test_every_local_kind_says_what_it_leaves_out(tmp_path):
 
 def test_a_run_says_what_its_corpus_and_tasks_leave_out(tmp_path, capsys):
     fill("folder", tmp_path / "set")
-    wanted = plan.Wanted(
+    wanted = Wanted(
         modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("phantom_local",), corpus="folder:set"
     )
     (study,) = _studies(wanted, tmp_path, tmp_path / "cache")

@@ -1,0 +1,140 @@
+"""What a plan costs: training FLOPs, seconds at a measured or nominal speed, memory and disk. Asks torch what device is
+here."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark import registry, tracks
+from benchmark.ceilings import Ceiling
+from benchmark.device import machine
+from benchmark.parts import mask_sizes
+from benchmark.plan import TOKENS, Job
+from benchmark.recipe import Recipe, Runtime, key
+from benchmark.storage import feature_store, results
+from benchmark.study import Study
+from tasks import store
+
+NOMINAL_FLOPS = 40e9  # per core and second, used only before anything has been measured here
+NOMINAL_GPU_FLOPS = 60e12  # per GPU and second
+PROBE_SECONDS = 3.0  # per cell, a generous guess
+LIBRARIES_BYTES = 1.0e9  # resident size of a process that has imported everything
+
+
+class Cost(NamedTuple):
+    flops: float
+    seconds: float
+    memory: float  # bytes, peak of the largest run
+    stores: dict[tuple[str, int, int], float]  # (images, count, pixels) of what is decoded -> bytes
+    stored: float  # bytes of results and checkpoints
+    basis: str  # where the speed comes from
+
+    @property
+    def disk(self) -> float:
+        """Bytes."""
+        return sum(self.stores.values()) + self.stored
+
+
+def sum_costs(costs: list[Cost]) -> Cost:
+    """Of what is worked through one after the other; images stored for several are stored once."""
+    flops, seconds, peaks, stores, stored, bases = zip(*costs, strict=True)
+    shared = {place: held for one in stores for place, held in one.items()}
+    return Cost(sum(flops), sum(seconds), max(peaks), shared, sum(stored), "; ".join(dict.fromkeys(bases)))
+
+
+def measured_speed(root: Path, track: str, processes: int) -> tuple[float, int]:
+    """(median training FLOPs per second of this track's runs stored here, how many); (0, 0) before the first."""
+    rows = results.read(root, "runs")
+    rows = rows[(rows.track == track) & (rows.seconds > 0) & (rows.processes == processes) & (rows.realised_flops > 0)]
+    return (float((rows.realised_flops / rows.seconds).median()), len(rows)) if len(rows) else (0.0, 0)
+
+
+def estimate_cost(
+    missing: list[Job], studies: list[Study], track: str, runtime: Runtime, lacking: Sequence[Ceiling] = ()
+) -> Cost:
+    """lacking: missing ceilings, each trained by one process."""
+    todo = [job.recipe for job in missing if not job.trained]
+    flops = sum(tracks.steps(r) * r.settings["batch"] * tracks.image_flops(r) for r in todo)
+    speed, count = measured_speed(runtime.results, track, runtime.processes)
+    basis = f"speed of {count} earlier runs here"
+    if not count:
+        gpus = machine.device().gpus
+        speed = NOMINAL_GPU_FLOPS * runtime.processes if gpus else NOMINAL_FLOPS * machine.processors()
+        basis = f"a nominal {speed / 1e9:,.0f} GFLOP/s; nothing measured here yet"
+    cell_count = sum(len(job.cells) for job in missing)
+    side = tracks.get(track).stored_pixels
+    found = [data for study in studies for data in study.tasks.values()]
+    stores = {store.address(d.task, d.samples, side): 3.0 * len(d.samples) * side * side for d in found}
+    peak = max([*map(peak_memory, todo), *(_ceiling_memory(ceiling) for ceiling in lacking)], default=0.0)
+    stored = 0.1e6 * cell_count + 4e6 * len(missing)
+    taught = sum(ceiling.flops for ceiling in lacking)
+    seconds = (flops + taught * runtime.processes) / speed + PROBE_SECONDS * cell_count
+    return Cost(flops + taught, seconds, peak, stores, stored, basis)
+
+
+def _ceiling_memory(ceiling: Ceiling) -> float:
+    """Bytes: the highest resident size of its training on the CPU, by the formula of `peak_memory`."""
+    e = ceiling.recipe.encoder
+    weights = 12 * e.depth * e.width**2 + 3 * e.patch**2 * e.width
+    values = 17 * (e.grid**2 + e.prefix) * e.width * e.depth
+    return LIBRARIES_BYTES + 20 * weights + 4 * ceiling.recipe.settings["batch"] * values
+
+
+def peak_memory(recipe: Recipe) -> float:
+    """Bytes: the highest resident size of a run on the CPU, within a fifth (`python -m benchmark.lab.speed memory`).
+
+    The libraries; 16 bytes per trained parameter (weight, gradient, AdamW's two moments) and 4 per teacher's; and what
+    backward needs: about 17·width values per token and block, and the rows of the heads. For a pretext that is not
+    known here, a guess from its FLOPs. On a GPU the libraries do not count.
+    """
+    e, s = recipe.encoder, recipe.settings
+    patches, pixels = e.grid**2, 3 * e.patch**2
+    trunk = 12 * e.depth * e.width**2 + pixels * e.width
+    if recipe.pretext == "mae":
+        hidden = patches - int(patches * (1 - s["mask_ratio"]))
+        blocks = (patches - hidden + 1) * e.width * e.depth + (patches + 1) * s["decoder_width"] * s["decoder_depth"]
+        trained, frozen = trunk + 12 * s["decoder_depth"] * s["decoder_width"] ** 2, 0
+        rows = 3 * hidden * pixels  # prediction, target, error
+    elif recipe.pretext == "ijepa":
+        hidden = mask_sizes.mean_target_tokens(e.grid, tuple(s["target_scale"]), tuple(s["target_aspect"]))
+        context = s["context_tokens"]
+        asked = s["targets"] * (context + hidden)
+        blocks = context * e.width * e.depth + asked * s["predictor_width"] * s["predictor_depth"]
+        trained, frozen = trunk + 12 * s["predictor_depth"] * s["predictor_width"] ** 2, trunk
+        rows = 3 * s["targets"] * hidden * e.width
+    elif recipe.pretext == "dinov3":
+        declared = registry.load("pretexts", "dinov3")
+        declaration = declared.Settings(**s)
+        crops, local = declared.GLOBALS, (s["local_pixels"] // e.patch) ** 2
+        patches = declared.global_grid(declaration, e) ** 2
+        blocks = (crops * (patches + 1) + s["local_crops"] * (local + 1)) * e.width * e.depth
+        layers = (e.width, s["head_width"], s["head_width"], s["bottleneck"], s["prototypes"])
+        trained = frozen = trunk + (1 + bool(s["ibot_weight"])) * sum(a * b for a, b in pairwise(layers))
+        heads = crops + s["local_crops"] + declared.hidden_per_image(declaration, e)
+        rows = heads * (5 * s["head_width"] + 3 * s["bottleneck"] + 4 * s["prototypes"])
+    else:
+        blocks, rows = tracks.image_flops(recipe) / 3 / (24 * e.width), 0
+        trained, frozen = 1.5 * trunk, trunk
+    width = 2 if recipe.precision == "bf16" else 4
+    return LIBRARIES_BYTES + 16 * trained + 4 * frozen + s["batch"] * (17 * blocks + rows) * width
+
+
+def count_cached_features(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[int, int]:
+    """(features in the cache, features needed) of the missing cells: one for each encoder and store of clean images,
+    pooled or as tokens."""
+    needed, addresses = set(), {}
+    for job in missing:
+        recipe, weights = job.recipe, key(job.recipe)
+        if job.trained:
+            row = results.read_file(results.run_directory(runtime.results, recipe.modality, weights) / "runs.parquet")
+            weights = row["weights_sha256"][0].as_py()
+        asked = {(cell.task, registry.load("probes", cell.probe).NEEDS in TOKENS) for cell in job.cells}
+        for study in studies:
+            for name, tokens in asked if study.modality == recipe.modality else ():
+                found, place = study.tasks[name], (study.modality, name, recipe.stored_pixels)
+                if place not in addresses:
+                    addresses[place] = store.address(found.task, found.samples, recipe.stored_pixels)
+                images = addresses[place]
+                needed.add(feature_store.folder(runtime.cache, weights, recipe.encoder, images, tokens=tokens))
+    return sum(folder.exists() for folder in needed), len(needed)
