@@ -24,7 +24,7 @@ from benchmark.execution import pack as packing
 from benchmark.execution import slurm
 from benchmark.maps.reader import cli as reader_commands
 from benchmark.recipe import Runtime
-from benchmark.storage.results import SchemaError
+from benchmark.storage.schema import SchemaError
 from benchmark.study import Study, Wanted, absent_by_reason, expand_names, survey, validate
 from benchmark.training import stopping
 from tasks import host

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from benchmark import registry, tracks
 from benchmark.recipe import Cell, Corpus, Recipe, key, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from benchmark.study import Study, Wanted
 from tasks.base import DataError
 from tasks.reading import files
@@ -111,7 +111,7 @@ def jobs(wanted: Wanted, study: Study, root: Path, skipped: dict[str, tuple[str,
         directory = results.run_directory(root, recipe.modality, key(recipe))
         if directory.exists() and not (directory / "encoder.safetensors").exists():
             if lacking and results.read_file(directory / "runs.parquet")["status"][0].as_py() == "finished":
-                raise results.SchemaError(
+                raise schema.SchemaError(
                     f"{directory}: its encoder is gone, and {len(lacking)} cells need it; "
                     "`python -m leaderboards repair` sets the run aside, then run again"
                 )

@@ -23,7 +23,7 @@ from benchmark.probing import baselines, corrupt, features
 from benchmark.probing.fitting import Altered, Fitting, fit, observed
 from benchmark.probing.subset import FOLDS, subset
 from benchmark.recipe import Cell, Recipe, Runtime, key, twin
-from benchmark.storage import passports, results, unfinished
+from benchmark.storage import passports, results, schema, seals, temporary
 from benchmark.study import Study, TaskData, Wanted, leave_out
 from benchmark.training import data, health, pretrain, supervised
 from tasks import leakage, splits, store
@@ -63,7 +63,7 @@ def bench(
     """Compute everything asked for and missing, or one stage of it: "prepare" (image stores and baselines), "pretrain"
     (runs and ceilings) or "probe" (what is pretrained). Finished things are kept whatever happens later."""
     arithmetic.prepare(runtime.threads)
-    unfinished.sweep(runtime.results, runtime.cache)
+    temporary.remove_leftovers(runtime.results, runtime.cache)
     todo: list[tuple[Study, Job]] = []
     lacking: list[Ceiling] = []
     present = 0
@@ -201,7 +201,7 @@ def evaluate(study: Study, job: Job, runtime: Runtime, pixels: int) -> None:
     """Probe the stored encoder of a job on every missing cell."""
     arithmetic.prepare(runtime.threads)
     directory = results.run_directory(runtime.results, job.recipe.modality, key(job.recipe))
-    weights = results.sha256(directory / "encoder.safetensors")
+    weights = seals.sha256(directory / "encoder.safetensors")
     frozen = encoder.load(job.recipe.encoder, directory / "encoder.safetensors")
     declared = registry.load("pretexts", job.recipe.pretext)
     readouts = {"patches": "patches", "native": declared.NATIVE}
@@ -292,7 +292,7 @@ def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime
     """
     task, members = found.task, study.pinned.members
     if any(m.source.stream for m in members):
-        return [leakage.Overlap(kind, None, ()) for kind in ("exact", "near")] + passports.of(
+        return [leakage.Overlap(kind, None, ()) for kind in ("exact", "near")] + passports.within(
             task, found.samples, runtime
         )
     rows = leakage.overlap([s for m in members for s in m.train], test, same_groups=False)
@@ -301,7 +301,7 @@ def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime
     real = [(m.source, m.samples, m.train) for m in members if not m.source.synthetic]
     if real and not task.synthetic:
         rows.append(leakage.near(real, task, found.samples, test, runtime.data, runtime.cache))
-    return rows + passports.of(task, found.samples, runtime)
+    return rows + passports.within(task, found.samples, runtime)
 
 
 def store_cell(
@@ -319,8 +319,8 @@ def store_cell(
     dense = registry.load("probes", cell.probe).NEEDS == "masks"
     headline = "dice" if dense else asked.task.metric
     tables, about, scored = observed(this, cell.readout, asked.task, asked.samples, fitted, headline)
-    rows = passports.rows_of(leaks, recipe.corpus.digest, task, samples)
-    tables["leakage"] = results.table("leakage", rows)
+    rows = passports.leakage_rows(leaks, recipe.corpus.digest, task, samples)
+    tables["leakage"] = schema.table("leakage", rows)
     common = about | {
         "data": cell.data,
         "run": key(recipe),

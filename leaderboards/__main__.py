@@ -34,7 +34,7 @@ class _one_line:
         return None
 
     def __exit__(self, kind, error, trace) -> None:
-        from benchmark.storage.results import SchemaError
+        from benchmark.storage.schema import SchemaError
         from leaderboards.audit.promote import Refused
         from leaderboards.pages.render import EmptyStore
 
@@ -103,7 +103,7 @@ def verify(
     adjusted p-values, letters, contrasts, slopes and claims, against the pages. Measured locality, scores of trials
     and of maps are stored without what they were computed from: they are held by their seals alone.
     """
-    from benchmark.storage.results import SchemaError
+    from benchmark.storage.schema import SchemaError
     from leaderboards.audit.verify import verify as check
     from leaderboards.pages.render import EmptyStore
     from leaderboards.publish import printed

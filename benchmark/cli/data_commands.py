@@ -112,8 +112,8 @@ def passport(
     for wanted in _chosen(task) if task else _real():
         try:
             samples = collect(wanted, data, cache)
-            rows = passports.of(wanted, samples, runtime, rotated=turned)
-            sizes = passports.pixels(wanted, samples, runtime)
+            rows = passports.within(wanted, samples, runtime, rotated=turned)
+            sizes = passports.image_sizes(wanted, samples, runtime)
         except DataError as error:
             if task:
                 raise
@@ -136,7 +136,7 @@ def passport(
         _say_overlaps(rows)
     for wanted, samples in collected:
         others = [(one, held) for one, held in collected if one.modality == wanted.modality and one != wanted]
-        rows = passports.beside(wanted, samples, others, runtime)
+        rows = passports.across(wanted, samples, others, runtime)
         shared = [row for row in rows if row.count != 0]
         looked = f"{len({row.between for row in rows})} other datasets of {wanted.modality}"
         if rows:

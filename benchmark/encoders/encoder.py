@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmark.encoders import weights
 from benchmark.recipe import EncoderSpec
-from benchmark.storage import checkpoint, results
+from benchmark.storage import checkpoint, schema
 from tasks.base import DataError
 
 
@@ -200,7 +200,7 @@ def load(spec: EncoderSpec, path: Path) -> Encoder:
         weights.load(encoder, path)
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        raise results.SchemaError(
+        raise schema.SchemaError(
             f"{path}: not the weights of this encoder ({reason}); "
             "`python -m leaderboards repair` sets its run aside, then run again"
         ) from error

@@ -21,7 +21,7 @@ import tasks
 from benchmark import metrics
 from benchmark.encoders import encoder as encoders
 from benchmark.recipe import EXTERNAL, EncoderSpec, Recipe, canonical, from_json, key
-from benchmark.storage import results, unfinished
+from benchmark.storage import seals, temporary
 from tasks import cards
 from tasks.base import DataError
 
@@ -46,11 +46,11 @@ def export(run: dict, cells: pd.DataFrame, weights: Path, out: Path) -> Path:
         raise DataError(f"{out}: is there already; name another folder by --out, or delete it")
     if not weights.exists():
         raise DataError(f"{weights}: no such file; `python -m benchmark reproduce {run['run']}` trains the run again")
-    if results.sha256(weights) != run["weights_sha256"]:
+    if seals.sha256(weights) != run["weights_sha256"]:
         raise DataError(f"{weights}: not the weights of run {run['run']} (SHA-256 differs); `make verify`")
     recipe = from_json(run["recipe"])
     stored = load_file(weights)
-    part = unfinished.beside(out)
+    part = temporary.beside(out)
     part.mkdir(parents=True)
     try:
         save_file(state(recipe.encoder, stored), part / "model.safetensors", metadata={"format": "pt"})

@@ -37,7 +37,7 @@ from benchmark.encoders.encoder import Tokens
 from benchmark.probing import features
 from benchmark.probing.fitting import fit, refuse_broken
 from benchmark.recipe import EXTERNAL, Cell, EncoderSpec, Recipe, Runtime, columns, key, twin
-from benchmark.storage import passports, results
+from benchmark.storage import passports, results, schema, seals
 from benchmark.study import Study
 from tasks import leakage, splits
 from tasks.base import DataError, Sample, Task, digest
@@ -206,7 +206,7 @@ def _own(spec: str, made: own_encoder.Made, pixels: int) -> Opened:
     loaded = f"forward read: {model.spec.width} numbers an image"
     if model.count > 1:
         loaded = f"forward read: {model.count} tokens of {model.spec.width} numbers an image, averaged"
-    parts = digest(fingerprint(model), *map(results.sha256, made.sources))
+    parts = digest(fingerprint(model), *map(seals.sha256, made.sources))
     return Opened(name=spec, model=model, floor=floor, embeddings=None, digest=parts, loaded=loaded)
 
 
@@ -242,7 +242,7 @@ def _embeddings(path: Path) -> Opened:
         raise DataError(f"{path}: the embedding of {broken[0]} is not finite, one of {len(broken)}")
     loaded = f"{len(names)} embeddings of {values.shape[1]} numbers"
     found = dict(zip(names, values, strict=True))
-    return Opened(name=path.name, model=None, floor=None, embeddings=found, digest=results.sha256(path), loaded=loaded)
+    return Opened(name=path.name, model=None, floor=None, embeddings=found, digest=seals.sha256(path), loaded=loaded)
 
 
 def _is_list_of_numbers(kind: pa.DataType) -> bool:
@@ -343,11 +343,11 @@ def _probe(
         divisions = splits.assignments(found.task, found.samples)
         tested = sorted({i for division in divisions for i in division.test})
         leaks = [contamination(declared, found.task, [found.samples[i] for i in tested])]
-        leaks += passports.of(found.task, found.samples, runtime)
+        leaks += passports.within(found.task, found.samples, runtime)
         for cell in missing:
             x = pooled["cls" if cell.readout == "native" and "cls" in pooled else "patches"]
             fitted = fit(cell.probe, cell.settings, recipe.seed, found.task, found.samples, x, divisions)
-            results.write(directory, {"runs": results.table("runs", [row]), "curves": results.table("curves", [])})
+            results.write(directory, {"runs": schema.table("runs", [row]), "curves": schema.table("curves", [])})
             run.store_cell(cell, found, found, fitted, leaks, weights, runtime)
 
 
@@ -390,7 +390,7 @@ def _there(cell: Cell, runtime: Runtime) -> bool:
 def _row(recipe: Recipe, weights: str, synthetic: bool) -> dict[str, object]:
     """A row of `runs` for a training that was not seen."""
     commit, dirty = machine.commit()
-    row = dict.fromkeys(results.TABLES["runs"].names)
+    row = dict.fromkeys(schema.TABLES["runs"].names)
     return row | {
         **columns(recipe),
         "synthetic": synthetic,

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import tasks
 from benchmark.metrics import fold_resampled, fold_score
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from tasks import host, store
 from tasks.base import DataError, Sample, Task, digest, identity
 from tasks.collect import collect
@@ -270,7 +270,7 @@ def _store(task: Task, samples: list[Sample], found: Measured, root: Path) -> No
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     folder = directory(root, task, about["data"])
-    results.write(folder, {"locality": results.table("locality", [about | found._asdict()])})
+    results.write(folder, {"locality": schema.table("locality", [about | found._asdict()])})
 
 
 def main(

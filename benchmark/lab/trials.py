@@ -25,7 +25,7 @@ from benchmark.parts import rules
 from benchmark.probing import features
 from benchmark.probing import fitting as probing
 from benchmark.recipe import Corpus, Recipe, Runtime, canonical, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from benchmark.training import data, health, pretrain
 from tasks import host, splits, store
 from tasks.base import Sample, Task, digest
@@ -160,7 +160,7 @@ def _once(recipe: Recipe, root: Path, cache: Path) -> pd.DataFrame:
     if not target.exists():
         runtime = Runtime(data=Path(), results=root, cache=cache, checkpoint_seconds=60.0)
         rows = trial(recipe, runtime, f"{recipe.modality} {recipe.pretext if recipe.budget else TWIN}")
-        results.write(target, {"trials": results.table("trials", rows)})
+        results.write(target, {"trials": schema.table("trials", rows)})
     return results.read(target, "trials")
 
 

@@ -36,7 +36,7 @@ from benchmark.pretexts._base import Pretext
 from benchmark.probes.dense import covered
 from benchmark.probing import corrupt, features
 from benchmark.recipe import EXTERNAL, Recipe, from_json
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from tasks import splits, store
 from tasks.base import DataError, Sample, Task, digest, identity
 from tasks.collect import collect
@@ -95,7 +95,7 @@ def open_run(run: str, root: Path) -> Opened:
     stored = folder / "encoder.safetensors"
     if not stored.exists():
         raise DataError(f"{stored}: no such file; `python -m benchmark reproduce {row['run']}` trains the run again")
-    if results.sha256(stored) != row["weights_sha256"]:
+    if seals.sha256(stored) != row["weights_sha256"]:
         raise DataError(f"{stored}: not the weights of run {row['run']} (SHA-256 differs); `make verify`")
     module, frozen = registry.load("pretexts", recipe.pretext), encoder.load(recipe.encoder, stored)
     decoder, path = None, folder / "decoder.safetensors"
@@ -360,7 +360,7 @@ def store_maps(one: Opened, task: Task, data: Path, cache: Path, root: Path) -> 
         sheet = Path(made) / "sheet"
         save(sheet_of(one, task, pictures(one, task, data, cache, most=IMAGES, per_group=True)), sheet)
         kept = {path.name: path for path in (sheet.with_suffix(".png"), sheet.with_suffix(".svg"))}
-        results.write(folder, {"maps": results.table("maps", rows)}, files=kept)
+        results.write(folder, {"maps": schema.table("maps", rows)}, files=kept)
     return folder
 
 

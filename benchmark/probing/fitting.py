@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from benchmark import metrics, registry
 from benchmark.probes._base import Features, Rows, Trial
-from benchmark.storage import results
-from benchmark.storage.scores import quantised
+from benchmark.storage.schema import TABLES, table
+from benchmark.storage.scores import quantise
 from tasks import splits
 from tasks.base import DataError, Folds, Sample, Task, identity
 
@@ -100,7 +100,7 @@ def observed(
     """
     known = metrics.METRICS if headline in metrics.METRICS else metrics.SEGMENTATION
     if known is metrics.METRICS:
-        fitted = [f._replace(scores=quantised(f.scores)) for f in fitted]
+        fitted = [f._replace(scores=quantise(f.scores)) for f in fitted]
     fits = [
         {
             "cell": this,
@@ -144,12 +144,12 @@ def observed(
         }
         for name in known
     ]
-    return {"predictions": predictions, "fits": results.table("fits", fits)}, about, scored
+    return {"predictions": predictions, "fits": table("fits", fits)}, about, scored
 
 
 def _predictions(this: str, readout: str, samples: list[Sample], fitted: list[Fitting]) -> pa.Table:
     """A row per prediction, built column by column: a dict for each would take a kilobyte."""
-    schema = results.TABLES["predictions"]
+    schema = TABLES["predictions"]
     index = np.concatenate([f.index for f in fitted])
     fitting = np.repeat(np.arange(len(fitted)), [len(f.index) for f in fitted])  # of each row
     scores = np.concatenate([f.scores for f in fitted]).astype(np.float64)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from benchmark.storage import results, unfinished
+from benchmark.storage import seals, temporary
 
 KEPT = 2
 FILES = ("model", "optimiser")
@@ -26,7 +26,7 @@ FILES = ("model", "optimiser")
 def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state: dict[str, Any]) -> Path:
     """state: JSON-able values of the loop that are not a function of the step. Returns the checkpoint."""
     target = folder / f"step-{step:08d}"
-    part = unfinished.beside(target)
+    part = temporary.beside(target)
     part.mkdir(parents=True)
     write(model.state_dict(), part / "model.safetensors")
     moments = {
@@ -35,7 +35,7 @@ def save(folder: Path, step: int, model: nn.Module, optimiser: Optimizer, state:
         for moment, value in optimiser.state.get(parameter, {}).items()
     }
     write(moments, part / "optimiser.safetensors")
-    hashes = {name: results.sha256(part / f"{name}.safetensors") for name in FILES}
+    hashes = {name: seals.sha256(part / f"{name}.safetensors") for name in FILES}
     (part / "state.json").write_text(json.dumps({"step": step, "sha256": hashes, **state}), encoding="utf-8")
     if target.exists():
         shutil.rmtree(target)
@@ -100,6 +100,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tens
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     for name in FILES:
         file = path / f"{name}.safetensors"
-        if results.sha256(file) != state["sha256"][name]:
+        if seals.sha256(file) != state["sha256"][name]:
             raise ValueError(f"{file.name} is not as it was written")
     return state, load_file(path / "model.safetensors"), load_file(path / "optimiser.safetensors")

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmark.device import arithmetic
 from benchmark.recipe import ENGINE, EncoderSpec
-from benchmark.storage import unfinished
+from benchmark.storage import temporary
 from tasks.base import digest
 
 FORMAT = 1  # bump when the values or the files change
@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, np.ndarray] | None:
 
 def write(path: Path, blocks: Iterable[dict[str, np.ndarray]], count: int) -> None:
     """Store the parts of `count` images, block after block as they come; the first of two writers wins."""
-    part = unfinished.beside(path)
+    part = temporary.beside(path)
     part.mkdir(parents=True)
     try:
         with ExitStack() as stack:

@@ -8,7 +8,7 @@ REST_BITS = 11  # at most 2^-10 of what a score lacks to 0 or to 1,
 FINEST = -52  # and at least 2^-52: what float64 holds of a number below 1
 
 
-def quantised(scores: np.ndarray) -> np.ndarray:
+def quantise(scores: np.ndarray) -> np.ndarray:
     """Probabilities (N, C) in steps of powers of two that are finer where scores lie closely, by themselves or at 0 or
     1. Their order stays, apart from ties. Of two classes the first has exactly what the second lacks to 1.
     """
@@ -26,9 +26,9 @@ def _rounded(scores: np.ndarray) -> np.ndarray:
     return np.where(scores <= 0.5, found, 1 - found)
 
 
-def one(rows: pa.Table) -> pa.Table:
+def pack(rows: pa.Table) -> pa.Table:
     """Predictions with the second class's score alone, where the first always is what it lacks to 1; else as they are.
-    `both` gives the first again."""
+    `unpack` gives the first again."""
     lists = rows["scores"].combine_chunks()
     if not (lists.value_lengths().to_numpy() == 2).all():
         return rows
@@ -36,7 +36,7 @@ def one(rows: pa.Table) -> pa.Table:
     return _with(rows, second, np.ones(len(rows), dtype=int)) if np.array_equal(first, 1 - second) else rows
 
 
-def both(rows: pa.Table) -> pa.Table:
+def unpack(rows: pa.Table) -> pa.Table:
     """Predictions of which some have the second class's score alone, with both."""
     lists = rows["scores"].combine_chunks()
     counts = lists.value_lengths().to_numpy()

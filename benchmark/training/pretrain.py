@@ -22,7 +22,7 @@ from benchmark.encoders import encoder as encoders
 from benchmark.parts import schedules
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import Recipe, Runtime, columns, key
-from benchmark.storage import checkpoint, results
+from benchmark.storage import checkpoint, results, schema
 from benchmark.training import health, modes, out_of_memory, stopping
 from benchmark.training.data import Batches, Images
 
@@ -339,7 +339,7 @@ def pretrain(
     if sha and (decoder := trained.model.decoder_state()):
         files[DECODER] = staging.with_name(f"{key(recipe)}.{DECODER}")
         checkpoint.write(decoder, files[DECODER])
-    tables = {"runs": results.table("runs", [row]), "curves": results.table("curves", rows)}
+    tables = {"runs": schema.table("runs", [row]), "curves": schema.table("curves", rows)}
     results.write(target, tables, files=files)
     for path in files.values():
         path.unlink(missing_ok=True)

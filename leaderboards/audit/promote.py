@@ -24,8 +24,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.storage import results, scores
-from benchmark.storage.results import SchemaError
+from benchmark.storage import results, schema, scores, seals
+from benchmark.storage.schema import SchemaError
 from leaderboards.audit.recount import Problem, examine
 from leaderboards.audit.verify import verify
 from leaderboards.boards import aggregate, store, summaries
@@ -164,7 +164,7 @@ def _summaries(loaded: store.Store, chosen: set[str], published: Path) -> Iterat
         own = [row for row in rows if (row["modality"], row["track"]) == (modality, track)]
         content = digest(json.dumps([{**row, "created": ""} for row in own]))[:12]
         directory = published / modality / "summaries" / f"{track}-{content}"
-        if results.write(directory, {"summaries": results.table("summaries", own)}):
+        if results.write(directory, {"summaries": schema.table("summaries", own)}):
             yield Packed(directory, 0, sum(path.stat().st_size for path in directory.iterdir()))
 
 
@@ -183,10 +183,10 @@ def _write(directory: Path, run: Path | None, cells: list[Path]) -> Packed:
         if cells:
             rows = [row for cell in cells for row in results.read_file(cell / "cells.parquet").to_pylist()]
             hashes = {f"{name}_sha256" for name in SIBLINGS} & set(rows[0])
-            seals = {name: results.sha256(part / f"{name.removesuffix('_sha256')}.parquet") for name in hashes}
-            content = results.table("cells", [row | {n: s for n, s in seals.items() if row[n]} for row in rows])
+            siblings = {name: seals.sha256(part / f"{name.removesuffix('_sha256')}.parquet") for name in hashes}
+            content = schema.table("cells", [row | {n: s for n, s in siblings.items() if row[n]} for row in rows])
             pq.write_table(content, part / "cells.parquet", compression="zstd")
-        results.seal(part)
+        seals.write(part)
         wrong = [one for one in examine(part).problems if " in the path" not in one.what]
         if wrong:
             raise Refused("\n".join([*map(str, wrong), f"{directory.name}: not promoted"]))
@@ -203,16 +203,16 @@ def _join(target: Path, name: str, paths: list[Path]) -> None:
     tables = [results.read_file(path) for path in paths]
     if name == "leakage":
         rows = [row for table in tables for row in table.to_pylist()]
-        tables = [results.table(name, {tuple(row.items()): row for row in rows}.values())]
-    schema, options = results.TABLES[name], {"compression": "zstd", "compression_level": 19}
+        tables = [schema.table(name, {tuple(row.items()): row for row in rows}.values())]
+    columns, options = schema.TABLES[name], {"compression": "zstd", "compression_level": 19}
     if name == "predictions":
-        tables, alike = [scores.one(table) for table in tables], ("sample", "group")
-        options["use_dictionary"] = [column for column in schema.names if column not in (*alike, "scores")]
+        tables, alike = [scores.pack(table) for table in tables], ("sample", "group")
+        options["use_dictionary"] = [column for column in columns.names if column not in (*alike, "scores")]
         options["column_encoding"] = dict.fromkeys(alike, "DELTA_BYTE_ARRAY")
         options["column_encoding"]["scores.list.element"] = "BYTE_STREAM_SPLIT"
-    with pq.ParquetWriter(target, schema, **options) as writer:
+    with pq.ParquetWriter(target, columns, **options) as writer:
         for table in tables:
-            writer.write_table(pa.Table.from_batches(table.to_batches(), schema))
+            writer.write_table(pa.Table.from_batches(table.to_batches(), columns))
 
 
 def _copied(source: Path, target: Path, pictures: bool = True) -> list[Packed]:
@@ -223,9 +223,9 @@ def _copied(source: Path, target: Path, pictures: bool = True) -> list[Packed]:
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copytree(source, part, ignore=None if pictures else shutil.ignore_patterns("sheet.*", results.SEAL))
-        if not (part / results.SEAL).exists():
-            results.seal(part)
+        shutil.copytree(source, part, ignore=None if pictures else shutil.ignore_patterns("sheet.*", seals.FILE))
+        if not (part / seals.FILE).exists():
+            seals.write(part)
         os.rename(part, target)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark.metrics import METRICS, SEGMENTATION, fold_score
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from leaderboards.boards import store
 from leaderboards.stats import statistics
 from leaderboards.stats.statistics import Draws, Predictions
@@ -76,7 +76,7 @@ class Examined:
 def examine(directory: Path) -> Examined:
     """Read every table of a directory once, and recompute what can be recomputed from it alone."""
     seen, tables = Examined(), {}
-    for name in results.TABLES:
+    for name in schema.TABLES:
         path = directory / f"{name}.parquet"
         if path.exists():
             try:
@@ -84,15 +84,15 @@ def examine(directory: Path) -> Examined:
                 seen.files += 1
                 if name in STORED:
                     seen.stored[STORED[name]] += len(tables[name])
-            except results.SchemaError as error:
-                other = isinstance(error, results.OtherVersion)
+            except schema.SchemaError as error:
+                other = isinstance(error, schema.OtherVersion)
                 seen.foreign |= other
                 seen.problems.append(
                     Problem(file=path, what="schema", stored=str(error), recomputed="not read", damage=not other)
                 )
     if seen.foreign:
         return seen
-    if (directory / results.SEAL).exists():
+    if (directory / seals.FILE).exists():
         broken = list(_seal(directory))
         seen.sealed, seen.intact = True, not any(problem.damage for problem in broken)
         seen.problems += broken
@@ -130,12 +130,12 @@ def _rows(tables: dict[str, pa.Table], name: str) -> list[dict]:
 
 def _seal(directory: Path) -> Iterator[Problem]:
     try:
-        for name, what, stored, found in results.broken_seals(directory):
+        for name, what, stored, found in seals.broken(directory):
             stray = stored == "not sealed"
             what = f"{what} under its seal"
             yield Problem(file=directory / name, what=what, stored=stored, recomputed=found, damage=not stray)
-    except results.SchemaError as error:
-        yield Problem(file=directory / results.SEAL, what="seal", stored=str(error), recomputed="not read")
+    except schema.SchemaError as error:
+        yield Problem(file=directory / seals.FILE, what="seal", stored=str(error), recomputed="not read")
 
 
 def _provenance(path: Path, row: dict) -> Iterator[Problem]:
@@ -210,7 +210,7 @@ def _siblings(path: Path, rows: list[dict]) -> Iterator[Problem]:
         if f"{name}_sha256" not in rows[0]:
             continue
         sibling = path.with_name(f"{name}.parquet")
-        found = results.sha256(sibling) if sibling.exists() else None
+        found = seals.sha256(sibling) if sibling.exists() else None
         for stored in {row[f"{name}_sha256"] or None for row in rows} - {found}:
             yield Problem(file=sibling, what="SHA-256", stored=str(stored), recomputed=str(found))
 
@@ -238,7 +238,7 @@ def _metrics(seen: Examined, path: Path, cell: str, rows: list[dict], table: pa.
                     seen.rounded.append(differs)
                 else:
                     yield differs
-    except (results.SchemaError, ValueError) as error:
+    except (schema.SchemaError, ValueError) as error:
         yield Problem(file=source, what=f"cell {cell}", stored=str(error), recomputed="not recomputed")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmark import recipe as recipes
 from benchmark.recipe import Recipe
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from leaderboards.audit.recount import STORED, Examined, Problem, examine
 from leaderboards.boards import store
 
@@ -92,7 +92,7 @@ def _about(places: list[Path], run: str) -> Iterator[Path]:
         path = next((path for name in ("runs", "cells") if (path := place / f"{name}.parquet").exists()), None)
         try:
             held |= {place: results.read_file(path).to_pylist()[0]} if path else {}
-        except (results.SchemaError, IndexError):
+        except (schema.SchemaError, IndexError):
             yield place
     twins = {row["twin"] for row in held.values() if row["run"] == run and isinstance(row["twin"], str)}
     yield from (place for place, row in held.items() if row["run"] in {run, *twins})
@@ -127,8 +127,8 @@ def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:
     """A run: its id is the hash of its recipe, its columns and its twin follow from it, its weights are those named."""
     try:
         recipe = known(row["recipe"], path)
-    except results.SchemaError as error:
-        other = isinstance(error, results.OtherVersion)
+    except schema.SchemaError as error:
+        other = isinstance(error, schema.OtherVersion)
         yield Problem(file=path, what="recipe", stored=str(error), recomputed="not read", damage=not other)
         return
     expected = {"run": recipes.key(recipe), "twin": recipes.key(recipes.twin(recipe))}
@@ -148,7 +148,7 @@ def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:
         found = f"{row['steps']} steps of {batch}"
         yield Problem(file=path, what="images_seen", stored=str(row["images_seen"]), recomputed=found)
     weights = path.parent / "encoder.safetensors"
-    if weights.exists() and (found := results.sha256(weights)) != row["weights_sha256"]:
+    if weights.exists() and (found := seals.sha256(weights)) != row["weights_sha256"]:
         yield Problem(file=weights, what="weights SHA-256", stored=str(row["weights_sha256"]), recomputed=found)
 
 
@@ -196,5 +196,5 @@ def _cell_id(row: dict, text: str, known: _Recipes) -> str | None:
         settings = json.loads(row["settings"])
         cell = recipes.Cell(recipe=known(text, ""), settings=settings, **{name: row[name] for name in names})
         return recipes.key(cell)
-    except (results.SchemaError, ValueError):
+    except (schema.SchemaError, ValueError):
         return None

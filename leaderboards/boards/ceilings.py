@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.recipe import EXTERNAL
-from benchmark.storage.results import SchemaError
+from benchmark.storage.schema import SchemaError
 from leaderboards.boards import store
 from leaderboards.boards.board import Column
 from leaderboards.stats.statistics import (

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from benchmark.metrics import chance
-from benchmark.storage.results import SchemaError
+from benchmark.storage.schema import SchemaError
 from leaderboards.boards.board import Column, Comparison, Contrast, Entry, Row, Section
 from leaderboards.boards.ceilings import Ceiling, fitting, room, share
 from leaderboards.boards.comparisons import Numbers, compare, contrasts, difference

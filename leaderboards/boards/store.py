@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmark.recipe import Recipe, from_json
-from benchmark.storage import compaction, results
+from benchmark.storage import results, schema
 from leaderboards.stats.statistics import Predictions
 
 REDUCED = 0.9  # of the released median side: below, a copy is called reduced
@@ -54,7 +54,7 @@ def _sides(row: dict) -> str:
 
 def rows(root: Path, name: str) -> pd.DataFrame:
     """All rows of a table, each with the directory of its file."""
-    return compaction.rows(root, name).to_pandas()
+    return results.rows(root, name).to_pandas()
 
 
 def recipe(text: str, source: object) -> Recipe:
@@ -63,7 +63,7 @@ def recipe(text: str, source: object) -> Recipe:
     try:
         return from_json(text)
     except ValueError as error:
-        kind = results.OtherVersion if _is_object(text) else results.SchemaError
+        kind = schema.OtherVersion if _is_object(text) else schema.SchemaError
         raise kind(f"{source}: {error}; check out the release that wrote it") from error
 
 
@@ -122,13 +122,13 @@ def of_cell(table: pa.Table, cell: str, protocol: str, path: Path) -> Prediction
     )
     table = table.filter(keep).combine_chunks()
     if not len(table):
-        raise results.SchemaError(
+        raise schema.SchemaError(
             f"{path}: no predictions of cell {cell} under {main!r}; delete its directory and run again"
         )
     lists = table["scores"].combine_chunks()
     classes = len(lists[0])
     if pc.any(pc.not_equal(pc.list_value_length(lists), classes)).as_py():
-        raise results.SchemaError(f"{path}: samples of cell {cell} differ in their number of scores")
+        raise schema.SchemaError(f"{path}: samples of cell {cell} differ in their number of scores")
     scores = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), classes)
     repeat = _ranks([_numbers(table[name]) for name in ("fraction", "shots", "draw", "repeat")])
     sample, group = _texts(table["sample"]), _texts(table["group"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.storage.results import SchemaError
+from benchmark.storage.schema import SchemaError
 from leaderboards.boards import aggregate, store
 from leaderboards.boards.aggregate import BOARD
 from leaderboards.boards.comparisons import of_rows

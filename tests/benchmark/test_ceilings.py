@@ -16,7 +16,7 @@ from benchmark import ceilings, grid, run, tracks
 from benchmark.ceilings import Ceiling, Settings
 from benchmark.encoders.encoder import Encoder
 from benchmark.recipe import Runtime, key
-from benchmark.storage import checkpoint, results
+from benchmark.storage import checkpoint, results, schema, seals
 from benchmark.study import Study, TaskData, Wanted, validate
 from benchmark.training import pretrain, supervised
 from leaderboards.audit.promote import Refused, promote
@@ -263,15 +263,15 @@ def test_ceilings_are_promoted_with_the_runs_of_their_track_and_tasks(stored, tm
         rows = [row | about | changes | {"cell": this} for row in pq.read_table(source).to_pylist()]
         rows = [{k: v for k, v in row.items() if not k.endswith("_sha256")} for row in rows]
         seen = pq.read_table(source.with_name("predictions.parquet")).to_pylist()
-        tables = {"predictions": results.table("predictions", [row | {"cell": this} for row in seen])}
-        tables["fits"] = results.table("fits", [])
+        tables = {"predictions": schema.table("predictions", [row | {"cell": this} for row in seen])}
+        tables["fits"] = schema.table("fits", [])
         results.write(results.ceiling_directory(local, "ultrasound", this), tables, rows, sealed="ceilings")
     promote(local, published, {})
     assert set(results.read(published, "ceilings").cell) == {f"{1:012x}"}
     assert verify(published).problems == ()
     path = results.ceiling_directory(local, "ultrasound", f"{1:012x}") / "ceilings.parquet"
     rewrite(path, lambda rows: [row.update(dirty=True) for row in rows])
-    (path.parent / results.SEAL).unlink()
+    (path.parent / seals.FILE).unlink()
     with pytest.raises(Refused, match=r"1 ceilings were made from code with local changes \(000000000001\)"):
         promote(local, tmp_path / "other", {})
 

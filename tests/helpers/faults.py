@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.audit.verify import verify
 from tasks import host
 
@@ -120,7 +120,7 @@ def _gone(group: int, seconds: float = 60.0) -> None:
 def numbers(store: Path) -> dict[str, object]:
     """Every table of a store without times and the hashes of files that hold them."""
     found = {}
-    for name in results.TABLES:
+    for name in schema.TABLES:
         table = results.read(store, name)
         kept = [column for column in table if column not in (*TIMES, "dirty")]
         if name == "curves":

@@ -150,7 +150,7 @@ def described() -> Target:
 
 def stored() -> Target:
     """The result reader: every table, seal and number of a small store."""
-    from benchmark.storage import results
+    from benchmark.storage import results, schema, seals
     from leaderboards.audit.verify import verify
 
     def write(folder: Path) -> None:
@@ -159,18 +159,18 @@ def stored() -> Target:
             shutil.copytree(first, folder / "histo" / kind / first.name)
 
     def read(folder: Path, damaged: str) -> None:
-        results.broken_seals((folder / damaged).parent)
-        for name in results.TABLES:
+        seals.broken((folder / damaged).parent)
+        for name in schema.TABLES:
             results.read(folder, name)
         verify(folder)
 
-    return Target(write, read, (DataError, results.SchemaError))
+    return Target(write, read, (DataError, schema.SchemaError))
 
 
 def weights() -> Target:
     from benchmark.encoders import encoder
     from benchmark.lab.goldens import short
-    from benchmark.storage import results
+    from benchmark.storage import schema
 
     spec = short("mae").encoder
 
@@ -180,7 +180,7 @@ def weights() -> Target:
     def read(folder: Path, damaged: str) -> None:
         encoder.load(spec, folder / damaged)
 
-    return Target(write, read, (DataError, results.SchemaError))
+    return Target(write, read, (DataError, schema.SchemaError))
 
 
 def checkpoints() -> Target:

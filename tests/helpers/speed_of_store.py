@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark import plan
 from benchmark.cost import estimate_cost
 from benchmark.recipe import Runtime
-from benchmark.storage import compaction, results
+from benchmark.storage import results
 from benchmark.study import Wanted, survey
 from leaderboards.publish import site
 from tasks import host
@@ -62,7 +62,7 @@ def main(sizes: list[int]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             filled(root, size)
-            first, again = (seconds(partial(compaction.rows, root / "store", "cells")) for _ in range(2))
+            first, again = (seconds(partial(results.rows, root / "store", "cells")) for _ in range(2))
             said = f"{size:>7,} cells: read first {first:.1f} s, again {again:.2f} s"
             if size <= MOST:
                 cells, took = planned(size, root)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.metrics import METRICS, fold_score
 from benchmark.recipe import Cell, key, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.audit.verify import verify
 from tasks import host
 from tests.leaderboards.test_leaderboards import add_run, recipe
@@ -40,10 +40,10 @@ def add_cell(root: Path, made, number: int, weights: str) -> None:
             | {"split_variant": "folds" if folds else "cut"}
             for i in range(len(label))
         ]
-    tables = {name: results.table(name, []) for name in ("fits", "leakage")}
-    tables["predictions"] = results.table("predictions", rows)
+    tables = {name: schema.table(name, []) for name in ("fits", "leakage")}
+    tables["predictions"] = schema.table("predictions", rows)
     seen = {name: np.array([row[name] for row in rows]) for name in ("label", "scores", "repeat", "fold")}
-    row = dict.fromkeys(name for name in results.TABLES["cells"].names if not name.endswith("_sha256"))
+    row = dict.fromkeys(name for name in schema.TABLES["cells"].names if not name.endswith("_sha256"))
     row |= identity | {"cell": cell, "run": key(made), "modality": made.modality, "corpus": made.corpus.name}
     row |= {"corpus_digest": made.corpus.digest, "track": made.track, "pretext": made.pretext, "seed": made.seed}
     row |= {"twin": made.budget == 0, "settings": "{}", "readout": "patches", "groups": groups, "leakage": "pass"}

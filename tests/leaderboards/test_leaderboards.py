@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from benchmark.metrics import fold_score
 from benchmark.recipe import Cell, Corpus, EncoderSpec, Recipe, canonical, key, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from leaderboards.__main__ import app
 from leaderboards.audit.verify import verify
 from leaderboards.pages import render
@@ -78,7 +78,7 @@ def add_run(root: Path, made: Recipe, status: str = "finished") -> str:
         "peak_memory_bytes": None,
         "energy_joules": None,
         "status": status,
-        "weights_sha256": results.sha256(weights),
+        "weights_sha256": seals.sha256(weights),
         "commit": "0123abc",
         "dirty": False,
         "versions": json.dumps({"python": "3.12.1", "torch": "2.11.0"}),
@@ -94,7 +94,7 @@ def add_run(root: Path, made: Recipe, status: str = "finished") -> str:
         for step in range(0, steps, 20)
         for name, value in (("loss", 2 / (1 + step)), ("health/rankme", 10 + step / 10))
     ]
-    tables = {"runs": results.table("runs", [row]), "curves": results.table("curves", curves)}
+    tables = {"runs": schema.table("runs", [row]), "curves": schema.table("curves", curves)}
     results.write(directory, tables, files={"encoder.safetensors": weights})
     return row["weights_sha256"]
 
@@ -142,9 +142,9 @@ def add_cell(root: Path, made: Recipe, task: str, *, groups: int = 60, shift: fl
     ]
     fits = [{"cell": cell, "repeat": 0, "fold": 0, "settings": "{}", "metric": "auroc", "score": 0.9, "selected": True}]
     tables = {
-        "predictions": results.table("predictions", predictions),
-        "fits": results.table("fits", fits),
-        "leakage": results.table("leakage", []),
+        "predictions": schema.table("predictions", predictions),
+        "fits": schema.table("fits", fits),
+        "leakage": schema.table("leakage", []),
     }
     row = {
         "cell": cell,
@@ -171,7 +171,7 @@ def add_cell(root: Path, made: Recipe, task: str, *, groups: int = 60, shift: fl
         "samples": 3 * groups,
         "protocol": "cut",
         "leakage": "pass",
-        "weights_sha256": results.sha256(root / made.modality / "runs" / key(made) / "encoder.safetensors"),
+        "weights_sha256": seals.sha256(root / made.modality / "runs" / key(made) / "encoder.safetensors"),
         "created": "2026-11-01T00:00:00+00:00",
     } | changes
     metrics = [
@@ -430,7 +430,7 @@ def test_foreign_schemas_are_refused_with_the_remedy(tmp_path):
     path = min((root / "ultrasound" / "cells").rglob("cells.parquet"))
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({"pretext_bench_schema": "99"}), path)
-    with pytest.raises(results.SchemaError, match="schema version 99"):
+    with pytest.raises(schema.SchemaError, match="schema version 99"):
         site.build(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert any("schema version 99" in problem.stored for problem in verify(root).problems)

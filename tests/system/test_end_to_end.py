@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from tests.helpers.faults import heard
 from tests.layouts import breakhis, lc25000
 
@@ -90,7 +90,7 @@ def test_verify_passes_and_finds_a_changed_digit(smoke, tmp_path):
     rows[0]["scores"][0] += 1e-3
     import pyarrow.parquet as pq
 
-    pq.write_table(results.table("predictions", rows), path)
+    pq.write_table(schema.table("predictions", rows), path)
     said = run("verify", "--results", str(copy), module="leaderboards", expect=1)
     assert path.parent.name in said
 

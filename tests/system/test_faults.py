@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.storage import results, unfinished
+from benchmark.storage import results, schema, seals, temporary
 from leaderboards.audit.repair import ASIDE, repair
 from leaderboards.audit.verify import verify
 from tasks import store
@@ -105,15 +105,15 @@ def test_permission_denied_is_named(tmp_path):
 
 
 def test_a_clock_set_back_removes_nothing_and_changes_nothing(tmp_path, monkeypatch):
-    live = unfinished.beside(tmp_path / "results" / "histo" / "cells" / "a").with_name(
+    live = temporary.beside(tmp_path / "results" / "histo" / "cells" / "a").with_name(
         f".a~elsewhere~{os.getpid()}~01234567.part"
     )
     live.mkdir(parents=True)
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    unfinished.sweep(tmp_path / "results", tmp_path / "cache")
+    temporary.remove_leftovers(tmp_path / "results", tmp_path / "cache")
     assert live.exists()
     monkeypatch.setattr(time, "time", lambda: 4e9)
-    unfinished.sweep(tmp_path / "results", tmp_path / "cache")
+    temporary.remove_leftovers(tmp_path / "results", tmp_path / "cache")
     assert not live.exists()
 
 
@@ -121,12 +121,12 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     place = tmp_path / "results" / "histo" / "cells" / "a"
-    here = unfinished.beside(place)
+    here = temporary.beside(place)
     parent = here.with_name(here.name.replace(f"~{os.getpid()}~", f"~{os.getppid()}~"))
     dead = here.with_name(here.name.replace(f"~{os.getpid()}~", f"~{gone.pid}~"))
     for path in (parent, dead):
         path.mkdir(parents=True)
-    unfinished.sweep(tmp_path / "results", tmp_path / "cache")
+    temporary.remove_leftovers(tmp_path / "results", tmp_path / "cache")
     assert parent.exists()
     assert not dead.exists()
 
@@ -150,9 +150,9 @@ def test_two_commands_for_the_same_grid_share_the_work(whole, part):
 
 
 def _write(root: Path, number: int) -> None:
-    row = dict.fromkeys(results.TABLES["curves"].names) | {"run": f"{number}", "step": 1, "name": "x"}
+    row = dict.fromkeys(schema.TABLES["curves"].names) | {"run": f"{number}", "step": 1, "name": "x"}
     for directory in (root / "own" / str(number), root / "shared" / "one"):
-        results.write(directory, {"curves": results.table("curves", [row] * 1000)})
+        results.write(directory, {"curves": schema.table("curves", [row] * 1000)})
 
 
 def test_ten_processes_write_at_once(tmp_path):
@@ -165,7 +165,7 @@ def test_ten_processes_write_at_once(tmp_path):
     assert [writer.exitcode for writer in writers] == [0] * 10
     assert sorted(path.name for path in (tmp_path / "own").iterdir()) == sorted(map(str, range(10)))
     assert [path.name for path in (tmp_path / "shared").iterdir()] == ["one"]
-    assert all(results.broken_seals(path.parent) == [] for path in tmp_path.rglob(results.SEAL))
+    assert all(seals.broken(path.parent) == [] for path in tmp_path.rglob(seals.FILE))
     assert len(results.read(tmp_path / "shared", "curves").run.unique()) == 1
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from benchmark.encoders import encoder
 from benchmark.lab.goldens import short
 from benchmark.recipe import canonical, from_json, key
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from tasks import sources
 from tasks.base import DataError
 from tasks.reading import files
@@ -93,11 +93,11 @@ def test_any_bytes_as_table_seal_or_results_are_refused_or_read(content, tmp_pat
     (tmp_path / "a.csv").write_bytes(content)
     with contextlib.suppress(DataError):
         files.table(tmp_path / "a.csv", "file")
-    (tmp_path / results.SEAL).write_bytes(content)
-    with contextlib.suppress(results.SchemaError):
-        results.broken_seals(tmp_path)
+    (tmp_path / seals.FILE).write_bytes(content)
+    with contextlib.suppress(schema.SchemaError):
+        seals.broken(tmp_path)
     (tmp_path / "cells.parquet").write_bytes(content)
-    with pytest.raises(results.SchemaError, match="not a readable Parquet file"):
+    with pytest.raises(schema.SchemaError, match="not a readable Parquet file"):
         results.read_file(tmp_path / "cells.parquet")
 
 
@@ -116,7 +116,7 @@ def test_a_pickle_that_calls_itself_weights_is_not_unpickled(tmp_path):
 
     path = tmp_path / "encoder.safetensors"
     path.write_bytes(pickle.dumps(Harmful()))
-    with pytest.raises(results.SchemaError, match=r"encoder\.safetensors: not the weights of this encoder"):
+    with pytest.raises(schema.SchemaError, match=r"encoder\.safetensors: not the weights of this encoder"):
         encoder.load(short("mae").encoder, path)
     assert not (tmp_path / "harm").exists()
 
@@ -134,5 +134,5 @@ def test_a_safetensors_header_that_lies_is_named(tmp_path):
         content,
     ):
         path.write_bytes(lie)
-        with pytest.raises(results.SchemaError, match="not the weights of this encoder"):
+        with pytest.raises(schema.SchemaError, match="not the weights of this encoder"):
             encoder.load(short("mae").encoder, path)

@@ -16,7 +16,7 @@ import pytest
 import tasks
 from benchmark.lab.goldens import short
 from benchmark.recipe import canonical, from_json, key
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.pages.flat import inert
 from tasks import store
 from tasks.base import DataError
@@ -144,5 +144,5 @@ def test_json_that_is_too_deep_a_name_that_is_too_long_and_a_column_that_is_no_t
     path = tmp_path / "cells.parquet"
     pq.write_table(pa.table({"strange": [1]}), path)
     path.write_bytes(path.read_bytes().replace(b"strange", b"\xb2trange"))
-    with pytest.raises(results.SchemaError, match=r"cells\.parquet: not a readable Parquet file"):
+    with pytest.raises(schema.SchemaError, match=r"cells\.parquet: not a readable Parquet file"):
         results.read_file(path)

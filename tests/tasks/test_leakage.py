@@ -10,7 +10,7 @@ from PIL import Image
 import tasks
 from benchmark import corpus, run
 from benchmark.recipe import Runtime
-from benchmark.storage import passports, results
+from benchmark.storage import passports, results, schema
 from benchmark.study import Study, TaskData
 from leaderboards.audit import recount
 from tasks import duplicates, leakage, splits
@@ -112,7 +112,7 @@ def test_what_other_datasets_share_is_found_and_warns_of_nothing(data, tmp_path)
     other = replace(ALONE, name="another", family="another", read=_read, images="other 1")
     relative = replace(other, name="relative", family=ALONE.family)
     runtime = Runtime(data=data, results=data.parent / "results", cache=data.parent / "cache")
-    rows = passports.beside(ALONE, samples, [(other, held), (relative, held)], runtime)
+    rows = passports.across(ALONE, samples, [(other, held), (relative, held)], runtime)
     assert [(row.between, row.kind, row.count) for row in rows] == [
         ("another and this set", "exact", 1),
         ("another and this set", "near", 1),
@@ -120,7 +120,7 @@ def test_what_other_datasets_share_is_found_and_warns_of_nothing(data, tmp_path)
     assert rows[1].examples == (f"{samples[3].id} = {held[5].id}",)
     stored = results.read(data.parent / "results", "leakage")
     assert set(stored["between"]) == {"another and this set"}
-    assert passports.beside(ALONE, samples, [(other, held), (relative, held)], runtime) == rows
+    assert passports.across(ALONE, samples, [(other, held), (relative, held)], runtime) == rows
 
 
 def _read(data, sample, pixels):
@@ -137,9 +137,9 @@ def test_simulated_patients_are_not_compared_by_looks(tmp_path):
 def test_a_passport_is_stored_once_and_read_back(data, monkeypatch):
     samples = ALONE.scan(data)
     runtime = Runtime(data=data, results=data.parent / "results", cache=data.parent / "cache")
-    made = passports.of(ALONE, samples, runtime)
+    made = passports.within(ALONE, samples, runtime)
     monkeypatch.setattr(leakage, "passport", None)
-    assert passports.of(ALONE, samples, runtime) == made
+    assert passports.within(ALONE, samples, runtime) == made
     rows = results.read(data.parent / "results", "leakage")
     assert set(rows["task"]) == {"busi"}
     assert set(rows["corpus_digest"]) == {""}
@@ -152,10 +152,10 @@ def test_how_large_images_are_here_is_stored_with_the_size_of_their_release(data
     Image.open(data / samples[0].id).resize((50, 200)).save(data / samples[0].id)
     runtime = Runtime(data=data, results=data.parent / "results", cache=data.parent / "cache")
     sides = [min(Image.open(data / sample.id).size) for sample in samples]
-    row = passports.pixels(replace(ALONE, side=500), samples, runtime)
+    row = passports.image_sizes(replace(ALONE, side=500), samples, runtime)
     assert (row["images"], row["released"]) == (len(samples), 500)
     assert (row["low"], row["median"], row["high"]) == (min(sides), 60, max(sides))
-    assert passports.pixels(replace(ALONE, side=None), samples, runtime) == row  # stored once
+    assert passports.image_sizes(replace(ALONE, side=None), samples, runtime) == row  # stored once
 
 
 def test_a_patient_at_another_magnification_is_the_same_patient_and_in_another_dataset_is_not(tmp_path):
@@ -187,7 +187,7 @@ def test_where_no_patient_is_known_nothing_passes_and_warnings_stay():
 def test_verify_holds_a_cell_to_the_verdict_of_groups_that_are_not_patients(tmp_path):
     about = {"corpus_digest": "d", "task": "t", "data": "s"}
     row = about | {"between": "train and test", "kind": "exact", "count": 0, "examples": "[]"}
-    table = results.table("leakage", [row])
+    table = schema.table("leakage", [row])
     for independent, right, wrong in ((True, "pass", "unknown"), (False, "unknown", "pass")):
         for stored in (right, wrong):
             cells = {"c": [about | {"independent": independent, "leakage": stored}]}

@@ -16,7 +16,7 @@ import tasks
 from benchmark import registry
 from benchmark.device import arithmetic, machine
 from benchmark.probing import fitting as probing
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from tasks import splits
 from tasks.base import Sample, digest
 
@@ -53,7 +53,7 @@ def weigh(probe: str, readout: str, share: float) -> Cost:
     fitted = probing.fit(probe, settings, 0, task, drawn, x, divisions)
     answered = time.process_time()
     tables, about, scored = probing.observed("cell", readout, task, drawn, fitted, task.metric)
-    rows = [dict.fromkeys(results.TABLES["cells"].names) | about | metric for metric in scored]
+    rows = [dict.fromkeys(schema.TABLES["cells"].names) | about | metric for metric in scored]
     with tempfile.TemporaryDirectory() as folder:
         results.write(results.cell_directory(Path(folder), task.modality, "cell"), tables, rows)
     ended = time.process_time()

@@ -144,6 +144,7 @@ def analyse(
     from benchmark.maps.reader.analyse import analyse as analysed
     from benchmark.maps.reader.analyse import figure, said
     from benchmark.storage import results as store
+    from benchmark.storage import schema
 
     opened = pack.read(folder)
     read = [answers.read(path, opened) for path in files]
@@ -158,7 +159,7 @@ def analyse(
     figure(report).savefig(out / "strengths.svg", metadata={"Date": None})
     target = results / opened.about["modality"] / "ratings" / opened.about["pack"]
     kept = answers.stored(rows, opened, datetime.now(UTC).isoformat(timespec="seconds"))
-    new = store.write(target, {"ratings": store.table("ratings", kept)})
+    new = store.write(target, {"ratings": schema.table("ratings", kept)})
     typer.echo(text)
     typer.echo(
         f"{out / 'report.md'} and strengths.svg; "

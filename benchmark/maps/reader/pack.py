@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmark.maps.reader import design
 from benchmark.maps.reader.design import Case
-from benchmark.storage import unfinished
+from benchmark.storage import temporary
 from tasks.base import DataError
 
 PIXELS, QUALITY = 256, 85  # of a picture
@@ -74,7 +74,7 @@ def make(
     shown = [*arms, *(arm for arm in design.CONTROLS if all(arm in case.maps for case in [*cases, *practice]))]
     by_id = {case.case: case for case in [*cases, *practice]}
     order = [case.case for case in cases], [case.case for case in practice]
-    part = unfinished.beside(out)
+    part = temporary.beside(out)
     (part / KEY).parent.mkdir(parents=True)
     try:
         rows, pages = [], {}

@@ -19,7 +19,7 @@ from benchmark.maps import map_sheet, maps
 from benchmark.parts.draws import Draws, text_keys
 from benchmark.pretexts import mae
 from benchmark.recipe import Runtime, key, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from benchmark.training import pretrain
 from leaderboards.audit import promote
 from leaderboards.audit.verify import verify
@@ -547,7 +547,7 @@ def test_pictures_are_published_of_one_seed_and_where_they_may_be_shown(stored, 
         sheet.write_bytes(b"picture")
     for name, public, kept in (("open", True, True), ("closed", False, False), ("another", True, False)):
         source = tmp_path / "local" / name
-        results.write(source, {"maps": results.table("maps", [row | {"public": public, "version": 1}])}, files=sheets)
+        results.write(source, {"maps": schema.table("maps", [row | {"public": public, "version": 1}])}, files=sheets)
         promote._copied(source, tmp_path / "published" / name, kept)
         names = {path.name for path in (tmp_path / "published" / name).iterdir()}
         assert names == {"maps.parquet", "seal.json", *(sheets if kept else ())}

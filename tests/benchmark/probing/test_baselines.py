@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.probing import baselines
 from benchmark.recipe import Runtime
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.audit.verify import verify
 from tasks.base import Access, Fixed, Sample, Task, digest
 from tasks.store import Store
@@ -89,7 +89,7 @@ def test_baselines_are_stored_once_and_recomputed_by_verify(tmp_path):
     table = results.read_file(paths[0])
     rows = table.to_pylist()
     rows[0]["value"] += 1e-6
-    pq.write_table(results.table("baselines", rows), paths[0])
+    pq.write_table(schema.table("baselines", rows), paths[0])
     problem, *_ = sorted(verify(tmp_path / "results").problems, key=lambda problem: problem.what.startswith("column"))
     assert problem.file == paths[0]
     assert problem.what == rows[0]["metric"]

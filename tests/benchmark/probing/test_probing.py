@@ -9,8 +9,8 @@ import pytest
 from benchmark import metrics, registry
 from benchmark.probes._base import Fitted, Rows
 from benchmark.probing import fitting as probing
-from benchmark.storage import results
-from benchmark.storage.scores import quantised
+from benchmark.storage import schema
+from benchmark.storage.scores import quantise
 from leaderboards.boards import store
 from tasks import get, splits
 from tasks.base import DataError, Folds, Sample
@@ -130,11 +130,11 @@ def test_predictions_are_the_rows_that_they_are_made_of(probe, changes):
             "strength": one.strength,
         }
         for one in found
-        for i, scores in zip(one.index, quantised(one.scores), strict=True)
+        for i, scores in zip(one.index, quantise(one.scores), strict=True)
     ]
     tables, _, _ = probing.observed("c", "patches", TASK, samples, found, TASK.metric)
-    assert tables["predictions"].equals(results.table("predictions", rows))
-    assert tables["predictions"].schema.equals(results.TABLES["predictions"], check_metadata=True)
+    assert tables["predictions"].equals(schema.table("predictions", rows))
+    assert tables["predictions"].schema.equals(schema.TABLES["predictions"], check_metadata=True)
 
 
 @pytest.mark.parametrize("name", ["attentive", "dense"])

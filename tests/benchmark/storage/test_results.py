@@ -6,62 +6,62 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from leaderboards.audit.repair import repair
 from tests.helpers.permissions import barred
 
 
 def trial(**changes: object) -> dict[str, object]:
-    blank = dict.fromkeys(results.TABLES["trials"].names)
+    blank = dict.fromkeys(schema.TABLES["trials"].names)
     return blank | {"pretext": "mae", "settings": "{}", "budget_flops": 1.0, "task": "t", "score": 0.5} | changes
 
 
 def test_round_trip(tmp_path):
-    rows = results.table("trials", [trial(), trial(score=0.75)])
+    rows = schema.table("trials", [trial(), trial(score=0.75)])
     assert results.write(tmp_path / "a", {"trials": rows})
     assert results.read(tmp_path, "trials").score.tolist() == [0.5, 0.75]
     assert results.read(tmp_path / "nothing", "trials").empty
 
 
 def test_the_first_rename_wins(tmp_path):
-    assert results.write(tmp_path / "a", {"trials": results.table("trials", [trial()])})
-    assert not results.write(tmp_path / "a", {"trials": results.table("trials", [trial(score=0.1)])})
+    assert results.write(tmp_path / "a", {"trials": schema.table("trials", [trial()])})
+    assert not results.write(tmp_path / "a", {"trials": schema.table("trials", [trial(score=0.1)])})
     assert results.read(tmp_path, "trials").score.tolist() == [0.5]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="missing"):
-        results.write(tmp_path / "a", {"trials": results.table("trials", [trial()])}, files={"x": tmp_path / "missing"})
+        results.write(tmp_path / "a", {"trials": schema.table("trials", [trial()])}, files={"x": tmp_path / "missing"})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_columns_are_checked():
     with pytest.raises(ValueError, match=r"trials: columns differ from the schema: \['extra'\]"):
-        results.table("trials", [trial(extra=1)])
+        schema.table("trials", [trial(extra=1)])
 
 
 def test_a_foreign_schema_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "a").mkdir()
-    foreign = results.TABLES["trials"].with_metadata({"pretext_bench_schema": "99"})
+    foreign = schema.TABLES["trials"].with_metadata({"pretext_bench_schema": "99"})
     pq.write_table(pa.Table.from_pylist([trial()], schema=foreign), tmp_path / "a" / "trials.parquet")
-    with pytest.raises(results.SchemaError, match=r"trials\.parquet: schema version 99, .* reads 2 and 3; check out"):
+    with pytest.raises(schema.SchemaError, match=r"trials\.parquet: schema version 99, .* reads 2 and 3; check out"):
         results.read(tmp_path, "trials")
 
 
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "trials.parquet").write_bytes(b"no parquet")
-    with pytest.raises(results.SchemaError, match=r"a/trials\.parquet: not a readable Parquet file"):
+    with pytest.raises(schema.SchemaError, match=r"a/trials\.parquet: not a readable Parquet file"):
         results.read(tmp_path, "trials")
 
 
 def test_a_cell_is_sealed_with_the_hashes_of_its_siblings(tmp_path):
-    fits = results.table("fits", [])
-    cell = {name: None for name in results.TABLES["cells"].names if not name.endswith("_sha256")}
+    fits = schema.table("fits", [])
+    cell = {name: None for name in schema.TABLES["cells"].names if not name.endswith("_sha256")}
     cell |= {"cell": "c", "weights_sha256": "w", "predictions_sha256": "p", "leakage_sha256": "l"}
     results.write(tmp_path / "c", {"fits": fits}, [cell])
     stored = results.read(tmp_path, "cells").iloc[0]
-    assert stored.fits_sha256 == results.sha256(tmp_path / "c" / "fits.parquet")
+    assert stored.fits_sha256 == seals.sha256(tmp_path / "c" / "fits.parquet")
 
 
 def test_columns_are_sealed_by_their_whole_content_however_many_rows_are_held_at_a_time(monkeypatch):
@@ -74,21 +74,21 @@ def test_columns_are_sealed_by_their_whole_content_however_many_rows_are_held_at
         ["a, b", "c'd", "é"],
     ]
     for rows in (1, 2, 3, 1000):
-        monkeypatch.setattr(results, "ROWS", rows)
+        monkeypatch.setattr(seals, "ROWS", rows)
         for column in columns:
             whole = hashlib.sha256(repr(column).encode()).hexdigest()
-            assert results._content(pa.chunked_array([column], pa.array(column).type)) == whole
+            assert seals.hash_column(pa.chunked_array([column], pa.array(column).type)) == whole
 
 
 def test_unfinished_directories_are_not_read(tmp_path):
-    results.write(tmp_path / ".a.part", {"trials": results.table("trials", [trial()])})
+    results.write(tmp_path / ".a.part", {"trials": schema.table("trials", [trial()])})
     assert results.read(tmp_path, "trials").empty
 
 
 def test_links_are_followed_once_and_never_in_circles(tmp_path):
     store, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
-    results.write(store / "histo" / "trials" / "a", {"trials": results.table("trials", [trial()])})
-    results.write(elsewhere / "trials" / "b", {"trials": results.table("trials", [trial()])})
+    results.write(store / "histo" / "trials" / "a", {"trials": schema.table("trials", [trial()])})
+    results.write(elsewhere / "trials" / "b", {"trials": schema.table("trials", [trial()])})
     (store / "ultrasound").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(store)
     (store / "again").symlink_to(store / "histo")
@@ -104,8 +104,8 @@ def test_links_are_followed_once_and_never_in_circles(tmp_path):
 def test_repair_finds_damage_behind_a_link(tmp_path):
     store, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
     for name in ("sound", "damaged"):
-        results.write(elsewhere / "trials" / name, {"trials": results.table("trials", [trial()])})
-    (elsewhere / "trials" / "damaged" / results.SEAL).write_text("{")
+        results.write(elsewhere / "trials" / name, {"trials": schema.table("trials", [trial()])})
+    (elsewhere / "trials" / "damaged" / seals.FILE).write_text("{")
     store.mkdir()
     (store / "histo").symlink_to(elsewhere)
     assert list(repair(store)) == [store / "histo" / "trials" / "damaged"]
@@ -113,15 +113,15 @@ def test_repair_finds_damage_behind_a_link(tmp_path):
 
 
 def test_a_directory_that_may_not_be_entered_is_an_error_and_not_an_empty_store(tmp_path):
-    results.write(tmp_path / "histo" / "trials" / "a", {"trials": results.table("trials", [trial()])})
-    with barred(tmp_path / "histo"), pytest.raises(results.SchemaError, match=r"histo: .*cannot be entered \(Perm"):
+    results.write(tmp_path / "histo" / "trials" / "a", {"trials": schema.table("trials", [trial()])})
+    with barred(tmp_path / "histo"), pytest.raises(schema.SchemaError, match=r"histo: .*cannot be entered \(Perm"):
         results.files(tmp_path, "trials")
     assert results.files(tmp_path / "nowhere", "trials") == []
 
 
 def test_cells_of_schema_2_are_read_as_of_schema_3(tmp_path):
     """What was published before stays readable: of real images it did not say whether their groups are patients."""
-    new = results.TABLES["cells"]
+    new = schema.TABLES["cells"]
     old = pa.schema(
         [field for field in new if field.name not in ("family", "independent")], {"pretext_bench_schema": "2"}
     )

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.recipe import key, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from leaderboards.__main__ import app
 from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.verify import verify
@@ -117,7 +117,7 @@ def test_what_does_not_verify_or_is_not_committed_or_is_too_large_is_refused(loc
         add_run(dirty, one)
     for path in dirty.rglob("runs.parquet"):
         rewrite(path, lambda rows: rows[0].update(dirty=True))
-        (path.parent / results.SEAL).unlink()
+        (path.parent / seals.FILE).unlink()
     with pytest.raises(Refused, match="2 runs were made from code with local changes"):
         promote(dirty, root, {})
     assert not root.exists() or not [path for path in root.rglob("*") if path.is_file()]
@@ -183,7 +183,7 @@ def test_two_runs_are_compared_by_their_ids(local):
     line = compare.compare(local, a[:8], b[:8]).lines[1]
     assert line.difference.estimate.seeds == 1
     assert line.a != line.b
-    with pytest.raises(results.SchemaError, match="no run or pretext 'dino' is stored; pretexts: ijepa, mae"):
+    with pytest.raises(schema.SchemaError, match="no run or pretext 'dino' is stored; pretexts: ijepa, mae"):
         compare.compare(local, "mae", "dino")
 
 
@@ -213,13 +213,13 @@ def test_locality_and_maps_of_what_is_promoted_go_with_it(local, tmp_path):
     place = here / cells["modality"]
     row = about | {"value": 0.5, "low": 0.4, "high": 0.6, "local": 0.7, "full": 0.9, "groups": 60, "samples": 180}
     for name, data in (("one", about["data"]), ("other", "f" * 12)):
-        results.write(place / "locality" / name, {"locality": results.table("locality", [row | {"data": data}])})
+        results.write(place / "locality" / name, {"locality": schema.table("locality", [row | {"data": data}])})
     seen = {"sample": "a", "group": "a", "kind": "attention", "control": "", "score": "AUPRC", "value": 0.5}
     (tmp_path / "sheet.png").write_bytes(b"PNG")
     for name, weights in (("one", cells["weights_sha256"]), ("other", "e" * 64)):
         row = about | seen | {"run": cells["run"], "weights_sha256": weights, "public": True}
         pictures = {"sheet.png": tmp_path / "sheet.png"}
-        results.write(place / "maps" / name, {"maps": results.table("maps", [row])}, files=pictures)
+        results.write(place / "maps" / name, {"maps": schema.table("maps", [row])}, files=pictures)
     root = tmp_path / "published"
     promote(here, root, {})
     found = {str(path.parent.relative_to(root / cells["modality"])) for path in root.rglob("seal.json")}
@@ -234,7 +234,7 @@ def test_what_a_dataset_shares_with_others_goes_with_its_runs(local, tmp_path):
     cell = results.read(here, "cells").iloc[0]
     row = {"corpus_digest": "", "between": "another and this set", "kind": "near", "count": 2, "examples": "[]"}
     for name, data in (("known", cell["data"]), ("gone", "of no cell")):
-        table = results.table("leakage", [row | {"task": cell["task"], "data": data}])
+        table = schema.table("leakage", [row | {"task": cell["task"], "data": data}])
         results.write(here / cell["modality"] / "passports" / f"{name}-beside-0a0a0a", {"leakage": table})
     promote(here, tmp_path / "published", {})
     shared = [path.parent.name for path in (tmp_path / "published").rglob("passports/*/leakage.parquet")]
@@ -254,7 +254,7 @@ def test_boards_say_how_large_the_images_were(local, tmp_path, here, released, s
     folder = Path(shutil.copytree(local, tmp_path / "store"))
     cell = results.read(folder, "cells").iloc[0]
     row = {"modality": cell["modality"], "task": cell["task"], "data": cell["data"], "images": 60, "created": ""}
-    table = results.table("pixels", [row | {"low": 8, "median": here, "high": 900, "released": released}])
+    table = schema.table("pixels", [row | {"low": 8, "median": here, "high": 900, "released": released}])
     results.write(folder / cell["modality"] / "passports" / f"{cell['task']}-{cell['data']}-pixels", {"pixels": table})
     promote(folder, tmp_path / "published", {})
     (board,) = render.stored(tmp_path / "published")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import recipe as recipes
-from benchmark.storage import results
+from benchmark.storage import results, schema, seals
 from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.repair import ASIDE, repair
 from leaderboards.audit.verify import verify
@@ -28,14 +28,14 @@ def root(small, tmp_path) -> Path:
 
 
 def reseal(directory: Path) -> None:
-    (directory / results.SEAL).unlink()
-    results.seal(directory)
+    (directory / seals.FILE).unlink()
+    seals.write(directory)
 
 
 def as_schema_2(path: Path) -> None:
     """The table as schema 2 wrote it."""
     table = pq.read_table(path)
-    table = table.drop_columns([name for name in results.ADDED.get(path.stem, ()) if name in table.column_names])
+    table = table.drop_columns([name for name in schema.ADDED.get(path.stem, ()) if name in table.column_names])
     pq.write_table(table.replace_schema_metadata({"pretext_bench_schema": "2"}), path)
 
 
@@ -69,19 +69,17 @@ def test_what_another_version_wrote_stays_where_it_is(root, write, sealed):
         for path in sorted(directory.glob("*.parquet")):
             write(path)
     for path in results.files(root, "cells"):
-        hashes = {
-            f"{name}_sha256": results.sha256(path.with_name(f"{name}.parquet")) for name in ("predictions", "fits")
-        }
-        hashes["leakage_sha256"] = results.sha256(path.with_name("leakage.parquet"))
+        hashes = {f"{name}_sha256": seals.sha256(path.with_name(f"{name}.parquet")) for name in ("predictions", "fits")}
+        hashes["leakage_sha256"] = seals.sha256(path.with_name("leakage.parquet"))
         table = pq.read_table(path)
         for name, found in hashes.items():
             place = table.schema.get_field_index(name)
             table = table.set_column(place, name, pa.array([found] * len(table)))
         pq.write_table(table, path)
     for directory in results.directories(root):
-        (directory / results.SEAL).unlink()
+        (directory / seals.FILE).unlink()
         if sealed:
-            results.seal(directory)
+            seals.write(directory)
     before = tree(root)
     assert repair(root) == {}
     assert tree(root) == before
@@ -109,7 +107,7 @@ def test_runs_of_another_engine_are_as_their_own_recipe_says(tmp_path):
     assert repair(tmp_path / "store") == {}
     for path in results.files(tmp_path / "store", "runs"):  # as if that engine had drawn its twins in another way
         rewrite(path, lambda rows: rows[0].update(twin="0" * 12))
-        (path.parent / results.SEAL).unlink()
+        (path.parent / seals.FILE).unlink()
     assert any(one.what == "twin of its recipe" for one in verify(tmp_path / "store").problems)
     assert repair(tmp_path / "store") == {}
     assert recipes.ENGINE != 1
@@ -119,7 +117,7 @@ def test_runs_of_another_engine_are_as_their_own_recipe_says(tmp_path):
 def test_what_differs_by_rounding_is_named_and_no_problem(root, relative, rounding):
     path = results.files(root, "cells")[0]
     rewrite(path, lambda rows: rows[0].update(value=rows[0]["value"] * (1 + relative)))
-    (path.parent / results.SEAL).unlink()
+    (path.parent / seals.FILE).unlink()
     report = verify(root)
     assert [one.file for one in report.rounded] == [path] * (rounding is True)
     assert [one.file for one in report.problems] == [path] * (rounding is False)
@@ -180,7 +178,7 @@ def test_damage_is_set_aside_and_kept(root, pattern, damage):
 def test_damage_is_found_without_a_seal_too(root, table):
     path = results.files(root, table)[0]
     worse(path)
-    (path.parent / results.SEAL).unlink()
+    (path.parent / seals.FILE).unlink()
     assert list(repair(root)) == [path.parent]
 
 
@@ -188,7 +186,7 @@ def test_a_directory_whose_tables_are_all_gone_is_named_and_set_aside(root):
     row = {"modality": "ultrasound", "task": "local", "task_version": 1, "data": "d" * 12, "version": 1, "value": 0.5}
     row |= {"low": 0.4, "high": 0.6, "local": 0.7, "full": 0.9, "groups": 60, "samples": 180, "created": ""}
     place = root / "ultrasound" / "locality" / "one"
-    results.write(place, {"locality": results.table("locality", [row])})
+    results.write(place, {"locality": schema.table("locality", [row])})
     (place / "locality.parquet").unlink()
     assert [one.file for one in verify(root).problems] == [place / "locality.parquet"]
     assert list(repair(root)) == [place]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.recipe import key, twin
-from benchmark.storage import results
+from benchmark.storage import results, seals
 from leaderboards.audit.recount import Problem
 from leaderboards.audit.verify import verify
 from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, rewrite, tree
@@ -31,8 +31,8 @@ def root(small, tmp_path) -> Path:
 
 
 def reseal(directory: Path) -> None:
-    (directory / results.SEAL).unlink()
-    results.seal(directory)
+    (directory / seals.FILE).unlink()
+    seals.write(directory)
 
 
 def changed(column: str, table: str = "cells"):
@@ -142,21 +142,21 @@ def test_several_processes_find_the_same(root, monkeypatch):
 
 def test_a_changed_seal_a_lost_table_and_a_stray_file_are_named(root):
     first, second, third = (path.parent for path in results.files(root, "cells")[:3])
-    seal = json.loads((first / results.SEAL).read_text())
+    seal = json.loads((first / seals.FILE).read_text())
     seal["fits.parquet"]["sha256"] = "0" * 64
-    (first / results.SEAL).write_text(json.dumps(seal))
+    (first / seals.FILE).write_text(json.dumps(seal))
     (second / "fits.parquet").unlink()
     (third / "notes.txt").write_text("mine")
     found = {(one.file, one.what, one.recomputed) for one in verify(root).problems}
     assert any(file == first / "fits.parquet" and what == "bytes under its seal" for file, what, _ in found)
     assert (second / "fits.parquet", "file under its seal", "missing") in found
     assert (third / "notes.txt", "file under its seal", "there") in found
-    (first / results.SEAL).write_text("no seal")
+    (first / seals.FILE).write_text("no seal")
     assert any("delete the directory" in one.stored for one in verify(root).problems)
 
 
 def test_a_store_without_seals_is_checked_as_far_as_it_goes_and_says_so(root):
-    for path in root.rglob(results.SEAL):
+    for path in root.rglob(seals.FILE):
         path.unlink()
     report = verify(root)
     assert report.problems == ()

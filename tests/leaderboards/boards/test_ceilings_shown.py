@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.metrics import fold_score
 from benchmark.recipe import ENGINE, canonical, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.boards import ceilings, claims
 from leaderboards.boards.board import Ceiling
 from leaderboards.boards.contrasts import Line
@@ -78,7 +78,7 @@ def add_ceiling(root: Path, task: str, shift: float, *, seed: int = 0, labels: i
         row | {"metric": name, "value": fold_score(name, label, scores, zeros, zeros), "headline": place == 0}
         for place, name in enumerate(("auroc", "balanced_accuracy"))
     ]
-    tables = {"predictions": results.table("predictions", seen), "fits": results.table("fits", [])}
+    tables = {"predictions": schema.table("predictions", seen), "fits": schema.table("fits", [])}
     results.write(root / "ultrasound" / "ceilings" / cell, tables, metrics, sealed="ceilings")
 
 

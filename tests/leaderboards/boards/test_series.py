@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.boards import series
 from leaderboards.boards.contrasts import Line
 from leaderboards.pages import svg, tables
@@ -46,7 +46,7 @@ def stored(root, probe: str, conditions: list[list[list[dict]]]) -> dict:
     for seed, found in enumerate(conditions):
         folder, cell = root / f"{probe}-{seed}", f"c{seed}"
         rows = [row | {"cell": cell} for some in found for row in some]
-        results.write(folder, {"predictions": results.table("predictions", rows)})
+        results.write(folder, {"predictions": schema.table("predictions", rows)})
         row = {"directory": str(folder), "cell": cell, "protocol": "cut"}
         index[f"r{seed}", COLUMN.task, COLUMN.data, probe, "patches"] = row
     return index

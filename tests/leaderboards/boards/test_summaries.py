@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark.recipe import key, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.audit.promote import promote
 from leaderboards.audit.verify import verify
 from leaderboards.boards import store
@@ -76,7 +76,7 @@ def test_what_nuisances_cost_stays_with_its_intervals(local, tmp_path):
     for path in directory.iterdir():
         path.unlink()
     directory.rmdir()
-    results.write(local / made.modality / "summaries" / "made", {"summaries": results.table("summaries", rows)})
+    results.write(local / made.modality / "summaries" / "made", {"summaries": schema.table("summaries", rows)})
     (after,) = boards(local)
     assert told(after.series) == told(before.series)
     assert tables.robustness(after) == tables.robustness(before) != ()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmark import tracks
 from benchmark.recipe import ENGINE, Corpus
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.__main__ import app
 from leaderboards.audit.promote import Refused, promote_trials
 from leaderboards.audit.verify import verify
@@ -49,7 +49,7 @@ def add(
         "seconds": 1.0,
     }
     rows = [common | {"task": task, "score": score} for task, score in scores.items()]
-    results.write(root / modality / "trials" / name, {"trials": results.table("trials", rows)})
+    results.write(root / modality / "trials" / name, {"trials": schema.table("trials", rows)})
 
 
 def flat(score: float) -> dict[str, float]:
@@ -94,7 +94,7 @@ def test_a_gain_is_over_the_twin_that_a_pretext_starts_from(root):
         row = rows[rows.pretext == "twin"].drop(columns="directory", errors="ignore")
         row = row.assign(settings=json.dumps({"cls": cls}), score=floor, seed=1001)
         results.write(
-            root / "histo" / "trials" / f"floor-{cls}", {"trials": results.table("trials", row.to_dict("records"))}
+            root / "histo" / "trials" / f"floor-{cls}", {"trials": schema.table("trials", row.to_dict("records"))}
         )
     for pretext in ("mae", "ijepa"):
         add(root, f"{pretext}-later", pretext, flat(0.8), seed=1001)

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmark.encoders import encoder, export, external
 from benchmark.recipe import EncoderSpec, canonical, key, twin
-from benchmark.storage import results
-from benchmark.storage.results import TABLES
+from benchmark.storage import schema, seals
+from benchmark.storage.schema import TABLES
 from tasks.base import DataError
 from tests.leaderboards.test_leaderboards import recipe
 
@@ -105,7 +105,7 @@ def test_an_encoder_from_outside_is_not_exported(tmp_path):
 def test_our_own_encoder_is_loaded_strictly_too(tmp_path, change, words):
     _, _, weights = stored(tmp_path, SPECS["common"])
     save_file(change(load_file(weights)), weights)
-    with pytest.raises(results.SchemaError) as caught:
+    with pytest.raises(schema.SchemaError) as caught:
         encoder.load(SPECS["common"], weights)
     assert str(caught.value).startswith(f"{weights}: not the weights of this encoder (its ")
     assert words in str(caught.value)
@@ -136,7 +136,7 @@ def test_what_is_there_or_is_not_the_runs_is_refused(tmp_path):
         export.export(row | {"weights_sha256": "0"}, no_cells(), weights, tmp_path / "other")
     with pytest.raises(DataError, match=r"none\.safetensors: no such file"):
         export.export(row, no_cells(), tmp_path / "none.safetensors", tmp_path / "other")
-    assert results.sha256(weights) == row["weights_sha256"]
+    assert seals.sha256(weights) == row["weights_sha256"]
 
 
 def test_the_hub_loads_it_from_its_cache(tmp_path, monkeypatch):

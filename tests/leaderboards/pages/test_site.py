@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix
 from typer.testing import CliRunner
 
 from benchmark.recipe import key, twin
-from benchmark.storage import results
+from benchmark.storage import results, schema
 from leaderboards.__main__ import app
 from leaderboards.boards.board import Entry
 from leaderboards.export import compare
@@ -61,7 +61,7 @@ def localities(root: Path, values: dict[str, float]) -> None:
         row = {"modality": "ultrasound", "task": task, "task_version": 1, "data": "d" * 12, "version": 1}
         row |= {"value": value, "low": value - 0.1, "high": value + 0.1, "local": 0.8, "full": 0.9, "groups": 60}
         row |= {"samples": 180, "created": "2026-11-01T00:00:00+00:00"}
-        results.write(root / "ultrasound" / "locality" / task, {"locality": results.table("locality", [row])})
+        results.write(root / "ultrasound" / "locality" / task, {"locality": schema.table("locality", [row])})
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name}~{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}.part")
 
 
-def sweep(results: Path, cache: Path) -> None:
+def remove_leftovers(results: Path, cache: Path) -> None:
     """Remove what processes that are gone left in the store of results and in the cache."""
     found = [*results.glob("*/*/.*.part"), *cache.glob("features/.*.part"), *cache.glob("checkpoints/*/.*.part")]
     for path in filter(_left, found):

@@ -5,32 +5,32 @@ import shutil
 
 import pytest
 
-from benchmark.storage import compaction, results
+from benchmark.storage import results, schema
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(compaction, "FROM", 3)
+    monkeypatch.setattr(results, "COMPACTED_FROM", 3)
     for number in range(5):
         write(tmp_path, number)
     return tmp_path
 
 
 def write(root, number, value=0.0):
-    blank = dict.fromkeys(results.TABLES["predictions"].names)
+    blank = dict.fromkeys(schema.TABLES["predictions"].names)
     rows = [blank | {"cell": f"r{number}", "sample": f"s{i}", "scores": [value, float(i)]} for i in range(3)]
-    results.write(root / "histo" / "cells" / f"r{number}", {"predictions": results.table("predictions", rows)})
+    results.write(root / "histo" / "cells" / f"r{number}", {"predictions": schema.table("predictions", rows)})
 
 
 def directly(root, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(compaction, "FROM", 10**9)
-        return compaction.rows(root, "predictions")
+        patch.setattr(results, "COMPACTED_FROM", 10**9)
+        return results.rows(root, "predictions")
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "rewrite", "spoil the copy", "nothing"])
 def test_it_says_what_the_files_say(root, monkeypatch, change):
-    first = compaction.rows(root, "predictions")
+    first = results.rows(root, "predictions")
     assert first.equals(directly(root, monkeypatch))
     if change == "add":
         write(root, 7)
@@ -41,29 +41,29 @@ def test_it_says_what_the_files_say(root, monkeypatch, change):
         shutil.rmtree(root / "histo" / "cells" / "r2")
         write(root, 2, value=5.0)
     elif change == "spoil the copy":
-        (root / compaction.FOLDER / "predictions.parquet").write_bytes(b"broken")
-    found = compaction.rows(root, "predictions")
+        (root / results.COMPACTED / "predictions.parquet").write_bytes(b"broken")
+    found = results.rows(root, "predictions")
     assert found.equals(directly(root, monkeypatch))
     assert found.equals(first) == (change in ("nothing", "spoil the copy"))
     assert results.read(root, "predictions").cell.tolist() == found["cell"].to_pylist()
 
 
 def test_unchanged_files_are_not_read_again(root, monkeypatch):
-    compaction.rows(root, "predictions")
+    results.rows(root, "predictions")
     write(root, 9)
     read, keep = [], results.read_file
     monkeypatch.setattr(results, "read_file", lambda path: read.append(path.parent.name) or keep(path))
-    compaction.rows(root, "predictions")
-    compaction.rows(root, "predictions")
+    results.rows(root, "predictions")
+    results.rows(root, "predictions")
     assert read == ["r9"]
 
 
 def test_a_broken_file_is_named_although_there_is_a_copy(root):
-    compaction.rows(root, "predictions")
+    results.rows(root, "predictions")
     path = root / "histo" / "cells" / "r1" / "predictions.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(results.SchemaError, match=str(path)):
-        compaction.rows(root, "predictions")
+    with pytest.raises(schema.SchemaError, match=str(path)):
+        results.rows(root, "predictions")
 
 
 def test_a_store_that_may_not_be_written_to_is_read_all_the_same(root, monkeypatch):
@@ -71,5 +71,5 @@ def test_a_store_that_may_not_be_written_to_is_read_all_the_same(root, monkeypat
         raise PermissionError("read-only")
 
     monkeypatch.setattr(os, "replace", refuse)
-    assert len(compaction.rows(root, "predictions")) == 15
-    assert not list((root / compaction.FOLDER).glob("*"))
+    assert len(results.rows(root, "predictions")) == 15
+    assert not list((root / results.COMPACTED).glob("*"))
