@@ -1,7 +1,7 @@
 # Every target sets up what it needs. Variables narrow or widen the work:
 #   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
 NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS CEILINGS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
-	MINUTES GRID TRIALS SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS
+	MINUTES GRID TRIALS SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS WORKERS
 PYTHON ?= python3
 VENV := .venv
 PY := $(value VENV)/bin/python
@@ -12,6 +12,7 @@ DATA ?= data
 MINUTES ?= 8.5
 FUZZ ?= 1000
 RESULTS ?= results/local
+WORKERS ?= logical
 
 # What a user gave reaches the command as it is: make expands nothing in it, the shell splits and runs nothing.
 # one_word: a text for the shell; quoted: the value of a variable; option: an option, where its variable has a value
@@ -28,6 +29,7 @@ $(foreach sign,; : | %,$(if $(findstring $(sign),$(value VENV) $(value READY)),$
 unexport $(NAMES)
 
 RUN = $(call quoted,PY) -m
+PARALLEL = $(call option,--numprocesses,WORKERS) --dist loadfile
 GIVEN = $(foreach name,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(call one_word,$(name)=$(value $(name)))))
 # A grid says the track of its runs, so a default is not given beside one
 SELECT = --modality $(call quoted,MODALITY) $(if $(filter file,$(origin TRACK)),,--track $(call quoted,TRACK)) --pretext $(call quoted,PRETEXT) \
@@ -35,7 +37,7 @@ SELECT = --modality $(call quoted,MODALITY) $(if $(filter file,$(origin TRACK)),
 	$(call option,--seeds,SEEDS) $(call option,--ceilings,CEILINGS) $(call option,--corpus,CORPUS) $(call option,--probe,PROBE) \
 	$(call option,--policy,POLICY) $(call option,--precision,PRECISION) $(call option,--grid,GRID)
 
-.PHONY: bench plan test test-browser test-slurm test-faults soak check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
+.PHONY: bench plan test test-system test-browser test-slurm test-faults soak check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
 bench: $(value READY)
@@ -49,28 +51,33 @@ bench: $(value READY)
 plan: $(value READY)
 	@$(RUN) benchmark plan $(SELECT)
 
+# Unit and contract tests, a file at a time on each of WORKERS processes, one thread each
 test: $(value READY)
-	$(RUN) pytest
+	$(RUN) pytest $(PARALLEL)
+
+# The whole program: end to end, faults, nodes, fuzz, streams, what is hostile, containers, operations
+test-system: $(value READY)
+	$(RUN) pytest $(PARALLEL) tests/system
 
 # Chromium is Debian's, or one of your own that CHROMIUM names
 test-browser: $(value READY)
 	@$(call quoted,PY) -c 'import axe_playwright_python' 2>/dev/null || $(RUN) pip install -q -c constraints.txt --editable '.[browser]'
 	@test -n $(call quoted,CHROMIUM) || command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium >/dev/null)
-	CHROMIUM=$(call quoted,CHROMIUM) $(RUN) pytest -m browser
+	CHROMIUM=$(call quoted,CHROMIUM) $(RUN) pytest -m browser tests/system
 
 # Debian's SLURM on loopback, which needs root
 test-slurm: $(value READY)
 	@command -v slurmctld >/dev/null || test -x /usr/sbin/slurmctld || \
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null) || \
 		echo "test-slurm: SLURM could not be installed; the tests below say what they skip"
-	$(RUN) pytest -rs -m "slurm and not long"
+	$(RUN) pytest -rs -m "slurm and not long" tests/system
 
-# What `make test` and `make test-slurm` do in short, in full
+# What `make test-system` and `make test-slurm` do in short, in full
 test-faults: $(value READY)
 	PRETEXT_BENCH_FUZZ=$(call quoted,FUZZ) $(RUN) pytest -m "not browser and not slurm" \
 		tests/system/test_faults.py tests/system/test_fuzz.py tests/system/test_hostile.py tests/system/test_nodes.py \
-		tests/tasks/sources/test_stream.py
-	$(RUN) pytest -rs -m slurm
+		tests/system/test_stream.py
+	$(RUN) pytest -rs -m slurm tests/system
 	$(RUN) tests.helpers.faults kill --kills 50 --pretext mae --task phantom_local
 
 # Two hundred grids, three of four sent a signal on their way

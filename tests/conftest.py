@@ -10,6 +10,7 @@ import pytest
 _nothing = tempfile.TemporaryDirectory(prefix="pretext-bench-added-")
 os.environ["PRETEXT_BENCH_TASKS"] = _nothing.name  # before any test module lists the tasks; children inherit it
 os.environ["PRETEXT_BENCH_PATIENTS"] = "240"  # simulated ones, before the phantoms are imported; children inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch counts processors: workers run beside each other
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch asks for devices; children inherit it
 
 
