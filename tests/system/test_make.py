@@ -173,7 +173,7 @@ def test_another_environment_is_made_and_removed_by_its_name(tmp_path, make, pro
 
 def test_no_recipe_lets_make_expand_what_a_user_gave():
     (names,) = re.findall(r"^NAMES := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
-    assert set(re.findall(r"\$\(([A-Z_]+)\)", MAKEFILE)) == {"RUN", "SELECT", "GIVEN", "NAMES"}
+    assert set(re.findall(r"\$\(([A-Z_]+)\)", MAKEFILE)) == {"RUN", "SELECT", "GIVEN", "NAMES", "PARALLEL"}
     used = set(re.findall(r"(?:value |call quoted,|call option,--[\w-]+,)([A-Z_]+)\)", MAKEFILE))
     assert used == set(names.replace("\\", " ").split())
 
