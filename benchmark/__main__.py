@@ -173,7 +173,7 @@ def _studies(wanted: Wanted, data: Path, cache: Path) -> list[Study]:
             source.name: source for source in [d.task for d in study.tasks.values()] + [m.source for m in members]
         }
         for name, source in sources.items():
-            if source.left_out and (unread := folders.summary(source.left_out(data))):
+            if source.left_out and (unread := folders.summarise(source.left_out(data))):
                 typer.echo(f"{study.modality}/{name}: {unread}")
     return studies
 

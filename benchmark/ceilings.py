@@ -18,7 +18,7 @@ from benchmark.recipe import Corpus, EncoderSpec, Optim, Recipe, key
 from benchmark.storage import results
 from benchmark.study import Study, TaskData, Wanted
 from tasks.base import Sample, digest
-from tasks.reading import files
+from tasks.reading import squares
 from tasks.splits import Assignment
 
 VERSION = 2
@@ -133,7 +133,7 @@ def families(study: Study) -> list[Family]:
 def together(one: TaskData, other: TaskData) -> bool:
     """Whether a model may learn both: of the same images, with no image and no group of a test part of one in the
     training or validation part of the other."""
-    kinds = [(found.task.images, files.described(found.task.policy)) for found in (one, other)]
+    kinds = [(found.task.images, squares.describe_policy(found.task.policy)) for found in (one, other)]
     ways = [[(division.repeat, division.fold) for division in found.divisions] for found in (one, other)]
     if kinds[0] != kinds[1] or ways[0] != ways[1]:
         return False
@@ -169,7 +169,7 @@ def recipe(family: Family, track: str, seed: int, precision: str = "fp32") -> Re
         settings=asdict(settings(chosen.encoder)),
         encoder=chosen.encoder,
         stored_pixels=chosen.stored_pixels,
-        policy=files.described(tasks[0].policy),
+        policy=squares.describe_policy(tasks[0].policy),
         budget=chosen.budget,
         precision=precision,
         seed=seed,

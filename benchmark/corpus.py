@@ -9,7 +9,7 @@ import tasks
 from benchmark.recipe import Corpus
 from tasks import sources, splits
 from tasks.base import DataError, Folds, NoData, OpenList, Sample, Source, Task, digest
-from tasks.collect import collect
+from tasks.duplicates import scan_grouped
 from tasks.obtain import receipts
 
 NAMES = ("phantom", "open", "local")
@@ -85,7 +85,7 @@ def _published(listed: OpenList, modality: str, data: Path, cache: Path, policy:
     for name in listed.members:
         task = get(modality, name, policy)
         try:
-            samples = collect(task, data, cache)
+            samples = scan_grouped(task, data, cache)
             receipts.check(task, data, samples, cache)
             members.append(_member(task, samples))
         except NoData as error:
@@ -120,7 +120,7 @@ def _found(modality: str, data: Path, cache: Path, policy: str) -> list[Member]:
         task = get(modality, name, policy)
         if _enters(task):
             try:
-                members.append(_member(task, collect(task, data, cache)))
+                members.append(_member(task, scan_grouped(task, data, cache)))
             except NoData:
                 continue
     return members

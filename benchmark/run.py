@@ -28,7 +28,7 @@ from benchmark.study import Study, TaskData, Wanted, leave_out
 from benchmark.training import data, health, pretrain, supervised
 from tasks import leakage, splits, store
 from tasks.base import Folds, Sample
-from tasks.reading import files
+from tasks.reading import squares
 
 NUISANCE = 2  # strength that the nuisance probe is asked about
 
@@ -282,7 +282,7 @@ def nuisances(found: TaskData, x: np.ndarray, changed: list[Altered]) -> tuple[T
 def masks(found: TaskData, runtime: Runtime, pixels: int) -> np.ndarray:
     """(N, pixels, pixels) bool: where the structure of a task lies in each of its samples."""
     task = found.task
-    return np.stack([files.mask(task, runtime.data, sample, task.mask, pixels) for sample in found.samples])
+    return np.stack([squares.mask_to_square(task, runtime.data, sample, task.mask, pixels) for sample in found.samples])
 
 
 def overlaps(study: Study, found: TaskData, test: list[Sample], runtime: Runtime) -> list[leakage.Overlap]:

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 
 from tasks.base import DataError, Task
-from tasks.own import added
+from tasks.own import description
 
 NOT_MODALITIES = ("obtain", "own", "phantoms", "reading", "sources")
 
@@ -44,14 +44,14 @@ def get(modality: str, name: str) -> Task:
 
 def broken(modality: str) -> dict[str, DataError]:
     """Name -> why no task is there, of the files that should describe one: they stop nobody who does not ask for it."""
-    return added.found(modality, taken=_written(modality)).broken
+    return description.read_all(modality, taken=_written(modality)).broken
 
 
 def _found(modality: str) -> dict[str, Task]:
     if modality not in modalities():
         raise unknown("modality", modality, modalities())
     written = _written(modality)
-    return written | added.found(modality, taken=written).tasks
+    return written | description.read_all(modality, taken=written).tasks
 
 
 @functools.cache

@@ -115,7 +115,7 @@ class Source:
     scan: Callable[[Path], list[Sample]]  # data folder -> samples in a stable order; raises NoData or DataError
     read: Callable[[Path, Sample, int], np.ndarray]  # (data folder, sample, pixels) -> uint8 RGB (height, width, 3) at
     # its native size; only a simulator looks at pixels, and renders (pixels, pixels, 3). Picklable: no lambda
-    policy: str  # how the store brings an image to a square: a key of tasks.reading.files.POLICIES
+    policy: str  # how the store brings an image to a square: a key of tasks.reading.squares.POLICIES
     images: str  # name and version of the image family: sources that share it share one store
     family: str  # the dataset: group names mean something only inside it, and tasks that share it share groups
     expected: int | None = None  # images of the complete dataset, to name a partial one
@@ -146,7 +146,8 @@ class Task(Source):
     side: int | None = None  # pixels of the short side of the released images, in the median; None: not stated
     near: bool = False  # no patient is known: near-duplicate images are joined into one group before any split
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
-    own: bool = False  # its user's, described by `python -m benchmark data add`: no dataset to be got from elsewhere
+    root: Path | None = None  # of a dataset of its user's own (`python -m benchmark data add`): the folder from which
+    # on its sample ids are paths; None for a published one, whose folder is looked for under DATA
 
 
 class OpenList(NamedTuple):

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import store
-from tasks.base import DataError, Sample, Source, digest
+from tasks.base import DataError, Sample, Source, Task, digest
 
 VERSION = 1  # of the rules: cached pairs of another version are not read
 PIXELS = 128  # side of the stored images that are compared
@@ -214,3 +214,15 @@ def joined(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
     first = np.full(component.max() + 1, len(names))
     np.minimum.at(first, component, np.arange(len(names)))
     return names[first[component[member]]].tolist()
+
+
+def scan_grouped(task: Task, data: Path, cache: Path) -> list[Sample]:
+    """The task's samples in the order of its scan; near-duplicates are joined into groups where no patient is known.
+
+    The first call for new images decodes them; later ones are quick. Raises NoData or DataError as the scan does.
+    """
+    samples = task.scan(data)
+    if not task.near:
+        return samples
+    groups = joined([sample.group for sample in samples], within(task, data, samples, cache))
+    return [sample._replace(group=group) for sample, group in zip(samples, groups, strict=True)]

@@ -21,8 +21,7 @@ from PIL import Image
 
 from tasks import splits
 from tasks.base import DataError, NoData, Sample, Task, identity
-from tasks.own import added
-from tasks.reading import files, folders
+from tasks.reading import checksums, folders, layout
 
 CHUNK = 64  # images handed to a thread at a time
 FLAT = 2  # of 255
@@ -141,7 +140,9 @@ def _scanned(task: Task, data: Path) -> tuple[Status, list[Sample]]:
     except DataError as error:
         return Status(task=task, state="broken", reason=str(error)), []
     except OSError as error:
-        reason = f"{folders.shown(error.filename or data)}: {error.strerror or error}; make it readable, or move it out"
+        reason = (
+            f"{folders.printable(error.filename or data)}: {error.strerror or error}; make it readable, or move it out"
+        )
         return Status(task=task, state="broken", reason=reason), []
 
 
@@ -184,9 +185,8 @@ def _note(found: Status, cache: Path) -> Path:
 
 def _judged(task: Task, samples: list[Sample], counts: tuple[Count, ...]) -> tuple[State, str]:
     over = [c for c in counts if c.expected is not None and c.found > c.expected]
-    own = added.home(task) is not None
-    card = "when it was described" if own else "on the card"
-    remedy = "remove them, or describe it anew" if own else "remove what the dataset's authors did not put there"
+    card = "when it was described" if task.root else "on the card"
+    remedy = "remove them, or describe it anew" if task.root else "remove what the dataset's authors did not put there"
     if over:
         cell = " ".join(filter(None, (over[0].split, over[0].name)))
         return "broken", f"{over[0].found:,} images of {cell}, {over[0].expected:,} {card}; {remedy}"
@@ -234,7 +234,7 @@ def located(task: Task, data: Path, samples: list[Sample]) -> dict[str, Path]:
         name = _file(sample.id)
         top = name.partition("/")[0]
         if top not in tops:
-            tops[top] = added.home(task) or _parent(data, name)
+            tops[top] = task.root or _parent(data, name)
         if name not in places:
             path = tops[top] / name if tops[top] else None
             places[name] = path if path and folders.is_file(path) else None
@@ -248,11 +248,11 @@ def _file(name: str) -> str:
 
 
 def _parent(data: Path, name: str) -> Path | None:
-    """The folder from which on a file of a dataset has that name, looked for where `files.anchor` looks."""
+    """The folder from which on a file of a dataset has that name, looked for where `layout.find_top` looks."""
     top = name.partition("/")[0]
     if data.name == top:
         return data.parent
-    places = (place for level in files.nearby(data) for folder in level for place in (folder / top, folder))
+    places = (place for level in layout.nearby_folders(data) for folder in level for place in (folder / top, folder))
     return next((place for place in places if folders.is_file(place / name)), None)
 
 
@@ -290,7 +290,7 @@ def _look(task: Task, data: Path, path: Path | None, sample: Sample) -> Look | s
     except DataError as error:
         return str(error)
     except Exception as error:  # whatever a damaged file makes a reader's library raise
-        return f"{folders.shown(path or sample.id)}: unreadable ({type(error).__name__}: {error})"
+        return f"{folders.printable(path or sample.id)}: unreadable ({type(error).__name__}: {error})"
 
 
 def _mode(path: Path | None) -> str:
@@ -322,7 +322,7 @@ def _checksums(task: Task, data: Path) -> tuple[Checksum, ...]:
     fetched = {download.name: download.checksum for download in task.access.downloads if download.checksum}
     known = fetched | dict(task.access.checksums)
     named: dict[str, list[Path]] = defaultdict(list)
-    for path in folders.content(data).files if known else ():
+    for path in folders.list_files(data).files if known else ():
         named[path.name].append(path)
     return tuple(_compared(file, expected, named[Path(file).name]) for file, expected in known.items())
 
@@ -330,14 +330,14 @@ def _checksums(task: Task, data: Path) -> tuple[Checksum, ...]:
 def _compared(file: str, expected: str, paths: list[Path]) -> Checksum:
     found = tuple(_hash(path, expected) for path in paths)
     unlike = [
-        path for path, checksum in zip(paths, found, strict=True) if checksum != expected and files.readable(path)
+        path for path, checksum in zip(paths, found, strict=True) if checksum != expected and folders.is_readable(path)
     ]
-    return Checksum(file, expected, found, any(files.is_same_text(path, expected) for path in unlike))
+    return Checksum(file, expected, found, any(checksums.is_same_text(path, expected) for path in unlike))
 
 
 def _hash(path: Path, like: str) -> str:
     """The file's checksum, made and written as `like` is, or why it cannot be read."""
     try:
-        return files.checksum(path, like.partition(":")[0])
+        return checksums.checksum(path, like.partition(":")[0])
     except OSError as error:
         return f"cannot be read ({error.strerror})"

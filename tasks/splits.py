@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks import dealing
+from tasks import stratify
 from tasks.base import DataError, Fixed, Folds, Sample, Task
 
 PARTS = ("train", "val", "test")
@@ -158,7 +158,7 @@ def _dealt(
     np.add.at(counts, (groups, labels), 1)
     held, needed = (counts > 0).sum(axis=0), max(sides) + 1
     few = [label for label, number in enumerate(held) if number < needed]
-    dealt = [] if few else dealing.deal(counts, sides, ways, seed)
+    dealt = [] if few else stratify.deal(counts, sides, ways, seed)
     if not dealt:
         kind = task.group_kind + (", near-duplicates joined" if task.near and len(names) < len(ordered) else "")
         listed = "; ".join(
@@ -182,7 +182,7 @@ def _complete(task: Task, samples: list[Sample], part: np.ndarray, where: str) -
 
 
 def _remedy(task: Task, samples: list[Sample]) -> str:
-    if task.own:
+    if task.root:
         return (
             f"add images of more groups ({task.group_kind}) of that class, join it with another class, or leave it "
             "out; then describe the dataset again"

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks.base import DataError, ProcessError, Sample, Source, digest
-from tasks.reading import files
+from tasks.reading import squares
 
 FORMAT = 1  # of the folder: bump when a reader of older stores would go wrong
 IMAGES, ABOUT = "images.arrow", "store.json"
@@ -50,7 +50,7 @@ class Store(NamedTuple):
 def address(source: Source, samples: list[Sample], pixels: int) -> str:
     """Content address (12 hex digits): sources that share an image family and its images share a store."""
     listed = sorted((sample.id, sample.digest) for sample in samples)
-    policy = files.described(source.policy)
+    policy = squares.describe_policy(source.policy)
     return digest(FORMAT, source.images, policy, pixels, *(value for file in listed for value in file))[:12]
 
 
@@ -140,7 +140,7 @@ def _write(
     about = {
         "format": FORMAT,
         "images": source.images,
-        "policy": files.described(source.policy),
+        "policy": squares.describe_policy(source.policy),
         "pixels": pixels,
         "rows": len(kept),
         "bytes": (building / IMAGES).stat().st_size,
@@ -304,7 +304,7 @@ def _read(read: Callable, policy: str, data: Path, pixels: int, sample: Sample) 
         return str(error)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise TypeError(f"read gave {image.dtype} {image.shape} for {sample.id!r}; uint8 (height, width, 3) is wanted")
-    return files.to_square(image, pixels, policy).tobytes()
+    return squares.to_square(image, pixels, policy).tobytes()
 
 
 def processors() -> int:

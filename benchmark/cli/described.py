@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tasks import cards, splits
+from tasks.add import Added
 from tasks.base import Folds, Sample, Task
-from tasks.own import added
-from tasks.own.describe import Added
+from tasks.own import description
 from tasks.reading import folders
 
 SHOWN = 10  # problems of a kind that are listed
@@ -32,7 +32,7 @@ def lines(made: Added) -> Iterator[str]:
     yield f"decoded: {len(samples):,} of {verified.status.images:,} images"
     yield from _first("unreadable", list(verified.unreadable.values()))
     yield from _first("one colour", list(verified.flat))
-    yield from filter(None, (_copies(samples), folders.summary(verified.status.left_out)))
+    yield from filter(None, (_copies(samples), folders.summarise(verified.status.left_out)))
 
 
 def _first(kind: str, texts: list[str]) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _verdicts(task: Task) -> str:
     unknown = "no patient is known" if task.near else f"groups are called {task.group_kind!r}, not patients or slides"
     return (
         f"none, and no rank: {unknown}, and intervals are too narrow, as if images were independent "
-        f"(kinds of groups that are: {', '.join(added.INDEPENDENT)})"
+        f"(kinds of groups that are: {', '.join(description.INDEPENDENT)})"
     )
 
 

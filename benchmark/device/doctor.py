@@ -43,7 +43,7 @@ def run(data: Path, cache: Path) -> Iterator[Check]:
             if not task.synthetic:
                 yield _data(task, data)
         for name, error in tasks.broken(modality).items():
-            yield Check("fail", f"data {modality}/{folders.shown(name)}", str(error))
+            yield Check("fail", f"data {modality}/{folders.printable(name)}", str(error))
 
 
 def _commit() -> Check:

@@ -87,7 +87,7 @@ def worker(job: Path) -> None:
     from benchmark.training import data, health, stopping
     from benchmark.training import pretrain as training
     from tasks import store
-    from tasks.collect import collect
+    from tasks.duplicates import scan_grouped
 
     stopping.listen()
     raw = json.loads(job.read_text(encoding="utf-8"))
@@ -102,7 +102,7 @@ def worker(job: Path) -> None:
         )
     images = data.open_images(pinned.members, recipe, runtime)
     tasks = [corpus.get(recipe.modality, name, raw["policy"]) for name in raw["watched"]]
-    found = [(task, collect(task, runtime.data, runtime.cache)) for task in tasks]
+    found = [(task, scan_grouped(task, runtime.data, runtime.cache)) for task in tasks]
     built = store.build(
         *(found[0][0], runtime.data, found[0][1], recipe.stored_pixels, runtime.cache / "stores"),
         skip_unreadable=runtime.skip_unreadable,

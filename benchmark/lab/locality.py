@@ -33,7 +33,7 @@ from benchmark.metrics import fold_resampled, fold_score
 from benchmark.storage import results, schema
 from tasks import host, store
 from tasks.base import DataError, Sample, Task, digest, identity
-from tasks.collect import collect
+from tasks.duplicates import scan_grouped
 
 VERSION = 3
 PIXELS, SHARE = 64, 8  # side of the images; the small field is a SHARE-th of it
@@ -208,7 +208,7 @@ def directory(root: Path, task: Task, data: str) -> Path:
 
 def store_task(task: Task, data: Path, cache: Path, root: Path, steps: int = STEPS) -> Measured | None:
     """Measure a task alone and store its row; None where it is stored already. Raises DataError, NoData among them."""
-    samples = collect(task, data, cache)
+    samples = scan_grouped(task, data, cache)
     if directory(root, task, identity(task, samples)).exists():
         return None
     chosen = some(samples)
@@ -226,7 +226,7 @@ def store_task(task: Task, data: Path, cache: Path, root: Path, steps: int = STE
 
 def store_family(family: list[Task], data: Path, cache: Path, root: Path, steps: int = TOGETHER) -> dict[str, Measured]:
     """Measure tasks of one image family together and store a row for each, of those that are not stored already."""
-    samples = {task.name: collect(task, data, cache) for task in family}
+    samples = {task.name: scan_grouped(task, data, cache) for task in family}
     lacking = [task for task in family if not directory(root, task, identity(task, samples[task.name])).exists()]
     if not lacking:
         return {}

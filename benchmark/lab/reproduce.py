@@ -21,7 +21,7 @@ from benchmark.storage import results
 from benchmark.study import Study, Wanted, survey, validate
 from benchmark.training import data, pretrain
 from tasks.base import DataError
-from tasks.reading import files
+from tasks.reading import squares
 
 QUESTION = ["variant", "task", "task_version", "data", "probe", "probe_version", "settings", "readout", "metric"]
 EXACT = 1e-9  # of the same weights
@@ -125,7 +125,7 @@ def _survey(recipe: Recipe, tasks: tuple[str, ...], runtime: Runtime) -> Study:
         tasks=tasks,
         corpus=recipe.corpus.name,
     )
-    for policy in ("", *files.SQUARES):
+    for policy in ("", *squares.SQUARES):
         wanted = replace(asked, policy=policy)
         study = survey(wanted, recipe.modality, runtime.data, runtime.cache)
         if study.pinned is None or study.absent:

@@ -39,8 +39,8 @@ from benchmark.recipe import EXTERNAL, Recipe, from_json
 from benchmark.storage import results, schema, seals
 from tasks import splits, store
 from tasks.base import DataError, Sample, Task, digest, identity
-from tasks.collect import collect
-from tasks.reading import files
+from tasks.duplicates import scan_grouped
+from tasks.reading import squares
 
 IMAGES, SCORED = 4, 200  # of a sheet; of the scores, at most
 BATCH = 32  # images whose attention is in memory at once
@@ -118,7 +118,7 @@ def pictures(
 ) -> Pictures:
     """The first test images in the order of the module's text, or those named. Raises DataError, and ValueError for an
     id that is not of the task."""
-    samples = collect(task, data, cache)
+    samples = scan_grouped(task, data, cache)
     if unknown := sorted(set(ids) - {sample.id for sample in samples}):
         raise ValueError(f"{task.name} has no image {unknown[0]!r}; the first of its ids is {samples[0].id!r}")
     side = one.recipe.encoder.pixels
@@ -127,7 +127,7 @@ def pictures(
         if per_group and sample.group in groups and not ids:
             continue
         if task.mask is not None:
-            mask = files.mask(task, data, sample, task.mask, side)
+            mask = squares.mask_to_square(task, data, sample, task.mask, side)
             if not mask.any() and not ids:
                 continue
             masks.append(mask)
@@ -339,7 +339,7 @@ def directory(root: Path, one: Opened, task: Task, data: str) -> Path:
 
 def store_maps(one: Opened, task: Task, data: Path, cache: Path, root: Path) -> Path:
     """The folder with the sheet and the scores of a run on a task, made where it is not there yet."""
-    names = identity(task, collect(task, data, cache))
+    names = identity(task, scan_grouped(task, data, cache))
     folder = directory(root, one, task, names)
     if folder.exists():
         return folder

@@ -20,7 +20,7 @@ from benchmark.training import pretrain
 from benchmark.training.data import Batches, Images
 from tasks import host, sources
 from tasks.base import DataError, Sample, Source
-from tasks.reading import files, folders
+from tasks.reading import folders, squares
 
 GREY, FADED = 200, 0.3  # grey level of a hidden patch; contrast that a patch keeps which is in no target block
 ACROSS = 4  # local crops in a line
@@ -45,12 +45,12 @@ def find(image: str, modality: str, policy: str, data: Path) -> tuple[Source, Sa
     """A file, or TASK/ID of a dataset under data; policy: how it is squared, "" as its source says. Raises ValueError
     for an unknown modality or policy, DataError where there is no such image."""
     known = tasks.names(modality)
-    if policy not in ("", *files.SQUARES):
-        raise tasks.unknown("policy", policy, files.SQUARES)
+    if policy not in ("", *squares.SQUARES):
+        raise tasks.unknown("policy", policy, squares.SQUARES)
     path = host.path(image).absolute()
     if folders.is_file(path):
         source = sources.open(f"folder:{path.parent}", modality)
-        sample = Sample(folders.identifier(path, path.parent), -1, "", "", "train")
+        sample = Sample(folders.relative_id(path, path.parent), -1, "", "", "train")
         return replace(source, policy=policy or source.policy), sample
     name, _, wanted = image.partition("/")
     if name not in known:
@@ -69,13 +69,13 @@ def find(image: str, modality: str, policy: str, data: Path) -> tuple[Source, Sa
 def recipe(pretext: str, track: str, source: Source, seed: int) -> Recipe:
     """Of a training on the source's images. Raises ValueError for an unknown pretext, arm or track."""
     about = Corpus(name=source.name, members=((source.name, source.version),), digest="", images=0)
-    policy = files.described(source.policy)
+    policy = squares.describe_policy(source.policy)
     return tracks.recipe(track, pretext, modality=source.modality, corpus=about, policy=policy, seed=seed)
 
 
 def stored(source: Source, sample: Sample, data: Path, pixels: int) -> np.ndarray:
     """The image as a store holds it, uint8 (pixels, pixels, 3). Raises DataError for one that cannot be read."""
-    return files.to_square(source.read(data, sample, pixels), pixels, source.policy)
+    return squares.to_square(source.read(data, sample, pixels), pixels, source.policy)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from benchmark.recipe import Runtime
 from benchmark.storage import results
 from tasks import splits, store
 from tasks.base import Sample, Task, digest, identity
-from tasks.reading import files
+from tasks.reading import squares
 
 VERSION = 1
 NAMES = ("majority", "histogram", "thumbnail")
@@ -61,7 +61,7 @@ def measure(task: Task, samples: list[Sample], built: store.Store, runtime: Runt
             "baseline": name,
             "version": VERSION,
             "pixels": pixels,
-            "policy": files.described(task.policy),
+            "policy": squares.describe_policy(task.policy),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         results.write(folder, tables, [{**common, **metric} for metric in scored], sealed="baselines")

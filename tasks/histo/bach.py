@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
-from tasks.reading import files
+from tasks.reading import checksums, layout
 
 ANCHOR = "ICIAR2018_BACH_Challenge"
 CLASSES = ("Benign", "InSitu", "Invasive", "Normal")
@@ -35,22 +35,22 @@ RECORD = "https://zenodo.org/records/3632035"
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "bach")
-    photos = files.subfolder(top, "Photos")
+    top = layout.find_top(data, ANCHOR, "bach")
+    photos = layout.subfolder(top, "Photos")
     paths = [
         path
         for name, prefix in zip(CLASSES, PREFIXES, strict=True)
-        for path in _numbered(files.subfolder(photos, name), prefix)
+        for path in _numbered(layout.subfolder(photos, name), prefix)
     ]
     labels = [position // EACH for position in range(len(paths))]
-    ids = files.ids(top, paths)
-    return sorted(map(Sample, ids, labels, ids, files.digests(paths), map(_split, range(len(paths)))))
+    ids = layout.sample_ids(top, paths)
+    return sorted(map(Sample, ids, labels, ids, checksums.hash_files(paths), map(_split, range(len(paths)))))
 
 
 def _numbered(folder: Path, prefix: str) -> list[Path]:
     """The folder's images from 1 to EACH. Raises DataError if they are others."""
     name = re.compile(rf"{prefix}(?P<number>\d{{3}})\.tif", re.IGNORECASE)
-    pairs = files.matching(files.images(folder), name, example=f"{prefix}001.tif")
+    pairs = layout.match_names(layout.list_images(folder), name, example=f"{prefix}001.tif")
     by_number = {int(match["number"]): path for path, match in pairs}
     wanted = range(1, EACH + 1)
     wrong = sorted(by_number.keys() ^ set(wanted))
@@ -101,7 +101,7 @@ TASK = Task(
         checksums={f"{ANCHOR}.zip": "md5:8ae1801334aa943c44627c1eef3631b2"},
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="bach"),
+    read=partial(layout.read_image, top=ANCHOR, task="bach"),
     policy="crop",
     images="bach 1",
     family="bach",

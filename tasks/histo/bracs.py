@@ -24,8 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import files, folders
-from tasks.reading import workbook as workbooks
+from tasks.reading import checksums, folders, layout, tables
 
 ANCHOR = "BRACS_RoI"
 CLASSES = ("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC")
@@ -35,13 +34,13 @@ WORKBOOK, SHEET, COLUMNS = "BRACS.xlsx", "WSI_Information", ("WSI Filename", "Pa
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "bracs")
+    top = layout.find_top(data, ANCHOR, "bracs")
     root = top / "latest_version" if folders.is_folder(top / "latest_version") else top
     paths, labels, slides, sides = [], [], [], []
     for split in SPLITS:
         for label, name in enumerate(CLASSES):
-            folder = files.subfolder(files.subfolder(root, split), f"{label}_{name}")
-            for path, match in files.matching(files.images(folder), NAME, example="BRACS_1003675_N_1.png"):
+            folder = layout.subfolder(layout.subfolder(root, split), f"{label}_{name}")
+            for path, match in layout.match_names(layout.list_images(folder), NAME, example="BRACS_1003675_N_1.png"):
                 if match["label"].upper() != name:
                     raise DataError(
                         f"{path}: the name says {match['label']!r}, the folder {name!r}; fetch the dataset again"
@@ -53,14 +52,14 @@ def scan(data: Path) -> list[Sample]:
     if not paths:
         raise DataError(f"{root}: no images like 'train/0_N/BRACS_1003675_N_1.png'; fetch the dataset again")
     workbook = top.parent / WORKBOOK
-    groups = files.grouped(slides, _patients(workbook), workbook) if folders.is_file(workbook) else slides
-    return sorted(map(Sample, files.ids(top, paths), labels, groups, files.digests(paths), sides))
+    groups = layout.look_up_groups(slides, _patients(workbook), workbook) if folders.is_file(workbook) else slides
+    return sorted(map(Sample, layout.sample_ids(top, paths), labels, groups, checksums.hash_files(paths), sides))
 
 
 def _patients(workbook: Path) -> dict[str, str]:
     """Slide -> patient. Rows that name no slide are passed over; a slide that an image needs and lacks is an error."""
     slide, patient = COLUMNS
-    rows = workbooks.rows(workbook, SHEET, *COLUMNS, instead=", or remove it to group by slide")
+    rows = tables.read_workbook(workbook, SHEET, *COLUMNS, instead=", or remove it to group by slide")
     named = [(re.match(r"BRACS_(\d+)", row[slide], re.IGNORECASE), row[patient]) for row in rows]
     return {match[1]: patient for match, patient in named if match}
 
@@ -90,7 +89,7 @@ TASK = Task(
         bytes=55_569_695_523,
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="bracs"),
+    read=partial(layout.read_image, top=ANCHOR, task="bracs"),
     policy="crop",
     images="bracs 1",
     family="bracs",

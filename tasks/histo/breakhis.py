@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Fixed, Folds, NoData, Sample, Task
-from tasks.reading import files
+from tasks.reading import checksums, layout
 
 ANCHOR = "BreaKHis_v1"
 KINDS = {"B": "benign", "M": "malignant"}  # letter in the file name -> folder
@@ -60,11 +60,13 @@ NAME = re.compile(
 def scan(
     data: Path, *, task: str, magnification: int, labels: Mapping[str, int], published: bool = False
 ) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, task)
-    slides = files.subfolder(files.subfolder(top, "histology_slides"), "breast")
-    found = [path for kind in KINDS.values() for path in files.images(files.subfolder(slides, kind), recursive=True)]
+    top = layout.find_top(data, ANCHOR, task)
+    slides = layout.subfolder(layout.subfolder(top, "histology_slides"), "breast")
+    found = [
+        path for kind in KINDS.values() for path in layout.list_images(layout.subfolder(slides, kind), recursive=True)
+    ]
     chosen = []
-    for path, match in files.matching(found, NAME, example="SOB_B_A-14-22549AB-100-001.png"):
+    for path, match in layout.match_names(found, NAME, example="SOB_B_A-14-22549AB-100-001.png"):
         code = match["code"].upper()
         said = (KINDS[match["kind"].upper()], SUBTYPES[code], f"{match['magnification']}X")
         if not set(said) <= set(path.relative_to(slides).parts):
@@ -75,7 +77,7 @@ def scan(
     if not chosen:
         raise NoData(f"{slides}: no images of {task} at {magnification}X; get them with `make data TASK={task}`")
     paths, numbers, groups, sides = zip(*chosen, strict=True)
-    return sorted(map(Sample, files.ids(top, paths), numbers, groups, files.digests(paths), sides))
+    return sorted(map(Sample, layout.sample_ids(top, paths), numbers, groups, checksums.hash_files(paths), sides))
 
 
 def _side(slide: str) -> str:
@@ -109,7 +111,7 @@ def _two(magnification: int, benign: int, malignant: int) -> Task:
             redistributable=True,
         ),
         scan=partial(scan, task=name, magnification=magnification, labels=TWO),
-        read=partial(files.read, top=ANCHOR, task=name),
+        read=partial(layout.read_image, top=ANCHOR, task=name),
         policy="crop",
         images=f"breakhis {magnification}X 1",
         family="breakhis",
@@ -132,7 +134,7 @@ CLEAN = replace(
     on_request=True,  # the folds of the binary tasks test on the same patients, so it may enter no corpus
     metric="balanced_accuracy",
     scan=partial(scan, task="breakhis_40x_4class", magnification=40, labels=FOUR, published=True),
-    read=partial(files.read, top=ANCHOR, task="breakhis_40x_4class"),
+    read=partial(layout.read_image, top=ANCHOR, task="breakhis_40x_4class"),
     expected=1_471,
     counts={
         part: {SUBTYPES[code]: count for code, count in zip(FOUR, counts, strict=True)}

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Fixed, NoData, Sample, Task
-from tasks.reading import files
+from tasks.reading import checksums, layout
 
 NORMALISED, RAW, TEST = "NCT-CRC-HE-100K", "NCT-CRC-HE-100K-NONORM", "CRC-VAL-HE-7K"
 CLASSES = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")
@@ -39,9 +39,9 @@ RECORD = "https://zenodo.org/records/1214456"
 
 
 def scan(data: Path, *, train: str, task: str) -> list[Sample]:
-    top = files.anchor(data, train, task)
+    top = layout.find_top(data, train, task)
     try:
-        test = files.anchor(data, TEST, task)
+        test = layout.find_top(data, TEST, task)
     except NoData as missing:
         raise DataError(
             f"{data}: {train} without {TEST}, the test part; none is cut from {train}, whose tiles name no patient, "
@@ -53,8 +53,8 @@ def scan(data: Path, *, train: str, task: str) -> list[Sample]:
 def _samples(top: Path, split: str) -> list[Sample]:
     paths, labels = [], []
     for label, name in enumerate(CLASSES):
-        for path, match in files.matching(
-            files.images(files.subfolder(top, name)), NAME, example=f"{name}-AAAFLCLY.tif"
+        for path, match in layout.match_names(
+            layout.list_images(layout.subfolder(top, name)), NAME, example=f"{name}-AAAFLCLY.tif"
         ):
             if match["tissue"].upper() != name:
                 raise DataError(f"{path}: the name says {match['tissue']!r}, the folder {name!r}; unpack {top} again")
@@ -62,12 +62,12 @@ def _samples(top: Path, split: str) -> list[Sample]:
             labels.append(label)
     if not paths:
         raise DataError(f"{top}: no images like 'ADI/ADI-AAAFLCLY.tif'; unpack it again, keeping its folders")
-    ids = files.ids(top, paths)
-    return list(map(Sample, ids, labels, ids, files.digests(paths), [split] * len(ids)))
+    ids = layout.sample_ids(top, paths)
+    return list(map(Sample, ids, labels, ids, checksums.hash_files(paths), [split] * len(ids)))
 
 
 def read(data: Path, sample: Sample, pixels: int, *, task: str) -> np.ndarray:
-    return files.read(data, sample, pixels, top=sample.id.partition("/")[0], task=task)
+    return layout.read_image(data, sample, pixels, top=sample.id.partition("/")[0], task=task)
 
 
 def _archive(name: str, md5: str, size: int | None = None) -> Download:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Folds, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, decoding, folders, layout
 
 ANCHOR = "IDC_regular_ps50_idx5"
 CLASSES = ("no carcinoma", "invasive ductal carcinoma")
@@ -34,16 +34,18 @@ SIDE = 50  # pixels of a whole patch
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "idc")
+    top = layout.find_top(data, ANCHOR, "idc")
     paths, patients, labels = [], [], []
-    for folder in folders.visible(top):
+    for folder in folders.subfolders(top):
         if not PATIENT.fullmatch(folder.name):
             raise DataError(f"{folder}: no patient's number; remove what the dataset's authors did not put there")
-        there = [path for path in files.entries(folder) if path.name in ("0", "1")]
+        there = [path for path in layout.list_entries(folder) if path.name in ("0", "1")]
         if not there:
             raise DataError(f"{folder}: no folder '0' or '1' of patches; unpack the dataset again")
         for place in there:
-            for path, match in files.matching(files.images(place), NAME, example="10253_idx5_x1001_y751_class0.png"):
+            for path, match in layout.match_names(
+                layout.list_images(place), NAME, example="10253_idx5_x1001_y751_class0.png"
+            ):
                 if (match["patient"], match["label"]) != (folder.name, place.name):
                     raise DataError(
                         f"{path}: the name says patient {match['patient']} and class {match['label']}, its folders "
@@ -54,12 +56,12 @@ def scan(data: Path) -> list[Sample]:
                 labels.append(int(place.name))
     if not paths:
         raise DataError(f"{top}: no patches like '10253/0/10253_idx5_x1001_y751_class0.png'; unpack the dataset again")
-    return sorted(map(Sample, files.ids(top, paths), labels, patients, files.digests(paths)))
+    return sorted(map(Sample, layout.sample_ids(top, paths), labels, patients, checksums.hash_files(paths)))
 
 
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """A patch; what the slide's edge cut off is white, so that all are of one scale."""
-    patch = files.decode(files.anchor(data, ANCHOR, "idc").parent / sample.id, least=1)
+    patch = decoding.decode(layout.find_top(data, ANCHOR, "idc").parent / sample.id, least=1)
     missing = [max(0, SIDE - side) for side in patch.shape[:2]]
     return np.pad(patch, [*((0, more) for more in missing), (0, 0)], constant_values=255)
 

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, folders, layout
 
 ANCHOR = "Kather_texture_2016_image_tiles_5000"
 CLASSES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
@@ -37,22 +37,22 @@ ARCHIVE, CHECKSUM = f"{ANCHOR}.zip", "md5:0ddbebfc56344752028fda72602aaade"
 
 
 def scan(data: Path, *, task: str, classes: tuple[str, ...], by_image: bool = False) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, task)
-    strangers = [path.name for path in folders.visible(top) if path.name not in FOLDERS]
+    top = layout.find_top(data, ANCHOR, task)
+    strangers = [path.name for path in folders.subfolders(top) if path.name not in FOLDERS]
     if strangers:
         raise DataError(f"{top}: folder {strangers[0]!r} is not one of {', '.join(FOLDERS)}; move it elsewhere")
     paths, labels, sources = [], [], []
     for label, folder in enumerate(FOLDERS[: len(classes)]):
-        found = files.images(files.subfolder(top, folder))
+        found = layout.list_images(layout.subfolder(top, folder))
         example = "17E8F_CRC-Prim-HE-02_007.tif_Row_151_Col_301.tif"
-        for path, match in files.matching(found, NAME, example=example):
+        for path, match in layout.match_names(found, NAME, example=example):
             paths.append(path)
             labels.append(label)
             sources.append(match["source"])
     if not paths:
         raise DataError(f"{top}: no images in {', '.join(FOLDERS[: len(classes)])}; unpack the dataset again")
-    ids = files.ids(top, paths)
-    return sorted(map(Sample, ids, labels, ids if by_image else sources, files.digests(paths)))
+    ids = layout.sample_ids(top, paths)
+    return sorted(map(Sample, ids, labels, ids if by_image else sources, checksums.hash_files(paths)))
 
 
 TASK = Task(
@@ -88,7 +88,7 @@ TASK = Task(
         redistributable=True,
     ),
     scan=partial(scan, task="kather2016", classes=CLASSES[:-1]),
-    read=partial(files.read, top=ANCHOR, task="kather2016"),
+    read=partial(layout.read_image, top=ANCHOR, task="kather2016"),
     policy="crop",
     images="kather2016 1",
     family="kather2016",
@@ -107,7 +107,7 @@ TASKS = (
         group_kind="image",
         protocol=Fixed(published=False, seed=0),
         scan=partial(scan, task="kather2016_published", classes=CLASSES, by_image=True),
-        read=partial(files.read, top=ANCHOR, task="kather2016_published"),
+        read=partial(layout.read_image, top=ANCHOR, task="kather2016_published"),
         expected=5_000,
         counts={"": dict.fromkeys(CLASSES, 625)},
         on_request=True,

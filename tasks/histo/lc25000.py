@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, folders, layout, tables
 
 ANCHOR = "lung_colon_image_set"
 CLASSES = ("colon_aca", "colon_n", "lung_aca", "lung_n", "lung_scc")
@@ -32,34 +32,34 @@ CLUSTERS_HOME = "https://github.com/GeorgeBatch/LC25000-clean/blob/main/kaggle/"
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "lc25000")
+    top = layout.find_top(data, ANCHOR, "lc25000")
     paths: list[Path] = []
     labels: list[int] = []
     for label, (name, prefix) in enumerate(zip(CLASSES, PREFIXES, strict=True)):
-        organ = files.subfolder(top, f"{name.partition('_')[0]}_image_sets")
-        found = files.images(files.subfolder(organ, name))
-        files.matching(found, re.compile(rf"{prefix}\d+\.jpe?g", re.IGNORECASE), example=f"{prefix}1.jpeg")
+        organ = layout.subfolder(top, f"{name.partition('_')[0]}_image_sets")
+        found = layout.list_images(layout.subfolder(organ, name))
+        layout.match_names(found, re.compile(rf"{prefix}\d+\.jpe?g", re.IGNORECASE), example=f"{prefix}1.jpeg")
         paths += found
         labels += [label] * len(found)
     if not paths:
         raise DataError(f"{top}: no images like 'colon_image_sets/colon_aca/colonca1.jpeg'; unpack the dataset again")
-    ids = files.ids(top, paths)
-    return sorted(map(Sample, ids, labels, _groups(top, paths, ids), files.digests(paths)))
+    ids = layout.sample_ids(top, paths)
+    return sorted(map(Sample, ids, labels, _groups(top, paths, ids), checksums.hash_files(paths)))
 
 
 def _groups(top: Path, paths: list[Path], ids: list[str]) -> list[str]:
     clusters = top.parent / CLUSTERS
     if folders.is_file(clusters):
-        rows = files.table(clusters, "stem", "label", "local_cluster_label")
+        rows = tables.read_csv(clusters, "stem", "label", "local_cluster_label")
         known = {row["stem"]: f"{row['label']}_{row['local_cluster_label']}" for row in rows}
-        return files.grouped([path.stem for path in paths], known, clusters)
-    known = files.groups(top, "source_tile_group")
+        return layout.look_up_groups([path.stem for path in paths], known, clusters)
+    known = layout.read_groups(top, "source_tile_group")
     if known is None:
         raise DataError(
             f"{top}: no source tiles, looked for {clusters} and {top.parent / 'groups.csv'}; the images are copies of "
             f"about 1,250 tiles, so a split without them leaks: put {CLUSTERS_HOME} beside the folder"
         )
-    return files.grouped(ids, known, top.parent / "groups.csv")
+    return layout.look_up_groups(ids, known, top.parent / "groups.csv")
 
 
 TASK = Task(
@@ -86,7 +86,7 @@ TASK = Task(
         ),
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="lc25000"),
+    read=partial(layout.read_image, top=ANCHOR, task="lc25000"),
     policy="crop",
     images="lc25000 1",
     family="lc25000",

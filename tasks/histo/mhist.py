@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import files
+from tasks.reading import checksums, decoding, layout, tables
 
 TABLE = "annotations.csv"
 IMAGE, LABEL, VOTES, PART = COLUMNS = (
@@ -40,8 +40,10 @@ REMEDY = "restore the table that came with the dataset"
 def scan(data: Path) -> list[Sample]:
     table = _table(data)
     rows = _rows(table)
-    folder = files.subfolder(table.parent, "images")
-    found = {path.name: path for path, _ in files.matching(files.images(folder), NAME, example="MHIST_aaa.png")}
+    folder = layout.subfolder(table.parent, "images")
+    found = {
+        path.name: path for path, _ in layout.match_names(layout.list_images(folder), NAME, example="MHIST_aaa.png")
+    }
     strangers = sorted(found.keys() - rows.keys())
     if strangers:
         raise DataError(
@@ -53,11 +55,11 @@ def scan(data: Path) -> list[Sample]:
     names = sorted(found)
     ids = [f"images/{name}" for name in names]
     labels, splits = zip(*(rows[name] for name in names), strict=True)
-    return list(map(Sample, ids, labels, ids, files.digests(found[name] for name in names), splits))
+    return list(map(Sample, ids, labels, ids, checksums.hash_files(found[name] for name in names), splits))
 
 
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
-    return files.decode(_table(data).parent / sample.id)
+    return decoding.decode(_table(data).parent / sample.id)
 
 
 @functools.cache  # `read` asks for every image; a missing table raises, and so is never remembered
@@ -68,13 +70,13 @@ def _table(data: Path) -> Path:
         path = folder / TABLE
         return [path] if path.is_file() and "MHIST_" in path.read_text("utf-8-sig", errors="replace") else []
 
-    return files.find(data, f"{TABLE!r} of MHIST", "mhist", match)
+    return layout.find_one(data, f"{TABLE!r} of MHIST", "mhist", match)
 
 
 def _rows(table: Path) -> dict[str, tuple[int, str]]:
     """Image name -> (label, split). Raises DataError for rows that are doubled, unknown or contradict themselves."""
     rows: dict[str, tuple[int, str]] = {}
-    for row in files.table(table, *COLUMNS):
+    for row in tables.read_csv(table, *COLUMNS):
         name, label, votes, split = (row[column] for column in COLUMNS)
         if name in rows:
             raise DataError(f"{table}: {name!r} is listed twice; {REMEDY}")

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
-from tasks.reading import files
+from tasks.reading import layout, tables
 
 PREFIX = "camelyonpatch_level_2_split"
 PARTS = {"train": "train", "valid": "val", "test": "test"}  # of the file names -> ours
@@ -52,7 +52,7 @@ def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
 
 def _samples(data: Path, part: str) -> list[Sample]:
     patches, labels, meta = (_find(data, f"{PREFIX}_{part}_{rest}") for rest in ("x.h5", "y.h5", "meta.csv"))
-    slides = [row["wsi"] for row in files.table(meta, "wsi")]
+    slides = [row["wsi"] for row in tables.read_csv(meta, "wsi")]
     answers = _labels(labels)
     about = patches.stat()
     digests = _digests(patches, about.st_size, about.st_mtime_ns)
@@ -77,13 +77,15 @@ def _find(data: Path, name: str) -> Path:
     if packed := _glob(data, f"{name}.gz"):
         raise DataError(f"{packed[0]}: still packed; unpack it where it is, with gunzip")
     if not _glob(data, f"{PREFIX}_*"):
-        return files.find(data, f"file {name!r}", "pcam", lambda folder: [p for p in [folder / name] if p.is_file()])
+        return layout.find_one(
+            data, f"file {name!r}", "pcam", lambda folder: [p for p in [folder / name] if p.is_file()]
+        )
     why = ", and only its column wsi tells patches of one slide" if name.endswith(".csv") else ""
     raise DataError(f"{data}: no {name!r} beside the other files of PCam{why}; fetch it from {RECORD}")
 
 
 def _glob(data: Path, pattern: str) -> list[Path]:
-    return [path for level in files.nearby(data) for folder in level for path in sorted(folder.glob(pattern))]
+    return [path for level in layout.nearby_folders(data) for folder in level for path in sorted(folder.glob(pattern))]
 
 
 @functools.lru_cache(maxsize=2 * len(PARTS))

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from tasks.base import DataError, Download, Task
 from tasks.obtain import receipts
 from tasks.obtain.receipts import Held, Receipt
-from tasks.reading import files, folders
+from tasks.reading import checksums, folders, layout
 
 TIMEOUT = 60  # seconds without a byte
 PAUSES = (1, 4, 16)  # seconds before each further attempt of one call
@@ -81,8 +81,8 @@ def _verify(download: Download, target: Path, path: Path, say: Callable[[str], N
     expected = download.checksum
     if not expected and stored.is_file():
         expected = f"sha256:{stored.read_text(encoding='utf-8')[:64]}"
-    found = files.checksum(path, expected.partition(":")[0] or "sha256")
-    if path == target and expected not in ("", found) and files.is_same_text(path, expected):
+    found = checksums.checksum(path, expected.partition(":")[0] or "sha256")
+    if path == target and expected not in ("", found) and checksums.is_same_text(path, expected):
         say(f"{target}: as published but for its line ends")
         return found
     size = path.stat().st_size
@@ -195,7 +195,7 @@ def attest(task: Task, data: Path) -> None:
     for download in task.access.downloads:
         known = receipts.find(task, download, data) if download.unpack else None
         if download.unpack and not (known and receipts.is_right(known, task, download)):
-            faults += _attest(task, download, [folder for level in files.nearby(data) for folder in level])
+            faults += _attest(task, download, [folder for level in layout.nearby_folders(data) for folder in level])
     if faults:
         raise DataError("; ".join(faults))
 
@@ -206,7 +206,7 @@ def _attest(task: Task, download: Download, places: list[Path]) -> list[str]:
     published = {lone: task.access.checksums.get(lone), download.name: download.checksum}
     there = [(folder / name, checksum) for name, checksum in published.items() if checksum for folder in places]
     for source, checksum in there:
-        if files.readable(source) and files.checksum(source, checksum.partition(":")[0]) == checksum:
+        if folders.is_readable(source) and checksums.checksum(source, checksum.partition(":")[0]) == checksum:
             held = contents(source) if source.name == download.name else _alone(source)
             return _attest_held(Receipt(source.parent, download.name, checksum, held), places)
     return []
@@ -227,7 +227,7 @@ def _attest_held(receipt: Receipt, places: list[Path]) -> list[str]:
 
 
 def _alone(path: Path) -> Held:
-    return {path.name: (path.stat().st_size, *files.digests([path]))}
+    return {path.name: (path.stat().st_size, *checksums.hash_files([path]))}
 
 
 def contents(archive: Path) -> Held:
@@ -250,7 +250,7 @@ def unpack(archive: Path, folder: Path, *, most: int = 2**38, ratio: int = 200, 
     `members` members, `most` bytes, `ratio` times the archive's bytes (1 GiB is always allowed), or the free disk.
     """
     hidden = _beside(folder / archive.name, "unpacking")
-    aside = hidden / "not" / "complete"  # deeper than files.anchor looks, should this process be killed
+    aside = hidden / "not" / "complete"  # deeper than layout.find_top looks, should this process be killed
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         aside.mkdir(parents=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tasks import inspect
 from tasks.base import DataError, Download, Sample, Task, digest
-from tasks.reading import files, folders
+from tasks.reading import checksums, folders, layout
 
 Held = dict[str, tuple[int, str]]  # path in an archive -> bytes, SHA-256 (hex); hidden files are left out
 
@@ -49,7 +49,7 @@ def read(folder: Path, archive: str) -> Receipt | None:
 
 def find(task: Task, download: Download, data: Path) -> Receipt | None:
     """The receipt of one of the task's archives, looked for where datasets are: a right one, if any is."""
-    there = [read(folder, download.name) for level in files.nearby(data) for folder in level]
+    there = [read(folder, download.name) for level in layout.nearby_folders(data) for folder in level]
     found = sorted(filter(None, there), key=lambda receipt: not is_right(receipt, task, download))
     return found[0] if found else None
 
@@ -99,10 +99,10 @@ def unlike(receipt: Receipt) -> str:
         if seen is None or seen[0] != size:
             found[name] = f"has {seen[0]:,} bytes, {size:,} in the archive" if seen else "is gone"
     if not found:
-        digests = files.digests(receipt.folder / name for name in receipt.files)
+        digests = checksums.hash_files(receipt.folder / name for name in receipt.files)
         for (name, (_, sha)), there in zip(receipt.files.items(), digests, strict=True):
             if there != sha:
-                readable = files.readable(receipt.folder / name)
+                readable = folders.is_readable(receipt.folder / name)
                 found[name] = f"has SHA-256 {there}, {sha} in the archive" if readable else "cannot be read"
     if not found:
         return ""
@@ -133,11 +133,16 @@ def _unpacked(task: Task, download: Download, data: Path, cache: Path) -> set[Pa
 
 def _plain(download: Download, data: Path) -> Path:
     """The file of a download that is no archive. Raises DataError where it is missing or not the published one."""
-    there = [path for level in files.nearby(data) for folder in level if files.readable(path := folder / download.name)]
+    there = [
+        path
+        for level in layout.nearby_folders(data)
+        for folder in level
+        if folders.is_readable(path := folder / download.name)
+    ]
     if not there:
         raise DataError(f"no {download.name}")
-    found = files.checksum(there[0], download.checksum.partition(":")[0])
-    if found != download.checksum and not files.is_same_text(there[0], download.checksum):
+    found = checksums.checksum(there[0], download.checksum.partition(":")[0])
+    if found != download.checksum and not checksums.is_same_text(there[0], download.checksum):
         raise DataError(f"{there[0]} has {found}, published is {download.checksum}")
     return there[0]
 
@@ -145,7 +150,7 @@ def _plain(download: Download, data: Path) -> Path:
 def _unlike(receipt: Receipt, cache: Path) -> str:
     """`unlike`, and a note in the cache where that is nothing."""
     seen = [_seen(receipt.folder / name) for name in receipt.files]
-    note = cache / "receipts" / digest(folders.shown(receipt.folder.resolve()), *receipt.files.items(), *seen)
+    note = cache / "receipts" / digest(folders.printable(receipt.folder.resolve()), *receipt.files.items(), *seen)
     fault = "" if note.is_file() else unlike(receipt)
     if not fault:
         note.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def decode(path: Path, content: bytes | None = None, *, least: int = LEAST_SIDE)
         Exception
     ) as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, ... on bad files
         raise DataError(
-            f"{folders.shown(path)}: unreadable image ({_size(path, content)}; {type(error).__name__}: {error}); "
+            f"{folders.printable(path)}: unreadable image ({_size(path, content)}; {type(error).__name__}: {error}); "
             "fetch it again, or leave it out"
         ) from error
 
@@ -115,3 +115,20 @@ def _over_black(image: Image.Image) -> Image.Image:
     if opaque < OPAQUE:
         raise ValueError(f"transparent everywhere (alpha is at most {opaque} of 255); save it without alpha channel")
     return Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over).convert("RGB")
+
+
+def decode_mask(path: Path) -> np.ndarray:
+    """A mask file as bool (height, width), whether it stores 0 and 255 or 0 and 1: over half of its brightest value.
+
+    Raises DataError where it is missing or unreadable.
+    """
+    grey = decode(path)[..., 0].astype(int)
+    return 2 * grey > grey.max()
+
+
+def fill_boxes(shape: tuple[int, int], corners: Iterable[Sequence[float]]) -> np.ndarray:
+    """bool (height, width): filled boxes, each xmin, ymin, xmax, ymax in pixels, both ends inside."""
+    shown = np.zeros(shape, bool)
+    for left, top, right, bottom in corners:
+        shown[max(0, round(top)) : round(bottom) + 1, max(0, round(left)) : round(right) + 1] = True
+    return shown

@@ -82,7 +82,7 @@ def walk(top: Path, closed: dict[str, list[Path]], *, hidden: bool) -> Iterator[
         yield folder, listed
 
 
-def content(top: Path, *, recursive: bool = True) -> Content:
+def list_files(top: Path, *, recursive: bool = True) -> Content:
     """The files in a folder and in those below it."""
     files: list[Path] = []
     hidden: list[Path] = []
@@ -124,16 +124,16 @@ class Listing(NamedTuple):
     left_out: dict[str, list[Path]]
 
 
-def listing(folder: Path, *, recursive: bool = True, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Listing:
+def list_images(folder: Path, *, recursive: bool = True, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Listing:
     """The image files in a folder and below, by suffix in any case. Hidden images are left out, with "hidden" as the
-    reason; `summary` words what is left out.
+    reason; `summarise` words what is left out.
 
     Raises DataError for an image whose name is not UTF-8: it could not be stored under its name.
     """
-    every = content(folder, recursive=recursive)
+    every = list_files(folder, recursive=recursive)
     images = [path for path in every.files if path.suffix.lower() in suffixes]
     for path in images:
-        identifier(path, folder)
+        relative_id(path, folder)
     left_out = defaultdict(list, every.left_out)
     for path in every.files:
         if path.suffix.lower() not in suffixes and (reason := _unread(path)):
@@ -166,20 +166,20 @@ def _kind(path: Path) -> str:
     return next((kind for signature, kind in SIGNATURES.items() if head.startswith(signature)), "")
 
 
-def identifier(path: Path, top: Path) -> str:
+def relative_id(path: Path, top: Path) -> str:
     """The path from a folder on, with forward slashes on every machine. Raises DataError for a name not in UTF-8."""
     name = path.relative_to(top).as_posix()
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{shown(path)}: its name is not UTF-8, and images are stored under their names; rename it (the program "
-            "convmv renames whole folders), or move it out"
+            f"{printable(path)}: its name is not UTF-8, and images are stored under their names; rename it (the "
+            "program convmv renames whole folders), or move it out"
         ) from error
     return name
 
 
-def visible(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder, links to folders too, hidden ones left out; none where it cannot be entered."""
     try:
         with os.scandir(folder) as entries:
@@ -188,7 +188,7 @@ def visible(folder: Path) -> list[Path]:
         return []
 
 
-def closed(folder: Path) -> str | None:
+def why_closed(folder: Path) -> str | None:
     """Why a folder cannot be entered and listed; None where it can."""
     try:
         os.listdir(folder)
@@ -215,6 +215,15 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_readable(path: Path) -> bool:
+    """Whether a file may be opened."""
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
+
+
 def is_folder(path: Path) -> bool:
     """Path.is_dir, and False for a path that may not be looked at."""
     try:
@@ -223,12 +232,12 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def shown(path: Path | str) -> str:
+def printable(path: Path | str) -> str:
     r"""A path for people: bytes that are not UTF-8 as \xe9."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
-def summary(left_out: Mapping[str, Sequence[Path | str]]) -> str:
+def summarise(left_out: Mapping[str, Sequence[Path | str]]) -> str:
     """How many files were left out, why and which, in one line; "" for none."""
     total = sum(map(len, left_out.values()))
     reasons = [f"{len(paths):,} {reason} ({_examples(paths)})" for reason, paths in left_out.items() if paths]
@@ -236,9 +245,9 @@ def summary(left_out: Mapping[str, Sequence[Path | str]]) -> str:
 
 
 def _examples(paths: Sequence[Path | str]) -> str:
-    return ", ".join(map(shown, paths[:EXAMPLES])) + ", ..." * (len(paths) > EXAMPLES)
+    return ", ".join(map(printable, paths[:EXAMPLES])) + ", ..." * (len(paths) > EXAMPLES)
 
 
-def named(left_out: Mapping[str, Sequence[Path]], top: Path) -> dict[str, list[str]]:
+def names_below(left_out: Mapping[str, Sequence[Path]], top: Path) -> dict[str, list[str]]:
     """As `Source.left_out` gives it: reason -> paths from top on."""
-    return {reason: [shown(path.relative_to(top)) for path in paths] for reason, paths in left_out.items()}
+    return {reason: [printable(path.relative_to(top)) for path in paths] for reason, paths in left_out.items()}

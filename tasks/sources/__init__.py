@@ -56,7 +56,7 @@ def source(
     version: int = 1,
 ) -> Source:
     """The Source of a kind, called by the last part of its location, which the functions take as a keyword."""
-    last = folders.shown(Path(location).name)
+    last = folders.printable(Path(location).name)
     name = f"{kind}-{re.sub(r'[^a-z0-9_]+', '-', last.lower()).strip('-') or 'data'}"
     return Source(
         name=name,

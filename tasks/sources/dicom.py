@@ -23,7 +23,7 @@ import numpy as np
 
 from tasks import sources
 from tasks.base import DataError, Sample, Source, digest
-from tasks.reading import decoding, files, folders
+from tasks.reading import checksums, decoding, folders
 
 KIND = "dicom"
 MODALITY = "ultrasound"
@@ -34,9 +34,9 @@ def scan(data: Path, *, location: str) -> list[Sample]:
     top = sources.top(data, location)
     images, others = _sorted(top)
     if not images:
-        seen = folders.summary(folders.named(others, top)) or "nothing"
+        seen = folders.summarise(folders.names_below(others, top)) or "nothing"
         raise DataError(f"{top}: no ultrasound image in DICOM below it, found {seen}; give another folder")
-    whole = files.digests(top / name for name, _, _ in images)
+    whole = checksums.hash_files(top / name for name, _, _ in images)
     return sorted(
         Sample(f"{name}#{frame:05d}", -1, group, digest(mark, frame), "train")
         for (name, group, frames), mark in zip(images, whole, strict=True)
@@ -46,7 +46,7 @@ def scan(data: Path, *, location: str) -> list[Sample]:
 
 def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
     top = sources.top(data, location)
-    return folders.named(_sorted(top)[1], top)
+    return folders.names_below(_sorted(top)[1], top)
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
@@ -62,11 +62,11 @@ def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarra
 
 def _sorted(top: Path) -> tuple[list[tuple[str, str, int]], dict[str, list[Path]]]:
     """(name, group, frames) of each ultrasound file, and reason -> the other files."""
-    every = folders.content(top)
+    every = folders.list_files(top)
     images, others = [], defaultdict(list, every.left_out)
     for path in every.files:
-        if not files.readable(path):  # `read` will say so
-            name = folders.identifier(path, top)
+        if not folders.is_readable(path):  # `read` will say so
+            name = folders.relative_id(path, top)
             images.append((name, name, 1))
             continue
         header = _header(path) if path.suffix.lower() == ".dcm" or _signed(path) else None
@@ -79,7 +79,7 @@ def _sorted(top: Path) -> tuple[list[tuple[str, str, int]], dict[str, list[Path]
         else:
             _decodable(path, header)
             frames = int(header.get("NumberOfFrames") or 1)
-            images.append((folders.identifier(path, top), _group(path, header), frames))
+            images.append((folders.relative_id(path, top), _group(path, header), frames))
     return images, dict(others)
 
 

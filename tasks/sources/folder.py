@@ -13,29 +13,31 @@ import numpy as np
 
 from tasks import sources
 from tasks.base import DataError, Sample, Source
-from tasks.reading import files, folders
+from tasks.reading import checksums, decoding, folders
 
 KIND = "folder"
 
 
 def scan(data: Path, *, location: str) -> list[Sample]:
     top = sources.top(data, location)
-    paths, left_out = folders.listing(top)
+    paths, left_out = folders.list_images(top)
     if not paths:
-        seen = folders.summary(folders.named(left_out, top)) or ", ".join(sorted(folders.IMAGE_SUFFIXES))
+        seen = folders.summarise(folders.names_below(left_out, top)) or ", ".join(sorted(folders.IMAGE_SUFFIXES))
         raise DataError(f"{top}: no image below it ({seen}); give another folder")
-    ids = [folders.identifier(path, top) for path in paths]
+    ids = [folders.relative_id(path, top) for path in paths]
     groups = [name.rpartition("/")[0] or name for name in ids]
-    return sorted(Sample(*row, "train") for row in zip(ids, [-1] * len(ids), groups, files.digests(paths), strict=True))
+    return sorted(
+        Sample(*row, "train") for row in zip(ids, [-1] * len(ids), groups, checksums.hash_files(paths), strict=True)
+    )
 
 
 def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
     top = sources.top(data, location)
-    return folders.named(folders.listing(top).left_out, top)
+    return folders.names_below(folders.list_images(top).left_out, top)
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
-    return files.decode(sources.top(data, location) / sample.id)
+    return decoding.decode(sources.top(data, location) / sample.id)
 
 
 def open_source(location: str, modality: str) -> Source:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tasks import sources
 from tasks.base import DataError, Sample, Source
-from tasks.reading import files, folders
+from tasks.reading import decoding, folders
 
 KIND = "parquet"
 SUFFIXES = (".parquet",)
@@ -38,7 +38,7 @@ def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarra
     encoded = rows.get(sample.id, b"")
     if hashlib.sha256(encoded).hexdigest() != sample.digest:
         raise DataError(f"{place[0] if place else top}: {sample.id!r} is not as it was scanned; run again")
-    return files.decode(place[0] / sample.id, encoded)
+    return decoding.decode(place[0] / sample.id, encoded)
 
 
 @lru_cache(maxsize=2)
@@ -101,14 +101,14 @@ def opened(path: Path, stamp: tuple[int, int]):
 
 
 def listed(top: Path) -> list[Path]:
-    return folders.listing(top, recursive=False, suffixes=SUFFIXES).images
+    return folders.list_images(top, recursive=False, suffixes=SUFFIXES).images
 
 
 def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
     top = sources.top(data, location)
-    every = folders.listing(top, suffixes=SUFFIXES)
+    every = folders.list_images(top, suffixes=SUFFIXES)
     deeper = [path for path in every.images if path.parent != top]
-    return folders.named(every.left_out | ({"in folders below": deeper} if deeper else {}), top)
+    return folders.names_below(every.left_out | ({"in folders below": deeper} if deeper else {}), top)
 
 
 def stamped(path: Path) -> tuple[int, int]:

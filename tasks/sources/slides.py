@@ -19,7 +19,7 @@ from PIL import Image
 
 from tasks import sources
 from tasks.base import DataError, Sample, Source, digest
-from tasks.reading import files, folders
+from tasks.reading import checksums, folders
 
 KIND = "slides"
 MODALITY = "histo"
@@ -33,13 +33,13 @@ def scan(data: Path, *, location: str) -> list[Sample]:
     from tqdm import tqdm
 
     top = sources.top(data, location)
-    paths = folders.listing(top, suffixes=SUFFIXES).images
+    paths = folders.list_images(top, suffixes=SUFFIXES).images
     if not paths:
         raise DataError(f"{top}: no slide below it ({', '.join(sorted(SUFFIXES))}); give another folder")
     samples, blank = [], []
     for path in tqdm(paths, desc=f"tiles of {top.name}", unit=" slides", delay=2):
-        name, whole = folders.identifier(path, top), _digest(path)
-        if not files.readable(path):  # `read` will say so
+        name, whole = folders.relative_id(path, top), _digest(path)
+        if not folders.is_readable(path):  # `read` will say so
             samples.append(Sample(f"{name}#000000_000000", -1, sources.of_slide(path.stem), whole, "train"))
             continue
         slide = _slide(path, path.stat().st_mtime_ns)
@@ -61,7 +61,7 @@ def scan(data: Path, *, location: str) -> list[Sample]:
 
 def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
     top = sources.top(data, location)
-    return folders.named(folders.listing(top, suffixes=SUFFIXES).left_out, top)
+    return folders.names_below(folders.list_images(top, suffixes=SUFFIXES).left_out, top)
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
@@ -125,8 +125,8 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _digest(path: Path) -> str:
-    parts = folders.content(path.with_suffix("")).files if path.suffix.lower() == ".mrxs" else []
-    return digest(*files.digests([path, *parts]))
+    parts = folders.list_files(path.with_suffix("")).files if path.suffix.lower() == ".mrxs" else []
+    return digest(*checksums.hash_files([path, *parts]))
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

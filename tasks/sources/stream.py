@@ -25,7 +25,7 @@ import numpy as np
 
 from tasks import sources, store
 from tasks.base import DataError, Source, digest
-from tasks.reading import files
+from tasks.reading import decoding, squares
 from tasks.sources import parquet
 
 KIND = "stream"
@@ -150,7 +150,7 @@ def _generator(*key: int) -> np.random.Generator:
 
 
 def _squares(pixels: int, policy: str, chunk: list[tuple[str, bytes]]) -> np.ndarray:
-    return np.stack([files.to_square(files.decode(Path(name), image), pixels, policy) for name, image in chunk])
+    return np.stack([squares.to_square(decoding.decode(Path(name), image), pixels, policy) for name, image in chunk])
 
 
 def _footer(path: Path, stamp: tuple[int, int]) -> tuple[str, list[int]]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
-from tasks.reading import files
+from tasks.reading import checksums, decoding, layout
 
 CLASSES = ("Normal", "Benign", "Malignant")
 NAME = re.compile(r"[1-9]\d*\.jpe?g", re.IGNORECASE)
@@ -52,11 +52,13 @@ def scan(data: Path) -> list[Sample]:
     top = _top(data)
     samples = []
     for label, name in enumerate(CLASSES):
-        paths = files.images(top / name / "image")
-        files.matching(paths, NAME, example="1.jpg")
+        paths = layout.list_images(top / name / "image")
+        layout.match_names(paths, NAME, example="1.jpg")
         _check_outlines(top / name, {path.stem for path in paths})
         test = TEST[name].split()
-        for id, path, digest in zip(files.ids(top / name, paths), paths, files.digests(paths), strict=True):
+        for id, path, digest in zip(
+            layout.sample_ids(top / name, paths), paths, checksums.hash_files(paths), strict=True
+        ):
             samples.append(Sample(id, label, id, digest, "test" if path.stem in test else "train"))
     if not samples:
         raise DataError(f"{top}: no images like 'Benign/image/1.jpg'; unpack the three archives again")
@@ -64,7 +66,7 @@ def scan(data: Path) -> list[Sample]:
 
 
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
-    return files.decode(_top(data) / sample.id)
+    return decoding.decode(_top(data) / sample.id)
 
 
 @functools.cache  # `read` asks for every image
@@ -75,17 +77,17 @@ def _top(data: Path) -> Path:
     def match(folder: Path) -> list[Path]:
         return [folder] if folder.name != "__MACOSX" and all((folder / part).is_dir() for part in wanted) else []
 
-    return files.find(data, f"folder with {', '.join(wanted)}", "aul", match)
+    return layout.find_one(data, f"folder with {', '.join(wanted)}", "aul", match)
 
 
 def _check_outlines(folder: Path, images: set[str]) -> None:
     """Every outline has its image. (Not every image has all its outlines.)"""
     place = folder
     for name in ("segmentation", "outline"):
-        if place / name not in files.entries(place):
+        if place / name not in layout.list_entries(place):
             return
         place = place / name
-    stems = [path.stem for path in files.entries(place) if re.fullmatch(r"\d.*\.json", path.name)]
+    stems = [path.stem for path in layout.list_entries(place) if re.fullmatch(r"\d.*\.json", path.name)]
     missing = sorted((stem for stem in stems if stem not in images), key=lambda stem: (len(stem), stem))
     if missing:
         raise DataError(

@@ -24,8 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Folds, Sample, Task
-from tasks.reading import files, folders
-from tasks.reading import workbook as workbooks
+from tasks.reading import checksums, decoding, folders, layout, tables
 
 ANCHOR = "BrEaST-Lesions_USG-images_and_masks"
 WORKBOOK = "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx"
@@ -37,22 +36,26 @@ NAME = re.compile(r"case\d+(?P<mask>_(tumor|other\d*))?\.png", re.IGNORECASE)
 
 def scan(data: Path) -> list[Sample]:
     top, rows, found = _found(data)
-    names = [name for name in files.present(rows, found, WORKBOOK) if rows[name][LABEL] != NORMAL]
+    names = [name for name in layout.match_listed(rows, found, WORKBOOK) if rows[name][LABEL] != NORMAL]
     paths = [found[name] for name in names]
     labels = [CLASSES.index(rows[name][LABEL]) for name in names]
-    return sorted(map(Sample, files.ids(top, paths), labels, [path.stem for path in paths], files.digests(paths)))
+    return sorted(
+        map(Sample, layout.sample_ids(top, paths), labels, [path.stem for path in paths], checksums.hash_files(paths))
+    )
 
 
 def left_out(data: Path) -> dict[str, list[str]]:
     """Task.left_out: the scans of normal tissue."""
     top, rows, found = _found(data)
-    return folders.named({NORMAL: [path for name, path in sorted(found.items()) if rows[name][LABEL] == NORMAL]}, top)
+    return folders.names_below(
+        {NORMAL: [path for name, path in sorted(found.items()) if rows[name][LABEL] == NORMAL]}, top
+    )
 
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The outline of a scan's lesion, a file that is called like it."""
-    image = files.anchor(data, ANCHOR, "breast_usg").parent / sample.id
-    return files.outline(image.with_name(f"{image.stem}_tumor.png"))
+    image = layout.find_top(data, ANCHOR, "breast_usg").parent / sample.id
+    return decoding.decode_mask(image.with_name(f"{image.stem}_tumor.png"))
 
 
 def birads(data: Path) -> dict[str, str]:
@@ -63,18 +66,18 @@ def birads(data: Path) -> dict[str, str]:
 
 def _found(data: Path) -> tuple[Path, dict[str, dict[str, str]], dict[str, Path]]:
     """(folder of the images, rows of the workbook by image name, images that are there by name)."""
-    top = files.anchor(data, ANCHOR, "breast_usg")
+    top = layout.find_top(data, ANCHOR, "breast_usg")
     workbook = top.parent / WORKBOOK
     if not folders.is_file(workbook):
         raise DataError(f"{workbook}: not there, and it holds the labels; get it from the archive's page")
-    rows = {row[IMAGE]: row for row in workbooks.rows(workbook, None, IMAGE, LABEL, BIRADS)}
+    rows = {row[IMAGE]: row for row in tables.read_workbook(workbook, None, IMAGE, LABEL, BIRADS)}
     for name, row in rows.items():
         if row[LABEL] not in (*CLASSES, NORMAL):
             raise DataError(
                 f"{workbook}: {name} has {LABEL} {row[LABEL]!r}, looked for {', '.join(CLASSES)} or {NORMAL}; "
                 "restore the authors' workbook"
             )
-    named = files.matching(files.images(top), NAME, example="case001.png")
+    named = layout.match_names(layout.list_images(top), NAME, example="case001.png")
     return top, rows, {path.name: path for path, match in named if not match["mask"]}
 
 
@@ -103,7 +106,7 @@ TASK = Task(
         redistributable=True,
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="breast_usg"),
+    read=partial(layout.read_image, top=ANCHOR, task="breast_usg"),
     mask=mask,
     policy="pad",
     images="breast_usg 1",

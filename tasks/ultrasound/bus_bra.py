@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Folds, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, decoding, folders, layout, tables
 
 ANCHOR = "BUSBRA"
 CLASSES = ("benign", "malignant")
@@ -33,13 +33,13 @@ FOLDS = ("5-fold-cv.csv", "10-fold-cv.csv")  # the authors'
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "bus_bra")
+    top = layout.find_top(data, ANCHOR, "bus_bra")
     table, rows = _rows(top)
-    found = {path.stem: path for path in files.images(files.subfolder(top, "Images"))}
-    names = files.present(rows, found, table.name)
+    found = {path.stem: path for path in layout.list_images(layout.subfolder(top, "Images"))}
+    names = layout.match_listed(rows, found, table.name)
     paths = [found[name] for name in names]
     patients = {name: row["Case"] for name, row in rows.items()}
-    groups = files.grouped(names, patients, table)
+    groups = layout.look_up_groups(names, patients, table)
     for name, row in rows.items():
         if row["Pathology"] not in CLASSES:
             raise DataError(
@@ -49,12 +49,12 @@ def scan(data: Path) -> list[Sample]:
     for name in FOLDS:
         _check_folds(top / name, patients)
     labels = [CLASSES.index(rows[name]["Pathology"]) for name in names]
-    return sorted(map(Sample, files.ids(top, paths), labels, groups, files.digests(paths)))
+    return sorted(map(Sample, layout.sample_ids(top, paths), labels, groups, checksums.hash_files(paths)))
 
 
 def birads(data: Path) -> dict[str, str]:
     """Task.columns: the BI-RADS category of every image."""
-    _, rows = _rows(files.anchor(data, ANCHOR, "bus_bra"))
+    _, rows = _rows(layout.find_top(data, ANCHOR, "bus_bra"))
     return {f"{ANCHOR}/Images/{name}.png": row.get("BIRADS", "") for name, row in rows.items()}
 
 
@@ -63,7 +63,7 @@ def _rows(top: Path) -> tuple[Path, dict[str, dict[str, str]]]:
     table = top / "bus_data.csv"
     if not folders.is_file(table):
         raise DataError(f"{table}: not there, and it holds the labels; unpack the dataset again")
-    listed = files.table(table, "ID", "Case", "Pathology")
+    listed = tables.read_csv(table, "ID", "Case", "Pathology")
     rows = {row["ID"]: row for row in listed}
     if len(rows) < len(listed):
         raise DataError(f"{table}: {len(listed)} rows for {len(rows)} images; restore the authors' table")
@@ -73,7 +73,7 @@ def _rows(top: Path) -> tuple[Path, dict[str, dict[str, str]]]:
 def _check_folds(path: Path, patients: dict[str, str]) -> None:
     """Refuse a patient in two of the authors' folds: then `Case` is not the patient. The file may be missing."""
     folds: dict[str, str] = {}
-    for row in files.table(path, "ID", "kFold") if folders.is_file(path) else ():
+    for row in tables.read_csv(path, "ID", "kFold") if folders.is_file(path) else ():
         patient = patients.get(row["ID"])
         if patient and folds.setdefault(patient, row["kFold"]) != row["kFold"]:
             raise DataError(
@@ -84,9 +84,9 @@ def _check_folds(path: Path, patients: dict[str, str]) -> None:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The outline of an image's lesion."""
-    image = files.anchor(data, ANCHOR, "bus_bra").parent / sample.id
+    image = layout.find_top(data, ANCHOR, "bus_bra").parent / sample.id
     outline = image.parent.parent / "Masks" / image.name.replace("bus_", "mask_", 1)
-    return files.outline(outline)
+    return decoding.decode_mask(outline)
 
 
 TASK = Task(
@@ -124,7 +124,7 @@ TASK = Task(
         bytes=133_917_740,
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="bus_bra"),
+    read=partial(layout.read_image, top=ANCHOR, task="bus_bra"),
     mask=mask,
     columns={"BI-RADS": birads},
     policy="pad",

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import files
+from tasks.reading import checksums, decoding, layout
 
 ANCHOR = "Dataset_BUSI_with_GT"
 CLASSES = ("benign", "malignant", "normal")
@@ -31,34 +31,36 @@ NAME = re.compile(r"(benign|malignant|normal) \(\d+\)(?P<mask>_mask(_\d+)?)?\.pn
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "busi")
+    top = layout.find_top(data, ANCHOR, "busi")
     named = [
         (path, label)
         for label, name in enumerate(CLASSES)
-        for path, match in files.matching(files.images(files.subfolder(top, name)), NAME, example="benign (1).png")
+        for path, match in layout.match_names(
+            layout.list_images(layout.subfolder(top, name)), NAME, example="benign (1).png"
+        )
         if match["mask"] is None
     ]
     if not named:
         raise DataError(f"{top}: no images like 'benign/benign (1).png'; unpack the dataset again, keeping its folders")
     paths = [path for path, _ in named]
-    ids, digests = files.ids(top, paths), files.digests(paths)
-    known = files.groups(top, "neardup_group")
+    ids, digests = layout.sample_ids(top, paths), checksums.hash_files(paths)
+    known = layout.read_groups(top, "neardup_group")
     if known is None:
         first = dict(zip(reversed(digests), reversed(ids), strict=True))
         groups = [first[digest] for digest in digests]
     else:
-        groups = files.grouped(ids, known, top.parent / "groups.csv")
+        groups = layout.look_up_groups(ids, known, top.parent / "groups.csv")
     labels = [label for _, label in named]
     return sorted(map(Sample, ids, labels, groups, digests))
 
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The outlines of an image's lesions, as one. Raises DataError where there is none."""
-    image = files.anchor(data, ANCHOR, "busi").parent / sample.id
+    image = layout.find_top(data, ANCHOR, "busi").parent / sample.id
     outlines = [path for path in sorted(image.parent.glob("*.png")) if path.stem.startswith(f"{image.stem}_mask")]
     if not outlines:
         raise DataError(f"{image.parent / image.stem}_mask.png: not there; unpack the dataset again")
-    return np.any([files.outline(path) for path in outlines], axis=0)
+    return np.any([decoding.decode_mask(path) for path in outlines], axis=0)
 
 
 TASK = Task(
@@ -86,7 +88,7 @@ TASK = Task(
         ),
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="busi"),
+    read=partial(layout.read_image, top=ANCHOR, task="busi"),
     mask=mask,
     policy="pad",
     images="busi 1",

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, decoding, folders, layout
 
 CLASSES = ("2ch", "4ch", "bladder", "carotid", "ivc", "lungs", "morisons_pouch", "plax", "thyroid")
 
@@ -32,14 +32,14 @@ CLASSES = ("2ch", "4ch", "bladder", "carotid", "ivc", "lungs", "morisons_pouch",
 def scan(data: Path) -> list[Sample]:
     top = _top(data)
     samples = []
-    training = [part for part in folders.visible(top) if part.name.startswith("training")]
-    for part in (*training, files.subfolder(top, "test")):
+    training = [part for part in folders.subfolders(top) if part.name.startswith("training")]
+    for part in (*training, layout.subfolder(top, "test")):
         split = "test" if part.name == "test" else "train"
-        for folder in (inner for patient in folders.visible(part) for inner in folders.visible(patient)):
+        for folder in (inner for patient in folders.subfolders(part) for inner in folders.subfolders(patient)):
             if folder.name not in CLASSES:
                 raise DataError(f"{folder}: no such class; known: {', '.join(CLASSES)}; remove what is not the owner's")
-        paths = files.images(part, recursive=True)
-        for path, id, digest in zip(paths, files.ids(part, paths), files.digests(paths), strict=True):
+        paths = layout.list_images(part, recursive=True)
+        for path, id, digest in zip(paths, layout.sample_ids(part, paths), checksums.hash_files(paths), strict=True):
             patient, name = _place(path, part)
             samples.append(Sample(id, CLASSES.index(name), patient, digest, split))
     if not samples:
@@ -58,7 +58,7 @@ def _place(path: Path, part: Path) -> tuple[str, str]:
 
 
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
-    return files.decode(_top(data) / sample.id)
+    return decoding.decode(_top(data) / sample.id)
 
 
 @functools.cache  # `read` asks for every image
@@ -68,7 +68,7 @@ def _top(data: Path) -> Path:
     def match(folder: Path) -> list[Path]:
         return [folder] if any(path.name in CLASSES for path in folder.glob("training*/*/*/")) else []
 
-    return files.find(data, "folder with training1/<patient>/<class>", "butterfly", match)
+    return layout.find_one(data, "folder with training1/<patient>/<class>", "butterfly", match)
 
 
 TASK = Task(

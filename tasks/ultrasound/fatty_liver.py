@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
-from tasks.reading import files
+from tasks.reading import layout
 
 FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
 MD5 = "md5:c87da28a498eae0f0874408c7ac92524"
@@ -58,7 +58,7 @@ def _patients(data: Path) -> dict[int, tuple[int, np.ndarray]]:
 
 @functools.cache  # a missing file raises, and so is never remembered
 def _file(data: Path) -> Path:
-    return files.find(data, f"file {FILE}", "fatty_liver", lambda folder: folder.glob(FILE))
+    return layout.find_one(data, f"file {FILE}", "fatty_liver", lambda folder: folder.glob(FILE))
 
 
 @functools.lru_cache(maxsize=1)  # `read` asks for every frame; one file holds them all

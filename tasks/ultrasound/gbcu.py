@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, decoding, folders, layout, tables
 
 ANCHOR = "GBCU-Shared"
 CLASSES = ("normal", "benign", "malignant")  # 0, 1, 2 in the lists
@@ -34,15 +34,15 @@ LINE = re.compile(r"(?P<name>im\d{5}\.jpe?g),(?P<label>[012])", re.IGNORECASE)
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "gbcu")
+    top = layout.find_top(data, ANCHOR, "gbcu")
     listed = _listed(top)
-    found = {path.name: path for path in files.images(files.subfolder(top, "imgs"))}
-    names = files.present(listed, found, "train.txt or test.txt")
+    found = {path.name: path for path in layout.list_images(layout.subfolder(top, "imgs"))}
+    names = layout.match_listed(listed, found, "train.txt or test.txt")
     _check_boxes(top / BOXES, listed)
     paths = [found[name] for name in names]
-    ids = files.ids(top, paths)
+    ids = layout.sample_ids(top, paths)
     labels, splits = zip(*(listed[name] for name in names), strict=True)
-    return sorted(map(Sample, ids, labels, ids, files.digests(paths), splits))
+    return sorted(map(Sample, ids, labels, ids, checksums.hash_files(paths), splits))
 
 
 def _listed(top: Path) -> dict[str, tuple[int, str]]:
@@ -50,7 +50,7 @@ def _listed(top: Path) -> dict[str, tuple[int, str]]:
     listed = {}
     for split in ("train", "test"):
         path = top / f"{split}.txt"
-        lines = files.words(path)
+        lines = tables.read_words(path)
         if not lines:
             raise DataError(f"{path}: empty or not there; unpack the dataset again, with both lists")
         for line in lines:
@@ -98,13 +98,13 @@ def _check_boxes(path: Path, listed: dict[str, tuple[int, str]]) -> None:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The boxes around an image's gallbladder, filled."""
-    image = files.anchor(data, ANCHOR, "gbcu").parent / sample.id
+    image = layout.find_top(data, ANCHOR, "gbcu").parent / sample.id
     path = image.parent.parent / BOXES
     if not folders.is_file(path):
         raise DataError(f"{path}: not there, and it holds the boxes; unpack the dataset again")
     boxes = _boxes(path, path.stat().st_mtime_ns)[image.name]
     corners = [corners for kind, corners in boxes if kind in GALLBLADDER]
-    return files.box(files.decode(image).shape[:2], corners)
+    return decoding.fill_boxes(decoding.decode(image).shape[:2], corners)
 
 
 TASK = Task(
@@ -131,7 +131,7 @@ TASK = Task(
         ),
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="gbcu"),
+    read=partial(layout.read_image, top=ANCHOR, task="gbcu"),
     mask=mask,
     policy="pad",
     images="gbcu 1",

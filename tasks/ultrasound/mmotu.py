@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, decoding, folders, layout, tables
 
 ANCHOR = "OTU_2d"
 CLASSES = (
@@ -50,18 +50,18 @@ ROW = re.compile(r"(?P<stem>\d+)\.jpe?g\s+(?P<label>[0-7])", re.IGNORECASE)
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "mmotu")
+    top = layout.find_top(data, ANCHOR, "mmotu")
     listed = {}
     for split in SPLITS:
         for stem, label in _listed(top, split).items():
             if stem in listed:
                 raise DataError(f"{top / split}_cls.txt: {stem} is in both lists; restore the authors' lists")
             listed[stem] = SPLITS[split], label
-    images = files.images(files.subfolder(top, "images"))
-    found = {path.stem: path for path, _ in files.matching(images, NAME, example="1.JPG")}
-    stems = files.present(listed, found, "train_cls.txt or val_cls.txt")
+    images = layout.list_images(layout.subfolder(top, "images"))
+    found = {path.stem: path for path, _ in layout.match_names(images, NAME, example="1.JPG")}
+    stems = layout.match_listed(listed, found, "train_cls.txt or val_cls.txt")
     paths = [found[stem] for stem in stems]
-    ids, digests = files.ids(top, paths), files.digests(paths)
+    ids, digests = layout.sample_ids(top, paths), checksums.hash_files(paths)
     first = dict(zip(reversed(digests), reversed(ids), strict=True))
     groups = [first[digest] for digest in digests]
     sides, labels = zip(*(listed[stem] for stem in stems), strict=True)
@@ -70,12 +70,12 @@ def scan(data: Path) -> list[Sample]:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """Where the image has a tumour of any class; in a normal ovary, where that is."""
-    image = files.anchor(data, ANCHOR, "mmotu").parent / sample.id
+    image = layout.find_top(data, ANCHOR, "mmotu").parent / sample.id
     folder = image.parent.parent / "annotations"
     binary = folder / f"{image.stem}_binary.PNG"
     if folders.is_file(binary):
-        return files.outline(binary)
-    coloured = files.decode(folder / f"{image.stem}.PNG")
+        return decoding.decode_mask(binary)
+    coloured = decoding.decode(folder / f"{image.stem}.PNG")
     return np.any([(coloured == colour).all(axis=2) for colour in COLOURS], axis=0)
 
 
@@ -88,7 +88,7 @@ def _listed(top: Path, split: str) -> dict[str, int]:
         wrong = repr(lines[rows.index(None)]) if rows else "nothing"
         raise DataError(f"{path}: found {wrong}, looked for rows like '1.JPG  2'; restore the authors' lists")
     labels = {row["stem"]: int(row["label"]) for row in rows}
-    names = {Path(name).stem for name in files.words(top / f"{split}.txt")}
+    names = {Path(name).stem for name in tables.read_words(top / f"{split}.txt")}
     if len(labels) < len(rows) or (names and names != set(labels)):
         strange = sorted(names ^ set(labels)) or ["a name twice"]
         raise DataError(
@@ -129,7 +129,7 @@ TASK = Task(
         ),
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="mmotu"),
+    read=partial(layout.read_image, top=ANCHOR, task="mmotu"),
     mask=mask,
     policy="pad",
     images="mmotu 1",

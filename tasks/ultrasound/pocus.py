@@ -43,7 +43,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from tasks.base import Access, DataError, Fixed, Folds, Sample, Task
-from tasks.reading import files, folders
+from tasks.reading import checksums, decoding, folders, layout, tables
 
 ANCHOR = "pocus_images"
 CLASSES = ("regular", "pneumonia", "covid")
@@ -75,16 +75,16 @@ def scan(data: Path, *, published: bool) -> list[Sample]:
     top = _top(data)
     rows, test = _rows(top), TEST.casefold().split()
     samples = []
-    for path, match in files.matching(_recordings(top, "convex"), NAME, example="Cov-Atlas-Day+1.gif"):
+    for path, match in layout.match_names(_recordings(top, "convex"), NAME, example="Cov-Atlas-Day+1.gif"):
         kind = PREFIXES[match["prefix"].lower()]
         if kind not in CLASSES:
             continue
-        if path.suffix.lower() in CLIPS and files.readable(path):
+        if path.suffix.lower() in CLIPS and folders.is_readable(path):
             frames = _frames(path, path.stat().st_mtime_ns)
             ids = [f"{path.name}#{number:03d}" for number in range(len(frames))]
             digests = [hashlib.sha256(frame.tobytes()).hexdigest() for frame in frames]
         else:
-            ids, digests = [path.name], files.digests([path])
+            ids, digests = [path.name], checksums.hash_files([path])
         folder, group = path.parent.relative_to(top).as_posix(), _group(path, rows)
         split = ("test" if path.name.casefold() in test else "train") if published else ""
         for id, digest in zip(ids, digests, strict=True):
@@ -97,7 +97,7 @@ def scan(data: Path, *, published: bool) -> list[Sample]:
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     name, _, frame = sample.id.partition("#")
     path = _top(data) / name
-    return _frames(path, path.stat().st_mtime_ns)[int(frame)] if frame else files.decode(path)
+    return _frames(path, path.stat().st_mtime_ns)[int(frame)] if frame else decoding.decode(path)
 
 
 def left_out(data: Path) -> dict[str, list[str]]:
@@ -107,29 +107,29 @@ def left_out(data: Path) -> dict[str, list[str]]:
     viral = [path for path in _recordings(top, "convex") if path.name.lower().startswith("vir")]
     reasons = {"viral": viral, "linear": _recordings(top, "linear")}
     for folder in _folders(top, "convex"):
-        for reason, paths in folders.listing(folder, suffixes=RECORDINGS).left_out.items():
+        for reason, paths in folders.list_images(folder, suffixes=RECORDINGS).left_out.items():
             reasons[reason] = [*reasons.get(reason, ()), *paths]
-    return folders.named(reasons, top)
+    return folders.names_below(reasons, top)
 
 
 def _top(data: Path) -> Path:
-    return files.anchor(data, ANCHOR, "pocus").parent
+    return layout.find_top(data, ANCHOR, "pocus").parent
 
 
 def _recordings(top: Path, probe: str) -> list[Path]:
     """Stills and clips of a probe, by extension, hidden files left out."""
-    found = [folders.listing(folder, suffixes=RECORDINGS).images for folder in _folders(top, probe)]
+    found = [folders.list_images(folder, suffixes=RECORDINGS).images for folder in _folders(top, probe)]
     return sorted(path for paths in found for path in paths)
 
 
 def _folders(top: Path, probe: str) -> list[Path]:
-    return [files.subfolder(files.subfolder(top, name), probe) for name in (ANCHOR, "pocus_videos")]
+    return [layout.subfolder(layout.subfolder(top, name), probe) for name in (ANCHOR, "pocus_videos")]
 
 
 def _rows(top: Path) -> dict[str, dict[str, str]]:
     """File name, mostly without extension, in lower case -> its row of the metadata. No table, no rows."""
     path = top / "dataset_metadata.csv"
-    rows = files.table(path, "Filename", PATIENT, SOURCE) if folders.is_file(path) else []
+    rows = tables.read_csv(path, "Filename", PATIENT, SOURCE) if folders.is_file(path) else []
     rows.sort(key=lambda row: row.get("Probe", "").strip().lower() == "convex")  # they overwrite a linear namesake
     return {row["Filename"].strip().casefold(): row for row in rows}
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
-from tasks.reading import files
+from tasks.reading import checksums, decoding, layout, tables
 
 ANCHOR = "TN5000_forReview"
 CLASSES = ("benign", "malignant")
@@ -31,13 +31,13 @@ SPLITS = ("train", "val", "test")
 
 
 def scan(data: Path) -> list[Sample]:
-    top = files.anchor(data, ANCHOR, "tn5000")
-    listed = _listed(files.subfolder(files.subfolder(top, "ImageSets"), "Main"))
-    found = {path.stem: path for path in files.images(files.subfolder(top, "JPEGImages"))}
-    names = files.present(listed, found, "train.txt, val.txt or test.txt")
-    annotations = files.subfolder(top, "Annotations")
+    top = layout.find_top(data, ANCHOR, "tn5000")
+    listed = _listed(layout.subfolder(layout.subfolder(top, "ImageSets"), "Main"))
+    found = {path.stem: path for path in layout.list_images(layout.subfolder(top, "JPEGImages"))}
+    names = layout.match_listed(listed, found, "train.txt, val.txt or test.txt")
+    annotations = layout.subfolder(top, "Annotations")
     paths = [found[name] for name in names]
-    ids, digests = files.ids(top, paths), files.digests(paths)
+    ids, digests = layout.sample_ids(top, paths), checksums.hash_files(paths)
     first = dict(zip(reversed(digests), reversed(ids), strict=True))
     labels = [_label(annotations / f"{name}.xml") for name in names]
     groups = [first[digest] for digest in digests]
@@ -49,7 +49,7 @@ def _listed(folder: Path) -> dict[str, str]:
     listed: dict[str, str] = {}
     for split in SPLITS:
         path = folder / f"{split}.txt"
-        names = files.words(path)
+        names = tables.read_words(path)
         if not names:
             raise DataError(f"{path}: empty or not there; unpack the dataset again, with its three lists")
         for name in names:
@@ -84,14 +84,14 @@ def _label(path: Path) -> int:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The box of an image's nodule, filled."""
-    image = files.anchor(data, ANCHOR, "tn5000").parent / sample.id
+    image = layout.find_top(data, ANCHOR, "tn5000").parent / sample.id
     path = image.parent.parent / "Annotations" / f"{image.stem}.xml"
     box = _root(path).find("object/bndbox")
     try:
         corners = [float(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax")]
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no box of four numbers ({error}); unpack the dataset again") from error
-    return files.box(files.decode(image).shape[:2], [corners])
+    return decoding.fill_boxes(decoding.decode(image).shape[:2], [corners])
 
 
 TASK = Task(
@@ -119,7 +119,7 @@ TASK = Task(
         redistributable=True,
     ),
     scan=scan,
-    read=partial(files.read, top=ANCHOR, task="tn5000"),
+    read=partial(layout.read_image, top=ANCHOR, task="tn5000"),
     mask=mask,
     policy="pad",
     images="tn5000 1",

@@ -26,7 +26,7 @@ import tasks
 from tasks import host, sources
 from tasks.base import DataError
 from tasks.obtain import fetch
-from tasks.reading import files
+from tasks.reading import decoding, folders, squares
 
 SLOW = 20.0  # seconds of one case
 MEMORY = 3 * 2**30  # bytes of resident memory
@@ -87,7 +87,7 @@ def dataset(name: str) -> Target:
         samples = task.scan(folder)
         for sample in [s for s in samples if Path(s.id).stem == Path(damaged).stem][:2] or samples[:1]:
             if task.mask is not None:
-                files.mask(task, folder, sample, task.mask, 32)
+                squares.mask_to_square(task, folder, sample, task.mask, 32)
             else:
                 task.read(folder, sample, 32)
 
@@ -129,7 +129,7 @@ def archive(suffix: str) -> Target:
 
 def described() -> Target:
     """Datasets without code: a description and its table."""
-    from tasks.own import rows
+    from tasks.own import images
 
     def write(folder: Path) -> None:
         from PIL import Image
@@ -142,8 +142,8 @@ def described() -> Target:
         (folder / "table.csv").write_text("\n".join(rows) + "\n")
 
     def read(folder: Path, damaged: str) -> None:
-        for row in rows.of_table(folder / "table.csv").rows:
-            files.decode(row.path)
+        for row in images.of_table(folder / "table.csv").rows:
+            decoding.decode(row.path)
 
     return Target(write, read)
 
@@ -263,7 +263,7 @@ def fuzz(name: str, cases: int, seed: int, only: int | None = None) -> list[dict
         folder.mkdir()
         target.write(folder)
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        small = [one for one in names if (folder / one).suffix not in files.IMAGE_SUFFIXES]
+        small = [one for one in names if (folder / one).suffix not in folders.IMAGE_SUFFIXES]
         target.read(folder, names[0])
         for number in range(cases) if only is None else [only]:
             draw = random.Random(f"{name} {seed} {number}")

@@ -81,7 +81,7 @@ def library(folder: Path) -> float:
     """Rows a second of `datasets`, streaming the same shards through a shuffle buffer of the same size."""
     from datasets import load_dataset
 
-    from tasks.reading import files
+    from tasks.reading import decoding, squares
 
     stream = load_dataset(
         "parquet", data_files=sorted(map(str, folder.glob("*.parquet"))), split="train", streaming=True
@@ -90,7 +90,7 @@ def library(folder: Path) -> float:
 
     def some(count: int) -> None:
         for _ in range(count):
-            files.to_square(files.decode(Path("x"), next(rows)["jpeg"]), PIXELS, "crop")
+            squares.to_square(decoding.decode(Path("x"), next(rows)["jpeg"]), PIXELS, "crop")
 
     some(BATCH)
     began = time.perf_counter()

@@ -21,8 +21,8 @@ from leaderboards.pages.flat import inert
 from tasks import store
 from tasks.base import DataError
 from tasks.histo.pcam import TASK as PCAM
-from tasks.own import rows
-from tasks.reading import files
+from tasks.own import images
+from tasks.reading import decoding, tables
 from tasks.ultrasound import gbcu
 from tasks.ultrasound.fatty_liver import TASK as FATTY_LIVER
 from tasks.ultrasound.tn5000 import TASK as TN5000
@@ -51,7 +51,7 @@ def png(width: int, height: int) -> bytes:
 def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(100_000, 100_000))
-    assert "bomb.png: unreadable image" in (said := soon(lambda: files.decode(path)))
+    assert "bomb.png: unreadable image" in (said := soon(lambda: decoding.decode(path)))
     assert "100000 x 100000 pixels" in said
 
 
@@ -76,10 +76,10 @@ def test_an_xml_bomb_in_an_annotation_is_refused(tmp_path, bomb):
 def test_a_table_of_a_million_columns_is_refused_in_a_line(tmp_path):
     path = tmp_path / "groups.csv"
     path.write_text(",".join(map(str, range(1_000_000))) + "\n" + "1," * 1_000_000)
-    assert len(said := soon(lambda: files.table(path, "file"))) < 500
+    assert len(said := soon(lambda: tables.read_csv(path, "file"))) < 500
     assert "no column 'file'" in said
     path.write_text("file\n" + '"' + "x" * 200_000)
-    assert "not a CSV file" in soon(lambda: files.table(path, "file"))
+    assert "not a CSV file" in soon(lambda: tables.read_csv(path, "file"))
 
 
 def test_text_that_a_spreadsheet_takes_for_a_formula_is_made_inert():
@@ -140,7 +140,7 @@ def test_json_that_is_too_deep_a_name_that_is_too_long_and_a_column_that_is_no_t
         lambda: gbcu._boxes(tmp_path / "bbox_annot.json", 0)
     )
     (tmp_path / "table.csv").write_text("file,label\n" + "9" * 5000 + ",a\n")
-    assert "listed in table.csv, not there" in soon(lambda: rows.of_table(tmp_path / "table.csv"))
+    assert "listed in table.csv, not there" in soon(lambda: images.of_table(tmp_path / "table.csv"))
     path = tmp_path / "cells.parquet"
     pq.write_table(pa.table({"strange": [1]}), path)
     path.write_bytes(path.read_bytes().replace(b"strange", b"\xb2trange"))

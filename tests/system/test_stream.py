@@ -15,7 +15,7 @@ from benchmark.storage import results
 from benchmark.training.data import Streamed
 from tasks import sources
 from tasks.base import DataError, NoData
-from tasks.reading import files
+from tasks.reading import squares
 from tasks.sources import parquet, stream
 from tests.helpers import faults
 from tests.layouts import source_parquet
@@ -94,7 +94,7 @@ def test_images_are_those_of_the_shards_however_they_are_taken(shards, small):
         shard, place = name.split("#")
         group, row = map(int, place.split("."))
         sample = by_name[f"s{shard.removesuffix('.parquet')}/{4 * group + row}.jpg"]
-        np.testing.assert_array_equal(image, files.to_square(source.read(shards, sample, 16), 16, "crop"))
+        np.testing.assert_array_equal(image, squares.to_square(source.read(shards, sample, 16), 16, "crop"))
 
 
 def test_what_is_expected_is_what_is_taken(shards):

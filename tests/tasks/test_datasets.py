@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from tasks.base import DataError, NoData
-from tasks.reading import files
+from tasks.reading import decoding, squares
 from tasks.ultrasound.busi import TASK as BUSI
 from tests.layouts import busi
 
@@ -118,7 +118,7 @@ SAVED = {
 @pytest.mark.parametrize("name", SAVED)
 def test_every_kind_of_pixel_becomes_8_bit_rgb(tmp_path, name):
     SAVED[name]().save(tmp_path / name)
-    image = files.decode(tmp_path / name)
+    image = decoding.decode(tmp_path / name)
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, GREY)
 
@@ -127,7 +127,7 @@ def test_every_kind_of_pixel_becomes_8_bit_rgb(tmp_path, name):
 def test_channels_are_red_green_blue(tmp_path, suffix):
     Image.new("RGB", (16, 16), (250, 120, 10)).save(tmp_path / f"orange.{suffix}")
     np.testing.assert_allclose(
-        files.decode(tmp_path / f"orange.{suffix}"), np.full((16, 16, 3), (250, 120, 10)), atol=3
+        decoding.decode(tmp_path / f"orange.{suffix}"), np.full((16, 16, 3), (250, 120, 10)), atol=3
     )
 
 
@@ -135,11 +135,11 @@ def test_transparent_pixels_become_black_and_exif_rotation_is_applied(tmp_path):
     alpha = np.zeros(GREY.shape[:2], np.uint8)
     alpha[0] = 255
     Image.fromarray(np.dstack([GREY, alpha])).save(tmp_path / "clear.png")
-    np.testing.assert_array_equal(files.decode(tmp_path / "clear.png"), np.where(alpha[..., None], GREY, 0))
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "clear.png"), np.where(alpha[..., None], GREY, 0))
     turned = Image.Exif()
     turned[0x0112] = 6  # to be shown turned a quarter clockwise
     Image.fromarray(GREY).save(tmp_path / "turned.png", exif=turned)
-    np.testing.assert_array_equal(files.decode(tmp_path / "turned.png"), np.rot90(GREY, -1))
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "turned.png"), np.rot90(GREY, -1))
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_unreadable_files_are_named_with_their_size(tmp_path, name, content):
     else:
         path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{name}: unreadable image \({path.stat().st_size} bytes.*fetch it again"):
-        files.decode(path)
+        decoding.decode(path)
     with pytest.raises(DataError, match=r"gone\.png: unreadable image \(no such file"):
-        files.decode(tmp_path / "gone.png")
+        decoding.decode(tmp_path / "gone.png")
 
 
 RANGE = r"16-bit pixels of which none is over \d+ of 65,535"
@@ -168,12 +168,12 @@ RANGE = r"16-bit pixels of which none is over \d+ of 65,535"
 def test_grey_of_fewer_bits_than_it_is_stored_in_is_refused(tmp_path, suffix, bits):
     Image.fromarray(_gradient(2**bits - 1, np.uint16)).save(tmp_path / f"few.{suffix}")
     with pytest.raises(DataError, match=RANGE):
-        files.decode(tmp_path / f"few.{suffix}")
+        decoding.decode(tmp_path / f"few.{suffix}")
 
 
 def test_a_black_image_of_16_bits_is_black(tmp_path):
     Image.fromarray(np.zeros((12, 10), np.uint16)).save(tmp_path / "black.png")
-    assert not files.decode(tmp_path / "black.png").any()
+    assert not decoding.decode(tmp_path / "black.png").any()
 
 
 def _tiff(path, values: np.ndarray, bits: int, photometric: int, kind: int = 1) -> None:
@@ -199,23 +199,23 @@ def test_tiff_grey_is_read_by_its_bits_and_by_which_end_is_white(tmp_path):
     _tiff(tmp_path / "black is zero.tif", wide, 16, 1)
     _tiff(tmp_path / "white is zero.tif", wide, 16, 0)
     _tiff(tmp_path / "12 bits.tif", few, 12, 1)
-    np.testing.assert_array_equal(files.decode(tmp_path / "black is zero.tif"), GREY)
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "black is zero.tif"), GREY)
     inverted = (65535 - wide.astype(int)) // 257
-    np.testing.assert_array_equal(files.decode(tmp_path / "white is zero.tif")[..., 0], inverted)
-    np.testing.assert_array_equal(files.decode(tmp_path / "12 bits.tif")[..., 0], few.astype(int) * 255 // 4095)
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "white is zero.tif")[..., 0], inverted)
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "12 bits.tif")[..., 0], few.astype(int) * 255 // 4095)
 
 
 def test_pixels_without_an_agreed_scale_are_refused(tmp_path):
     colour = np.repeat(_gradient(4095, np.uint16)[..., None], 3, axis=2)
     _tiff(tmp_path / "colour.tif", colour, 16, 2)
     with pytest.raises(DataError, match=RANGE):
-        files.decode(tmp_path / "colour.tif")
+        decoding.decode(tmp_path / "colour.tif")
     _tiff(tmp_path / "signed.tif", _gradient(32767, np.uint16), 16, 1, kind=2)
     with pytest.raises(DataError, match="signed pixels have no agreed scale"):
-        files.decode(tmp_path / "signed.tif")
+        decoding.decode(tmp_path / "signed.tif")
     full = np.repeat(_gradient(65535, np.uint16)[..., None], 3, axis=2)
     _tiff(tmp_path / "full.tif", full, 16, 2)
-    np.testing.assert_array_equal(files.decode(tmp_path / "full.tif"), full >> 8)
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "full.tif"), full >> 8)
 
 
 @pytest.mark.parametrize(("mode", "alpha"), [("RGBA", 0), ("RGBA", 1), ("LA", 0)])
@@ -224,7 +224,7 @@ def test_an_image_that_is_transparent_everywhere_is_refused(tmp_path, mode, alph
     image.putalpha(alpha)
     image.save(tmp_path / "clear.png")
     with pytest.raises(DataError, match=rf"transparent everywhere \(alpha is at most {alpha} of 255\)"):
-        files.decode(tmp_path / "clear.png")
+        decoding.decode(tmp_path / "clear.png")
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png"])
@@ -232,9 +232,9 @@ def test_a_file_of_several_images_is_refused_and_one_of_a_single_image_read(tmp_
     pages = [Image.fromarray(np.roll(GREY, n, axis=1)) for n in range(3)]
     pages[0].save(tmp_path / f"several.{suffix}", save_all=True, append_images=pages[1:], lossless=True)
     with pytest.raises(DataError, match=rf"several.{suffix}.*3 images in one file; save each as a file of its own"):
-        files.decode(tmp_path / f"several.{suffix}")
+        decoding.decode(tmp_path / f"several.{suffix}")
     pages[0].save(tmp_path / f"one.{suffix}", lossless=True)
-    np.testing.assert_array_equal(files.decode(tmp_path / f"one.{suffix}"), GREY)
+    np.testing.assert_array_equal(decoding.decode(tmp_path / f"one.{suffix}"), GREY)
 
 
 def test_the_smaller_versions_of_a_tiff_are_no_images_of_their_own(tmp_path):
@@ -243,7 +243,7 @@ def test_the_smaller_versions_of_a_tiff_are_no_images_of_their_own(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "pyramid.tif", save_all=True, append_images=[small])
     with Image.open(tmp_path / "pyramid.tif") as file:
         assert file.n_frames == 2
-    np.testing.assert_array_equal(files.decode(tmp_path / "pyramid.tif"), GREY)
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "pyramid.tif"), GREY)
 
 
 def test_a_large_profile_or_comment_leaves_the_pixels_sound(tmp_path):
@@ -252,7 +252,7 @@ def test_a_large_profile_or_comment_leaves_the_pixels_sound(tmp_path):
     comments.add_text("packed", "x" * 3_000_000, zip=True)
     comments.add_itxt("translated", "x" * 3_000_000, zip=True)
     Image.fromarray(GREY).save(tmp_path / "tile.png", icc_profile=bytes(3_000_000), pnginfo=comments)
-    np.testing.assert_array_equal(files.decode(tmp_path / "tile.png"), GREY)
+    np.testing.assert_array_equal(decoding.decode(tmp_path / "tile.png"), GREY)
 
 
 @pytest.mark.parametrize("white", [1, 255])
@@ -260,33 +260,33 @@ def test_an_outline_is_read_whether_it_stores_1_or_255(tmp_path, white):
     shape = np.zeros((12, 10), bool)
     shape[3:6, 2:8] = True
     Image.fromarray(shape.astype(np.uint8) * white).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(files.outline(tmp_path / "mask.png"), shape)
+    np.testing.assert_array_equal(decoding.decode_mask(tmp_path / "mask.png"), shape)
     Image.fromarray(np.zeros((12, 10), np.uint8)).save(tmp_path / "mask.png")
-    assert not files.outline(tmp_path / "mask.png").any()
+    assert not decoding.decode_mask(tmp_path / "mask.png").any()
 
 
 @pytest.mark.parametrize(("name", "size"), [("one pixel.png", (1, 1)), ("huge.png", (30_000, 20_000))])
 def test_images_too_small_or_too_large_to_be_scans_are_refused_by_name(tmp_path, name, size):
     Image.new("1", size).save(tmp_path / name)
     with pytest.raises(DataError, match=rf"{name}: unreadable image \(\d+ bytes.*{size[0]} x {size[1]} pixels"):
-        files.decode(tmp_path / name)
+        decoding.decode(tmp_path / name)
 
 
 def test_pad_cuts_nothing_and_crop_takes_the_centre():
     image = np.zeros((10, 30, 3), np.uint8)
     image[:, :10], image[:, 10:20], image[:, 20:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    padded = files.to_square(image, 30, "pad")
+    padded = squares.to_square(image, 30, "pad")
     np.testing.assert_array_equal(padded[10:20], image)
     assert not padded[:10].any()
     assert not padded[20:].any()
-    np.testing.assert_array_equal(files.to_square(image, 10, "crop"), image[:, 10:20])
-    assert (files.to_square(image, 4, "crop") == (0, 255, 0)).all()
-    np.testing.assert_array_equal(files.to_square(image.transpose(1, 0, 2), 30, "pad"), padded.transpose(1, 0, 2))
+    np.testing.assert_array_equal(squares.to_square(image, 10, "crop"), image[:, 10:20])
+    assert (squares.to_square(image, 4, "crop") == (0, 255, 0)).all()
+    np.testing.assert_array_equal(squares.to_square(image.transpose(1, 0, 2), 30, "pad"), padded.transpose(1, 0, 2))
     with pytest.raises(ValueError, match="unknown policy 'stretch'; known: pad, crop"):
-        files.to_square(image, 4, "stretch")
+        squares.to_square(image, 4, "stretch")
 
 
 def test_resizing_is_antialiased():
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.abs(files.to_square(stripes, 16, "crop").astype(int) - 127).max() <= 3
+    assert np.abs(squares.to_square(stripes, 16, "crop").astype(int) - 127).max() <= 3

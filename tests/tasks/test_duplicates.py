@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tasks import duplicates
 from tasks.base import DataError
-from tasks.collect import collect
+from tasks.duplicates import scan_grouped
 from tasks.ultrasound.busi import TASK as BUSI
 from tests.layouts import busi
 
@@ -146,7 +146,7 @@ def data(tmp_path):
 
 
 def test_a_task_without_patients_has_its_near_duplicates_in_one_group(data, monkeypatch):
-    samples = collect(NEAR, data, data.parent / "cache")
+    samples = scan_grouped(NEAR, data, data.parent / "cache")
     assert [sample[:2] for sample in samples] == [sample[:2] for sample in BUSI.scan(data)]
     group = {sample.id.rpartition("/")[2]: sample.group for sample in samples}
     assert group["malignant (9).png"] == group["benign (6).png"] == "Dataset_BUSI_with_GT/benign/benign (6).png"
@@ -156,10 +156,10 @@ def test_a_task_without_patients_has_its_near_duplicates_in_one_group(data, monk
         raise AssertionError("looked at again")
 
     monkeypatch.setattr(duplicates, "_hashes", never)
-    assert collect(NEAR, data, data.parent / "cache") == samples
+    assert scan_grouped(NEAR, data, data.parent / "cache") == samples
 
 
 def test_too_many_images_to_compare_are_refused_with_the_remedy(data, monkeypatch):
     monkeypatch.setattr(duplicates, "MOST_PAIRS", 100)
     with pytest.raises(DataError, match="39 images are too many to compare each with each; give the dataset groups"):
-        collect(NEAR, data, data.parent / "cache")
+        scan_grouped(NEAR, data, data.parent / "cache")

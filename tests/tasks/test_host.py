@@ -120,9 +120,10 @@ def test_names_of_files_are_read_alike_in_every_locale(tmp_path, foreign):
     about |= {"--group-kind": "patient", "--licence": "keine – für uns"}
     options = [word for pair in about.items() for word in pair]
     listed = (
-        "import json, tasks\nfrom pathlib import Path\nfrom tasks import host\nfrom tasks.collect import collect\n"
+        "import json, tasks\nfrom pathlib import Path\nfrom tasks import host\n"
+        "from tasks.duplicates import scan_grouped\n"
         "if __name__ == '__main__':\n    host.use_utf8()\n    task = tasks.get('histo', 'mine')\n"
-        "    print(json.dumps([list(sample) for sample in collect(task, Path('.'), Path('cache'))], default=str))\n"
+        "    print(json.dumps([list(sample) for sample in scan_grouped(task, Path(), Path('cache'))], default=str))\n"
     )
     (tmp_path / "listed.py").write_text(listed, encoding="utf-8")
     seen = []

@@ -21,7 +21,7 @@ import tasks
 from benchmark.cli import data_commands
 from tasks import inspect
 from tasks.base import DataError, Download, Sample
-from tasks.reading import files
+from tasks.reading import layout
 from tasks.ultrasound.busi import TASK as BUSI
 from tests.helpers.permissions import barred
 from tests.layouts import aul, busi
@@ -64,7 +64,7 @@ def test_a_folder_nested_in_itself_has_its_bytes(data):
     top.mkdir()
     (data / "inner").rename(top / top.name)
     (data / "groups.csv").rename(top / "groups.csv")
-    files.anchor.cache_clear()
+    layout.find_top.cache_clear()
     assert inspect.status(WHOLE, data) == whole
 
 
@@ -106,10 +106,9 @@ def test_more_images_than_the_card_is_broken(data):
     assert "39 images, 38 on the card" in inspect.status(replace(BUSI, expected=38, counts={}), data).reason
 
 
-def test_of_ones_own_dataset_no_authors_are_spoken(data, monkeypatch):
-    monkeypatch.setattr(inspect.added, "home", lambda task: data)
+def test_of_ones_own_dataset_no_authors_are_spoken(data):
     for counts in ({"": busi.COUNTS | {"benign": 13}}, {}):
-        found = inspect.status(replace(WHOLE, counts=counts, expected=38), data)
+        found = inspect.status(replace(WHOLE, counts=counts, expected=38, root=data), data)
         assert found.state == "broken"
         assert "when it was described; remove them, or describe it anew" in found.reason
         assert "author" not in found.reason

@@ -15,7 +15,7 @@ import pytest
 
 from tasks import store
 from tasks.base import DataError
-from tasks.reading import files
+from tasks.reading import squares
 from tasks.ultrasound.busi import TASK as BUSI
 from tasks.ultrasound.phantom_local import TASK as LOCAL
 from tasks.ultrasound.phantom_regional import TASK as REGIONAL
@@ -49,7 +49,7 @@ def test_rows_are_the_images_in_the_order_of_their_ids(data):
     assert not built.pixels.flags.writeable
     assert not built.pixels.flags.owndata
     for row, name in enumerate(built.ids):
-        square = files.to_square(BUSI.read(data, samples[name], PIXELS), PIXELS, "pad")
+        square = squares.to_square(BUSI.read(data, samples[name], PIXELS), PIXELS, "pad")
         np.testing.assert_array_equal(built.pixels[row], square)
 
 

@@ -16,7 +16,7 @@ import pytest
 import tasks
 from tasks import cards, splits
 from tasks.base import DataError, Fixed, Folds, NoData, identity
-from tasks.reading import files
+from tasks.reading import squares
 from tests import layouts
 
 
@@ -63,7 +63,7 @@ def test_a_task_is_called_like_its_file_and_folder(modality, name):
     assert all(isinstance(text, str) and text for text in (*task.classes, task.title, task.question, task.group_kind))
     assert all((task.policy, task.images, task.access.home, task.access.licence, task.access.citation))
     assert task.version >= 1
-    assert task.policy in files.POLICIES
+    assert task.policy in squares.POLICIES
     if task.synthetic:
         assert "simulated" in task.group_kind
     if task.counts:
@@ -127,7 +127,7 @@ def test_read_gives_images_that_the_store_makes_square(found):
         image = task.read(data, sample, PIXELS)
         assert image.dtype == np.uint8
         assert image.shape[2:] == (3,)
-        assert files.to_square(image, PIXELS, task.policy).shape == (PIXELS, PIXELS, 3)
+        assert squares.to_square(image, PIXELS, task.policy).shape == (PIXELS, PIXELS, 3)
         np.testing.assert_array_equal(image, task.read(data, sample, PIXELS))
 
 
@@ -185,7 +185,7 @@ def test_anyone_can_fetch_and_check_a_member_of_the_open_corpus_and_none_is_test
         assert all(download.checksum for download in task.access.downloads)
         assert task.expected
         assert not task.synthetic
-        assert not task.own
+        assert task.root is None
         assert not task.on_request
         assert getattr(task.protocol, "crossing", "refuse") != "keep"
         assert isinstance(task.protocol, Fixed) or task.protocol.halved

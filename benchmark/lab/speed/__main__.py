@@ -24,7 +24,7 @@ from benchmark import registry
 from benchmark.cost import peak_memory
 from benchmark.device import arithmetic, machine
 from tasks import host, store
-from tasks.reading import files
+from tasks.reading import layout
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 BATCH = 64
@@ -180,7 +180,7 @@ def store_(
     modality = next(m for m in tasks.modalities() if task in tasks.names(m))
     asked = tasks.get(modality, task)
     samples = asked.scan(data)
-    root = files.anchor(data, samples[0].id.partition("/")[0], task).parent
+    root = layout.find_top(data, samples[0].id.partition("/")[0], task).parent
     paths = {str(root / sample.id) for sample in samples}
     folder = os.path.commonpath([os.path.dirname(os.path.dirname(path)) for path in paths])
 

@@ -75,10 +75,10 @@ def _cases(opened, name: str, count: int, seed: int, kind: str, data: Path, resu
     import tasks
     from benchmark.maps.reader import design
     from tasks import splits
-    from tasks.collect import collect
+    from tasks.duplicates import scan_grouped
 
     task = tasks.get(opened[0].recipe.modality, name)
-    samples = collect(task, data, cache)
+    samples = scan_grouped(task, data, cache)
     tested = [samples[i] for i in sorted({i for one in splits.assignments(task, samples) for i in one.test})]
     bare = [
         design.Case(case=s.id, group=s.group, task=name, label=task.classes[s.label], image=None, maps={})

@@ -21,7 +21,7 @@ from benchmark.training import pretrain
 from benchmark.training.data import Batches
 from leaderboards.pages import view_pages
 from leaderboards.publish import site
-from tasks.reading import files
+from tasks.reading import decoding, squares
 from tests.leaderboards.test_leaderboards import store
 
 PHANTOM = "phantom_local/train/p00000/0"
@@ -203,8 +203,8 @@ def test_long_words_stay_on_the_sheet():
 def test_a_file_is_squared_as_a_folder_of_it_would_be(photograph):
     for modality, policy, used in (("ultrasound", "", "pad"), ("histo", "", "crop"), ("ultrasound", "crop", "crop")):
         source, sample = views.find(str(photograph), modality, policy, NOWHERE)
-        decoded = files.decode(photograph)
-        assert np.array_equal(views.stored(source, sample, NOWHERE, 64), files.to_square(decoded, 64, used))
+        decoded = decoding.decode(photograph)
+        assert np.array_equal(views.stored(source, sample, NOWHERE, 64), squares.to_square(decoded, 64, used))
     assert f"{source.name}/{sample.id}" == f"folder-{photograph.parent.name}/scan.png"
 
 

@@ -11,7 +11,7 @@ import pytest
 import tasks
 from tasks import store
 from tasks.base import DataError, NoData, Task
-from tasks.reading import files
+from tasks.reading import layout
 from tests.helpers.fuzz import LAYOUTS
 from tests.helpers.permissions import barred
 
@@ -25,7 +25,7 @@ def native(name: str) -> Task:
 def forget(task: Task) -> None:
     """Clear what readers remember of folders and files that they have seen."""
     module = sys.modules[getattr(task.scan, "func", task.scan).__module__]
-    for function in [files.anchor, *vars(module).values()]:
+    for function in [layout.find_top, *vars(module).values()]:
         if hasattr(function, "cache_clear"):
             function.cache_clear()
 

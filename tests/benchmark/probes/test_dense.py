@@ -15,7 +15,7 @@ from leaderboards.boards.aggregate import boards
 from leaderboards.pages import tables
 from tasks import get
 from tasks.base import DataError
-from tasks.reading import files
+from tasks.reading import squares
 from tests.benchmark.probing import test_probing
 from tests.layouts import bus_bra, busi, gbcu, tn5000
 from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, images, recipe
@@ -85,11 +85,11 @@ def test_a_mask_goes_where_its_image_goes(tmp_path, policy):
         read, policy = staticmethod(lambda data, sample, pixels: image), ""
 
     Source.policy = policy
-    square = files.to_square(image, 64, policy)[..., 0]
-    found = files.mask(Source, tmp_path, task.scan(tmp_path)[0], lambda *_: shown, 64)
+    square = squares.to_square(image, 64, policy)[..., 0]
+    found = squares.mask_to_square(Source, tmp_path, task.scan(tmp_path)[0], lambda *_: shown, 64)
     assert (found == (square > 157)).mean() > 0.99
     with pytest.raises(DataError, match="a mask of 3 x 2 pixels for an image of 140 x 90"):
-        files.mask(Source, tmp_path, task.scan(tmp_path)[0], lambda *_: np.zeros((2, 3), bool), 64)
+        squares.mask_to_square(Source, tmp_path, task.scan(tmp_path)[0], lambda *_: np.zeros((2, 3), bool), 64)
 
 
 def test_masks_of_busi_are_the_union_of_an_image_s_outlines(tmp_path):
@@ -144,7 +144,7 @@ def test_masks_of_phantoms_lie_where_the_structure_is(tmp_path):
     for modality, share in (("ultrasound", 1.0), ("histo", 0.5)):
         task = get(modality, "phantom_local")
         some = task.scan(tmp_path)[:32]
-        masks = [files.mask(task, tmp_path, sample, task.mask, 64) for sample in some]
+        masks = [squares.mask_to_square(task, tmp_path, sample, task.mask, 64) for sample in some]
         assert masks[0].shape == (64, 64)
         shown = np.array([mask.any() for mask in masks])
         assert shown.mean() == share

@@ -10,7 +10,7 @@ from PIL import Image
 from tasks import splits
 from tasks.base import DataError, Folds
 from tasks.histo.idc import ANCHOR, SIDE, TASK
-from tasks.reading import files
+from tasks.reading import layout, squares
 from tests.layouts import idc
 
 FIRST = "10253_idx5_x1001_y751_class0.png"
@@ -55,7 +55,7 @@ def test_a_whole_patch_is_read_as_it_is_and_a_cut_one_is_of_one_scale_with_it(to
     np.testing.assert_array_equal(whole, np.asarray(Image.open(top / "10253" / "0" / FIRST)))
     row = samples["8863_idx5_x1001_y751_class0.png"]
     assert Image.open(top.parent / row.id).size == idc.CUT[8863, 0] == (50, 1)
-    square = files.to_square(TASK.read(top.parent, row, 64), 25, TASK.policy)
+    square = squares.to_square(TASK.read(top.parent, row, 64), 25, TASK.policy)
     assert (square[4:] == 255).all()  # its one row is half a row here; resizing reaches three further
     assert (square[0] < 255).any()
 
@@ -100,7 +100,7 @@ def test_the_copy_that_the_kaggle_mirror_holds_within_is_not_counted_twice(top):
     samples = TASK.scan(top.parent)
     shutil.copytree(top, top.parent / "copy")
     (top.parent / "copy").rename(top / ANCHOR)
-    files.anchor.cache_clear()
+    layout.find_top.cache_clear()
     mirrored = TASK.scan(top.parent)
     assert mirrored == samples
     np.testing.assert_array_equal(TASK.read(top.parent, mirrored[0], 64).shape, (SIDE, SIDE, 3))

@@ -23,7 +23,7 @@ from tasks.base import DataError, Download, NoData
 from tasks.obtain import fetch as fetch_module
 from tasks.obtain import receipts
 from tasks.obtain.fetch import fetch, unpack
-from tasks.reading import files
+from tasks.reading import layout
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)
@@ -546,11 +546,11 @@ def test_a_half_unpacked_archive_is_never_taken_for_complete(tmp_path, monkeypat
             unpack(archive, tmp_path / "out")
     assert list((tmp_path / "out").rglob("top/a.txt"))
     with pytest.raises(NoData):
-        files.anchor(tmp_path / "out", "top", "some_task")
+        layout.find_top(tmp_path / "out", "top", "some_task")
     next((tmp_path / "out").rglob("a.txt")).with_name("torn.txt").write_bytes(b"fir")
     unpack(archive, tmp_path / "out")
     assert names(tmp_path / "out") == LISTED
-    assert files.anchor(tmp_path / "out", "top", "some_task") == tmp_path / "out" / "top"
+    assert layout.find_top(tmp_path / "out", "top", "some_task") == tmp_path / "out" / "top"
 
 
 def test_a_name_twice_in_an_archive_is_refused(tmp_path):

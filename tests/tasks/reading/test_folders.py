@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.base import DataError, digest
-from tasks.reading import files, folders
+from tasks.reading import decoding, folders, layout
 from tests.helpers.permissions import barred
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8))
@@ -30,9 +30,9 @@ READ = ("a.png", "b.JPG", "c.jpeg", "d.jfif", "e.jpe", "f.TIF", "g.tiff", "h.bmp
 @pytest.mark.parametrize("name", [*READ, "m.j2k", "n.ppm", "o.pnm"])
 def test_every_suffix_that_is_listed_is_also_decoded(tmp_path, name):
     path = picture(tmp_path / name)
-    found = folders.listing(tmp_path)
+    found = folders.list_images(tmp_path)
     assert found == ([path], {})
-    assert files.decode(path).shape == (12, 10, 3)
+    assert decoding.decode(path).shape == (12, 10, 3)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_may_be_an_image_and_is_not_read_has_its_reason(tmp_path, name, rea
     kept = picture(tmp_path / "a.png")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / name).write_bytes(b"x")
-    assert folders.listing(tmp_path) == ([kept], {reason: [tmp_path / "sub" / name]})
+    assert folders.list_images(tmp_path) == ([kept], {reason: [tmp_path / "sub" / name]})
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_what_may_be_an_image_and_is_not_read_has_its_reason(tmp_path, name, rea
 @pytest.mark.parametrize("name", ["scan", "scan.png_", "scan.001", "scan.txt"])
 def test_an_image_under_another_suffix_is_seen_by_its_content(tmp_path, suffix, kind, name):
     picture(tmp_path / f"scan.{suffix}").rename(tmp_path / name)
-    assert folders.listing(tmp_path) == ([], {f"{kind} by content, under another suffix": [tmp_path / name]})
+    assert folders.list_images(tmp_path) == ([], {f"{kind} by content, under another suffix": [tmp_path / name]})
 
 
 def test_other_files_are_none_of_an_image_folders_business(tmp_path):
     for name in ("README", "labels.csv", "Thumbs.db", "report.pdf"):
         (tmp_path / name).write_bytes(b"text, and more of it")
-    assert folders.listing(tmp_path) == ([], {})
+    assert folders.list_images(tmp_path) == ([], {})
 
 
 HIDDEN = (".ipynb_checkpoints/a-checkpoint.png", "._a.png", "@eaDir/a.png/thumb.png", "__MACOSX/a.png", ".x/y/z.png")
@@ -76,10 +76,10 @@ def test_hidden_parts_of_a_path_are_counted_and_not_read(tmp_path):
     kept = picture(tmp_path / "patient" / "a.png")
     for name in HIDDEN:
         picture(tmp_path / "patient" / name)
-    found = folders.listing(tmp_path)
+    found = folders.list_images(tmp_path)
     assert found.images == [kept]
     assert names(found.left_out["hidden"], tmp_path / "patient") == sorted(HIDDEN)
-    assert folders.listing(tmp_path / "patient" / ".x").images  # what is asked for is not hidden
+    assert folders.list_images(tmp_path / "patient" / ".x").images  # what is asked for is not hidden
 
 
 def test_links_are_followed_once_and_never_in_circles(tmp_path):
@@ -92,7 +92,7 @@ def test_links_are_followed_once_and_never_in_circles(tmp_path):
     (top / "c.png").symlink_to(elsewhere / "deep" / "b.png")
     (top / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (top / "self.png").symlink_to(top / "self.png")
-    found = folders.listing(top)
+    found = folders.list_images(top)
     assert names(found.images, top) == ["c.png", "other/deep/b.png", "real/a.png"]
     left_out = {reason: names(paths, top) for reason, paths in found.left_out.items()}
     assert left_out == {
@@ -105,11 +105,11 @@ def test_links_are_followed_once_and_never_in_circles(tmp_path):
 def test_a_folder_that_may_not_be_entered_is_reported_and_ends_nothing(tmp_path):
     kept, closed = picture(tmp_path / "open" / "a.png"), picture(tmp_path / "closed" / "b.png").parent
     with barred(closed):
-        found = folders.listing(tmp_path)
+        found = folders.list_images(tmp_path)
     assert found == ([kept], {"a folder that cannot be entered (Permission denied)": [closed]})
     with barred(tmp_path / "open", closed):
-        assert folders.listing(tmp_path).images == []
-    assert len(folders.listing(tmp_path).images) == 2
+        assert folders.list_images(tmp_path).images == []
+    assert len(folders.list_images(tmp_path).images) == 2
 
 
 def foreign(path: Path) -> Path:
@@ -120,10 +120,10 @@ def foreign(path: Path) -> Path:
 def test_a_name_that_is_not_utf_8_is_named(tmp_path):
     foreign(picture(tmp_path / "a" / "b.png"))
     with pytest.raises(DataError, match=r"/a/caf\\xe9\.png: its name is not UTF-8.*rename it"):
-        folders.listing(tmp_path)
+        folders.list_images(tmp_path)
     (tmp_path / "a").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xfc"))
     with pytest.raises(DataError, match=r"/\\xfc/caf\\xe9\.png: its name"):
-        folders.listing(tmp_path)
+        folders.list_images(tmp_path)
     with pytest.raises(DataError, match=r"'caf\\udce9': not UTF-8"):
         digest("caf\udce9")
 
@@ -131,20 +131,20 @@ def test_a_name_that_is_not_utf_8_is_named(tmp_path):
 def test_a_summary_says_how_many_why_and_which():
     left_out = {"hidden": [f"{n}.png" for n in range(1200)], "clips": [Path("a/caf\udce9.mp4")]}
     expected = r"1,201 not read: 1,200 hidden (0.png, 1.png, 2.png, ...), 1 clips (a/caf\xe9.mp4)"
-    assert folders.summary(left_out) == expected
-    assert folders.summary({}) == folders.summary({"clips": []}) == ""
+    assert folders.summarise(left_out) == expected
+    assert folders.summarise({}) == folders.summarise({"clips": []}) == ""
 
 
 def test_a_native_folder_refuses_what_its_authors_did_not_put_there(tmp_path):
     kept = picture(tmp_path / "a.png")
     picture(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
-    assert files.images(tmp_path) == [kept]
+    assert layout.list_images(tmp_path) == [kept]
     below = picture(tmp_path / "more" / "b.png")
-    assert files.images(tmp_path, recursive=True) == [kept, below]
+    assert layout.list_images(tmp_path, recursive=True) == [kept, below]
     with pytest.raises(DataError, match=r"more/b\.png: an image in a folder below .* \(1 such\)"):
-        files.images(tmp_path)
+        layout.list_images(tmp_path)
     with barred(below.parent), pytest.raises(DataError, match=r"1 a folder that cannot be entered.*make them readable"):
-        files.images(tmp_path)
+        layout.list_images(tmp_path)
     below.rename(tmp_path / "b.heic")
     with pytest.raises(DataError, match=r"1 of an image format that is not read \(.*b\.heic\)"):
-        files.images(tmp_path)
+        layout.list_images(tmp_path)

@@ -14,7 +14,7 @@ from benchmark.__main__ import _studies
 from benchmark.study import Wanted
 from tasks import sources, store
 from tasks.base import DataError, NoData, Sample
-from tasks.reading import files
+from tasks.reading import checksums, layout, squares
 from tasks.sources import hub, parquet, slides
 from tests.helpers.permissions import barred
 from tests.layouts import source_dicom, source_parquet, source_slides
@@ -75,7 +75,7 @@ def test_every_kind_can_be_stored(found):
     built = store.build(source, data, samples, 8, data / "cache", workers=1)
     assert built.ids == tuple(sample.id for sample in samples)
     for row, sample in enumerate(samples):
-        square = files.to_square(source.read(data, sample, 8), 8, source.policy)
+        square = squares.to_square(source.read(data, sample, 8), 8, source.policy)
         np.testing.assert_array_equal(built.pixels[row], square)
 
 
@@ -326,7 +326,7 @@ def test_hub_copies_a_folder_of_image_files_as_they_are(tmp_path):
         path = tmp_path / "pictures" / "train" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source_parquet.jpeg(draws))
-    expected = files.digests(files.images(tmp_path / "pictures" / "train"))
+    expected = checksums.hash_files(layout.list_images(tmp_path / "pictures" / "train"))
     assert _digests(tmp_path, f"{tmp_path}/pictures") == sorted(expected)
 
 

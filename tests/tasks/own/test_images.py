@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.base import DataError
-from tasks.own import rows
-from tasks.reading import spelling
+from tasks.own import images
+from tasks.reading import naming
 from tests.helpers.permissions import barred
 
 COLUMNS = ("file", "label", "group", "split")
@@ -28,8 +28,8 @@ def table(top: Path, lines: list[tuple[str, ...]], columns: tuple[str, ...] = CO
     return top / "list.csv"
 
 
-def read(path: Path) -> rows.Rows:
-    return rows.read("folder" if path.is_dir() else "csv", path, "mine")
+def read(path: Path) -> images.Listing:
+    return images.read_images("folder" if path.is_dir() else "csv", path, "mine")
 
 
 def parted(top: Path, *parts: str, groups: bool = False) -> Path:
@@ -95,7 +95,7 @@ def test_parts_below_classes_and_images_beside_classes_are_refused(tmp_path):
         read(tmp_path / "d")
 
 
-@pytest.mark.parametrize("part", rows.splits.PARTS)
+@pytest.mark.parametrize("part", images.splits.PARTS)
 @pytest.mark.parametrize("form", ["folder", "csv"])
 def test_a_part_that_lacks_a_class_is_refused(tmp_path, part, form):
     top = parted(tmp_path / "set", "train", "val", "test", groups=True)
@@ -320,7 +320,7 @@ def test_names_that_differ_in_spelling_alone_are_refused(tmp_path, one, other, c
     "names", [("1", "-1"), ("1", "10"), ("0.5", "0.05"), ("a1", "a10"), ("1" * 20, "1" * 19 + "2"), ("x", "y")]
 )
 def test_names_that_differ_are_left_alone(tmp_path, names):
-    spelling.refuse_variants("classes", dict.fromkeys(names, tmp_path), tmp_path)
+    naming.refuse_variants("classes", dict.fromkeys(names, tmp_path), tmp_path)
 
 
 def test_blanks_around_names_and_unicode_forms_make_no_class(tmp_path):

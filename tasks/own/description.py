@@ -1,6 +1,6 @@
-"""Datasets of one's own, described in a small JSON file instead of a module; `tasks.own.describe` writes it.
+"""Datasets of one's own, described in a small JSON file instead of a module; `tasks.add` writes it.
 
-The files are `<modality>/<name>.json` in `folder()`. The images stay where they are, and `tasks.own.rows` reads them.
+The files are `<modality>/<name>.json` in `folder()`. The images stay where they are, and `tasks.own.images` reads them.
 Classes are in the order of their names. Where a split is given, it is kept; else there is one cut from 250 groups on,
 and grouped folds below.
 """
@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Folds, Sample, Task
-from tasks.own import rows
-from tasks.reading import files, folders
+from tasks.own import images
+from tasks.reading import checksums, decoding, folders, layout, squares
 
 SCHEMA = 1  # of the JSON file
 KINDS = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}  # JSON types of a description's fields
@@ -48,7 +48,7 @@ class Description:
     licence: str
     home: str
     citation: str
-    form: str  # one of rows.FORMS
+    form: str  # one of images.FORMS
     path: str  # absolute: the folder of classes, or the table
     classes: list[str]
     counts: dict[str, dict[str, int]]  # split ("" where there is none) -> class -> images, when it was described
@@ -56,7 +56,7 @@ class Description:
     near: bool  # no groups are known
 
 
-class Found(NamedTuple):
+class Descriptions(NamedTuple):
     tasks: dict[str, Task]
     broken: dict[str, DataError]  # name -> why its file describes no task
 
@@ -74,7 +74,7 @@ def folder() -> Path:
     return Path(get_app_dir("pretext-bench")) / "tasks"
 
 
-def found(modality: str, taken: Collection[str] = ()) -> Found:
+def read_all(modality: str, taken: Collection[str] = ()) -> Descriptions:
     """The modality's added tasks, and the files that describe none: damaged ones, and those of a name that is taken."""
     made, broken = {}, {}
     for path in sorted((folder() / modality).glob("*.json")):
@@ -84,7 +84,7 @@ def found(modality: str, taken: Collection[str] = ()) -> Found:
             task = _task(path, _content(path))
             if (task.modality, task.name) != (modality, path.stem):
                 raise DataError(
-                    f"{folders.shown(path)}: describes {task.modality}/{task.name}; call the file and its folder so"
+                    f"{folders.printable(path)}: describes {task.modality}/{task.name}; call the file and its folder so"
                 )
             if task.name in taken:
                 raise DataError(
@@ -93,25 +93,21 @@ def found(modality: str, taken: Collection[str] = ()) -> Found:
             made[task.name] = task
         except DataError as error:
             broken[path.stem] = error
-    return Found(made, broken)
+    return Descriptions(made, broken)
 
 
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{folders.shown(path)}: cannot be read ({error.strerror}); mend that, or delete it") from error
+        raise DataError(
+            f"{folders.printable(path)}: cannot be read ({error.strerror}); mend that, or delete it"
+        ) from error
 
 
-def place(described: Description) -> Path:
+def path_of(described: Description) -> Path:
     """The file of a description."""
     return folder() / described.modality / f"{described.name}.json"
-
-
-def home(task: Task) -> Path | None:
-    """The folder that an added task's sample ids are relative to; None for any other task."""
-    described = getattr(task.scan, "keywords", {}).get("described")
-    return _top(described).parent if isinstance(described, Description) else None
 
 
 @functools.cache  # by content, so that a task is one object as long as its file is unchanged
@@ -125,14 +121,14 @@ def _task(path: Path, text: bytes) -> Task:
             value, kind = getattr(described, field.name), KINDS[field.type.partition("[")[0]]
             if not isinstance(value, kind):
                 raise ValueError(f"{field.name} is {value!r}, not a {kind.__name__}")
-        if described.form not in rows.FORMS or described.policy not in files.SQUARES:
+        if described.form not in images.FORMS or described.policy not in squares.SQUARES:
             raise ValueError(f"form {described.form!r} or policy {described.policy!r} is unknown")
         if len(described.classes) < 2:
             raise ValueError(f"classes are {described.classes}, two are needed")
-        return made(described)
+        return to_task(described)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{folders.shown(path)}: not a description of a dataset ({type(error).__name__}: {error}); "
+            f"{folders.printable(path)}: not a description of a dataset ({type(error).__name__}: {error}); "
             "delete it and run `python -m benchmark data add` again"
         ) from error
 
@@ -144,7 +140,7 @@ def is_independent(group_kind: str) -> bool:
     return all(kind in INDEPENDENT or kind.removesuffix("s") in INDEPENDENT for kind in kinds)
 
 
-def made(described: Description) -> Task:
+def to_task(described: Description) -> Task:
     protocol = described.protocol
     return Task(
         name=described.name,
@@ -172,13 +168,13 @@ def made(described: Description) -> Task:
         counts=described.counts,
         near=described.near,
         left_out=partial(_left_out, described=described),
-        own=True,
+        root=_top(described).parent,
     )
 
 
 def _scan(data: Path, *, described: Description) -> list[Sample]:
-    found = rows.read(described.form, Path(described.path), described.name).rows
-    again = f"delete {place(described)} and describe the dataset again"
+    found = images.read_images(described.form, Path(described.path), described.name).rows
+    again = f"delete {path_of(described)} and describe the dataset again"
     strangers = sorted({row.name for row in found} - set(described.classes))
     if strangers:
         raise DataError(
@@ -194,18 +190,18 @@ def _scan(data: Path, *, described: Description) -> list[Sample]:
                 f"was described; remove what came since, or {again}"
             )
     paths = [row.path for row in found]
-    ids = files.ids(_top(described), paths)
+    ids = layout.sample_ids(_top(described), paths)
     labels = [described.classes.index(row.name) for row in found]
     groups = [row.group or name for row, name in zip(found, ids, strict=True)]
-    return sorted(map(Sample, ids, labels, groups, files.digests(paths), [row.split for row in found]))
+    return sorted(map(Sample, ids, labels, groups, checksums.hash_files(paths), [row.split for row in found]))
 
 
 def _left_out(data: Path, *, described: Description) -> dict[str, list[str]]:
-    return rows.read(described.form, Path(described.path), described.name).left_out
+    return images.read_images(described.form, Path(described.path), described.name).left_out
 
 
 def _read(data: Path, sample: Sample, pixels: int, *, described: Description) -> np.ndarray:
-    return files.decode(_top(described).parent / sample.id)
+    return decoding.decode(_top(described).parent / sample.id)
 
 
 def _top(described: Description) -> Path:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tasks import splits
 from tasks.base import DataError, NoData
-from tasks.reading import files, folders, spelling
+from tasks.reading import folders, naming, tables
 
 FORMS = ("folder", "csv")
 COLUMNS = ("file", "label", "group", "split")
@@ -63,45 +63,45 @@ MASK = re.compile(r"(.+?)[ _-]?(mask|masks|seg|segmentation|annotation)([ _-]?\d
 SHOWN = 20  # columns that a message lists
 
 
-class Row(NamedTuple):
+class LabelledImage(NamedTuple):
     path: Path
     name: str  # class
     group: str  # "" where none is known
     split: str
 
 
-class Rows(NamedTuple):
-    rows: list[Row]
+class Listing(NamedTuple):
+    rows: list[LabelledImage]
     left_out: dict[str, list[str]]  # reason -> files and columns that are there and not read
 
 
-def read(form: str, path: Path, name: str) -> Rows:
+def read_images(form: str, path: Path, name: str) -> Listing:
     """The dataset called `name`. Raises NoData where nothing is there, DataError for what cannot be meant."""
     if not (folders.is_folder(path) if form == "folder" else folders.is_file(path)):
-        raise NoData(f"no {form} {folders.shown(path)}; put it back, then look with `make data TASK={name}`")
-    content = of_folder(path) if form == "folder" else of_table(path)
+        raise NoData(f"no {form} {folders.printable(path)}; put it back, then look with `make data TASK={name}`")
+    content = of_folders(path) if form == "folder" else of_table(path)
     if not content.rows:
-        left_out = folders.summary(content.left_out)
+        left_out = folders.summarise(content.left_out)
         raise DataError(
             f"{path}: no images; {'a folder for each class' if form == 'folder' else 'rows'} should be there"
             + (f" ({left_out})" if left_out else "")
         )
     _refuse_gaps(content.rows)
     _refuse_masks(content.rows)
-    spelling.refuse_variants("classes", {row.name: row.path for row in content.rows}, path)
-    spelling.refuse_variants("groups", {row.group: row.path for row in content.rows}, path)
+    naming.refuse_variants("classes", {row.name: row.path for row in content.rows}, path)
+    naming.refuse_variants("groups", {row.group: row.path for row in content.rows}, path)
     if content.rows[0].split:
         _refuse_parts(content.rows, path)
     return content
 
 
-def of_folder(top: Path) -> Rows:
+def of_folders(top: Path) -> Listing:
     """The rows of a folder of classes, or of parts that each hold folders of classes."""
-    found = folders.listing(top)
+    found = folders.list_images(top)
     below = {path: path.relative_to(top).parts[:-1] for path in found.images}
     if loose := [path for path, parents in below.items() if not parents]:
         raise DataError(f"{loose[0]}: an image beside the classes ({len(loose)} such); put it into a class's folder")
-    firsts = [folder.name for folder in folders.visible(top)]
+    firsts = [folder.name for folder in folders.subfolders(top)]
     parts = _folders_of_parts(top, firsts)
     depth = 1 if parts else 0
     rows = []
@@ -123,15 +123,15 @@ def of_folder(top: Path) -> Rows:
                 f"{path}: a folder {drawn[0]!r} in a class, as if it held no images of its own; move it out, or list "
                 "the images in a table: --csv"
             )
-        group = spelling.named(deeper[0], "group", path) if deeper else ""
-        rows.append(Row(path, spelling.named(label, "class", path), group, parts.get(parents[0], "")))
+        group = naming.check_name(deeper[0], "group", path) if deeper else ""
+        rows.append(LabelledImage(path, naming.check_name(label, "class", path), group, parts.get(parents[0], "")))
     filled = {top.joinpath(*parents[:depth]) for parents in below.values() for depth in (1, 2)}
-    for folder in [top / name for name in firsts] + [held for name in parts for held in folders.visible(top / name)]:
+    for folder in [top / name for name in firsts] + [held for name in parts for held in folders.subfolders(top / name)]:
         if folder not in filled:
-            left_out = folders.summary(found.left_out) or f"known are {', '.join(sorted(folders.IMAGE_SUFFIXES))}"
-            raise DataError(f"{folders.shown(folder)}: no image ({left_out}); a folder here is a class")
+            left_out = folders.summarise(found.left_out) or f"known are {', '.join(sorted(folders.IMAGE_SUFFIXES))}"
+            raise DataError(f"{folders.printable(folder)}: no image ({left_out}); a folder here is a class")
     _refuse_swapped(top, rows)
-    return Rows(rows, {reason: _below(paths, top) for reason, paths in found.left_out.items()})
+    return Listing(rows, {reason: _below(paths, top) for reason, paths in found.left_out.items()})
 
 
 def _folders_of_parts(top: Path, firsts: list[str]) -> dict[str, str]:
@@ -163,35 +163,35 @@ def _part(name: str) -> str:
     return "unclear" if telling and all(word in known for word in telling) else ""
 
 
-def _refuse_swapped(top: Path, rows: list[Row]) -> None:
+def _refuse_swapped(top: Path, rows: list[LabelledImage]) -> None:
     """Refuse patient/CLASS/image: many folders that all hold folders of the same few names."""
     classes, groups = {row.name for row in rows}, {row.group for row in rows}
     if "" not in groups and len(groups) < len(classes):
         raise DataError(
-            f"{top}: {len(classes)} folders ({spelling.few(classes)}) hold folders of {len(groups)} names "
-            f"({spelling.few(groups)}), as if classes lay in the groups; put the groups into the classes "
+            f"{top}: {len(classes)} folders ({naming.list_few(classes)}) hold folders of {len(groups)} names "
+            f"({naming.list_few(groups)}), as if classes lay in the groups; put the groups into the classes "
             "(CLASS/GROUP/image), or give a table: --csv with the columns file, label and group"
         )
 
 
-def of_table(table: Path) -> Rows:
+def of_table(table: Path) -> Listing:
     """The rows of a CSV file."""
-    lines = files.table(table)
+    lines = tables.read_csv(table)
     if not lines:
-        return Rows([], {})
+        return Listing([], {})
     column, ignored = _columns(table, lines)
     locate = _locator(table.parent)
-    rows: dict[Path, Row] = {}
+    rows: dict[Path, LabelledImage] = {}
     missing, first_row = [], {}
     for number, line in enumerate(lines, 2):
         where = f"{table}, row {number}"
         if None in line:
             raise DataError(f"{where}: more cells than columns; put a cell that holds a comma into quotation marks")
-        cells = {name: spelling.composed(line[column[name]]) if name in column else "" for name in COLUMNS}
+        cells = {name: naming.compose(line[column[name]]) if name in column else "" for name in COLUMNS}
         if not cells["file"] or not cells["label"]:
             raise DataError(f"{where}: file {cells['file']!r}, label {cells['label']!r}; both are needed")
-        label = spelling.named(cells["label"], "label", where)
-        group = spelling.named(cells["group"], "group", where) if cells["group"] else ""
+        label = naming.check_name(cells["label"], "label", where)
+        group = naming.check_name(cells["group"], "group", where) if cells["group"] else ""
         split = _part(cells["split"])
         if cells["split"] and split not in splits.PARTS:
             raise DataError(f"{where}: split {cells['split']!r}; known: {', '.join(splits.PARTS)}")
@@ -204,10 +204,10 @@ def of_table(table: Path) -> Rows:
                 f"{where}: {cells['file']!r} is listed twice, as {label!r} and in row {first_row[path]} as "
                 f"{rows[path].name!r}; keep one"
             )
-        rows[path], first_row[path] = Row(path, label, group, split), number
+        rows[path], first_row[path] = LabelledImage(path, label, group, split), number
     if missing:
         raise DataError(
-            f"{folders.shown(missing[0])}: listed in {table.name}, not there ({len(missing)} such"
+            f"{folders.printable(missing[0])}: listed in {table.name}, not there ({len(missing)} such"
             f"{_nearest(missing[0])}); put it back, or remove its row"
         )
     if "group" in column:
@@ -219,7 +219,7 @@ def of_table(table: Path) -> Rows:
         ]
     if unlisted := _unlisted(rows):
         left_out["images beside the listed ones, without a row"] = _below(unlisted, table.parent)
-    return Rows(list(rows.values()), left_out)
+    return Listing(list(rows.values()), left_out)
 
 
 def _columns(table: Path, lines: list[dict[str, str]]) -> tuple[dict[str, str], list[str]]:
@@ -228,7 +228,7 @@ def _columns(table: Path, lines: list[dict[str, str]]) -> tuple[dict[str, str], 
     others = []
     header = [name for name in lines[0] if name or (name == "" and any(line[name].strip() for line in lines))]
     for name in header:
-        known = spelling.loose(name)
+        known = naming.fold_case(name)
         if known in ours:
             raise DataError(f"{table}: columns {ours[known]!r} and {name!r} are both the {known}; keep one")
         if known in COLUMNS:
@@ -271,12 +271,12 @@ def _refuse_coarser(table: Path, lines: list[dict[str, str]], group: str, ignore
             continue
         held: dict[str, set[str]] = defaultdict(set)
         for line in lines:
-            if not spelling.is_missing(line[name]):
-                held[spelling.composed(line[name])].add(spelling.composed(line[group]))
+            if not naming.is_missing(line[name]):
+                held[naming.compose(line[name])].add(naming.compose(line[group]))
         apart = [value for value, groups in held.items() if len(groups) > 1]
         if apart:
             raise DataError(
-                f"{table}: {name} {apart[0]!r} has {len(held[apart[0]])} groups ({spelling.few(held[apart[0]])}), "
+                f"{table}: {name} {apart[0]!r} has {len(held[apart[0]])} groups ({naming.list_few(held[apart[0]])}), "
                 f"which may go to both sides of a split ({len(apart)} such); make {name!r} the group, or remove it"
             )
 
@@ -289,8 +289,8 @@ def _locator(top: Path) -> Callable[[str, str], Path]:
         if folder not in entries:
             known = entries.setdefault(folder, defaultdict(list))
             for there in _names(folder):
-                known[spelling.loose(there)].append(there)
-        meant = entries[folder].get(spelling.loose(name), [])
+                known[naming.fold_case(there)].append(there)
+        meant = entries[folder].get(naming.fold_case(name), [])
         if name in meant or not meant:
             return name
         if len(meant) > 1:
@@ -326,7 +326,7 @@ def _inside_of(top: Path, cell: str, where: str) -> tuple[str, ...]:
 
 def _nearest(path: Path) -> str:
     """What a missing file may be called, in words; "" where nothing is like it."""
-    near = difflib.get_close_matches(path.name, map(folders.shown, _names(path.parent)), n=1, cutoff=0.8)
+    near = difflib.get_close_matches(path.name, map(folders.printable, _names(path.parent)), n=1, cutoff=0.8)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -338,17 +338,17 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _unlisted(rows: dict[Path, Row]) -> list[Path]:
+def _unlisted(rows: dict[Path, LabelledImage]) -> list[Path]:
     """Images that lie in the folders of the listed ones."""
     return [
         path
         for folder in sorted({path.parent for path in rows})
-        for path in folders.content(folder, recursive=False).files
+        for path in folders.list_files(folder, recursive=False).files
         if path.suffix.lower() in folders.IMAGE_SUFFIXES and path not in rows
     ]
 
 
-def _refuse_gaps(rows: list[Row]) -> None:
+def _refuse_gaps(rows: list[LabelledImage]) -> None:
     for column in ("group", "split"):
         without = [row.path for row in rows if not getattr(row, column)]
         if 0 < len(without) < len(rows):
@@ -357,7 +357,7 @@ def _refuse_gaps(rows: list[Row]) -> None:
             )
 
 
-def _refuse_masks(rows: list[Row]) -> None:
+def _refuse_masks(rows: list[LabelledImage]) -> None:
     """Refuse the outline of an image, called NAME_mask beside NAME, as an image of its own."""
     stems = {(row.path.parent, row.path.stem) for row in rows}
     masks = [
@@ -370,7 +370,7 @@ def _refuse_masks(rows: list[Row]) -> None:
         )
 
 
-def _refuse_parts(rows: list[Row], place: Path) -> None:
+def _refuse_parts(rows: list[LabelledImage], place: Path) -> None:
     """Refuse a split that lacks train or test, and a part that lacks a class: what is chosen or measured there would be
     undefined."""
     counts = Counter((row.split, row.name) for row in rows)
@@ -393,4 +393,4 @@ def _refuse_parts(rows: list[Row], place: Path) -> None:
 
 
 def _below(paths: Iterable[Path], top: Path) -> list[str]:
-    return [folders.shown(path.relative_to(top)) for path in paths]
+    return [folders.printable(path.relative_to(top)) for path in paths]

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 import tasks
-from tasks import dealing, splits
+from tasks import splits, stratify
 from tasks.base import DataError, Fixed, Folds, Sample
 from tasks.ultrasound.busi import TASK as BUSI
 from tests.layouts import kather2016
@@ -76,7 +77,7 @@ def possible(counts: np.ndarray, sides: tuple[int, ...]) -> bool:
 @given(counts=tables(), seed=st.integers(0, 9))
 def test_folds_are_whole_complete_and_no_less_even_than_scikit_learns(counts, seed):
     """Scikit-learn's are compared where they hold every class, too: without that, others can be more even."""
-    dealt = dealing.deal(counts, range(K), 2, seed)
+    dealt = stratify.deal(counts, range(K), 2, seed)
     assert all(complete(counts, hands) for hands in dealt)
     other = by_scikit_learn(counts) if dealt else None
     if dealt and complete(counts, other):
@@ -86,7 +87,7 @@ def test_folds_are_whole_complete_and_no_less_even_than_scikit_learns(counts, se
 @settings(max_examples=60, deadline=None)
 @given(counts=tables(groups=7), sides=st.sampled_from(sorted(SIDES)))
 def test_what_is_possible_is_dealt_and_what_is_not_is_not(counts, sides):
-    dealt = dealing.deal(counts, SIDES[sides], 1, 0)
+    dealt = stratify.deal(counts, SIDES[sides], 1, 0)
     assert bool(dealt) == possible(counts, SIDES[sides])
     for hands in dealt:
         on = np.array(SIDES[sides])[hands]
@@ -95,9 +96,9 @@ def test_what_is_possible_is_dealt_and_what_is_not_is_not(counts, sides):
 
 def test_where_no_start_is_complete_a_solver_finds_the_one_way_there_is(monkeypatch):
     counts = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 1], [1, 1, 1]])
-    monkeypatch.setattr(dealing._Table, "deal", lambda table, rng, skewed: range(len(counts)))
-    monkeypatch.setattr(dealing._Table, "settle", lambda table, order: None)
-    (hands,) = dealing.deal(counts, range(K), 1, 0)
+    monkeypatch.setattr(stratify._Table, "deal", lambda table, rng, skewed: range(len(counts)))
+    monkeypatch.setattr(stratify._Table, "settle", lambda table, order: None)
+    (hands,) = stratify.deal(counts, range(K), 1, 0)
     assert {frozenset(np.flatnonzero(hands == hand).tolist()) for hand in range(K)} == {
         frozenset(fold) for fold in ((0, 1), (2, 3), (4,))
     }
@@ -155,13 +156,13 @@ def test_a_class_in_too_few_groups_is_named_with_all_its_numbers_and_a_remedy():
     found = r"class 'b' has 2 groups \(.*\) of 11 images, fewer than the 3 folds; "
     with pytest.raises(DataError, match=found + r"get the complete dataset \(31 of 780 images are used here\)"):
         splits.assignments(task_of(Folds(k=3, repeats=1), 2), sampled(counts))
-    mine = replace(task_of(Folds(k=3, repeats=1), 2), own=True, group_kind="patient")
+    mine = replace(task_of(Folds(k=3, repeats=1), 2), root=Path("/mine"), group_kind="patient")
     with pytest.raises(DataError, match=found + r"add images of more groups \(patient\) of that class, join it") as own:
         splits.assignments(mine, sampled(counts))
     assert "complete dataset" not in str(own.value)
 
 
-def test_classes_that_no_dealing_brings_together_are_named():
+def test_classes_that_no_assignment_brings_together_are_named():
     counts = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1], [0, 0, 1]])
     with pytest.raises(DataError, match=r"'a' has 3 groups .*'c' has 3 groups .*no way to deal them gives each of 3"):
         splits.assignments(task_of(Folds(k=3, repeats=1), 3), sampled(counts))

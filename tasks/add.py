@@ -15,10 +15,10 @@ from pathlib import Path
 import tasks
 from tasks import inspect, splits
 from tasks.base import DataError, Fixed, Folds, Protocol, Sample, Task
-from tasks.collect import collect
-from tasks.own import added, rows
-from tasks.own.added import Description
-from tasks.reading import files, folders, spelling
+from tasks.duplicates import scan_grouped
+from tasks.own import description, images
+from tasks.own.description import Description
+from tasks.reading import folders, naming, squares
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 CUT_FROM = 250  # groups from which one cut is precise enough; below, folds
@@ -35,7 +35,7 @@ class Added:
     samples: list[Sample]  # the readable ones, near-duplicates joined where no groups are known
 
 
-def add(
+def add_dataset(
     *,
     name: str,
     modality: str,
@@ -58,7 +58,7 @@ def add(
     """
     _refuse(name, modality, policy, metric, metrics, {**texts, "home": home, "citation": citation})
     path = _resolved(form, path)
-    found = rows.read(form, path, name).rows
+    found = images.read_images(form, path, name).rows
     counts = Counter((row.split, row.name) for row in found)
     parts = [part for part in (*splits.PARTS, "") if any(part == split for split, _ in counts)]
     classes = sorted({row.name for row in found})
@@ -66,7 +66,7 @@ def add(
         deeper = f"; if the classes lie in it, give {path / classes[0]}" if form == "folder" else ""
         raise DataError(f"{path}: 1 class ({classes[0]}); a task needs two or more{deeper}")
     described = Description(
-        schema=added.SCHEMA,
+        schema=description.SCHEMA,
         name=name,
         modality=modality,
         metric=metric,
@@ -81,17 +81,17 @@ def add(
         near=not found[0].group,
         **{key: text.strip() for key, text in texts.items()},
     )
-    samples = collect(added.made(described), path, cache)
+    samples = scan_grouped(description.to_task(described), path, cache)
     described = _divided(described, samples)
-    verified = inspect.verify(added.made(described), path, workers=workers)
+    verified = inspect.verify(description.to_task(described), path, workers=workers)
     _refuse_broken(verified, skip_unreadable)
     samples = [sample for sample in samples if sample.id not in verified.unreadable]
     if described.near:
         _refuse_near_across(described, samples)
     described = _divided(described, samples)
-    task = added.made(described)
+    task = description.to_task(described)
     splits.assignments(task, samples)
-    target = added.place(described)
+    target = description.path_of(described)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(asdict(described), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -109,14 +109,14 @@ def _refuse(
         raise ValueError(f"name {name!r}: use small letters, digits and underscores, a letter first")
     if modality not in tasks.modalities():
         raise tasks.unknown("modality", modality, tasks.modalities())
-    if policy not in files.SQUARES:
-        raise tasks.unknown("policy", policy, files.SQUARES)
+    if policy not in squares.SQUARES:
+        raise tasks.unknown("policy", policy, squares.SQUARES)
     if metric not in metrics:
         raise tasks.unknown("metric", metric, tuple(metrics))
     for key, text in texts.items():
-        if not spelling.is_line(text):
+        if not naming.is_line(text):
             raise ValueError(f"{key} {text!r}: one line of text is needed")
-    file = added.folder() / modality / f"{name}.json"
+    file = description.folder() / modality / f"{name}.json"
     if file.exists():
         raise ValueError(f"{modality}/{name} is described already; delete {file} first")
     holders = [there for there in tasks.modalities() if name in tasks.names(there)]
@@ -128,9 +128,9 @@ def _resolved(form: str, path: Path) -> Path:
     """The absolute path, links followed but for that of a table: its files are beside the name that was given."""
     path = path.expanduser()
     path = path.resolve() if form == "folder" else path.parent.resolve() / path.name
-    if not spelling.is_line(str(path)):
+    if not naming.is_line(str(path)):
         raise DataError(
-            f"{folders.shown(path)}: the path has characters that cannot be shown or stored; rename its folders"
+            f"{folders.printable(path)}: the path has characters that cannot be shown or stored; rename its folders"
         )
     return path
 

@@ -18,18 +18,18 @@ MISSING = frozenset(  # what programs write for a missing value
 )
 
 
-def composed(text: str) -> str:
+def compose(text: str) -> str:
     """The text in Unicode's composed form (NFC), without blanks around it."""
     return unicodedata.normalize("NFC", text).strip()
 
 
-def loose(text: str) -> str:
+def fold_case(text: str) -> str:
     """The text as a file system that ignores case and Unicode forms compares it."""
-    return composed(text).casefold()
+    return compose(text).casefold()
 
 
 def is_missing(text: str) -> bool:
-    return loose(text) in MISSING | {""}
+    return fold_case(text) in MISSING | {""}
 
 
 def is_line(text: str) -> bool:
@@ -37,9 +37,9 @@ def is_line(text: str) -> bool:
     return bool(text.strip()) and not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
-def named(text: str, kind: str, where: str | Path) -> str:
+def check_name(text: str, kind: str, where: str | Path) -> str:
     """A class or group as it is called. Raises DataError for what stands for a missing value or cannot be shown."""
-    name = composed(text)
+    name = compose(text)
     if is_missing(name):
         raise DataError(
             f"{where}: {kind} {name!r} is what programs write for a missing value; leave the image out, or call its "
@@ -72,7 +72,7 @@ def _meaning(name: str) -> str:
     return re.sub(r"(?<![\d.,])0+(?=\d)", "", re.sub(r"[\s_-]+", " ", plain))
 
 
-def few(names: Iterable[str]) -> str:
+def list_few(names: Iterable[str]) -> str:
     """The first names in order, for a message."""
     ordered = sorted(names)
     return ", ".join(ordered[:3]) + (", ..." if len(ordered) > 3 else "")

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks.reading import files, scanned
+from tasks.reading import sector, squares
 
 
 def _sector(text: bool = True) -> np.ndarray:
@@ -22,7 +22,7 @@ def _sector(text: bool = True) -> np.ndarray:
 
 def test_a_sector_is_cut_out_and_text_beside_it_is_gone():
     whole, bare = _sector(), _sector(text=False)
-    cut = scanned.cut(whole)
+    cut = sector.cut(whole)
     rows, columns = np.flatnonzero(bare.any(axis=(1, 2))), np.flatnonzero(bare.any(axis=(0, 2)))
     assert abs(cut.shape[0] - (rows[-1] - rows[0])) < 12
     assert abs(cut.shape[1] - (columns[-1] - columns[0])) < 12
@@ -36,19 +36,19 @@ def test_a_rectangular_scan_loses_its_black_border_alone():
     image = np.zeros((200, 300, 3), np.uint8)
     inner = np.random.default_rng(0).integers(40, 200, (150, 260, 3), np.uint8)
     image[20:170, 30:290] = inner
-    cut = scanned.cut(image)
+    cut = sector.cut(image)
     assert cut.min() >= 40
     assert all(0 <= whole - kept <= 4 for whole, kept in zip(inner.shape[:2], cut.shape[:2], strict=True))
 
 
 def test_an_image_without_a_scanned_area_stays_whole():
     for image in (np.zeros((50, 60, 3), np.uint8), np.eye(64, dtype=np.uint8)[..., None].repeat(3, axis=2) * 255):
-        np.testing.assert_array_equal(scanned.cut(image), image)
+        np.testing.assert_array_equal(sector.cut(image), image)
 
 
 def test_the_policy_is_another_store_and_another_picture():
     image = _sector()
-    padded, sector = (files.to_square(image, 64, policy) for policy in ("pad", "sector"))
+    padded, sector = (squares.to_square(image, 64, policy) for policy in ("pad", "sector"))
     assert sector.shape == padded.shape
     assert sector.any(axis=2).sum() > 1.2 * padded.any(axis=2).sum()
-    assert files.POLICIES["sector"] != files.POLICIES["pad"]
+    assert squares.POLICIES["sector"] != squares.POLICIES["pad"]

@@ -18,9 +18,10 @@ import tasks
 from benchmark.cli.described import lines
 from benchmark.study import Wanted, survey, validate
 from tasks import inspect, splits, store
+from tasks.add import add_dataset
 from tasks.base import DataError, Fixed, Folds, NoData, identity
-from tasks.collect import collect
-from tasks.own import added, describe
+from tasks.duplicates import scan_grouped
+from tasks.own import description
 from tests.helpers.permissions import barred
 
 ROOT = Path(__file__).parents[3]
@@ -66,7 +67,7 @@ def table(top: Path, rows: list[tuple[str, ...]], columns: tuple[str, ...] = ("f
 def add(path: Path, name: str = "mine", modality: str = "ultrasound", **changes: object) -> tasks.Task:
     form = "folder" if path.is_dir() else "csv"
     given = TEXTS | {"metric": "auroc", "policy": "pad"} | changes
-    describe.add(
+    add_dataset(
         name=name, modality=modality, form=form, path=path, metrics=METRICS, cache=path.parent / ".cache", **given
     )
     return tasks.get(modality, name)
@@ -303,16 +304,16 @@ def test_it_can_be_stored_and_sent_to_other_processes(tmp_path):
 
 
 def test_descriptions_are_kept_where_the_user_may_write(tmp_path, monkeypatch):
-    assert added.found("ultrasound") == ({}, {})
+    assert description.read_all("ultrasound") == ({}, {})
     monkeypatch.setenv("PRETEXT_BENCH_TASKS", "~/mine")
-    assert added.folder() == Path.home() / "mine"
+    assert description.folder() == Path.home() / "mine"
     monkeypatch.delenv("PRETEXT_BENCH_TASKS")
-    assert added.folder() == ROOT / "tasks" / "added"
+    assert description.folder() == ROOT / "tasks" / "added"
     installed = tmp_path / "site-packages" / "tasks" / "added.py"
-    monkeypatch.setattr(added, "__file__", str(installed))
+    monkeypatch.setattr(description, "__file__", str(installed))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
-    assert not added.folder().is_relative_to(tmp_path / "site-packages")
-    assert added.folder().parts[-2:] == ("pretext-bench", "tasks")
+    assert not description.folder().is_relative_to(tmp_path / "site-packages")
+    assert description.folder().parts[-2:] == ("pretext-bench", "tasks")
 
 
 def benchmark(*arguments: str, expect: int = 0) -> str:
@@ -341,7 +342,7 @@ def test_the_report_says_what_was_read_and_what_was_not(tmp_path):
     Image.new("RGB", (12, 9), (9, 9, 9)).save(tmp_path / "35.png")
     path = table(tmp_path, rows, ("file", "label", "Group", "Split", "age"))
     given = TEXTS | {"metric": "auroc", "policy": "pad"}
-    made = describe.add(
+    made = add_dataset(
         name="mine",
         modality="histo",
         form="csv",
@@ -383,7 +384,7 @@ def test_frames_of_one_clip_are_one_group_and_the_folds_are_of_clips(tmp_path, d
         add(frames(tmp_path / "one", a=1, b=4))
     assert not described.exists()
     given = TEXTS | {"metric": "auroc", "policy": "pad", "cache": tmp_path / "cache", "metrics": METRICS}
-    made = describe.add(
+    made = add_dataset(
         name="clips", modality="ultrasound", form="folder", path=frames(tmp_path / "four", a=4, b=5), **given
     )
     assert made.task.protocol == Folds(k=4, repeats=3)
@@ -391,7 +392,7 @@ def test_frames_of_one_clip_are_one_group_and_the_folds_are_of_clips(tmp_path, d
     report = "\n".join(lines(made))
     assert "90 near-duplicate images were joined into 9, 0 of these with several labels, and 9 groups remain" in report
     assert "verdicts: none, and no rank: no patient is known" in report
-    divided = splits.assignments(made.task, collect(made.task, tmp_path, tmp_path / "cache"))
+    divided = splits.assignments(made.task, scan_grouped(made.task, tmp_path, tmp_path / "cache"))
     assert len(divided) == 12
 
 
@@ -458,13 +459,13 @@ def test_a_part_that_lost_a_class_is_broken_when_it_is_scanned(tmp_path, part):
     ],
 )
 def test_groups_are_independent_where_they_are_patients_or_slides(kind, independent):
-    assert added.is_independent(kind) == independent
+    assert description.is_independent(kind) == independent
 
 
 def test_without_groups_no_patient_is_claimed(tmp_path):
     task = add(classes(tmp_path / "set", x=5, y=5), group_kind="patient")
     assert not task.independent
-    assert task.group_kind == added.NEAR_KIND
+    assert task.group_kind == description.NEAR_KIND
     draw(*(tmp_path / "grouped" / label / f"p{i}" / "0.png" for label in "xy" for i in range(4)))
     assert add(tmp_path / "grouped", name="grouped").independent
     assert not add(tmp_path / "grouped", name="clips", group_kind="clip").independent

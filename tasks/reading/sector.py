@@ -15,15 +15,15 @@ def cut(image: np.ndarray) -> np.ndarray:
     The area is the largest connected region that is not dark, after an opening that takes off letters, rulers and thin
     lines. If it is nearly a rectangle, nothing in the box is blackened; if it is under `LEAST`, the image comes whole.
     """
-    hull, box = frame(image)
+    hull, box = find_frame(image)
     if hull[box].mean() > RECTANGLE:
         return image[box]
     return np.where(hull[..., None], image, 0)[box].astype(np.uint8)
 
 
-def frame(image: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
+def find_frame(image: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
     """uint8 RGB (h, w, 3) -> the scanned area, bool (h, w), and its bounding box; the whole image if none is found."""
-    hull = area(image)
+    hull = find_area(image)
     if hull.mean() < LEAST:
         return np.ones_like(hull), (slice(None), slice(None))
     lit = hull & (image.max(axis=2) > DARK)
@@ -31,7 +31,7 @@ def frame(image: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
     return hull, (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
 
 
-def area(image: np.ndarray) -> np.ndarray:
+def find_area(image: np.ndarray) -> np.ndarray:
     """uint8 RGB (h, w, 3) -> bool (h, w): the convex hull of the scanned area, empty where nothing is bright."""
     from scipy import ndimage
     from scipy.spatial import ConvexHull, QhullError
