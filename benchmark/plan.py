@@ -9,7 +9,7 @@ from benchmark.recipe import Cell, Corpus, Recipe, key, twin
 from benchmark.storage import results, schema
 from benchmark.study import Study, Wanted
 from tasks.base import DataError
-from tasks.reading import files
+from tasks.reading import squares
 
 READOUTS = ("patches", "native")
 TOKENS = ("tokens", "masks")  # what a probe needs that reads every patch token
@@ -34,7 +34,7 @@ def recipes(wanted: Wanted, study: Study, skipped: dict[str, tuple[str, ...]] | 
         return []
     members = {m.source.name for m in study.pinned.members}
     left_out = tuple(f"{name}/{i}" for name in sorted(members) for i in (skipped or {}).get(name, ()))
-    policy = "; ".join(sorted({files.described(m.source.policy) for m in study.pinned.members}))
+    policy = "; ".join(sorted({squares.describe_policy(m.source.policy) for m in study.pinned.members}))
     if wanted.recipes:
         made = [recipe for recipe in wanted.recipes if recipe.modality == study.modality]
         for recipe in made:

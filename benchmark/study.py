@@ -12,8 +12,8 @@ from benchmark.probing.subset import FOLDS, LIMIT, subset
 from benchmark.recipe import Recipe
 from tasks import splits
 from tasks.base import DataError, NoData, Sample, Task, identity
-from tasks.collect import collect
-from tasks.reading import files
+from tasks.duplicates import scan_grouped
+from tasks.reading import squares
 
 NO_DATA = "no data: `make data` says how to get them"
 
@@ -91,8 +91,8 @@ def validate(wanted: Wanted) -> None:
     tracks.get(wanted.track)
     if wanted.corpus and ":" not in wanted.corpus and wanted.corpus not in corpus.NAMES:
         raise tasks.unknown("corpus", wanted.corpus, corpus.NAMES)
-    if wanted.policy not in ("", *files.SQUARES):
-        raise tasks.unknown("policy", wanted.policy, files.SQUARES)
+    if wanted.policy not in ("", *squares.SQUARES):
+        raise tasks.unknown("policy", wanted.policy, squares.SQUARES)
     if wanted.precision not in ("fp32", "bf16"):
         raise tasks.unknown("precision", wanted.precision, ("fp32", "bf16"))
     if wanted.seeds is not None and wanted.seeds < 1:
@@ -121,7 +121,7 @@ def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
         if off_board and task.synthetic:
             continue
         try:
-            samples = collect(task, data, cache)
+            samples = scan_grouped(task, data, cache)
         except NoData:
             absent[task_name] = NO_DATA
             continue

@@ -52,7 +52,7 @@ LONG = {
     "tests/leaderboards/test_leaderboards.py",
     "tests/tasks/obtain/test_fetch.py",
     "tests/tasks/obtain/test_receipts.py",
-    "tests/tasks/own/test_added.py",
+    "tests/tasks/own/test_description.py",
     "tests/tasks/phantoms/test_phantoms.py",
     "tests/tasks/sources/test_sources.py",
     "tests/tasks/test_inspect.py",
@@ -93,9 +93,6 @@ FOLDERS_IN_CIRCLES = {
     "leaderboards.export",
     "leaderboards.pages",
     "leaderboards.publish",
-    "tasks",
-    "tasks.inspect",
-    "tasks.own",
 }
 WORDY = {"README.md", "docs", "site files", "site bytes"}
 
