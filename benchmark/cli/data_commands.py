@@ -18,11 +18,11 @@ from benchmark.metrics import HEADLINES
 from benchmark.recipe import Runtime
 from benchmark.storage import passports
 from tasks import cards, croissant, host, inspect, leakage
+from tasks.add import add_dataset
 from tasks.base import DataError, NoData, Sample, Task
-from tasks.collect import collect
+from tasks.duplicates import scan_grouped
 from tasks.obtain import receipts
-from tasks.own import describe
-from tasks.reading import files, folders
+from tasks.reading import folders, squares
 
 SHOWN = 10  # problems of a kind that are listed
 MEMBERS = 4  # images of a group that are listed
@@ -111,7 +111,7 @@ def passport(
     collected: list[tuple[Task, list[Sample]]] = []
     for wanted in _chosen(task) if task else _real():
         try:
-            samples = collect(wanted, data, cache)
+            samples = scan_grouped(wanted, data, cache)
             rows = passports.within(wanted, samples, runtime, rotated=turned)
             sizes = passports.image_sizes(wanted, samples, runtime)
         except DataError as error:
@@ -198,7 +198,7 @@ def add(
     question: Annotated[str, typer.Option(help="One sentence: what the label means.")],
     group_kind: Annotated[str, typer.Option(help="What a group is: patient, slide, ...; verdicts need one of these.")],
     metric: Annotated[str, typer.Option(help=f"Headline metric: {', '.join(HEADLINES)}.")],
-    policy: Annotated[str, typer.Option(help=f"How images are squared: {', '.join(files.SQUARES)}.")],
+    policy: Annotated[str, typer.Option(help=f"How images are squared: {', '.join(squares.SQUARES)}.")],
     licence: Annotated[str, typer.Option(help="As its owner states it.")],
     folder: Annotated[
         Path | None,
@@ -215,7 +215,7 @@ def add(
     """Describe a dataset of one's own, without code; its images are all decoded once, and stay where they are."""
     if (folder is None) == (csv is None):
         raise ValueError("give either --folder or --csv")
-    made = describe.add(
+    made = add_dataset(
         name=name,
         modality=modality,
         form="csv" if csv else "folder",
@@ -320,7 +320,7 @@ def _broken() -> dict[str, DataError]:
 def _say_broken() -> bool:
     """Print the broken descriptions; whether there are any."""
     for name, error in _broken().items():
-        typer.echo(f"broken   {folders.shown(name)}: {error}")
+        typer.echo(f"broken   {folders.printable(name)}: {error}")
     return bool(_broken())
 
 
@@ -383,7 +383,7 @@ def _line(found: inspect.Status, cache: Path) -> str:
         told += [f"verified {day}" if day else "not verified"]
     told += [f"licence: {_brief(task.access.licence)}"]
     told += [found.reason] if found.reason else []
-    told += [unread] if (unread := folders.summary(found.left_out)) else []
+    told += [unread] if (unread := folders.summarise(found.left_out)) else []
     return start + "; ".join(told)
 
 

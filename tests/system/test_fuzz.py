@@ -21,7 +21,7 @@ from benchmark.recipe import canonical, from_json, key
 from benchmark.storage import results, schema, seals
 from tasks import sources
 from tasks.base import DataError
-from tasks.reading import files
+from tasks.reading import tables
 from tests.helpers import fuzz
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_recipe_of_any_json_is_a_recipe_or_refused(value, place):
 def test_any_bytes_as_table_seal_or_results_are_refused_or_read(content, tmp_path):
     (tmp_path / "a.csv").write_bytes(content)
     with contextlib.suppress(DataError):
-        files.table(tmp_path / "a.csv", "file")
+        tables.read_csv(tmp_path / "a.csv", "file")
     (tmp_path / seals.FILE).write_bytes(content)
     with contextlib.suppress(schema.SchemaError):
         seals.broken(tmp_path)
