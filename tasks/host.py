@@ -1,11 +1,14 @@
-"""The machine around us: UTF-8 whatever its locale says, and what git answers."""
+"""The machine around us: UTF-8 whatever its locale says, processes that are spawned, and what git answers."""
 
 import codecs
 import locale
 import os
 import subprocess
 import sys
+from multiprocessing import spawn
 from pathlib import Path
+
+from tasks.base import ProcessError
 
 PLAIN = {  # what stands for a sign that the terminal cannot show; "?" for any other
     "−": "-",
@@ -39,6 +42,22 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+def require_main_guard() -> None:
+    """To be called before processes are spawned: each imports the script that called. Raises ProcessError in a process
+    that does so now, since it would spawn more and wait for its parent, which waits for it."""
+    try:
+        spawn.get_preparation_data("")  # Python's own check
+    except RuntimeError as error:
+        raise ProcessError(unguarded()) from error
+
+
+def unguarded() -> str:
+    return (
+        f'{sys.argv[0]}: put what this script does below a line `if __name__ == "__main__":`; the processes that it '
+        "starts import it"
+    )
 
 
 def path(text: str | Path) -> Path:

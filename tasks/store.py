@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
-from multiprocessing import resource_tracker, spawn
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks import host
 from tasks.base import DataError, ProcessError, Sample, Source, digest
 from tasks.reading import squares
 
@@ -66,15 +67,15 @@ def build(
 ) -> Store:
     """The source's store at that size, decoded first if it is not there. Raises DataError for unreadable images.
 
-    A second process that wants the same store waits for the first and finds it done. Raises RuntimeError in a process
-    that was started to decode and came here by importing its parent's script, which would wait for that parent.
+    A second process that wants the same store waits for the first and finds it done. Raises ProcessError where a
+    decoding process died, or the calling script lacks `if __name__ == "__main__":`.
     """
     from filelock import FileLock
 
     ordered = sorted(samples, key=lambda sample: sample.id)
     folder = cache / address(source, ordered, pixels)
     if not folder.exists():
-        spawn.get_preparation_data("")  # Python's own check that a main module is not being imported
+        host.require_main_guard()
         building = cache / f".{folder.name}.building"
         _prepare(source, ordered, pixels, building)
         with FileLock(cache / f".{folder.name}.lock"):
@@ -246,8 +247,7 @@ def _pooled(work: partial, chunks: list[list[Sample]], workers: int) -> Iterator
             answer = lane.recv()
         except (EOFError, OSError) as error:
             raise ProcessError(
-                "a decoding process died: out of memory, or the calling script lacks `if __name__ == '__main__'`; "
-                "run again with fewer workers (1 decodes in this process)"
+                "a decoding process died: out of memory; run again with fewer workers (1 decodes in this process)"
             ) from error
         finally:
             lanes.put(lane)
@@ -262,7 +262,9 @@ def _pooled(work: partial, chunks: list[list[Sample]], workers: int) -> Iterator
                 context.Process(target=_serve, args=(there, work)).start()
                 there.close()
                 ends.append(here)
-                lanes.put(here)
+        for here in ends:
+            _await_start(here)
+            lanes.put(here)
         yield from pool.map(ask, chunks)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)  # after the chunk that each is decoding
@@ -282,8 +284,18 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _await_start(lane: Connection) -> None:
+    try:
+        lane.recv()
+    except (EOFError, OSError) as error:
+        raise ProcessError(
+            f"a decoding process died as it started, and its error stands above; most often: {host.unguarded()}"
+        ) from error
+
+
 def _serve(lane: Connection, work: partial) -> None:
     with suppress(EOFError, ConnectionError):  # the parent is gone or has enough
+        lane.send("started")
         while True:
             chunk = lane.recv()
             try:

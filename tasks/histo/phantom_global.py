@@ -8,30 +8,12 @@ empty area in both: only how they lie to one another tells.
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
-from functools import partial
+from tasks.phantoms import questions
 
-from tasks.base import Fixed, Task
-from tasks.phantoms import scenes
-
-FAMILY = scenes.family("histo")
-
-TASK = Task(
-    name="phantom_global",
-    modality="histo",
+TASK = questions.latent(
+    "histo",
+    "global",
     title="Synthetic histology: architecture",
     question="Is the epithelium of this simulated H&E field mostly in solid nests instead of open glands?",
     classes=("open glands", "solid nests"),
-    group_kind="simulated patient",
-    protocol=Fixed(published=True),
-    metric="auroc",
-    version=scenes.VERSION,
-    access=scenes.ACCESS,
-    scan=partial(FAMILY.scan, latent="global"),
-    read=FAMILY.read,
-    policy="simulated",
-    images=FAMILY.images,
-    family=scenes.NAME,
-    independent=True,
-    expected=FAMILY.expected,
-    synthetic=True,
 )

@@ -7,31 +7,13 @@ latent is the label. Here: two or three nuclei about seven pixels across at 64 a
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
-from functools import partial
+from tasks.phantoms import questions
 
-from tasks.base import Fixed, Task
-from tasks.phantoms import scenes
-
-FAMILY = scenes.family("histo")
-
-TASK = Task(
-    name="phantom_local",
-    modality="histo",
+TASK = questions.latent(
+    "histo",
+    "local",
     title="Synthetic histology: atypical nuclei",
     question="Does this simulated H&E field hold two or three atypical nuclei, large, dark and pleomorphic?",
     classes=("normal nuclei", "atypical nuclei"),
-    group_kind="simulated patient",
-    protocol=Fixed(published=True),
-    metric="auroc",
-    version=scenes.VERSION,
-    access=scenes.ACCESS,
-    scan=partial(FAMILY.scan, latent="local"),
-    read=FAMILY.read,
-    mask=partial(FAMILY.mask, name="atypical", latent="local"),
-    policy="simulated",
-    images=FAMILY.images,
-    family=scenes.NAME,
-    independent=True,
-    expected=FAMILY.expected,
-    synthetic=True,
+    mask={"name": "atypical", "latent": "local"},
 )

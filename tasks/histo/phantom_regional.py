@@ -7,30 +7,12 @@ latent is the label. Here: the same lymphocytes, in one place or spread over the
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
-from functools import partial
+from tasks.phantoms import questions
 
-from tasks.base import Fixed, Task
-from tasks.phantoms import scenes
-
-FAMILY = scenes.family("histo")
-
-TASK = Task(
-    name="phantom_regional",
-    modality="histo",
+TASK = questions.latent(
+    "histo",
+    "regional",
     title="Synthetic histology: lymphoid aggregate",
     question="Do the lymphocytes of this simulated H&E field form an aggregate?",
     classes=("spread lymphocytes", "lymphoid aggregate"),
-    group_kind="simulated patient",
-    protocol=Fixed(published=True),
-    metric="auroc",
-    version=scenes.VERSION,
-    access=scenes.ACCESS,
-    scan=partial(FAMILY.scan, latent="regional"),
-    read=FAMILY.read,
-    policy="simulated",
-    images=FAMILY.images,
-    family=scenes.NAME,
-    independent=True,
-    expected=FAMILY.expected,
-    synthetic=True,
 )

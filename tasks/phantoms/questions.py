@@ -1,6 +1,8 @@
-"""The tasks of the knobs: families that differ in nothing but how far the signal is spread, or how far apart two
-structures lie. All run on request."""
+"""The tasks of the phantom families: one for each latent of the base family; and, on request, those of the knobs, which
+differ in nothing but how far the signal is spread, or how far apart two structures lie."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from tasks.base import Fixed, Task
@@ -9,6 +11,15 @@ from tasks.phantoms.knobs import LEVELS, Knobs
 from tasks.phantoms.relation import APART
 
 WORDS = {"near": "touching", "middle": "three patches apart", "far": "six patches apart"}
+
+
+def latent(
+    modality: str, name: str, *, title: str, question: str, classes: tuple[str, str], mask: Mapping | None = None
+) -> Task:
+    """The task `phantom_<name>` that asks for the latent of that name; mask: what `scenes.Family.mask` is asked for."""
+    task = _task(modality, Knobs(), name, name=f"phantom_{name}", title=title, question=question, classes=classes)
+    family = scenes.family(modality)
+    return replace(task, on_request=False, mask=partial(family.mask, **mask) if mask else None)
 
 
 def levels(modality: str, title: str, question: str) -> tuple[Task, ...]:

@@ -8,30 +8,12 @@ compensation, so that no single patch tells.
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
-from functools import partial
+from tasks.phantoms import questions
 
-from tasks.base import Fixed, Task
-from tasks.phantoms import scenes
-
-FAMILY = scenes.family("ultrasound")
-
-TASK = Task(
-    name="phantom_global",
-    modality="ultrasound",
+TASK = questions.latent(
+    "ultrasound",
+    "global",
     title="Synthetic ultrasound: steatosis",
     question="Is the liver of this simulated abdominal scan steatotic (brighter than the renal cortex)?",
     classes=("normal liver", "steatosis"),
-    group_kind="simulated patient",
-    protocol=Fixed(published=True),
-    metric="auroc",
-    version=scenes.VERSION,
-    access=scenes.ACCESS,
-    scan=partial(FAMILY.scan, latent="global"),
-    read=FAMILY.read,
-    policy="simulated",
-    images=FAMILY.images,
-    family=scenes.NAME,
-    independent=True,
-    expected=FAMILY.expected,
-    synthetic=True,
 )

@@ -8,31 +8,13 @@ either way.
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
-from functools import partial
+from tasks.phantoms import questions
 
-from tasks.base import Fixed, Task
-from tasks.phantoms import scenes
-
-FAMILY = scenes.family("ultrasound")
-
-TASK = Task(
-    name="phantom_local",
-    modality="ultrasound",
+TASK = questions.latent(
+    "ultrasound",
+    "local",
     title="Synthetic ultrasound: microcalcifications",
     question="Does the nodule of this simulated abdominal scan hold a cluster of two or three microcalcifications?",
     classes=("plain nodule", "microcalcifications"),
-    group_kind="simulated patient",
-    protocol=Fixed(published=True),
-    metric="auroc",
-    version=scenes.VERSION,
-    access=scenes.ACCESS,
-    scan=partial(FAMILY.scan, latent="local"),
-    read=FAMILY.read,
-    mask=partial(FAMILY.mask, name="nodule"),
-    policy="simulated",
-    images=FAMILY.images,
-    family=scenes.NAME,
-    independent=True,
-    expected=FAMILY.expected,
-    synthetic=True,
+    mask={"name": "nodule"},
 )

@@ -8,30 +8,12 @@ without.
 Physics and sources: tasks/phantoms. Licence: Apache-2.0. Not evidence about any disease.
 """
 
-from functools import partial
+from tasks.phantoms import questions
 
-from tasks.base import Fixed, Task
-from tasks.phantoms import scenes
-
-FAMILY = scenes.family("ultrasound")
-
-TASK = Task(
-    name="phantom_regional",
-    modality="ultrasound",
+TASK = questions.latent(
+    "ultrasound",
+    "regional",
     title="Synthetic ultrasound: gallbladder wall",
     question="Does the gallbladder of this simulated abdominal scan carry a focal, irregular mural mass?",
     classes=("smooth wall", "mural mass"),
-    group_kind="simulated patient",
-    protocol=Fixed(published=True),
-    metric="auroc",
-    version=scenes.VERSION,
-    access=scenes.ACCESS,
-    scan=partial(FAMILY.scan, latent="regional"),
-    read=FAMILY.read,
-    policy="simulated",
-    images=FAMILY.images,
-    family=scenes.NAME,
-    independent=True,
-    expected=FAMILY.expected,
-    synthetic=True,
 )

@@ -244,35 +244,33 @@ def _broken(data, sample, pixels):
     raise ValueError("a bug, not a bad file")
 
 
-def test_a_script_without_a_main_guard_ends_with_pythons_own_error(data, tmp_path):
-    """Its workers import it, and so come to the same build: they must not wait for the process that waits for them."""
-    script = tmp_path / "unguarded.py"
-    script.write_text(UNGUARDED)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, script, data, tmp_path / "cache"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode != 0
-    assert "RuntimeError" in done.stderr
-    assert "bootstrapping phase" in done.stderr
-    assert "ProcessError: a decoding process died" in done.stderr
-
-
-UNGUARDED = """
-import sys
-from pathlib import Path
+UNGUARDED = {
+    "store": """
+import tasks
 from tasks import store
 from tasks.ultrasound.busi import TASK
-
 store.PARALLEL_FROM = 2
-data, cache = map(Path, sys.argv[1:])
-store.build(TASK, data, TASK.scan(data), 32, cache, workers=2)
-"""
+store.build(TASK, data, TASK.scan(data), 32, data / "cache", workers=2)
+""",
+    "verify": """
+from leaderboards.audit import verify
+verify._examined([data] * (verify.ALONE + 1), 2)
+""",
+}
+
+
+@pytest.mark.parametrize("name", UNGUARDED)
+def test_a_script_without_a_main_guard_ends_with_an_error_that_says_to_add_it(data, tmp_path, name):
+    """The processes that it starts import it, and so come to the same call: they must not wait for it, either."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(f"from pathlib import Path\ndata = Path({str(data)!r})\n{UNGUARDED[name]}")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("tasks.base.ProcessError: ")
+    assert 'unguarded.py: put what this script does below a line `if __name__ == "__main__":`' in last
 
 
 def test_what_asks_to_stop_is_heard_here_and_never_by_workers(tmp_path):
