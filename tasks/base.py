@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -148,6 +148,12 @@ class Task(Source):
     on_request: bool = False  # run only when named by TASK=, such as a published split that leaks
     root: Path | None = None  # of a dataset of its user's own (`python -m benchmark data add`): the folder from which
     # on its sample ids are paths; None for a published one, whose folder is looked for under DATA
+
+
+def as_published(task: Task, title: str) -> Task:
+    """The task in its split as published, on request: what crosses the split, and is removed from the task, stays."""
+    protocol = Fixed(published=True, crossing="keep")
+    return replace(task, name=f"{task.name}_published", title=title, protocol=protocol, on_request=True)
 
 
 class OpenList(NamedTuple):

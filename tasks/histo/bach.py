@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Download, Fixed, Sample, Task
-from tasks.reading import checksums, layout
+from tasks.reading import layout
 
 ANCHOR = "ICIAR2018_BACH_Challenge"
 CLASSES = ("Benign", "InSitu", "Invasive", "Normal")
@@ -36,15 +36,13 @@ RECORD = "https://zenodo.org/records/3632035"
 
 def scan(data: Path) -> list[Sample]:
     top = layout.find_top(data, ANCHOR, "bach")
-    photos = layout.subfolder(top, "Photos")
     paths = [
         path
         for name, prefix in zip(CLASSES, PREFIXES, strict=True)
-        for path in _numbered(layout.subfolder(photos, name), prefix)
+        for path in _numbered(layout.subfolder(top, "Photos", name), prefix)
     ]
     labels = [position // EACH for position in range(len(paths))]
-    ids = layout.sample_ids(top, paths)
-    return sorted(map(Sample, ids, labels, ids, checksums.hash_files(paths), map(_split, range(len(paths)))))
+    return layout.samples(top, paths, labels, splits=[_split(position) for position in range(len(paths))])
 
 
 def _numbered(folder: Path, prefix: str) -> list[Path]:
@@ -98,7 +96,6 @@ TASK = Task(
                 unpack=True,
             ),
         ),
-        checksums={f"{ANCHOR}.zip": "md5:8ae1801334aa943c44627c1eef3631b2"},
     ),
     scan=scan,
     read=partial(layout.read_image, top=ANCHOR, task="bach"),

@@ -19,12 +19,11 @@ Published   F1 by the authors (averaging not verified); macro F1 .286 of an untr
 """
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import checksums, folders, layout, tables
+from tasks.base import Access, DataError, Fixed, Sample, Task, as_published
+from tasks.reading import folders, layout, tables
 
 ANCHOR = "BRACS_RoI"
 CLASSES = ("N", "PB", "UDH", "FEA", "ADH", "DCIS", "IC")
@@ -39,7 +38,7 @@ def scan(data: Path) -> list[Sample]:
     paths, labels, slides, sides = [], [], [], []
     for split in SPLITS:
         for label, name in enumerate(CLASSES):
-            folder = layout.subfolder(layout.subfolder(root, split), f"{label}_{name}")
+            folder = layout.subfolder(root, split, f"{label}_{name}")
             for path, match in layout.match_names(layout.list_images(folder), NAME, example="BRACS_1003675_N_1.png"):
                 if match["label"].upper() != name:
                     raise DataError(
@@ -53,7 +52,7 @@ def scan(data: Path) -> list[Sample]:
         raise DataError(f"{root}: no images like 'train/0_N/BRACS_1003675_N_1.png'; fetch the dataset again")
     workbook = top.parent / WORKBOOK
     groups = layout.look_up_groups(slides, _patients(workbook), workbook) if folders.is_file(workbook) else slides
-    return sorted(map(Sample, layout.sample_ids(top, paths), labels, groups, checksums.hash_files(paths), sides))
+    return layout.samples(top, paths, labels, groups, sides)
 
 
 def _patients(workbook: Path) -> dict[str, str]:
@@ -106,11 +105,5 @@ TASK = Task(
 )
 TASKS = (
     TASK,
-    replace(
-        TASK,
-        name="bracs_published",
-        title="BRACS breast lesion subtypes, published split",
-        protocol=Fixed(published=True, crossing="keep"),
-        on_request=True,
-    ),
+    as_published(TASK, "BRACS breast lesion subtypes, published split"),
 )

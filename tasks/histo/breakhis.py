@@ -29,8 +29,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks.base import Access, DataError, Fixed, Folds, NoData, Sample, Task
-from tasks.reading import checksums, layout
+from tasks.base import Access, DataError, Fixed, Folds, NoData, Sample, Task, as_published
+from tasks.reading import layout
 
 ANCHOR = "BreaKHis_v1"
 KINDS = {"B": "benign", "M": "malignant"}  # letter in the file name -> folder
@@ -61,7 +61,7 @@ def scan(
     data: Path, *, task: str, magnification: int, labels: Mapping[str, int], published: bool = False
 ) -> list[Sample]:
     top = layout.find_top(data, ANCHOR, task)
-    slides = layout.subfolder(layout.subfolder(top, "histology_slides"), "breast")
+    slides = layout.subfolder(top, "histology_slides", "breast")
     found = [
         path for kind in KINDS.values() for path in layout.list_images(layout.subfolder(slides, kind), recursive=True)
     ]
@@ -77,7 +77,7 @@ def scan(
     if not chosen:
         raise NoData(f"{slides}: no images of {task} at {magnification}X; get them with `make data TASK={task}`")
     paths, numbers, groups, sides = zip(*chosen, strict=True)
-    return sorted(map(Sample, layout.sample_ids(top, paths), numbers, groups, checksums.hash_files(paths), sides))
+    return layout.samples(top, paths, numbers, groups, sides)
 
 
 def _side(slide: str) -> str:
@@ -142,10 +142,7 @@ CLEAN = replace(
     },
 )
 PUBLISHED = replace(
-    CLEAN,
-    name="breakhis_40x_4class_published",
-    title="BreaKHis breast tumour subtypes, 40X, published split",
-    protocol=Fixed(published=True, crossing="keep"),
+    as_published(CLEAN, "BreaKHis breast tumour subtypes, 40X, published split"),
     scan=partial(CLEAN.scan, task="breakhis_40x_4class_published"),
     read=partial(CLEAN.read, task="breakhis_40x_4class_published"),
 )

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Fixed, NoData, Sample, Task
-from tasks.reading import checksums, layout
+from tasks.reading import layout
 
 NORMALISED, RAW, TEST = "NCT-CRC-HE-100K", "NCT-CRC-HE-100K-NONORM", "CRC-VAL-HE-7K"
 CLASSES = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")
@@ -51,19 +51,14 @@ def scan(data: Path, *, train: str, task: str) -> list[Sample]:
 
 
 def _samples(top: Path, split: str) -> list[Sample]:
-    paths, labels = [], []
-    for label, name in enumerate(CLASSES):
-        for path, match in layout.match_names(
-            layout.list_images(layout.subfolder(top, name)), NAME, example=f"{name}-AAAFLCLY.tif"
-        ):
-            if match["tissue"].upper() != name:
-                raise DataError(f"{path}: the name says {match['tissue']!r}, the folder {name!r}; unpack {top} again")
-            paths.append(path)
-            labels.append(label)
-    if not paths:
-        raise DataError(f"{top}: no images like 'ADI/ADI-AAAFLCLY.tif'; unpack it again, keeping its folders")
-    ids = layout.sample_ids(top, paths)
-    return list(map(Sample, ids, labels, ids, checksums.hash_files(paths), [split] * len(ids)))
+    named = layout.images_by_class(top, CLASSES, NAME, example="ADI-AAAFLCLY.tif")
+    for path, label, match in named:
+        if match["tissue"].upper() != CLASSES[label]:
+            raise DataError(
+                f"{path}: the name says {match['tissue']!r}, the folder {CLASSES[label]!r}; unpack {top} again"
+            )
+    paths, labels, _ = zip(*named, strict=True)
+    return layout.samples(top, paths, labels, splits=[split] * len(paths))
 
 
 def read(data: Path, sample: Sample, pixels: int, *, task: str) -> np.ndarray:
@@ -90,7 +85,6 @@ def _access(train: str, archive: Download) -> Access:
             f"Unpack both under DATA, so that DATA/{train}/ADI and DATA/{TEST}/ADI exist",
         ),
         downloads=(archive, test),
-        checksums={file.name: file.checksum for file in (archive, test)},
         redistributable=True,
     )
 

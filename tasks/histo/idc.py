@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Folds, Sample, Task
-from tasks.reading import checksums, decoding, folders, layout
+from tasks.reading import decoding, folders, layout
 
 ANCHOR = "IDC_regular_ps50_idx5"
 CLASSES = ("no carcinoma", "invasive ductal carcinoma")
@@ -56,12 +56,12 @@ def scan(data: Path) -> list[Sample]:
                 labels.append(int(place.name))
     if not paths:
         raise DataError(f"{top}: no patches like '10253/0/10253_idx5_x1001_y751_class0.png'; unpack the dataset again")
-    return sorted(map(Sample, layout.sample_ids(top, paths), labels, patients, checksums.hash_files(paths)))
+    return layout.samples(top, paths, labels, patients)
 
 
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """A patch; what the slide's edge cut off is white, so that all are of one scale."""
-    patch = decoding.decode(layout.find_top(data, ANCHOR, "idc").parent / sample.id, least=1)
+    patch = decoding.decode(layout.image_path(data, sample, top=ANCHOR, task="idc"), least=1)
     missing = [max(0, SIDE - side) for side in patch.shape[:2]]
     return np.pad(patch, [*((0, more) for more in missing), (0, 0)], constant_values=255)
 

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Download, Fixed, Folds, Sample, Task
-from tasks.reading import checksums, folders, layout
+from tasks.reading import folders, layout
 
 ANCHOR = "Kather_texture_2016_image_tiles_5000"
 CLASSES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
@@ -41,18 +41,10 @@ def scan(data: Path, *, task: str, classes: tuple[str, ...], by_image: bool = Fa
     strangers = [path.name for path in folders.subfolders(top) if path.name not in FOLDERS]
     if strangers:
         raise DataError(f"{top}: folder {strangers[0]!r} is not one of {', '.join(FOLDERS)}; move it elsewhere")
-    paths, labels, sources = [], [], []
-    for label, folder in enumerate(FOLDERS[: len(classes)]):
-        found = layout.list_images(layout.subfolder(top, folder))
-        example = "17E8F_CRC-Prim-HE-02_007.tif_Row_151_Col_301.tif"
-        for path, match in layout.match_names(found, NAME, example=example):
-            paths.append(path)
-            labels.append(label)
-            sources.append(match["source"])
-    if not paths:
-        raise DataError(f"{top}: no images in {', '.join(FOLDERS[: len(classes)])}; unpack the dataset again")
-    ids = layout.sample_ids(top, paths)
-    return sorted(map(Sample, ids, labels, ids if by_image else sources, checksums.hash_files(paths)))
+    example = "17E8F_CRC-Prim-HE-02_007.tif_Row_151_Col_301.tif"
+    named = layout.images_by_class(top, FOLDERS[: len(classes)], NAME, example=example)
+    paths, labels, matches = zip(*named, strict=True)
+    return layout.samples(top, paths, labels, None if by_image else [match["source"] for match in matches])
 
 
 TASK = Task(
@@ -84,7 +76,6 @@ TASK = Task(
                 unpack=True,
             ),
         ),
-        checksums={ARCHIVE: CHECKSUM},
         redistributable=True,
     ),
     scan=partial(scan, task="kather2016", classes=CLASSES[:-1]),

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import checksums, folders, layout, tables
+from tasks.reading import folders, layout, tables
 
 ANCHOR = "lung_colon_image_set"
 CLASSES = ("colon_aca", "colon_n", "lung_aca", "lung_n", "lung_scc")
@@ -36,18 +36,16 @@ def scan(data: Path) -> list[Sample]:
     paths: list[Path] = []
     labels: list[int] = []
     for label, (name, prefix) in enumerate(zip(CLASSES, PREFIXES, strict=True)):
-        organ = layout.subfolder(top, f"{name.partition('_')[0]}_image_sets")
-        found = layout.list_images(layout.subfolder(organ, name))
+        found = layout.list_images(layout.subfolder(top, f"{name.partition('_')[0]}_image_sets", name))
         layout.match_names(found, re.compile(rf"{prefix}\d+\.jpe?g", re.IGNORECASE), example=f"{prefix}1.jpeg")
         paths += found
         labels += [label] * len(found)
     if not paths:
         raise DataError(f"{top}: no images like 'colon_image_sets/colon_aca/colonca1.jpeg'; unpack the dataset again")
-    ids = layout.sample_ids(top, paths)
-    return sorted(map(Sample, ids, labels, _groups(top, paths, ids), checksums.hash_files(paths)))
+    return layout.samples(top, paths, labels, _groups(top, paths))
 
 
-def _groups(top: Path, paths: list[Path], ids: list[str]) -> list[str]:
+def _groups(top: Path, paths: list[Path]) -> list[str]:
     clusters = top.parent / CLUSTERS
     if folders.is_file(clusters):
         rows = tables.read_csv(clusters, "stem", "label", "local_cluster_label")
@@ -59,7 +57,7 @@ def _groups(top: Path, paths: list[Path], ids: list[str]) -> list[str]:
             f"{top}: no source tiles, looked for {clusters} and {top.parent / 'groups.csv'}; the images are copies of "
             f"about 1,250 tiles, so a split without them leaks: put {CLUSTERS_HOME} beside the folder"
         )
-    return layout.look_up_groups(ids, known, top.parent / "groups.csv")
+    return layout.look_up_groups(layout.sample_ids(top, paths), known, top.parent / "groups.csv")
 
 
 TASK = Task(

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import checksums, decoding, layout, tables
+from tasks.reading import decoding, layout, tables
 
 TABLE = "annotations.csv"
 IMAGE, LABEL, VOTES, PART = COLUMNS = (
@@ -53,9 +53,8 @@ def scan(data: Path) -> list[Sample]:
     if not found:
         raise DataError(f"{folder}: none of the {len(rows)} images that {TABLE} lists; unpack images.zip there")
     names = sorted(found)
-    ids = [f"images/{name}" for name in names]
     labels, splits = zip(*(rows[name] for name in names), strict=True)
-    return list(map(Sample, ids, labels, ids, checksums.hash_files(found[name] for name in names), splits))
+    return layout.samples(folder, [found[name] for name in names], labels, splits=splits)
 
 
 def read(data: Path, sample: Sample, pixels: int) -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tasks.base import DataError, NoData, Sample
-from tasks.reading import decoding, folders, tables
+from tasks.reading import checksums, decoding, folders, tables
 
 
 def find_one(data: Path, what: str, task: str, match: Callable[[Path], Iterable[Path]]) -> Path:
@@ -61,14 +61,16 @@ def find_top(data: Path, name: str, task: str) -> Path:
     return top / name if folders.is_folder(top / name) else top
 
 
-def subfolder(top: Path, name: str) -> Path:
-    """A folder that the native layout has. Raises DataError with what is there instead."""
-    there = list_entries(top)
-    if not folders.is_folder(top / name):
-        listed = ", ".join(folders.printable(path.name) for path in there[:10]) or "nothing"
-        raise DataError(f"{top}: no folder {name!r}, found {listed}; unpack the dataset again, keeping its folders")
-    list_entries(top / name)
-    return top / name
+def subfolder(top: Path, *names: str) -> Path:
+    """A folder that the native layout has, one in the other. Raises DataError with what is there instead."""
+    for name in names:
+        there = list_entries(top)
+        if not folders.is_folder(top / name):
+            listed = ", ".join(folders.printable(path.name) for path in there[:10]) or "nothing"
+            raise DataError(f"{top}: no folder {name!r}, found {listed}; unpack the dataset again, keeping its folders")
+        top = top / name
+    list_entries(top)
+    return top
 
 
 def list_entries(folder: Path) -> list[Path]:
@@ -97,6 +99,23 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
             "put there"
         )
     return found.images
+
+
+def images_by_class(
+    top: Path, names: Sequence[str], pattern: re.Pattern[str], *, example: str
+) -> list[tuple[Path, int, re.Match[str]]]:
+    """The images of a layout with a folder for each class, in the order of the labels: path, label, match of its name.
+
+    Raises DataError for a folder that is missing, a name that does not match, and where no image is there.
+    """
+    named = [
+        (path, label, match)
+        for label, name in enumerate(names)
+        for path, match in match_names(list_images(subfolder(top, name)), pattern, example=example)
+    ]
+    if not named:
+        raise DataError(f"{top}: no images like '{names[0]}/{example}'; unpack the dataset again, keeping its folders")
+    return named
 
 
 def match_names(paths: Iterable[Path], pattern: re.Pattern[str], *, example: str) -> list[tuple[Path, re.Match[str]]]:
@@ -131,6 +150,23 @@ def sample_ids(top: Path, paths: Iterable[Path]) -> list[str]:
     return [folders.relative_id(path, top.parent) for path in paths]
 
 
+def samples(
+    top: Path,
+    paths: Sequence[Path],
+    labels: Sequence[int],
+    groups: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    *,
+    join_copies: bool = False,
+) -> list[Sample]:
+    """A sample for each image file, by id. Without groups each is its own, or with `join_copies` all of the same bytes
+    are one, called like the first."""
+    ids, digests = sample_ids(top, paths), checksums.hash_files(paths)
+    first = dict(zip(reversed(digests), reversed(ids), strict=True))
+    own = [first[digest] for digest in digests] if join_copies else ids
+    return sorted(map(Sample, ids, labels, groups or own, digests, splits or [""] * len(ids)))
+
+
 def read_groups(top: Path, column: str) -> dict[str, str] | None:
     """Image id -> group, from a `groups.csv` (columns `file`, `column`) beside the top folder; None if there is none.
 
@@ -158,4 +194,9 @@ def look_up_groups(names: Iterable[str], known: dict[str, str], source: Path) ->
 
 def read_image(data: Path, sample: Sample, pixels: int, *, top: str, task: str) -> np.ndarray:
     """Task.read of datasets whose samples are image files: `partial(layout.read_image, top=ANCHOR, task=NAME)`."""
-    return decoding.decode(find_top(data, top, task).parent / sample.id)
+    return decoding.decode(image_path(data, sample, top=top, task=task))
+
+
+def image_path(data: Path, sample: Sample, *, top: str, task: str) -> Path:
+    """The file of a sample whose id begins with the top folder of that name."""
+    return find_top(data, top, task).parent / sample.id

@@ -128,7 +128,6 @@ TASK = Task(
             )
             for name, checksum in CHECKSUMS.items()
         ),
-        checksums=CHECKSUMS,
         redistributable=True,
     ),
     scan=scan,

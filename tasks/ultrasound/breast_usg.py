@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Folds, Sample, Task
-from tasks.reading import checksums, decoding, folders, layout, tables
+from tasks.reading import decoding, folders, layout, tables
 
 ANCHOR = "BrEaST-Lesions_USG-images_and_masks"
 WORKBOOK = "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx"
@@ -39,9 +39,7 @@ def scan(data: Path) -> list[Sample]:
     names = [name for name in layout.match_listed(rows, found, WORKBOOK) if rows[name][LABEL] != NORMAL]
     paths = [found[name] for name in names]
     labels = [CLASSES.index(rows[name][LABEL]) for name in names]
-    return sorted(
-        map(Sample, layout.sample_ids(top, paths), labels, [path.stem for path in paths], checksums.hash_files(paths))
-    )
+    return layout.samples(top, paths, labels, [path.stem for path in paths])
 
 
 def left_out(data: Path) -> dict[str, list[str]]:
@@ -54,7 +52,7 @@ def left_out(data: Path) -> dict[str, list[str]]:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The outline of a scan's lesion, a file that is called like it."""
-    image = layout.find_top(data, ANCHOR, "breast_usg").parent / sample.id
+    image = layout.image_path(data, sample, top=ANCHOR, task="breast_usg")
     return decoding.decode_mask(image.with_name(f"{image.stem}_tumor.png"))
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Download, Folds, Sample, Task
-from tasks.reading import checksums, decoding, folders, layout, tables
+from tasks.reading import decoding, folders, layout, tables
 
 ANCHOR = "BUSBRA"
 CLASSES = ("benign", "malignant")
@@ -49,7 +49,7 @@ def scan(data: Path) -> list[Sample]:
     for name in FOLDS:
         _check_folds(top / name, patients)
     labels = [CLASSES.index(rows[name]["Pathology"]) for name in names]
-    return sorted(map(Sample, layout.sample_ids(top, paths), labels, groups, checksums.hash_files(paths)))
+    return layout.samples(top, paths, labels, groups)
 
 
 def birads(data: Path) -> dict[str, str]:
@@ -84,7 +84,7 @@ def _check_folds(path: Path, patients: dict[str, str]) -> None:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The outline of an image's lesion."""
-    image = layout.find_top(data, ANCHOR, "bus_bra").parent / sample.id
+    image = layout.image_path(data, sample, top=ANCHOR, task="bus_bra")
     outline = image.parent.parent / "Masks" / image.name.replace("bus_", "mask_", 1)
     return decoding.decode_mask(outline)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import checksums, decoding, layout
+from tasks.reading import decoding, layout
 
 ANCHOR = "Dataset_BUSI_with_GT"
 CLASSES = ("benign", "malignant", "normal")
@@ -32,31 +32,19 @@ NAME = re.compile(r"(benign|malignant|normal) \(\d+\)(?P<mask>_mask(_\d+)?)?\.pn
 
 def scan(data: Path) -> list[Sample]:
     top = layout.find_top(data, ANCHOR, "busi")
-    named = [
-        (path, label)
-        for label, name in enumerate(CLASSES)
-        for path, match in layout.match_names(
-            layout.list_images(layout.subfolder(top, name)), NAME, example="benign (1).png"
-        )
-        if match["mask"] is None
-    ]
+    named = layout.images_by_class(top, CLASSES, NAME, example="benign (1).png")
+    named = [(path, label) for path, label, match in named if not match["mask"]]
     if not named:
-        raise DataError(f"{top}: no images like 'benign/benign (1).png'; unpack the dataset again, keeping its folders")
-    paths = [path for path, _ in named]
-    ids, digests = layout.sample_ids(top, paths), checksums.hash_files(paths)
+        raise DataError(f"{top}: masks alone, no images like 'benign/benign (1).png'; unpack the dataset again")
+    paths, labels = zip(*named, strict=True)
     known = layout.read_groups(top, "neardup_group")
-    if known is None:
-        first = dict(zip(reversed(digests), reversed(ids), strict=True))
-        groups = [first[digest] for digest in digests]
-    else:
-        groups = layout.look_up_groups(ids, known, top.parent / "groups.csv")
-    labels = [label for _, label in named]
-    return sorted(map(Sample, ids, labels, groups, digests))
+    groups = known and layout.look_up_groups(layout.sample_ids(top, paths), known, top.parent / "groups.csv")
+    return layout.samples(top, paths, labels, groups, join_copies=True)
 
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The outlines of an image's lesions, as one. Raises DataError where there is none."""
-    image = layout.find_top(data, ANCHOR, "busi").parent / sample.id
+    image = layout.image_path(data, sample, top=ANCHOR, task="busi")
     outlines = [path for path in sorted(image.parent.glob("*.png")) if path.stem.startswith(f"{image.stem}_mask")]
     if not outlines:
         raise DataError(f"{image.parent / image.stem}_mask.png: not there; unpack the dataset again")

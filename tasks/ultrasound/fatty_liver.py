@@ -115,7 +115,6 @@ TASK = Task(
         downloads=(
             Download(url=f"https://zenodo.org/records/1009146/files/{FILE}?download=1", name=FILE, checksum=MD5),
         ),
-        checksums={FILE: MD5},
         redistributable=True,
     ),
     scan=scan,

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import checksums, decoding, folders, layout, tables
+from tasks.reading import decoding, folders, layout, tables
 
 ANCHOR = "GBCU-Shared"
 CLASSES = ("normal", "benign", "malignant")  # 0, 1, 2 in the lists
@@ -40,9 +40,8 @@ def scan(data: Path) -> list[Sample]:
     names = layout.match_listed(listed, found, "train.txt or test.txt")
     _check_boxes(top / BOXES, listed)
     paths = [found[name] for name in names]
-    ids = layout.sample_ids(top, paths)
     labels, splits = zip(*(listed[name] for name in names), strict=True)
-    return sorted(map(Sample, ids, labels, ids, checksums.hash_files(paths), splits))
+    return layout.samples(top, paths, labels, splits=splits)
 
 
 def _listed(top: Path) -> dict[str, tuple[int, str]]:
@@ -98,7 +97,7 @@ def _check_boxes(path: Path, listed: dict[str, tuple[int, str]]) -> None:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The boxes around an image's gallbladder, filled."""
-    image = layout.find_top(data, ANCHOR, "gbcu").parent / sample.id
+    image = layout.image_path(data, sample, top=ANCHOR, task="gbcu")
     path = image.parent.parent / BOXES
     if not folders.is_file(path):
         raise DataError(f"{path}: not there, and it holds the boxes; unpack the dataset again")

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.base import Access, DataError, Fixed, Sample, Task
-from tasks.reading import checksums, decoding, folders, layout, tables
+from tasks.reading import decoding, folders, layout, tables
 
 ANCHOR = "OTU_2d"
 CLASSES = (
@@ -61,16 +61,13 @@ def scan(data: Path) -> list[Sample]:
     found = {path.stem: path for path, _ in layout.match_names(images, NAME, example="1.JPG")}
     stems = layout.match_listed(listed, found, "train_cls.txt or val_cls.txt")
     paths = [found[stem] for stem in stems]
-    ids, digests = layout.sample_ids(top, paths), checksums.hash_files(paths)
-    first = dict(zip(reversed(digests), reversed(ids), strict=True))
-    groups = [first[digest] for digest in digests]
     sides, labels = zip(*(listed[stem] for stem in stems), strict=True)
-    return sorted(map(Sample, ids, labels, groups, digests, sides))
+    return layout.samples(top, paths, labels, splits=sides, join_copies=True)
 
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """Where the image has a tumour of any class; in a normal ovary, where that is."""
-    image = layout.find_top(data, ANCHOR, "mmotu").parent / sample.id
+    image = layout.image_path(data, sample, top=ANCHOR, task="mmotu")
     folder = image.parent.parent / "annotations"
     binary = folder / f"{image.stem}_binary.PNG"
     if folders.is_file(binary):

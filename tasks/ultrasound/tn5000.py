@@ -15,14 +15,13 @@ Published   with the leak: Swin-T AUC 0.937, accuracy 85.6; macro F1 of linear p
             77.4, US-JEPA 73.1 (arXiv:2602.19322)
 """
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from tasks.base import Access, DataError, Download, Fixed, Sample, Task
-from tasks.reading import checksums, decoding, layout, tables
+from tasks.base import Access, DataError, Download, Fixed, Sample, Task, as_published
+from tasks.reading import decoding, layout, tables
 
 ANCHOR = "TN5000_forReview"
 CLASSES = ("benign", "malignant")
@@ -32,16 +31,13 @@ SPLITS = ("train", "val", "test")
 
 def scan(data: Path) -> list[Sample]:
     top = layout.find_top(data, ANCHOR, "tn5000")
-    listed = _listed(layout.subfolder(layout.subfolder(top, "ImageSets"), "Main"))
+    listed = _listed(layout.subfolder(top, "ImageSets", "Main"))
     found = {path.stem: path for path in layout.list_images(layout.subfolder(top, "JPEGImages"))}
     names = layout.match_listed(listed, found, "train.txt, val.txt or test.txt")
     annotations = layout.subfolder(top, "Annotations")
     paths = [found[name] for name in names]
-    ids, digests = layout.sample_ids(top, paths), checksums.hash_files(paths)
-    first = dict(zip(reversed(digests), reversed(ids), strict=True))
     labels = [_label(annotations / f"{name}.xml") for name in names]
-    groups = [first[digest] for digest in digests]
-    return sorted(map(Sample, ids, labels, groups, digests, [listed[name] for name in names]))
+    return layout.samples(top, paths, labels, splits=[listed[name] for name in names], join_copies=True)
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -84,7 +80,7 @@ def _label(path: Path) -> int:
 
 def mask(data: Path, sample: Sample, pixels: int) -> np.ndarray:
     """The box of an image's nodule, filled."""
-    image = layout.find_top(data, ANCHOR, "tn5000").parent / sample.id
+    image = layout.image_path(data, sample, top=ANCHOR, task="tn5000")
     path = image.parent.parent / "Annotations" / f"{image.stem}.xml"
     box = _root(path).find("object/bndbox")
     try:
@@ -136,11 +132,5 @@ TASK = Task(
 
 TASKS = (
     TASK,
-    replace(
-        TASK,
-        name="tn5000_published",
-        title="TN5000 thyroid nodules, split as published (copies cross it)",
-        protocol=Fixed(published=True, crossing="keep"),
-        on_request=True,
-    ),
+    as_published(TASK, "TN5000 thyroid nodules, split as published (copies cross it)"),
 )
