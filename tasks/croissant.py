@@ -1,83 +1,38 @@
 """A dataset's card as Croissant 1.0 (the JSON-LD of MLCommons for datasets), with its responsible-AI properties.
 
-From the card and the task alone, so the same on every machine. The format asks for description, license, name, url,
-creator and datePublished; what the card does not tell (a year, an address) is left out, not invented.
+Written by mlcroissant (pip install 'pretext-bench[croissant]'), which also checks it, from the card and the task alone,
+so the same on every machine. What the card does not tell (a year, an address) is left out, not invented.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 
-from tasks import cards
+from tasks import cards, host
 from tasks.base import Download, Fixed, Task
 
-CONFORMS = ("http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0")
+CONFORMS = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
 NO_CHECKSUM = "https://github.com/mlcommons/croissant/issues/80"  # what the format's users put where none is known
-CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
 LICENCES = {  # how cards write a licence -> its address
-    "CC BY-NC-ND 4.0": "https://creativecommons.org/licenses/by-nc-nd/4.0/",
-    "CC BY-NC-SA 4.0": "https://creativecommons.org/licenses/by-nc-sa/4.0/",
-    "CC BY-NC 4.0": "https://creativecommons.org/licenses/by-nc/4.0/",
-    "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
-    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
-    "CC BY 3.0": "https://creativecommons.org/licenses/by/3.0/",
+    **{
+        f"CC {name} {version}": f"https://creativecommons.org/licenses/{name.lower()}/{version}/"
+        for name in ("BY-NC-ND", "BY-NC-SA", "BY-NC", "BY-SA", "BY")
+        for version in ("4.0", "3.0")
+    },
     "CC0": "https://creativecommons.org/publicdomain/zero/1.0/",
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
 }
-ARCHIVES = {"zip": "application/zip", "tar": "application/x-tar", "gz": "application/gzip", "tgz": "application/gzip"}
-TYPES = ARCHIVES | {  # by suffix; Python's own table differs between machines
-    "csv": "text/csv",
-    "json": "application/json",
-    "h5": "application/x-hdf5",
-    "mat": "application/x-matlab-data",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "tif": "image/tiff",
-    "tiff": "image/tiff",
-    "bmp": "image/bmp",
-    "mp4": "video/mp4",
+IMAGES = {  # suffixes that hold images; Python's own table of types differs between machines
+    **{"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "tif": "image/tiff", "tiff": "image/tiff"},
+    **{"bmp": "image/bmp", "mp4": "video/mp4", "h5": "application/x-hdf5", "mat": "application/x-matlab-data"},
 }
-IMAGES = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "mp4", "h5", "mat")  # suffixes that hold images
+TYPES = IMAGES | {
+    **{"zip": "application/zip", "tar": "application/x-tar", "gz": "application/gzip", "tgz": "application/gzip"},
+    **{"csv": "text/csv", "html": "text/html"},
+}
+UNKNOWN = "application/octet-stream"
 FILES, PAGE = "image-files", "owners-page"  # ids
 
 
@@ -86,159 +41,117 @@ def dumps(task: Task) -> str:
 
 
 def describe(task: Task) -> dict[str, object]:
-    """The task's dataset as a JSON-LD document. Raises ValueError for a simulated one, which no file holds."""
+    """The task's dataset as a JSON-LD document. Raises ValueError for a simulated one, which no file holds, and
+    DataError where mlcroissant is not installed."""
     if task.synthetic:
         raise ValueError(f"{task.modality}/{task.name} is simulated: there is no dataset to describe")
-    card = cards.read(task)
-    access, parts = task.access, card.parts
+    mlc = host.import_extra("mlcroissant", "croissant")
+    card, access = cards.read(task), task.access
+    parts = card.parts
     years = re.findall(r"\b(?:19|20)\d\d\b", access.citation.partition("doi:")[0])
-    told = ("What", "Counts", "Split", "Group", "Published")
-    description = [f"{card.title} {task.question}", *(f"{key}: {parts[key]}" for key in told if key in parts)]
-    document = {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": list(CONFORMS),
-        "name": task.name,
-        "alternateName": task.title,
-        "description": "\n".join(description),
-        "license": _licence(access.licence),
-        "url": _address(access.home),
-        "creator": _creators(access.citation),
-        "datePublished": years[-1] if years else None,
-        "citeAs": access.citation,
-        "keywords": ["medical imaging", "image classification", task.modality, *task.classes],
-        "version": f"{task.version}.0.0",
-        "distribution": _distribution(task, " ".join(parts.values())),
-        "recordSet": _records(task, parts),
-        "rai:dataCollection": _joined(parts.get("What"), parts.get("Who")),
-        "rai:dataBiases": re.split(r";\s+|\.\s+(?=Copies:)", parts["Traps"]) if "Traps" in parts else None,
-        "rai:dataLimitations": [f"{key}: {parts[key]}" for key in ("Licence", "Group", "Split") if key in parts],
-        "rai:dataUseCases": [task.question],
-    }
-    return {key: value for key, value in document.items() if value}
+    told = [f"{key}: {parts[key]}" for key in ("What", "Counts", "Split", "Group", "Published") if key in parts]
+    authors = re.split(r", (?:and )?| and ", re.split(r"\.\s", access.citation, maxsplit=1)[0])
+    collected = [parts[key].rstrip(".") + "." for key in ("What", "Who") if key in parts]
+    document = mlc.Metadata(
+        conforms_to=CONFORMS,
+        name=task.name,
+        description="\n".join([f"{card.title} {task.question}", *told]),
+        license=[next((url for name, url in LICENCES.items() if access.licence.startswith(name)), access.licence)],
+        url=_page(task),
+        creators=[mlc.Person(name=name.strip()) for name in authors if name.strip() != "et al"],
+        date_published=datetime(int(years[-1]), 1, 1) if years else None,
+        cite_as=access.citation,
+        keywords=["medical imaging", "image classification", task.modality, *task.classes],
+        version=f"{task.version}.0.0",
+        distribution=_files(mlc, task, " ".join(parts.values())),
+        record_sets=_records(mlc, task, parts),
+        data_collection=" ".join(collected) or None,
+        data_biases=re.split(r";\s+|\.\s+(?=Copies:)", parts["Traps"]) if "Traps" in parts else None,
+        data_limitations=[f"{key}: {parts[key]}" for key in ("Licence", "Group", "Split") if key in parts],
+        data_use_cases=[task.question],
+    )
+    stated = {"alternateName": task.title} | ({"datePublished": years[-1]} if years else {})  # no invented day
+    return document.to_json() | stated
 
 
-def _licence(text: str) -> str:
-    """The address of a licence that the text begins with, else the text."""
-    known = (address for name, address in LICENCES.items() if text.startswith(name))
-    return next(known, text)
-
-
-def _address(home: str) -> str | None:
-    return home if home.startswith(("http://", "https://")) else None
-
-
-def _creators(citation: str) -> list[dict[str, str]]:
-    """The authors as a citation begins with them: names between commas, up to the first full stop."""
-    names = re.split(r", (?:and )?| and ", re.split(r"\.\s", citation, maxsplit=1)[0])
-    return [{"@type": "sc:Person", "name": name.strip()} for name in names if name.strip() != "et al"]
-
-
-def _joined(*texts: str | None) -> str:
-    return " ".join(text.rstrip(".") + "." for text in texts if text)
-
-
-def _type(name: str) -> str:
-    return TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
-
-
-def _distribution(task: Task, text: str) -> list[dict[str, object]]:
-    downloads = task.access.downloads
-    objects = [_object(task, download) for download in downloads]
-    page = _address(task.access.home)
-    if not downloads and page:
-        steps = " ".join(f"{n}. {step}." for n, step in enumerate(task.access.steps, 1))
-        objects = [
-            {
-                "@type": "cr:FileObject",
-                "@id": PAGE,
-                "name": PAGE,
-                "description": f"By hand. {steps}",
-                "contentUrl": page,
-                "encodingFormat": "text/html",
-                "sha256": NO_CHECKSUM,
-            }
-        ]
-    archives = [_id(download) for download in downloads if download.unpack]
-    if downloads and not archives:
-        return objects
-    suffixes = [suffix for suffix in IMAGES if re.search(rf"\b{suffix}\b", text, re.IGNORECASE)]
-    images = {
-        "@type": "cr:FileSet",
-        "@id": FILES,
-        "name": FILES,
-        "containedIn": [{"@id": name} for name in archives or [held["@id"] for held in objects]],
-        "encodingFormat": sorted({TYPES[suffix] for suffix in suffixes}) or ["application/octet-stream"],
-        "includes": [f"**/*.{suffix}" for suffix in suffixes] or ["**/*"],
-    }
-    return [*objects, {key: value for key, value in images.items() if value}]  # in no file, where no page holds it
+def _page(task: Task) -> str | None:
+    return task.access.home if task.access.home.startswith(("http://", "https://")) else None
 
 
 def _id(download: Download) -> str:
     return f"{download.into}/{download.name}" if download.into else download.name
 
 
-def _object(task: Task, download: Download) -> dict[str, object]:
-    checksum = download.checksum or task.access.checksums.get(download.name, "") or f"sha256:{NO_CHECKSUM}"
-    algorithm, _, digest = checksum.partition(":")
-    described = {
-        "@type": "cr:FileObject",
-        "@id": _id(download),
-        "name": download.name,
-        "contentUrl": download.url,
-        "contentSize": f"{download.bytes} B" if download.bytes else None,
-        "encodingFormat": _type(download.name),
-        algorithm: digest,
-    }
-    return {key: value for key, value in described.items() if value}
+def _holds_images(task: Task) -> bool:
+    """Whether what is downloaded are the images themselves, in no archive."""
+    return bool(task.access.downloads) and not any(download.unpack for download in task.access.downloads)
 
 
-def _records(task: Task, parts: dict[str, str]) -> list[dict[str, object]]:
+def _files(mlc, task: Task, text: str) -> list:
+    """What is downloaded, or the owners' page, and the image files in it by the suffixes that the card names."""
+    access = task.access
+    objects = []
+    for download in access.downloads:
+        checksum = download.checksum or access.checksums.get(download.name, "") or f"sha256:{NO_CHECKSUM}"
+        algorithm, _, digest = checksum.partition(":")
+        described = mlc.FileObject(
+            id=_id(download),
+            name=download.name,
+            content_url=download.url,
+            content_size=f"{download.bytes} B" if download.bytes else None,
+            encoding_formats=[TYPES.get(download.name.rpartition(".")[2].lower(), UNKNOWN)],
+            **{algorithm: digest},
+        )
+        objects.append(described)
+    if not objects and _page(task):
+        steps = " ".join(f"{number}. {step}." for number, step in enumerate(access.steps, 1))
+        page = {"content_url": _page(task), "sha256": NO_CHECKSUM, "encoding_formats": [TYPES["html"]]}
+        objects = [mlc.FileObject(id=PAGE, name=PAGE, description=f"By hand. {steps}", **page)]
+    if _holds_images(task):
+        return objects
+    suffixes = [suffix for suffix in IMAGES if re.search(rf"\b{suffix}\b", text, re.IGNORECASE)]
+    archives = [_id(download) for download in access.downloads if download.unpack]
+    images = mlc.FileSet(
+        id=FILES,
+        name=FILES,
+        contained_in=archives or [held.id for held in objects] or None,
+        encoding_formats=sorted({IMAGES[suffix] for suffix in suffixes}) or [UNKNOWN],
+        includes=[f"**/*.{suffix}" for suffix in suffixes] or ["**/*"],
+    )
+    return [*objects, images]
+
+
+def _records(mlc, task: Task, parts: dict[str, str]) -> list:
     """Classes in label order, the published parts where there are some, and the images with what is known of each.
 
     How label, group and split follow from the files is the dataset's module; the card says it in words.
     """
-    downloads = task.access.downloads
-    if downloads and not any(download.unpack for download in downloads):
-        source = {"fileObject": {"@id": _id(downloads[0])}, "extract": {"fileProperty": "content"}}
-    else:
-        source = {"fileSet": {"@id": FILES}, "extract": {"fileProperty": "content"}}
-    published = isinstance(task.protocol, Fixed) and task.protocol.published
-    image = _field("images/image", "sc:ImageObject", "The image, at its native size.", source=source)
-    label = _field("images/label", "sc:Text", task.question, references={"field": {"@id": "classes/name"}})
-    group = _field("images/group", "sc:Text", f"{task.group_kind}: {parts.get('Group', '')}")
-    split = _field("images/split", "sc:Text", parts.get("Split", ""))
-    columns = [
-        _field(f"images/{column}", "sc:Text", f"{column}, as the authors state it; never learnt from.")
-        for column in task.columns
+    text = [mlc.DataType.TEXT]
+
+    def listed(name: str, kind: str, values: tuple[str, ...]):
+        key = mlc.Field(id=f"{name}/name", name=f"{name}/name", description=f"One of the {name}.", data_types=text)
+        data = [{key.id: value} for value in values]
+        return mlc.RecordSet(id=name, name=name, data_types=[kind], key=key.id, fields=[key], data=data)
+
+    def field(name: str, description: str, **more: object):
+        name = f"images/{name}"
+        return mlc.Field(id=name, name=name, description=description, **({"data_types": text} | more))
+
+    extract = mlc.Extract(file_property=mlc.FileProperty.content)
+    place = {"file_object": _id(task.access.downloads[0])} if _holds_images(task) else {"file_set": FILES}
+    source = mlc.Source(extract=extract, **place)
+    records = [listed("classes", "sc:Enumeration", task.classes)]
+    named = {}
+    if isinstance(task.protocol, Fixed) and task.protocol.published:
+        records.append(listed("splits", "cr:Split", tuple(task.counts) or ("train", "val", "test")))
+        named = {"references": mlc.Source(field="splits/name")}
+    image = [mlc.DataType.IMAGE_OBJECT]
+    fields = [
+        field("image", "The image, at its native size.", data_types=image, source=source),
+        field("label", task.question, references=mlc.Source(field="classes/name")),
+        field("group", f"{task.group_kind}: {parts.get('Group', '')}"),
+        field("split", parts.get("Split", ""), **named),
+        *(field(column, f"{column}, as the authors state it; never learnt from.") for column in task.columns),
     ]
-    records = [_names("classes", "sc:Enumeration", task.classes)]
-    if published:
-        split["references"] = {"field": {"@id": "splits/name"}}
-        records.append(_names("splits", "cr:Split", tuple(task.counts) or ("train", "val", "test")))
-    return [
-        *records,
-        {
-            "@type": "cr:RecordSet",
-            "@id": "images",
-            "name": "images",
-            "description": "One record for each image.",
-            "field": [image, label, group, split, *columns],
-        },
-    ]
-
-
-def _names(name: str, kind: str, values: tuple[str, ...]) -> dict[str, object]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
-        "dataType": kind,
-        "key": {"@id": f"{name}/name"},
-        "field": [_field(f"{name}/name", "sc:Text", f"One of the {name}.")],
-        "data": [{f"{name}/name": value} for value in values],
-    }
-
-
-def _field(name: str, kind: str, description: str, **more: object) -> dict[str, object]:
-    return {"@type": "cr:Field", "@id": name, "name": name, "description": description, "dataType": kind, **more}
+    images = mlc.RecordSet(id="images", name="images", description="One record for each image.", fields=fields)
+    return [*records, images]

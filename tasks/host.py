@@ -1,14 +1,16 @@
-"""The machine around us: UTF-8 whatever its locale says, processes that are spawned, and what git answers."""
+"""The machine around us: UTF-8 whatever its locale says, spawned processes, optional libraries, what git answers."""
 
 import codecs
+import importlib
 import locale
 import os
 import subprocess
 import sys
 from multiprocessing import spawn
 from pathlib import Path
+from types import ModuleType
 
-from tasks.base import ProcessError
+from tasks.base import DataError, ProcessError
 
 PLAIN = {  # what stands for a sign that the terminal cannot show; "?" for any other
     "−": "-",
@@ -58,6 +60,14 @@ def unguarded() -> str:
         f'{sys.argv[0]}: put what this script does below a line `if __name__ == "__main__":`; the processes that it '
         "starts import it"
     )
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """An optional library. Raises DataError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        raise DataError(f"{module} is not here ({error}); install it: pip install 'pretext-bench[{extra}]'") from error
 
 
 def path(text: str | Path) -> Path:

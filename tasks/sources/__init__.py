@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import tasks
 from tasks.base import Access, DataError, NoData, Source
@@ -86,11 +85,3 @@ def of_slide(stem: str) -> str:
     """The group of a slide: its patient, where its name begins like a TCGA barcode, else the slide itself."""
     barcode = re.match(r"TCGA-\w{2}-\w{4}(?=[-.]|$)", stem)
     return barcode[0] if barcode else stem
-
-
-def extra(module: str, name: str) -> ModuleType:
-    """An optional library. Raises DataError with the command that installs it."""
-    try:
-        return importlib.import_module(module)
-    except (ImportError, OSError) as error:
-        raise DataError(f"{module} is not here ({error}); install it: pip install 'pretext-bench[{name}]'") from error

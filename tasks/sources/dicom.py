@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import sources
+from tasks import host, sources
 from tasks.base import DataError, Sample, Source, digest
 from tasks.reading import checksums, decoding, folders
 
@@ -52,7 +52,7 @@ def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
     name, _, frame = sample.id.rpartition("#")
     path = sources.top(data, location) / name
-    header, pydicom = _header(path), sources.extra("pydicom.pixels", KIND)
+    header, pydicom = _header(path), host.import_extra("pydicom.pixels", KIND)
     try:
         array = pydicom.pixel_array(path, index=int(frame))
         return _masked(_rgb(array, header), header)
@@ -90,7 +90,7 @@ def _signed(path: Path) -> bool:
 
 def _header(path: Path):
     try:
-        return sources.extra("pydicom", KIND).dcmread(path, defer_size="1 KB")
+        return host.import_extra("pydicom", KIND).dcmread(path, defer_size="1 KB")
     except DataError:
         raise
     except Exception as error:  # as in read
@@ -99,7 +99,7 @@ def _header(path: Path):
 
 def _decodable(path: Path, header) -> None:
     """Raises DataError, naming the plug-ins, where the pixels' compression cannot be undone here."""
-    pixels = sources.extra("pydicom.pixels", KIND)
+    pixels = host.import_extra("pydicom.pixels", KIND)
     syntax = header.file_meta.get("TransferSyntaxUID")
     try:
         decoder = pixels.get_decoder(syntax)
@@ -125,7 +125,7 @@ def _rgb(array: np.ndarray, header) -> np.ndarray:
         grey = array if header.BitsStored == 8 and array.dtype == np.uint8 else _scaled(array, header)
         return np.repeat((255 - grey if kind == "MONOCHROME1" else grey)[..., None], 3, axis=2)
     if kind == "PALETTE COLOR":
-        colours = sources.extra("pydicom.pixels", KIND).apply_color_lut(array, header)
+        colours = host.import_extra("pydicom.pixels", KIND).apply_color_lut(array, header)
         return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
     if array.ndim != 3:
         raise ValueError(f"photometric interpretation {kind} is not known here")
@@ -133,7 +133,7 @@ def _rgb(array: np.ndarray, header) -> np.ndarray:
 
 
 def _scaled(array: np.ndarray, header) -> np.ndarray:
-    values = sources.extra("pydicom.pixels", KIND).apply_rescale(array, header).astype(np.float64)
+    values = host.import_extra("pydicom.pixels", KIND).apply_rescale(array, header).astype(np.float64)
     low, high = values.min(), values.max()
     if header.get("WindowWidth"):
         centre, width = (float(np.atleast_1d(header[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks import sources
+from tasks import host, sources
 from tasks.base import DataError, Sample, Source, digest
 from tasks.reading import checksums, folders
 
@@ -46,7 +46,7 @@ def scan(data: Path, *, location: str) -> list[Sample]:
         level, side = _scale(slide)
         try:
             spots = np.argwhere(_tissue(slide, side, path))
-        except sources.extra("openslide", KIND).OpenSlideError as error:
+        except host.import_extra("openslide", KIND).OpenSlideError as error:
             raise _unreadable(path, error) from error
         if not len(spots):
             blank.append(name)
@@ -72,7 +72,7 @@ def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarra
     length = round(side / slide.level_downsamples[level])
     try:
         tile = _opaque(slide.read_region(tuple(map(int, spot.split("_"))), level, (length, length)))
-    except sources.extra("openslide", KIND).OpenSlideError as error:
+    except host.import_extra("openslide", KIND).OpenSlideError as error:
         _slide.cache_clear()  # after an error OpenSlide refuses everything from that handle
         raise _unreadable(path, error) from error
     return np.asarray(tile if length == TILE else tile.resize((TILE, TILE), Image.Resampling.LANCZOS))
@@ -80,7 +80,7 @@ def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarra
 
 @lru_cache(maxsize=8)
 def _slide(path: Path, changed: int):
-    openslide = sources.extra("openslide", KIND)
+    openslide = host.import_extra("openslide", KIND)
     try:
         path.open("rb").close()  # OpenSlide does not say that a file may not be opened
         return openslide.OpenSlide(path)
