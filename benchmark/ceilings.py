@@ -7,7 +7,7 @@ them; here is which there are, which are missing and what they cost. No torch.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
@@ -88,7 +88,7 @@ class Ceiling(NamedTuple):
     @property
     def steps(self) -> int:
         """Optimiser steps of each model that the budget pays for. Raises ValueError if it pays for none."""
-        count = int(self.recipe.budget // (self.image_flops * self.recipe.settings["batch"]))
+        count = int(self.recipe.budget // (self.image_flops * self.recipe.settings.batch))
         if count == 0:
             raise ValueError(
                 f"budget of {self.recipe.budget:.3g} FLOPs pays for no step of a ceiling; CEILINGS=0 leaves them out"
@@ -98,7 +98,7 @@ class Ceiling(NamedTuple):
     @property
     def flops(self) -> float:
         """Training FLOPs of all its models."""
-        return len(self.family.divisions) * self.steps * self.recipe.settings["batch"] * self.image_flops
+        return len(self.family.divisions) * self.steps * self.recipe.settings.batch * self.image_flops
 
     def cell(self, found: TaskData) -> str:
         """Id of what is stored of one of its tasks."""
@@ -166,7 +166,7 @@ def recipe(family: Family, track: str, seed: int, precision: str = "fp32") -> Re
         corpus=Corpus(name=family.images, members=members, digest=digest(*told)[:12], images=len(every)),
         pretext=PRETEXT,
         pretext_version=VERSION,
-        settings=asdict(settings(chosen.encoder)),
+        settings=settings(chosen.encoder),
         encoder=chosen.encoder,
         stored_pixels=chosen.stored_pixels,
         policy=squares.describe_policy(tasks[0].policy),

@@ -55,7 +55,7 @@ def estimate_cost(
 ) -> Cost:
     """lacking: missing ceilings, each trained by one process."""
     todo = [job.recipe for job in missing if not job.trained]
-    flops = sum(tracks.steps(r) * r.settings["batch"] * tracks.image_flops(r) for r in todo)
+    flops = sum(tracks.steps(r) * r.settings.batch * tracks.image_flops(r) for r in todo)
     speed, count = measured_speed(runtime.results, track, runtime.processes)
     basis = f"speed of {count} earlier runs here"
     if not count:
@@ -78,7 +78,7 @@ def _ceiling_memory(ceiling: Ceiling) -> float:
     e = ceiling.recipe.encoder
     weights = 12 * e.depth * e.width**2 + 3 * e.patch**2 * e.width
     values = 17 * (e.grid**2 + e.prefix) * e.width * e.depth
-    return LIBRARIES_BYTES + 20 * weights + 4 * ceiling.recipe.settings["batch"] * values
+    return LIBRARIES_BYTES + 20 * weights + 4 * ceiling.recipe.settings.batch * values
 
 
 def peak_memory(recipe: Recipe) -> float:
@@ -92,32 +92,31 @@ def peak_memory(recipe: Recipe) -> float:
     patches, pixels = e.grid**2, 3 * e.patch**2
     trunk = 12 * e.depth * e.width**2 + pixels * e.width
     if recipe.pretext == "mae":
-        hidden = patches - int(patches * (1 - s["mask_ratio"]))
-        blocks = (patches - hidden + 1) * e.width * e.depth + (patches + 1) * s["decoder_width"] * s["decoder_depth"]
-        trained, frozen = trunk + 12 * s["decoder_depth"] * s["decoder_width"] ** 2, 0
+        hidden = patches - int(patches * (1 - s.mask_ratio))
+        blocks = (patches - hidden + 1) * e.width * e.depth + (patches + 1) * s.decoder_width * s.decoder_depth
+        trained, frozen = trunk + 12 * s.decoder_depth * s.decoder_width**2, 0
         rows = 3 * hidden * pixels  # prediction, target, error
     elif recipe.pretext == "ijepa":
-        hidden = mask_sizes.mean_target_tokens(e.grid, tuple(s["target_scale"]), tuple(s["target_aspect"]))
-        context = s["context_tokens"]
-        asked = s["targets"] * (context + hidden)
-        blocks = context * e.width * e.depth + asked * s["predictor_width"] * s["predictor_depth"]
-        trained, frozen = trunk + 12 * s["predictor_depth"] * s["predictor_width"] ** 2, trunk
-        rows = 3 * s["targets"] * hidden * e.width
+        hidden = mask_sizes.mean_target_tokens(e.grid, s.target_scale, s.target_aspect)
+        context = s.context_tokens
+        asked = s.targets * (context + hidden)
+        blocks = context * e.width * e.depth + asked * s.predictor_width * s.predictor_depth
+        trained, frozen = trunk + 12 * s.predictor_depth * s.predictor_width**2, trunk
+        rows = 3 * s.targets * hidden * e.width
     elif recipe.pretext == "dinov3":
         declared = registry.load("pretexts", "dinov3")
-        declaration = declared.Settings(**s)
-        crops, local = declared.GLOBALS, (s["local_pixels"] // e.patch) ** 2
-        patches = declared.global_grid(declaration, e) ** 2
-        blocks = (crops * (patches + 1) + s["local_crops"] * (local + 1)) * e.width * e.depth
-        layers = (e.width, s["head_width"], s["head_width"], s["bottleneck"], s["prototypes"])
-        trained = frozen = trunk + (1 + bool(s["ibot_weight"])) * sum(a * b for a, b in pairwise(layers))
-        heads = crops + s["local_crops"] + declared.hidden_per_image(declaration, e)
-        rows = heads * (5 * s["head_width"] + 3 * s["bottleneck"] + 4 * s["prototypes"])
+        crops, local = declared.GLOBALS, (s.local_pixels // e.patch) ** 2
+        patches = declared.global_grid(s, e) ** 2
+        blocks = (crops * (patches + 1) + s.local_crops * (local + 1)) * e.width * e.depth
+        layers = (e.width, s.head_width, s.head_width, s.bottleneck, s.prototypes)
+        trained = frozen = trunk + (1 + bool(s.ibot_weight)) * sum(a * b for a, b in pairwise(layers))
+        heads = crops + s.local_crops + declared.hidden_per_image(s, e)
+        rows = heads * (5 * s.head_width + 3 * s.bottleneck + 4 * s.prototypes)
     else:
         blocks, rows = tracks.image_flops(recipe) / 3 / (24 * e.width), 0
         trained, frozen = 1.5 * trunk, trunk
     width = 2 if recipe.precision == "bf16" else 4
-    return LIBRARIES_BYTES + 16 * trained + 4 * frozen + s["batch"] * (17 * blocks + rows) * width
+    return LIBRARIES_BYTES + 16 * trained + 4 * frozen + s.batch * (17 * blocks + rows) * width
 
 
 def count_cached_features(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """A grid: a frozen list of runs, of any tracks and modalities. JSON Lines, a recipe a line; twins are implied, not
 listed. What a later version of this code would compose otherwise is still the run that was written down, or refused."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import tasks
@@ -39,8 +39,7 @@ def read(path: Path) -> list[Recipe]:
         if not line.strip():
             continue
         try:
-            recipe = from_json(line)
-            _refuse_untrainable(recipe)
+            recipe = _trainable(from_json(line))
             if canonical(recipe) != line.strip():
                 raise ValueError(f"not written as run {key(recipe)} is by this code, so its id may be another")
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
@@ -53,8 +52,8 @@ def read(path: Path) -> list[Recipe]:
     return recipes
 
 
-def _refuse_untrainable(recipe: Recipe) -> None:
-    """Raises ValueError unless this code would train just this."""
+def _trainable(recipe: Recipe) -> Recipe:
+    """The recipe with its pretext's own settings. Raises ValueError unless this code would train just this."""
     if recipe.modality not in tasks.modalities():
         raise tasks.unknown("modality", recipe.modality, tasks.modalities())
     if recipe.precision not in ("fp32", "bf16"):
@@ -71,9 +70,11 @@ def _refuse_untrainable(recipe: Recipe) -> None:
         )
     if (pixels := tracks.get(recipe.track).stored_pixels) != recipe.stored_pixels:
         raise ValueError(f"images stored at {recipe.stored_pixels} pixels, the {recipe.track} track has {pixels} here")
-    if canonical(asdict(declared.Settings(**recipe.settings))) != canonical(recipe.settings):
+    typed = registry.typed(recipe)
+    if canonical(typed) != canonical(recipe):
         raise ValueError(f"settings of {recipe.pretext} are missing")
-    tracks.steps(recipe)
+    tracks.steps(typed)
+    return typed
 
 
 def asked(recipes: list[Recipe], narrowed: Wanted) -> list[Wanted]:

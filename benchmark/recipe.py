@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ENGINE = 3  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
@@ -108,7 +109,7 @@ class Recipe:
     corpus: Corpus
     pretext: str
     pretext_version: int
-    settings: dict[str, Any]  # the pretext's own frozen Settings (an `Optim` and more), as plain data
+    settings: Optim | SimpleNamespace  # the pretext's own frozen Settings; as `from_json` reads them, of any version
     encoder: EncoderSpec
     stored_pixels: int  # side of the stored square image from which crops are taken
     policy: str  # how native images were brought to that square
@@ -153,11 +154,7 @@ class Cell:
 
 def canonical(value: object) -> str:
     """One JSON text per value: sorted keys, no spaces, shortest floats."""
-    return json.dumps(value, default=_fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return json.dumps(value, default=vars, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def key(value: Recipe | Cell) -> str:
@@ -190,14 +187,16 @@ def columns(recipe: Recipe) -> dict[str, Any]:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe that `canonical` wrote. Raises ValueError for anything else: no JSON, numbers that are not finite,
-    fields that this version does not know or lacks."""
+    """The recipe that `canonical` wrote, whatever version its settings are of: `registry.typed` makes them those of its
+    pretext. Raises ValueError for anything else: no JSON, numbers that are not finite, fields that this version does
+    not know or lacks."""
     try:
         raw = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         encoder, corpus = EncoderSpec(**raw.pop("encoder")), raw.pop("corpus")
         members = tuple((name, version) for name, version in corpus.pop("members"))
-        skipped = tuple(raw.pop("skipped"))
-        return Recipe(encoder=encoder, corpus=Corpus(members=members, **corpus), skipped=skipped, **raw)
+        skipped, settings = tuple(raw.pop("skipped")), SimpleNamespace(**raw.pop("settings"))
+        corpus = Corpus(members=members, **corpus)
+        return Recipe(encoder=encoder, corpus=corpus, skipped=skipped, settings=settings, **raw)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"not a recipe that this code knows ({error})") from error
 

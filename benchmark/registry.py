@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from benchmark.recipe import EncoderSpec, Optim
+from benchmark.recipe import EncoderSpec, Optim, Recipe
 from tasks import unknown
 
 FOLDER = Path(__file__).parent
@@ -43,3 +43,14 @@ def settings(pretext: str, encoder: EncoderSpec) -> Optim:
     if arm not in arms:
         raise unknown(f"arm of {name}", arm, tuple(sorted(arms)))
     return replace(arms[arm](encoder), arm=arm)
+
+
+def typed(recipe: Recipe) -> Recipe:
+    """A recipe that was read from JSON, with the Settings of its pretext, by which it can be trained. Raises ValueError
+    for settings that this version does not know or lacks."""
+    module = load("pretexts", recipe.pretext)
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(recipe.settings).items()}
+    try:
+        return replace(recipe, settings=module.Settings(**given))
+    except TypeError as error:
+        raise ValueError(f"not the settings of {recipe.pretext} {module.VERSION} ({error})") from error

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from benchmark import registry
 from benchmark.device import machine
 from benchmark.parts import rules
-from benchmark.recipe import Corpus, EncoderSpec, Recipe
+from benchmark.recipe import Corpus, EncoderSpec, Recipe, canonical
 from tasks import unknown
 
 
@@ -100,7 +100,7 @@ def recipe(
         corpus=corpus,
         pretext=name,
         pretext_version=declared.VERSION,
-        settings=asdict(settings),
+        settings=settings,
         encoder=encoder,
         stored_pixels=chosen.stored_pixels,
         policy=policy,
@@ -114,8 +114,7 @@ def recipe(
 def resolved(recipe: Recipe) -> Recipe:
     """The recipe with what follows from the number of its steps, by `rules.resolve`. Raises ValueError if its budget
     pays for none."""
-    settings = registry.load("pretexts", recipe.pretext).Settings(**recipe.settings)
-    return replace(recipe, settings=asdict(rules.resolve(settings, steps(recipe))))
+    return replace(recipe, settings=rules.resolve(recipe.settings, steps(recipe)))
 
 
 def changes(pretext: str, track: str, settings: Mapping[str, object]) -> str:
@@ -123,9 +122,8 @@ def changes(pretext: str, track: str, settings: Mapping[str, object]) -> str:
     pretext is not known to this version."""
     corpus = Corpus(name="", members=(), digest="", images=0)
     try:
-        standard = json.loads(
-            json.dumps(recipe(track, pretext, modality="", corpus=corpus, policy="", seed=0).settings)
-        )
+        made = recipe(track, pretext, modality="", corpus=corpus, policy="", seed=0)
+        standard = json.loads(canonical(made.settings))
     except ValueError:
         standard = {}
     other = {name: value for name, value in sorted(settings.items()) if value != standard.get(name)}
@@ -140,15 +138,14 @@ def has_cls(pretext: str) -> bool | None:
 
 def image_flops(recipe: Recipe) -> float:
     """Training FLOPs per image of this very recipe."""
-    declared = registry.load("pretexts", recipe.pretext)
-    return declared.flops(declared.Settings(**recipe.settings), recipe.encoder)
+    return registry.load("pretexts", recipe.pretext).flops(recipe.settings, recipe.encoder)
 
 
 def steps(recipe: Recipe) -> int:
     """Optimiser steps that the budget pays for. Raises ValueError if it pays for none."""
     if recipe.budget == 0:
         return 0
-    count = int(recipe.budget // (image_flops(recipe) * recipe.settings["batch"]))
+    count = int(recipe.budget // (image_flops(recipe) * recipe.settings.batch))
     if count == 0:
         raise ValueError(f"budget of {recipe.budget:.3g} FLOPs pays for no step of {recipe.pretext}; raise the budget")
     return count
@@ -169,10 +166,10 @@ def table() -> list[str]:
         made = [recipe(name, p, modality="histo", corpus=corpus, policy="", seed=0) for p in pretexts]
         size = f"{e.width} × {e.depth}, {e.heads} heads, patch {e.patch}"
         budget = " / ".join(dict.fromkeys(f"{r.budget:.2g}" for r in made))
-        batch = " / ".join(dict.fromkeys(str(r.settings["batch"]) for r in made))
+        batch = " / ".join(dict.fromkeys(str(r.settings.batch) for r in made))
         cells = [f"`{name}`", size, str(e.pixels), budget, str(track.seeds), batch]
         for r in made:
-            images = steps(r) * r.settings["batch"]
+            images = steps(r) * r.settings.batch
             cells.append(f"{steps(r):,}, {images:,}, {images / PHANTOM_IMAGES:,.1f}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines

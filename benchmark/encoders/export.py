@@ -116,7 +116,7 @@ def config(recipe: Recipe, stored: dict[str, Tensor]) -> dict[str, object]:
 def card(recipe: Recipe, run: dict, cells: pd.DataFrame) -> str:
     """The model card: what it is, its recipe, its floor, its limits."""
     spec, corpus = recipe.encoder, recipe.corpus
-    arm = recipe.settings.get("arm", "")
+    arm = getattr(recipe.settings, "arm", "")
     name = f"{recipe.pretext}{f' ({arm})' if arm else ''}, {recipe.modality}, {recipe.track} track, seed {recipe.seed}"
     simulated = run["synthetic"]
     lines = [

@@ -83,7 +83,7 @@ def worker(job: Path) -> None:
     """One process of `pretrain`."""
     from torch import distributed
 
-    from benchmark import corpus
+    from benchmark import corpus, registry
     from benchmark.training import data, health, stopping
     from benchmark.training import pretrain as training
     from tasks import store
@@ -92,7 +92,7 @@ def worker(job: Path) -> None:
     stopping.listen()
     raw = json.loads(job.read_text(encoding="utf-8"))
     end_with(raw["parent"])
-    recipe = from_json(raw["recipe"])
+    recipe = registry.typed(from_json(raw["recipe"]))
     paths = {name: Path(raw["runtime"][name]) for name in ("data", "results", "cache")}
     runtime = Runtime(**(raw["runtime"] | paths))
     pinned = corpus.resolve(recipe.modality, raw["spec"], runtime.data, runtime.cache, raw["policy"])

@@ -140,8 +140,8 @@ def _rooms(todo: list[Recipe], gpus: int, micro: int | None) -> list[tuple[str, 
 
 def needed(recipe: Recipe, micro: int | None = None) -> float:
     """Bytes that the training of a recipe takes of a GPU, with its corpus and its context, or of a machine without."""
-    batch = min(recipe.settings["batch"], micro or recipe.settings["batch"])
-    whole = peak_memory(replace(recipe, settings=recipe.settings | {"batch": batch}))
+    batch = min(recipe.settings.batch, micro or recipe.settings.batch)
+    whole = peak_memory(replace(recipe, settings=replace(recipe.settings, batch=batch)))
     if not machine.device().gpus:
         return whole
     corpus = 3 * recipe.corpus.images * recipe.stored_pixels**2
@@ -201,7 +201,7 @@ def _busy(todo: list[Recipe], track: str, root: Path) -> tuple[float, str]:
     worked = taken = 0.0
     for recipe in todo:
         steps = tracks.steps(recipe)
-        flops = steps * recipe.settings["batch"] * tracks.image_flops(recipe)
+        flops = steps * recipe.settings.batch * tracks.image_flops(recipe)
         alone = flops / _reached(here if found.gpus else "", recipe.precision)
         waited = steps * HOST_SECONDS if found.gpus else 0.0
         worked += alone

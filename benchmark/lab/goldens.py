@@ -62,7 +62,7 @@ def images() -> Images:
 def recipe(pretext: str) -> Recipe:
     """A smoke recipe on that noise, in batches of 8."""
     made = tracks.recipe("smoke", pretext, modality="histo", corpus=CORPUS, policy="none", seed=3)
-    return replace(made, settings=made.settings | {"batch": BATCH})
+    return replace(made, settings=replace(made.settings, batch=BATCH))
 
 
 def short(pretext: str, steps: int = STEPS) -> Recipe:

@@ -80,6 +80,7 @@ def reproduce_run(run: str, published: Path, runtime: Runtime, say: Callable[[st
     row = find_run(run, published)
     recipe = from_json(row["recipe"])
     refuse_other_versions(recipe, row["commit"])
+    recipe = registry.typed(recipe)
     cells = results.read(published, "cells").drop_duplicates("cell")
     for one in (recipe, twin(recipe)) if recipe.budget else (recipe,):
         own = cells[cells.run == key(one)]
@@ -206,5 +207,5 @@ def _read_numbers(root: Path) -> pd.DataFrame:
 
 def _name_pretext(text: str) -> str:
     recipe = from_json(text)
-    arm = recipe.settings.get("arm", "")
+    arm = getattr(recipe.settings, "arm", "")
     return f"{recipe.pretext}:{arm}" if arm else recipe.pretext

@@ -69,20 +69,20 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
     given = {}
     for change in changes:
         name, _, value = change.partition("=")
-        if name not in recipe.settings:
-            raise tasks.unknown(f"setting of {recipe.pretext}", name, tuple(recipe.settings))
+        if name not in vars(recipe.settings):
+            raise tasks.unknown(f"setting of {recipe.pretext}", name, tuple(vars(recipe.settings)))
         try:
-            read = value if isinstance(recipe.settings[name], str) else json.loads(value)
+            read = value if isinstance(getattr(recipe.settings, name), str) else json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(f"{change}: not JSON ({error}); write name=value, as lr=2e-3 or crop=[0.5,1.0]") from error
         given[name] = tuple(read) if isinstance(read, list) else read
     if "batch" in given and "lr" not in given:
-        sizes = given["batch"], recipe.settings["batch"]
+        sizes = given["batch"], recipe.settings.batch
         now, before = (rules.rate(batch, recipe.encoder) for batch in sizes)
-        given["lr"] = recipe.settings["lr"] * now / before
+        given["lr"] = recipe.settings.lr * now / before
     if "momentum" in given and "horizon" not in given:
         given["horizon"] = None
-    return tracks.resolved(replace(recipe, settings=recipe.settings | given))
+    return tracks.resolved(replace(recipe, settings=replace(recipe.settings, **given)))
 
 
 def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object]]:
@@ -111,7 +111,7 @@ def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object
         "pretext": recipe.pretext if recipe.budget else TWIN,
         "pretext_version": recipe.pretext_version,
         "engine": recipe.engine,
-        "settings": json.dumps(recipe.settings if recipe.budget else asdict(recipe.encoder), sort_keys=True),
+        "settings": json.dumps(asdict(recipe.settings if recipe.budget else recipe.encoder), sort_keys=True),
         "seed": recipe.seed,
         "budget_flops": recipe.budget,
         "images_seen": made.images,

@@ -100,7 +100,7 @@ def open_run(run: str, root: Path) -> Opened:
     module, frozen = registry.load("pretexts", recipe.pretext), encoder.load(recipe.encoder, stored)
     decoder, path = None, folder / "decoder.safetensors"
     if path.exists():
-        decoder = module.Model(module.Settings(**recipe.settings), frozen, recipe.modality, seed=0).eval()
+        decoder = module.Model(registry.typed(recipe).settings, frozen, recipe.modality, seed=0).eval()
         weights.load(decoder, path, decoder.decoder_state())
     return Opened(row, recipe, frozen, getattr(module, "QUERY", "patches"), decoder)
 

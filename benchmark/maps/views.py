@@ -82,7 +82,7 @@ def stored(source: Source, sample: Sample, data: Path, pixels: int) -> np.ndarra
 def look(made: Recipe, name: str, image: np.ndarray, draws: int) -> list[Seen]:
     """What a training by that recipe sees of a stored image, uint8 (S, S, 3), in its first epochs, one for each draw.
     name: "source/sample id"."""
-    batch = made.settings["batch"]
+    batch = made.settings.batch
     images = Images([name] * batch, [image[None]], np.zeros((batch, 2), int), ())  # an epoch is a batch of this image
     model = pretrain.build(made, images)
     batches = Batches(images, made, model.draw, torch.device("cpu"), world=batch)  # and its head a process of its own

@@ -103,7 +103,7 @@ ARMS = {"official": official}
 def flops(s: Settings, e: EncoderSpec) -> float:
     """Training FLOPs per image. The size of target blocks is drawn per batch and its mean counted, as is that of
     official contexts: what a run realises is this expectation, not a count of its tokens."""
-    hidden = mean_target_tokens(e.grid, tuple(s.target_scale), tuple(s.target_aspect), published=s.official)
+    hidden = mean_target_tokens(e.grid, s.target_scale, s.target_aspect, published=s.official)
     predict = (
         count.linear(s.context_tokens, e.width, s.predictor_width)
         + s.targets * count.blocks(s.context_tokens + hidden, s.predictor_width, s.predictor_depth)

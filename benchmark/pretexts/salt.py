@@ -67,7 +67,7 @@ def settings(encoder: EncoderSpec) -> Settings:
 def stage_flops(s: Settings, e: EncoderSpec) -> tuple[float, float]:
     """Training FLOPs per image in stage one and in stage two; of target blocks, the mean size is counted."""
     tokens, context, width = e.grid**2, s.context_tokens, s.predictor_width
-    hidden = mean_target_tokens(e.grid, tuple(s.target_scale), tuple(s.target_aspect))
+    hidden = mean_target_tokens(e.grid, s.target_scale, s.target_aspect)
     seen = count.encode(e, tokens=context) + count.linear(context, e.width, width)
     pixels = count.blocks(tokens, width, s.predictor_depth) + count.linear(tokens - context, width, 3 * e.patch**2)
     features = count.blocks(context + hidden, width, s.predictor_depth) + count.linear(hidden, width, e.width)

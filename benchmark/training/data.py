@@ -156,7 +156,7 @@ class Batches:
     ):
         """draw: a pretext's. Raises ValueError if the global batch does not divide by the number of processes."""
         self.images, self.seed, self.device, self.draw = images, recipe.seed, device, draw
-        self.batch = recipe.settings["batch"]
+        self.batch = recipe.settings.batch
         if self.batch % world:
             raise ValueError(f"a global batch of {self.batch} does not divide over {world} processes; use a divisor")
         self.start, self.size = rank * self.batch // world, self.batch // world

@@ -18,7 +18,7 @@ class Memory:
         self.recipe, self.device, self.images, self.separable = recipe, device, images, separable
         fixed, peak = LIBRARIES_BYTES, peak_memory(recipe)
         self.fixed = torch.cuda.memory_allocated() if device.type == "cuda" else fixed
-        self.each = (peak - fixed) / recipe.settings["batch"]  # bytes per image: the formula's, then measured
+        self.each = (peak - fixed) / recipe.settings.batch  # bytes per image: the formula's, then measured
         self.measured = False
 
     @contextmanager
@@ -41,7 +41,7 @@ class Memory:
             return said + "Use a smaller TRACK or a device with more memory"
         if self.separable:
             return said + f"MICRO={fits} computes the same step {fits} images at a time"
-        batch = self.recipe.settings["batch"]
+        batch = self.recipe.settings.batch
         processes = next(n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= fits)
         return said + (
             f"The loss of {self.recipe.pretext} compares the images of a batch, so micro-batches would change it; "

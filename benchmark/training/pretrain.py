@@ -74,7 +74,7 @@ def untrained(recipe: Recipe, images: Images) -> encoders.Encoder:
 def build(recipe: Recipe, images: Images) -> Pretext:
     """The untrained model of a recipe."""
     module, encoder = registry.load("pretexts", recipe.pretext), untrained(recipe, images)
-    return module.Model(module.Settings(**recipe.settings), encoder, recipe.modality, seed=recipe.seed + 10_000)
+    return module.Model(recipe.settings, encoder, recipe.modality, seed=recipe.seed + 10_000)
 
 
 def parameter_groups(model: Pretext) -> list[dict[str, object]]:
@@ -354,7 +354,7 @@ def run_row(
     return {
         **columns(recipe),
         "synthetic": synthetic,
-        "expected_flops": tracks.steps(recipe) * recipe.settings["batch"] * flops,
+        "expected_flops": tracks.steps(recipe) * recipe.settings.batch * flops,
         "realised_flops": trained.images * flops,
         "steps": tracks.steps(recipe),
         "images_seen": trained.images,

@@ -164,7 +164,7 @@ def train(
     watched, truth = gathered.part(
         [subset([s.group for s in found.samples], d.val) for found, d in zip(family.tasks, division, strict=True)]
     )
-    settings, classes = Settings(**recipe.settings), [len(found.task.classes) for found in family.tasks]
+    settings, classes = recipe.settings, [len(found.task.classes) for found in family.tasks]
     untrained = pretrain.untrained(recipe, images)
     model = Model(settings, untrained, recipe.modality, classes, recipe.seed + 10_000).to(device)
     groups = pretrain.parameter_groups(model)
@@ -275,7 +275,7 @@ def examined(taught: Taught, family: Family, gathered: Pool, division: tuple[Ass
 def columns(ceiling: Ceiling) -> dict[str, object]:
     """What the table `ceilings` says of a ceiling, whatever the task and however it was trained."""
     recipe, (labels, groups), (commit, dirty) = ceiling.recipe, ceiling.family.labelled, machine.commit()
-    images = ceiling.steps * recipe.settings["batch"]
+    images = ceiling.steps * recipe.settings.batch
     return {
         "family": ceiling.family.images,
         "heads": json.dumps(ceiling.family.heads),

@@ -152,7 +152,7 @@ def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:
                 recomputed=str(value),
                 damage=recipe.engine == recipes.ENGINE,
             )
-    batch = recipe.settings.get("batch")
+    batch = getattr(recipe.settings, "batch", None)
     if row["status"] == "finished" and batch and row["images_seen"] != row["steps"] * batch:
         found = f"{row['steps']} steps of {batch}"
         yield Problem(file=path, what="images_seen", stored=str(row["images_seen"]), recomputed=found)

@@ -550,7 +550,7 @@ def _provenance(runs: pd.DataFrame) -> tuple[tuple[str, str], ...]:
 def _encoder(recipe: Recipe) -> str:
     spec = recipe.encoder
     if recipe.pretext == EXTERNAL:
-        return f"external {recipe.settings['arm']}, width {spec.width}, {spec.pixels}-pixel images"
+        return f"external {recipe.settings.arm}, width {spec.width}, {spec.pixels}-pixel images"
     return (
         f"ViT of {spec.depth} blocks, width {spec.width}, {spec.heads} heads, "
         f"{spec.patch}-pixel patches of {spec.pixels}-pixel images, {recipe.precision}"

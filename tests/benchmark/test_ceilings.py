@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import ceilings, grid, run, tracks
-from benchmark.ceilings import Ceiling, Settings
+from benchmark.ceilings import Ceiling
 from benchmark.encoders.encoder import Encoder
 from benchmark.recipe import Runtime, key
 from benchmark.storage import checkpoint, results, schema, seals
@@ -80,7 +80,7 @@ def one(*tasks: TaskData, steps: int = 12, seed: int = 0) -> Ceiling:
     """The ceiling of tasks that are learnt together, on the encoder of the smoke track, for so many steps."""
     (family,) = ceilings.families(Study(modality="histo", pinned=None, tasks={t.task.name: t for t in tasks}))
     whole = Ceiling(family, ceilings.recipe(family, "smoke", seed))
-    budget = (steps + 0.5) * whole.recipe.settings["batch"] * whole.image_flops
+    budget = (steps + 0.5) * whole.recipe.settings.batch * whole.image_flops
     return Ceiling(family, replace(whole.recipe, budget=budget))
 
 
@@ -315,7 +315,7 @@ def test_flops_equal_the_counter(tmp_path):
     ceiling, runtime = one(COLOUR, BRIGHT), here(tmp_path)
     pool = supervised.pool(ceiling.family, [run.stored(found, runtime, SIDE) for found in (COLOUR, BRIGHT)])
     encoder = pretrain.untrained(ceiling.recipe, pool.images)
-    model = supervised.Model(Settings(**ceiling.recipe.settings), encoder, "histo", [2, 2], 0)
+    model = supervised.Model(ceiling.recipe.settings, encoder, "histo", [2, 2], 0)
     views = {"images": torch.rand(4, 3, 32, 32), "labels": torch.zeros((4, 2), dtype=torch.int64)}
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(views, 0.5)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -87,8 +87,11 @@ def test_a_grid_is_frozen_once_written(tmp_path):
         (line(precision="tf32"), "unknown precision 'tf32'"),
         (line(stored_pixels=48), "images stored at 48 pixels, the smoke track has 32 here"),
         (line(settings={"batch": 64}), "runs.jsonl:2: "),
-        (line(settings=recipe().settings | {"zzz": 1}), "zzz"),
-        (line(settings={k: v for k, v in recipe().settings.items() if k != "warmup"}), "settings of mae are missing"),
+        (line(settings=asdict(recipe().settings) | {"zzz": 1}), "zzz"),
+        (
+            line(settings={k: v for k, v in asdict(recipe().settings).items() if k != "warmup"}),
+            "settings of mae are missing",
+        ),
         (line().replace(",", ", "), "not written as run"),
     ],
 )

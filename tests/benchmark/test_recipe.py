@@ -29,7 +29,7 @@ OTHER = {
     "corpus": replace(CORPUS, digest="1" * 12),
     "pretext": "ijepa",
     "pretext_version": 99,
-    "settings": {},
+    "settings": replace(recipe().settings, lr=9.0),
     "encoder": replace(recipe().encoder, depth=3),
     "stored_pixels": 99,
     "policy": "other",
@@ -46,8 +46,21 @@ def test_every_field_changes_the_key(field):
     assert key(replace(recipe(), **{field: OTHER[field]})) != key(recipe())
 
 
-def test_json_round_trip():
-    assert key(from_json(canonical(recipe("dinov3")))) == key(recipe("dinov3"))
+@pytest.mark.parametrize("pretext", [*registry.names("pretexts"), "dinov3:official", "ijepa:official", "mae:official"])
+def test_json_round_trip(pretext):
+    made = recipe(pretext)
+    read = from_json(canonical(made))
+    assert (key(read), canonical(read)) == (key(made), canonical(made))
+    assert registry.typed(read) == made
+
+
+def test_a_recipe_of_another_version_can_be_read_and_not_trained():
+    text = canonical(recipe()).replace('"mask_ratio":', '"mask_share":')
+    read = from_json(text)
+    assert read.settings.mask_share == 0.85
+    assert canonical(read) == text
+    with pytest.raises(ValueError, match=r"not the settings of mae \d+ \(.*mask_share"):
+        registry.typed(read)
 
 
 def test_the_twin_differs_in_budget_alone():
@@ -59,8 +72,8 @@ def test_the_twin_differs_in_budget_alone():
 @pytest.mark.parametrize("pretext", registry.names("pretexts"))
 def test_every_track_pays_for_at_least_one_step(track, pretext):
     made = recipe(pretext, track)
-    spent = tracks.steps(made) * made.settings["batch"] * tracks.image_flops(made)
-    one = made.settings["batch"] * tracks.image_flops(made)
+    spent = tracks.steps(made) * made.settings.batch * tracks.image_flops(made)
+    one = made.settings.batch * tracks.image_flops(made)
     assert made.budget - one < spent <= made.budget
 
 
@@ -68,7 +81,7 @@ def test_image_matched_tracks_give_every_pretext_the_same_images():
     seen = []
     for pretext in ("mae", "ijepa", "dinov3"):
         made = recipe(pretext, "demo-images")
-        seen.append(tracks.steps(made) * made.settings["batch"])
+        seen.append(tracks.steps(made) * made.settings.batch)
     assert max(seen) - min(seen) < 64
 
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +38,7 @@ def recipe(pretext: str, seed: int, **changes) -> Recipe:
         corpus=corpus,
         pretext=pretext,
         pretext_version=1,
-        settings={"ratio": 0.75, "optim": {"batch": 32, "lr": 0.001}},
+        settings=SimpleNamespace(ratio=0.75, optim={"batch": 32, "lr": 0.001}),
         encoder=SPEC,
         stored_pixels=112,
         policy="pad",

@@ -113,7 +113,7 @@ def take_step(model: Pretext, optimiser: torch.optim.Optimizer, pixels: torch.Te
 )
 def test_no_step_waits_for_the_device_or_copies_to_it(pretext, changes):
     recipe = measure.recipe("micro", pretext, batch=4)
-    recipe = replace(recipe, settings=recipe.settings | changes)
+    recipe = replace(recipe, settings=replace(recipe.settings, **changes))
     with on_fake_gpu(recipe) as (model, pixels, drawn):
         optimiser = torch.optim.AdamW(pretrain.parameter_groups(model), lr=1e-3, fused=True)
         take_step(model, optimiser, pixels, drawn)  # tables of positions go there in the first one

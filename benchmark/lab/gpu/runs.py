@@ -181,7 +181,7 @@ def left(job: plan.Job, cache: Path) -> float:
     if job.trained or not recipe.budget:
         return 0.0
     made = [int(path.name.removeprefix("step-")) for path in (cache / "checkpoints" / key(recipe)).glob("step-*")]
-    return (tracks.steps(recipe) - max(made, default=0)) * recipe.settings["batch"] * tracks.image_flops(recipe)
+    return (tracks.steps(recipe) - max(made, default=0)) * recipe.settings.batch * tracks.image_flops(recipe)
 
 
 def rate(recipe: Recipe, rows: list[dict[str, Any]], shared: bool = False) -> float:

@@ -103,7 +103,7 @@ def _timed(recipe: Any, device: Any, mode: str, block: float) -> Timed:
     many seconds of steps are timed together."""
     from benchmark.lab.speed import measure
 
-    ours = measure.ours(recipe, measure.noise(4 * recipe.settings["batch"], recipe.stored_pixels), device, mode)
+    ours = measure.ours(recipe, measure.noise(4 * recipe.settings.batch, recipe.stored_pixels), device, mode)
     number = itertools.count()
 
     def steps(count: int) -> None:

@@ -81,7 +81,7 @@ def compare(
     )
 
     def show(kind: str, steps: int, ours: float, other: float, limit: str = "", data: str = "") -> None:
-        rate = tracks.image_flops(recipe) * recipe.settings["batch"] * steps / ours
+        rate = tracks.image_flops(recipe) * recipe.settings.batch * steps / ours
         times = (f"{seconds * 1e3 / steps:,.0f}" for seconds in (ours, other))
         figures = (f"{other / ours:.2f}", limit, f"{rate / 1e9:,.0f}", f"{rate / top:.0%}", data)
         typer.echo(LINE.format(scale, chosen, kind, *times, *figures))
@@ -92,7 +92,7 @@ def compare(
             for chosen in pretext.split(","):
                 count = batch or (64 if gpu else None)
                 recipe = measure.recipe(scale, chosen, batch=count, precision="bf16" if gpu else "fp32")
-                source = data or measure.phantom_files(Path(folder), recipe.settings["batch"] * steps, side)
+                source = data or measure.phantom_files(Path(folder), recipe.settings.batch * steps, side)
                 images, decoding = measure.decoded(source, recipe, Path(folder) / "cache")
                 mine, other = (
                     measure.ours(recipe, images, device, "compiled" if compiled else "eager"),
@@ -155,7 +155,7 @@ def _weigh(size: str, pretext: str, batch: int | None) -> None:
     measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     predicted = peak_memory(recipe)
     typer.echo(
-        f"{size:<6} {pretext:<7} batch {recipe.settings['batch']:<4} predicted {predicted / 1e6:7,.0f} MB, "
+        f"{size:<6} {pretext:<7} batch {recipe.settings.batch:<4} predicted {predicted / 1e6:7,.0f} MB, "
         f"measured {measured / 1e6:7,.0f} MB, ratio {predicted / measured:.2f}"
     )
 

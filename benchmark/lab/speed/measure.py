@@ -44,8 +44,8 @@ def recipe(size: str, pretext: str, *, batch: int | None = None, precision: str 
     made = tracks.recipe(
         SIZES[size].track, pretext, modality="histo", corpus=NOISE, policy="crop", seed=0, precision=precision
     )
-    made = replace(made, settings=made.settings | {"batch": batch or SIZES[size].batch})
-    return replace(made, budget=(steps + 0.5) * made.settings["batch"] * tracks.image_flops(made))
+    made = replace(made, settings=replace(made.settings, batch=batch or SIZES[size].batch))
+    return replace(made, budget=(steps + 0.5) * made.settings.batch * tracks.image_flops(made))
 
 
 def noise(count: int, pixels: int) -> Images:

@@ -53,7 +53,7 @@ def batches(recipe: Recipe, other: Usual, folder: Path, workers: int, device: to
     images = ImageFolder(folder, other.transform)
     loader = DataLoader(
         images,
-        recipe.settings["batch"],
+        recipe.settings.batch,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
@@ -87,18 +87,18 @@ def _stepper(
     """(step, trained parameters). followed: student and teacher, where there is one."""
     s = recipe.settings
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=s["lr"], betas=(0.9, s["beta2"]), weight_decay=s["weight_decay"])
+    optimiser = torch.optim.AdamW(trained, lr=s.lr, betas=(0.9, s.beta2), weight_decay=s.weight_decay)
 
     def step(batch: Any) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             loss = loss_of(batch)
         loss.backward()
-        if s["clip"]:
-            nn.utils.clip_grad_norm_(trained, s["clip"])
+        if s.clip:
+            nn.utils.clip_grad_norm_(trained, s.clip)
         optimiser.step()
         optimiser.zero_grad()
         if followed:
-            lightly_utils.update_momentum(*followed, m=s["momentum"])
+            lightly_utils.update_momentum(*followed, m=s.momentum)
         return loss.detach()
 
     return step, trained
@@ -118,9 +118,9 @@ def _mae(recipe: Recipe, device: torch.device) -> Usual:
             num_patches=e.grid**2,
             patch_size=e.patch,
             embed_dim=e.width,
-            decoder_embed_dim=s["decoder_width"],
-            decoder_depth=s["decoder_depth"],
-            decoder_num_heads=s["decoder_heads"],
+            decoder_embed_dim=s.decoder_width,
+            decoder_depth=s.decoder_depth,
+            decoder_num_heads=s.decoder_heads,
         )
     backbone = _backbone(e)
     model = nn.ModuleList([backbone, decoder]).to(device)
@@ -128,7 +128,7 @@ def _mae(recipe: Recipe, device: torch.device) -> Usual:
     def loss_of(batch: list[Tensor]) -> Tensor:
         images = _to(batch[0], device)
         length = backbone.sequence_length
-        keep, hide = lightly_utils.random_token_mask((len(images), length), s["mask_ratio"], device=device)
+        keep, hide = lightly_utils.random_token_mask((len(images), length), s.mask_ratio, device=device)
         encoded = decoder.embed(backbone.encode(images, idx_keep=keep))
         tokens = lightly_utils.repeat_token(decoder.mask_token, (len(images), length))
         tokens = lightly_utils.set_at_index(tokens, keep, encoded.type_as(tokens))
@@ -138,7 +138,7 @@ def _mae(recipe: Recipe, device: torch.device) -> Usual:
         return F.mse_loss(predicted, (patches - mean) / (variance + 1e-6).sqrt())
 
     return Usual(
-        MAETransform(e.pixels, s["crop"][0]),
+        MAETransform(e.pixels, s.crop[0]),
         lambda samples: default_collate([views for views, _ in samples]),
         lambda views: [views["images"]],
         *_stepper(recipe, model, loss_of, device),
@@ -150,23 +150,23 @@ def _ijepa(recipe: Recipe, device: torch.device) -> Usual:
     student = _backbone(e)
     predictor = IJEPAPredictorTIMM(
         num_patches=e.grid**2,
-        depth=s["predictor_depth"],
+        depth=s.predictor_depth,
         mlp_dim=e.width,
-        predictor_embed_dim=s["predictor_width"],
-        num_heads=s["predictor_heads"],
+        predictor_embed_dim=s.predictor_width,
+        num_heads=s.predictor_heads,
     )
     model = nn.ModuleList([student, predictor]).to(device)
     teacher = copy.deepcopy(student).requires_grad_(False)
     masks = IJEPAMaskCollator(
         input_size=e.pixels,
         patch_size=e.patch,
-        enc_mask_scale=s["context_scale"],
-        pred_mask_scale=s["target_scale"],
-        aspect_ratio=s["target_aspect"],
-        npred=s["targets"],
+        enc_mask_scale=s.context_scale,
+        pred_mask_scale=s.target_scale,
+        aspect_ratio=s.target_aspect,
+        npred=s.targets,
         min_keep=min(10, 10 * e.grid**2 // 14**2),  # on a small grid it would seek more for ever
     )
-    length = torch.arange(s["context_tokens"])
+    length = torch.arange(s.context_tokens)
 
     def collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """A context shorter or longer than ours is repeated or cut to our length: the same arithmetic on both sides."""
@@ -181,7 +181,7 @@ def _ijepa(recipe: Recipe, device: torch.device) -> Usual:
         return F.smooth_l1_loss(predictor(student.encode(images, idx_keep=context), [context], targets), target)
 
     return Usual(
-        IJEPATransform(e.pixels, s["crop"][0]),
+        IJEPATransform(e.pixels, s.crop[0]),
         collate,
         lambda views: (views["images"], views["context"], list(views["targets"].unbind(1))),
         *_stepper(recipe, model, loss_of, device, student, teacher),
@@ -190,18 +190,18 @@ def _ijepa(recipe: Recipe, device: torch.device) -> Usual:
 
 def _dino(recipe: Recipe, device: torch.device) -> Usual:
     e, s = recipe.encoder, recipe.settings
-    sizes = (e.width, s["head_width"], s["bottleneck"], s["prototypes"])
+    sizes = (e.width, s.head_width, s.bottleneck, s.prototypes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about the weight norm that lightly uses
         heads = [[DINOv2ProjectionHead(*sizes) for _ in range(2)] for _ in range(2)]
     student, teacher = (nn.ModuleList([_backbone(e), *pair]) for pair in heads)  # weight norm cannot be deep-copied
     teacher.load_state_dict(student.state_dict())
     student, teacher = student.to(device), teacher.requires_grad_(False).to(device)
-    dino, ibot, koleo = DINOLoss(s["prototypes"]), IBOTPatchLoss(s["prototypes"]), KoLeoLoss()
+    dino, ibot, koleo = DINOLoss(s.prototypes), IBOTPatchLoss(s.prototypes), KoLeoLoss()
     dino, ibot = dino.to(device), ibot.to(device)
     backbone, dino_head, ibot_head = student
-    temperature = s["teacher_temperature"][1]
-    whole_pixels = s["global_pixels"] or e.pixels
+    temperature = s.teacher_temperature[1]
+    whole_pixels = s.global_pixels or e.pixels
     grid = whole_pixels // e.patch
 
     def loss_of(batch: tuple[list[Tensor], Tensor | None]) -> Tensor:
@@ -218,21 +218,21 @@ def _dino(recipe: Recipe, device: torch.device) -> Usual:
             targets, answers = teacher[1](seen[:, 0]), teacher[2](seen[mask])
         tokens = backbone.encode(whole, mask=mask)
         outputs = torch.cat([dino_head(tokens[:, 0]), dino_head(backbone.encode(local)[:, 0])])
-        loss = s["dino_weight"] * dino(targets.chunk(2), outputs.chunk(len(views)), teacher_temp=temperature)
-        loss = loss + s["ibot_weight"] * ibot(answers, ibot_head(tokens[mask]), hidden, teacher_temp=temperature)
-        return loss + s["koleo_weight"] * sum(koleo(cls) for cls in tokens[:, 0].chunk(2))
+        loss = s.dino_weight * dino(targets.chunk(2), outputs.chunk(len(views)), teacher_temp=temperature)
+        loss = loss + s.ibot_weight * ibot(answers, ibot_head(tokens[mask]), hidden, teacher_temp=temperature)
+        return loss + s.koleo_weight * sum(koleo(cls) for cls in tokens[:, 0].chunk(2))
 
     def same(views: dict) -> tuple[list[Tensor], Tensor]:
-        crops = [*views["globals"].chunk(2), *views["locals"].chunk(s["local_crops"])]
+        crops = [*views["globals"].chunk(2), *views["locals"].chunk(s.local_crops)]
         return crops, views["hidden"].reshape(-1, grid, grid)
 
     return Usual(
         DINOTransform(
             global_crop_size=whole_pixels,
-            global_crop_scale=s["global_scale"],
-            local_crop_size=s["local_pixels"],
-            local_crop_scale=s["local_scale"],
-            n_local_views=s["local_crops"],
+            global_crop_scale=s.global_scale,
+            local_crop_size=s.local_pixels,
+            local_crop_scale=s.local_scale,
+            n_local_views=s.local_crops,
         ),
         lambda samples: (default_collate([views for views, _ in samples]), None),
         same,

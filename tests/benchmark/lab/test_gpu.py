@@ -228,7 +228,7 @@ def test_what_is_asked_for_wrongly_is_refused_before_anything_is_done(tmp_path, 
 
 def test_trials_are_given_as_their_command_takes_them():
     changed, floor = trials.read("mae --change lr=2e-3 --modality histo ; ijepa --twin --track smoke;")
-    assert [one.settings["lr"] for one in changed.recipes] == [2e-3]
+    assert [one.settings.lr for one in changed.recipes] == [2e-3]
     assert [one.budget for one in floor.recipes] == [0, 0]
     assert (changed.name, floor.name) == (
         "trial/mae --change lr=2e-3 --modality histo",

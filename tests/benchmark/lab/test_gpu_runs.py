@@ -42,7 +42,7 @@ def test_an_estimate_counts_what_is_left_and_what_is_beside_training(tmp_path):
     here, one = setup(tmp_path), recipe("mae")
     run = {"realised_flops": 3e10, "seconds": 10.0, "at once": 1, "run": "a"}
     rows = [{"piece": "run/a", "kind": "run/nano/mae", "result": run | {"beside training": 5.0}}]
-    flops = tracks.steps(one) * one.settings["batch"] * tracks.image_flops(one)
+    flops = tracks.steps(one) * one.settings.batch * tracks.image_flops(one)
     assert runs.estimate([group(one, twin(one))], here, rows) == pytest.approx(flops / 3e9 + 5)
     assert runs.estimate([group(one)] * 3, here, rows) == pytest.approx(3 * flops / 3e9 + 5)
     (here.cache / "checkpoints" / key(one) / f"step-{tracks.steps(one) - 1:08d}").mkdir(parents=True)

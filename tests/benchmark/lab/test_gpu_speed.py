@@ -108,7 +108,7 @@ def test_the_batch_is_halved_until_it_fits(monkeypatch):
     tried = []
 
     def timed(recipe, device, mode, block) -> Timed:
-        tried.append(recipe.settings["batch"])
+        tried.append(recipe.settings.batch)
         if tried[-1] > 2:
             raise torch.cuda.OutOfMemoryError("too large")
         return Timed(0.2, 0.15, 1.0)

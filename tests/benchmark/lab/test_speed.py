@@ -77,7 +77,7 @@ def test_without_lightly_the_extra_is_named():
 def test_predicted_activations_are_those_that_backward_keeps(name):
     """The slope of the formula over the batch, against the bytes that autograd saves."""
     recipe = measure.recipe("micro", name, batch=8)
-    double = replace(recipe, settings=recipe.settings | {"batch": 16})
+    double = replace(recipe, settings=replace(recipe.settings, batch=16))
     predicted = (peak_memory(double) - peak_memory(recipe)) / 8
     ours = measure.ours(recipe, measure.noise(8, 64), CPU)
     weights = {p.untyped_storage().data_ptr() for p in ours.model.parameters()}
@@ -98,7 +98,7 @@ def test_predicted_activations_are_those_that_backward_keeps(name):
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_predicted_weights_are_those_of_the_model(name):
     recipe = measure.recipe("Ti", name, batch=256)
-    double = replace(recipe, settings=recipe.settings | {"batch": 512})
+    double = replace(recipe, settings=replace(recipe.settings, batch=512))
     predicted = 2 * peak_memory(recipe) - peak_memory(double) - LIBRARIES_BYTES
     model = pretrain.build(recipe, measure.noise(2, 256))
     held = sum(p.numel() * (16 if p.requires_grad else 4) for p in model.parameters())

@@ -1,6 +1,7 @@
 """Tuning trials: development phantoms alone, changes by name, a table that says what differed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_reported_seeds_are_refused():
 
 def test_changes_are_of_known_settings_and_nothing_else_moves():
     changed = trials.changed(recipe(), ["lr=2e-3", "crop=[0.5, 1.0]", "clip=null"])
-    assert changed.settings == recipe().settings | {"lr": 2e-3, "crop": (0.5, 1.0), "clip": None}
+    assert changed.settings == replace(recipe().settings, lr=2e-3, crop=(0.5, 1.0), clip=None)
     with pytest.raises(ValueError, match=r"unknown setting of mae 'rl'.*lr"):
         trials.changed(recipe(), ["rl=1"])
     with pytest.raises(ValueError, match="lr=fast: not JSON"):
@@ -59,15 +60,15 @@ def test_what_follows_from_a_change_is_changed_with_it():
     long = tracks.recipe("1e14", "dinov3", modality="histo", corpus=CORPUS, policy="simulated", seed=trials.SEED)
     for changes in ([], ["horizon=0.2"], ["local_crops=8"], ["horizon=0.05", "batch=32"]):
         made = trials.changed(long, changes)
-        assert 1 / (1 - made.settings["momentum"]) == pytest.approx(made.settings["horizon"] * tracks.steps(made))
+        assert 1 / (1 - made.settings.momentum) == pytest.approx(made.settings.horizon * tracks.steps(made))
     assert trials.changed(long, []) == long
     halved = trials.changed(recipe("dinov3"), ["batch=32"]).settings
-    assert halved["lr"] == pytest.approx(given["lr"] / 2**0.5)
-    assert trials.changed(recipe("dinov3"), ["batch=32", "lr=1e-3"]).settings["lr"] == 1e-3
+    assert halved.lr == pytest.approx(given.lr / 2**0.5)
+    assert trials.changed(recipe("dinov3"), ["batch=32", "lr=1e-3"]).settings.lr == 1e-3
     fixed = trials.changed(long, ["momentum=0.99"]).settings
-    assert (fixed["momentum"], fixed["horizon"]) == (0.99, None)
-    assert trials.changed(long, ["centring=mean"]).settings["centring"] == "mean"
-    assert trials.changed(recipe(), ["target=raw"]).settings == recipe().settings | {"target": "raw"}
+    assert (fixed.momentum, fixed.horizon) == (0.99, None)
+    assert trials.changed(long, ["centring=mean"]).settings.centring == "mean"
+    assert trials.changed(recipe(), ["target=raw"]).settings == replace(recipe().settings, target="raw")
     with pytest.raises(ValueError, match=r"horizon=2: a share of the optimiser steps"):
         trials.changed(long, ["horizon=2"])
 

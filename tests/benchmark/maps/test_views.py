@@ -77,7 +77,7 @@ def test_draws_are_those_of_seed_epoch_sample_and_step():
     for epoch, one in enumerate(found):
         keys = keyed(text_keys([PHANTOM]), 5, epoch)
         step = keyed(np.zeros(1, dtype=np.uint64), 5, epoch)
-        mask = model.mask(Draws(keys, step, 0, made.settings["batch"]))
+        mask = model.mask(Draws(keys, step, 0, made.settings.batch))
         assert np.array_equal(one.views["context"], mask.context)
         assert np.array_equal(one.views["targets"], mask.targets)
 

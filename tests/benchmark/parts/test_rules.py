@@ -1,6 +1,6 @@
 """The rules of recommended recipes: the same for every pretext and size, and kept by what the tracks make of them."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -42,8 +42,8 @@ def test_the_rate_grows_with_the_root_of_the_batch_and_falls_with_that_of_the_wi
 @pytest.mark.parametrize("pretext", TAUGHT)
 def test_a_teacher_averages_over_its_share_of_the_steps_on_every_track(track, pretext):
     made = recipe(pretext, track)
-    assert made.settings["horizon"] == rules.HORIZON
-    assert 1 / (1 - made.settings["momentum"]) == pytest.approx(rules.HORIZON * tracks.steps(made))
+    assert made.settings.horizon == rules.HORIZON
+    assert 1 / (1 - made.settings.momentum) == pytest.approx(rules.HORIZON * tracks.steps(made))
 
 
 def test_a_short_run_has_a_teacher_still_and_a_share_is_one():
@@ -57,9 +57,9 @@ def test_a_short_run_has_a_teacher_still_and_a_share_is_one():
 def test_authors_arms_keep_their_momentum_and_no_other_setting_follows_from_steps():
     for pretext, momentum in (("ijepa:official", 0.996), ("dinov3:official", 0.992)):
         made = recipe(pretext, "laptop").settings
-        assert (made["horizon"], made["momentum"]) == (None, momentum)
+        assert (made.horizon, made.momentum) == (None, momentum)
     for pretext in registry.names("pretexts"):
-        short, long = recipe(pretext, "demo").settings, recipe(pretext, "1e14").settings
+        short, long = asdict(recipe(pretext, "demo").settings), asdict(recipe(pretext, "1e14").settings)
         assert {name for name in short if short[name] != long[name]} == ({"momentum"} if pretext in TAUGHT else set())
 
 

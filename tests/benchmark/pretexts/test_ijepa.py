@@ -270,7 +270,7 @@ def test_a_zero_prediction_of_gaussian_features_costs_the_trivial_level():
 
 def test_the_teacher_moves_once_per_step_and_stays_where_nothing_is_learnt(images, tmp_path, monkeypatch):  # noqa: F811
     made = training.short("ijepa:official", steps=4)
-    still = replace(made, settings=made.settings | {"lr": 0.0, "start_lr": 0.0, "end_lr": 0.0})
+    still = replace(made, settings=replace(made.settings, lr=0.0, start_lr=0.0, end_lr=0.0))
     moved, follows = [], ijepa.follow
     monkeypatch.setattr(ijepa, "follow", lambda *given: (moved.append(given[2]), follows(*given)))
     trained = pretrain.train(still, training.runtime(tmp_path), images)

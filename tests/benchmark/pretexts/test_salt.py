@@ -36,7 +36,7 @@ def seen(model) -> dict[str, torch.Tensor]:
 
 
 def trained(run, images: Images, folder, **changes) -> pretrain.Trained:  # noqa: F811
-    return pretrain.train(replace(run, settings=run.settings | changes), training.runtime(folder), images)
+    return pretrain.train(replace(run, settings=replace(run.settings, **changes)), training.runtime(folder), images)
 
 
 def test_it_runs_on_request_only():
@@ -150,7 +150,7 @@ def test_the_share_is_a_setting(model, seen):
 def test_a_track_pays_for_both_stages():
     for track in ("demo", "1e16"):
         run = tracks.recipe(track, "salt", modality="histo", corpus=training.short("mae").corpus, policy="none", seed=0)
-        spent = tracks.steps(run) * run.settings["batch"] * tracks.image_flops(run)
+        spent = tracks.steps(run) * run.settings.batch * tracks.image_flops(run)
         assert 0.9 * run.budget < spent <= run.budget
 
 

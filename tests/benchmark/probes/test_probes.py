@@ -160,7 +160,7 @@ def test_linear_refits_the_chosen_penalty_on_training_and_validation():
     linear = registry.load("probes", "linear")
     train, val, test = features(240, 0, signal=1.0), features(60, 1, signal=1.0), features(90, 2, signal=1.0)
     fitted = linear.fit(train, val, linear.Settings(), 3, 0)
-    c = next(trial.settings["c"] for trial in fitted.grid if trial.selected)
+    c = next(trial.settings.c for trial in fitted.grid if trial.selected)
     x, y = np.concatenate([train.x, val.x]), np.concatenate([train.y, val.y])
     (model,) = _logistic.fit(x, y, 3, [c], tolerance=1e-9, iterations=100)
     np.testing.assert_array_equal(fitted.predict(test.x), model.probabilities(test.x))
@@ -192,7 +192,7 @@ def test_knn_searches_once_for_the_whole_grid(monkeypatch):
     fitted = knn.fit(train, val, knn.Settings(), 3, 0)
     assert asked == [(30, 20)]
     for trial in fitted.grid:
-        point = {"k": (trial.settings["k"],), "votes": (trial.settings["vote"],)}
+        point = {"k": (trial.settings.k,), "votes": (trial.settings.vote,)}
         assert knn.fit(train, val, knn.Settings(**point), 3, 0).grid[0].score == trial.score
     (best,) = [trial.settings for trial in fitted.grid if trial.selected]
     alone = knn.fit(train, val, knn.Settings(k=(best["k"],), votes=(best["vote"],)), 3, 0)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -257,7 +258,7 @@ def test_a_difference_without_a_margin_is_refused():
 def test_a_board_with_an_arm_judges_the_recommended_recipe(tmp_path):
     root = store(tmp_path / "store", pretexts=("mae", "dinov3", "ijepa"), seeds=(0,), tasks=("phantom_locality_1",))
     made = recipe("dinov3", 0)
-    add_run(root, arm := replace(made, settings=made.settings | {"arm": "official"}))
+    add_run(root, arm := replace(made, settings=SimpleNamespace(arm="official")))
     add_cell(root, arm, "phantom_locality_1", shift=9)
     localities(root, {"phantom_locality_1": 0.9})
     (board,) = render.stored(root)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark import tracks
-from benchmark.recipe import ENGINE, Corpus
+from benchmark.recipe import ENGINE, Corpus, canonical
 from benchmark.storage import results, schema
 from leaderboards.__main__ import app
 from leaderboards.audit.promote import Refused, promote_trials
@@ -28,7 +28,7 @@ FLOOR = 0.6
 def settings(pretext: str, **changes) -> dict:
     corpus = Corpus(name="", members=(), digest="", images=0)
     made = tracks.recipe("laptop", pretext, modality="histo", corpus=corpus, policy="", seed=0)
-    return json.loads(json.dumps(made.settings)) | changes
+    return json.loads(canonical(made.settings)) | changes
 
 
 def add(
