@@ -1,5 +1,5 @@
 """Several processes for one pretraining: torchrun, on GPUs (nccl) or CPU (gloo), on one machine or several. Never
-`accelerate launch --cpu`, which can run one process without a word; `pretrain.train` asserts the world size that was
+`accelerate launch --cpu`, which can run one process without a word; `loop.train` asserts the world size that was
 asked for."""
 
 import json

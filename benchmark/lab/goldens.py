@@ -22,7 +22,7 @@ import torch
 from benchmark import registry, tracks
 from benchmark.device import machine
 from benchmark.recipe import ENGINE, Corpus, Recipe, Runtime
-from benchmark.training import pretrain
+from benchmark.training import loop
 from benchmark.training.data import Images
 from tasks import host
 
@@ -83,7 +83,7 @@ def _computed(pretext: str) -> list[float]:
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         place = Path(folder)
         runtime = Runtime(data=place / "data", results=place / "results", cache=place / "cache")
-        trained = pretrain.train(short(pretext), runtime, images(), f"golden {pretext}")
+        trained = loop.train(short(pretext), runtime, images(), f"golden {pretext}")
     return [row["value"] for row in trained.curves if row["name"] == "loss"]
 
 

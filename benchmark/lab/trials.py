@@ -26,7 +26,7 @@ from benchmark.probing import features
 from benchmark.probing import fitting as probing
 from benchmark.recipe import Corpus, Recipe, Runtime, canonical, twin
 from benchmark.storage import results, schema
-from benchmark.training import data, health, pretrain
+from benchmark.training import data, health, loop
 from tasks import host, splits, store
 from tasks.base import Sample, Task, digest
 from tasks.phantoms import population, scenes
@@ -93,7 +93,7 @@ def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object
     member = corpus.Member(source, *[source.scan(Path())] * 2)
     images = data.open_images([member], recipe, runtime)
     look = health.watch(found[:1], built[0], recipe) if recipe.budget else None
-    made = pretrain.train(recipe, runtime, images, label, look)
+    made = loop.train(recipe, runtime, images, label, look)
     linear = asdict(registry.load("probes", "linear").Settings())
     pooled, scored = {}, []
     for (task, samples), images in zip(found, built, strict=True):

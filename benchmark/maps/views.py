@@ -16,7 +16,7 @@ import torch
 import tasks
 from benchmark import corpus, registry, tracks
 from benchmark.recipe import Corpus, Recipe
-from benchmark.training import pretrain
+from benchmark.training import optimise
 from benchmark.training.data import Batches, Images
 from tasks import host, sources
 from tasks.base import DataError, Sample, Source
@@ -84,7 +84,7 @@ def look(made: Recipe, name: str, image: np.ndarray, draws: int) -> list[Seen]:
     name: "source/sample id"."""
     batch = made.settings.batch
     images = Images([name] * batch, [image[None]], np.zeros((batch, 2), int), ())  # an epoch is a batch of this image
-    model = pretrain.build(made, images)
+    model = optimise.build_model(made, images)
     batches = Batches(images, made, model.draw, torch.device("cpu"), world=batch)  # and its head a process of its own
     found = []
     for step in range(draws):

@@ -36,7 +36,7 @@ from benchmark.probing.fitting import Fitting, observed, refuse_broken
 from benchmark.probing.subset import subset
 from benchmark.recipe import Runtime, canonical
 from benchmark.storage import checkpoint, results
-from benchmark.training import pretrain, stopping
+from benchmark.training import optimise, stopping
 from benchmark.training.data import Batches, Images
 from tasks.base import Folds
 from tasks.splits import Assignment
@@ -165,10 +165,9 @@ def train(
         [subset([s.group for s in found.samples], d.val) for found, d in zip(family.tasks, division, strict=True)]
     )
     settings, classes = recipe.settings, [len(found.task.classes) for found in family.tasks]
-    untrained = pretrain.untrained(recipe, images)
+    untrained = optimise.build_encoder(recipe, images)
     model = Model(settings, untrained, recipe.modality, classes, recipe.seed + 10_000).to(device)
-    groups = pretrain.parameter_groups(model)
-    optimiser = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+    optimiser = optimise.build_optimiser(model)
     start, seconds, looks = 0, 0.0, []
     if found := checkpoint.load(folder, model, optimiser):
         start, seconds = found[1]["step"], found[1]["seconds"]
@@ -188,14 +187,14 @@ def train(
     with stopping.postponed() as asked_to_stop, bar:
         for step in range(start, total):
             done = step + 1
-            pretrain.set_schedules(optimiser, model, settings, (step + 0.5) / total)
+            optimise.set_schedules(optimiser, model, (step + 0.5) / total)
             pixels, drawn, _ = batches(step)
             views = model.views(pixels, drawn)
             views["labels"] = known.index_select(0, torch.from_numpy(batches.slice(step)[0]).to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                 loss = model(views, done / total).loss
             loss.backward()
-            pretrain.clip(model, settings.clip, None)
+            optimise.clip(model)
             optimiser.step()
             optimiser.zero_grad()
             bar.update(settings.batch)

@@ -18,7 +18,7 @@ from benchmark.encoders.encoder import Encoder
 from benchmark.recipe import Runtime, key
 from benchmark.storage import checkpoint, results, schema, seals
 from benchmark.study import Study, TaskData, Wanted, validate
-from benchmark.training import pretrain, supervised
+from benchmark.training import optimise, supervised
 from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.verify import verify
 from tasks.base import Access, Fixed, Folds, Sample, Task, digest
@@ -306,7 +306,7 @@ def test_the_model_starts_from_the_weights_of_a_twin(tmp_path):
     ceiling, runtime = one(COLOUR, seed=3), here(tmp_path)
     pool = supervised.pool(ceiling.family, [run.stored(COLOUR, runtime, SIDE)])
     images, _ = pool.part([COLOUR.divisions[0].train])
-    started = pretrain.untrained(ceiling.recipe, images)
+    started = optimise.build_encoder(ceiling.recipe, images)
     for name, value in Encoder(ceiling.recipe.encoder, seed=3).named_parameters():
         assert torch.equal(value, dict(started.named_parameters())[name])
 
@@ -314,7 +314,7 @@ def test_the_model_starts_from_the_weights_of_a_twin(tmp_path):
 def test_flops_equal_the_counter(tmp_path):
     ceiling, runtime = one(COLOUR, BRIGHT), here(tmp_path)
     pool = supervised.pool(ceiling.family, [run.stored(found, runtime, SIDE) for found in (COLOUR, BRIGHT)])
-    encoder = pretrain.untrained(ceiling.recipe, pool.images)
+    encoder = optimise.build_encoder(ceiling.recipe, pool.images)
     model = supervised.Model(ceiling.recipe.settings, encoder, "histo", [2, 2], 0)
     views = {"images": torch.rand(4, 3, 32, 32), "labels": torch.zeros((4, 2), dtype=torch.int64)}
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

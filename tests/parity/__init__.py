@@ -19,7 +19,7 @@ from benchmark import registry
 from benchmark.encoders.encoder import Encoder, sincos
 from benchmark.parts.draws import Draws, text_keys
 from benchmark.recipe import EncoderSpec
-from benchmark.training import pretrain
+from benchmark.training import optimise
 
 NANO = EncoderSpec(width=64, depth=2, heads=2, patch=8, pixels=32)
 AUTHORS = "authors' code"
@@ -93,8 +93,8 @@ def rates(arm: str, spec: EncoderSpec, batch: int, shares: Sequence[float]) -> t
     s = registry.settings(arm, spec)
     larger = (batch / s.batch) ** {"mae": 1.0, "ijepa": 0.0, "dinov3": 0.5}[arm.partition(":")[0]]
     optimiser = torch.optim.AdamW([{"params": [torch.zeros(1)], "rate": None, "decays": True}])
-    even = SimpleNamespace(lr_scale=lambda group, progress: 1.0)
-    found = [pretrain.set_schedules(optimiser, even, replace(s, lr=s.lr * larger), share) for share in shares]
+    even = SimpleNamespace(lr_scale=lambda group, progress: 1.0, settings=replace(s, lr=s.lr * larger))
+    found = [optimise.set_schedules(optimiser, even, share) for share in shares]
     return [row["lr"] for row in found], [row["weight decay"] for row in found]
 
 

@@ -20,7 +20,7 @@ from benchmark.lab.speed import measure
 from benchmark.parts import draws
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import Recipe
-from benchmark.training import data, modes, pretrain
+from benchmark.training import data, modes, optimise
 from benchmark.training.data import Batches
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ class Counted(TorchDispatchMode):
 
 def batch(recipe: Recipe) -> tuple[Pretext, torch.Tensor, dict[str, torch.Tensor]]:
     images = measure.noise(8, recipe.stored_pixels)
-    model = pretrain.build(recipe, images)
+    model = optimise.build_model(recipe, images)
     pixels, drawn, _ = Batches(images, recipe, model.draw, CPU)(0)
     return model, pixels, drawn
 
@@ -62,7 +62,7 @@ def test_operations_of_views(pretext, most):
 @pytest.mark.parametrize("size", ["micro", "Ti"])
 def test_one_parameter_group_for_each_decay_and_rate(pretext, size):
     model, *_ = batch(measure.recipe(size, pretext, batch=4))
-    groups = pretrain.parameter_groups(model)
+    groups = optimise.parameter_groups(model)
     assert len(groups) == len({(group["decays"], group["rate"]) for group in groups})
     assert len(groups) <= 4
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -91,11 +91,11 @@ def on_fake_gpu(recipe: Recipe) -> Iterator[tuple[Pretext, torch.Tensor, dict[st
 
 def take_step(model: Pretext, optimiser: torch.optim.Optimizer, pixels: torch.Tensor, drawn: dict) -> Step:
     """As the training loop does between two log points, but for backward, which needs a device that is there."""
-    pretrain.set_schedules(optimiser, model, model.settings, 0.5)
+    optimise.set_schedules(optimiser, model, 0.5)
     step = model(model.views(pixels, drawn), 0.5)
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
-    pretrain.clip(model, model.settings.clip, None)
+    optimise.clip(model)
     optimiser.step()
     optimiser.zero_grad()
     model.after_step(0.5)
@@ -115,7 +115,7 @@ def test_no_step_waits_for_the_device_or_copies_to_it(pretext, changes):
     recipe = measure.recipe("micro", pretext, batch=4)
     recipe = replace(recipe, settings=replace(recipe.settings, **changes))
     with on_fake_gpu(recipe) as (model, pixels, drawn):
-        optimiser = torch.optim.AdamW(pretrain.parameter_groups(model), lr=1e-3, fused=True)
+        optimiser = torch.optim.AdamW(optimise.parameter_groups(model), lr=1e-3, fused=True)
         take_step(model, optimiser, pixels, drawn)  # tables of positions go there in the first one
         with Counted() as counted:
             step = take_step(model, optimiser, pixels, drawn)
@@ -183,7 +183,7 @@ def test_a_gpu_gets_the_same_batches_prepared_a_step_ahead_in_one_buffer(pretext
     """With memory that is not pinned and a CPU in the place of the GPU."""
     recipe = measure.recipe("nano", pretext)
     images = measure.noise(16, 32)
-    model, copies, pack = pretrain.build(recipe, images), [], draws.pack
+    model, copies, pack = optimise.build_model(recipe, images), [], draws.pack
     monkeypatch.setattr(data, "pack", lambda given, pinned: copies.append(pinned) or pack(given))
     plain, played = (Batches(images, recipe, model.draw, CPU) for _ in range(2))
     played.gpu, played.worker = True, data.ThreadPoolExecutor(1)

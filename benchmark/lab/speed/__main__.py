@@ -146,7 +146,7 @@ def memory(
 def _weigh(size: str, pretext: str, batch: int | None) -> None:
     from benchmark.lab.speed import measure
     from benchmark.recipe import Runtime
-    from benchmark.training.pretrain import train
+    from benchmark.training.loop import train
 
     recipe = measure.recipe(size, pretext, batch=batch, steps=4)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ import tasks
 from benchmark import corpus, tracks
 from benchmark.pretexts._base import Pretext
 from benchmark.recipe import Corpus, EncoderSpec, Recipe, Runtime
-from benchmark.training import data, modes, pretrain
+from benchmark.training import data, modes, optimise
 from benchmark.training.data import Batches, Images
 
 PRETEXTS = ("mae", "ijepa", "dinov3")
@@ -84,21 +84,19 @@ class Ours(NamedTuple):
 
 
 def ours(recipe: Recipe, images: Images, device: torch.device, mode: str = "eager") -> Ours:
-    """The body of `pretrain.train` on one process, without log and checkpoint. mode: see `modes`."""
-    model = pretrain.build(recipe, images).to(device)
-    settings = model.settings
-    groups = pretrain.parameter_groups(model)
-    optimiser = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+    """The body of `loop.train` on one process, without log and checkpoint. mode: see `modes`."""
+    model = optimise.build_model(recipe, images).to(device)
+    optimiser = optimise.build_optimiser(model)
     batches = Batches(images, recipe, model.draw, device)
     modes.accelerate(model, mode)
     model.train()
 
     def step(views: dict) -> torch.Tensor:
-        pretrain.set_schedules(optimiser, model, settings, PROGRESS)
+        optimise.set_schedules(optimiser, model, PROGRESS)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             loss = model(views, PROGRESS).loss
         loss.backward()
-        pretrain.clip(model, settings.clip, None)
+        optimise.clip(model)
         optimiser.step()
         optimiser.zero_grad()
         model.after_step(PROGRESS)

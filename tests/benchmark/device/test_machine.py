@@ -19,7 +19,7 @@ from benchmark.lab import goldens
 from benchmark.probing import features
 from benchmark.recipe import EncoderSpec, Runtime, twin
 from benchmark.storage import feature_store, results
-from benchmark.training import modes, pretrain
+from benchmark.training import journal, loop, modes, pretrain
 from tasks.store import Store
 from tests.benchmark.training.test_training import runtime, short
 
@@ -207,8 +207,8 @@ def test_several_processes_keep_threads_and_micro_batches_and_say_so(stores, tmp
 
 def test_what_was_asked_for_and_not_in_force_is_not_recorded(tmp_path):
     asked = Runtime(data=tmp_path, results=tmp_path, cache=tmp_path, micro=8)
-    trained = pretrain.train(short("mae"), asked, goldens.images())
-    assert trained.session == pretrain.Session((machine.cpu(),), False, None)  # a batch is 8 images
+    trained = loop.train(short("mae"), asked, goldens.images())
+    assert trained.session == journal.Session((machine.cpu(),), False, None)  # a batch is 8 images
 
 
 def test_compilation_and_threads_are_recorded_where_they_were_in_force(tmp_path, monkeypatch):
@@ -229,6 +229,6 @@ def test_compilation_and_threads_are_recorded_where_they_were_in_force(tmp_path,
 
 
 def test_a_run_that_went_on_elsewhere_names_both_devices_and_what_either_did():
-    first, second = pretrain.Session(("H100",), True, None), pretrain.Session(("A100",), False, 8)
-    assert first.and_then(second) == pretrain.Session(("A100", "H100"), True, 8)
-    assert second.and_then(pretrain.Session(("A100",), False, 16)) == pretrain.Session(("A100",), False, 8)
+    first, second = journal.Session(("H100",), True, None), journal.Session(("A100",), False, 8)
+    assert first.and_then(second) == journal.Session(("A100", "H100"), True, 8)
+    assert second.and_then(journal.Session(("A100",), False, 16)) == journal.Session(("A100",), False, 8)

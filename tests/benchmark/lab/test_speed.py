@@ -14,7 +14,7 @@ from benchmark.cost import LIBRARIES_BYTES, peak_memory
 from benchmark.lab.speed import measure, probing
 from benchmark.lab.speed.__main__ import app
 from benchmark.recipe import Runtime
-from benchmark.training import pretrain
+from benchmark.training import loop, optimise
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def test_the_step_that_is_timed_is_the_step_of_the_training_loop(name, tmp_path)
     recipe = measure.recipe("nano", name)
     images = measure.noise(16, 32)
     place = Runtime(data=tmp_path, results=tmp_path, cache=tmp_path)
-    trained = pretrain.train(recipe, place, images).model.state_dict()  # one step: its progress is a half
+    trained = loop.train(recipe, place, images).model.state_dict()  # one step: its progress is a half
     ours = measure.ours(recipe, images, CPU)
     ours.step(ours.views(0))
     for parameter, value in ours.model.state_dict().items():
@@ -100,7 +100,7 @@ def test_predicted_weights_are_those_of_the_model(name):
     recipe = measure.recipe("Ti", name, batch=256)
     double = replace(recipe, settings=replace(recipe.settings, batch=512))
     predicted = 2 * peak_memory(recipe) - peak_memory(double) - LIBRARIES_BYTES
-    model = pretrain.build(recipe, measure.noise(2, 256))
+    model = optimise.build_model(recipe, measure.noise(2, 256))
     held = sum(p.numel() * (16 if p.requires_grad else 4) for p in model.parameters())
     assert predicted == pytest.approx(held, rel=0.1)
 

@@ -20,7 +20,7 @@ from benchmark.parts.draws import Draws, text_keys
 from benchmark.pretexts import mae
 from benchmark.recipe import Runtime, key, twin
 from benchmark.storage import results, schema
-from benchmark.training import pretrain
+from benchmark.training import loop, optimise, pretrain
 from leaderboards.audit import promote
 from leaderboards.audit.verify import verify
 from leaderboards.pages import map_pages
@@ -189,7 +189,7 @@ def test_likeness_is_a_rank_correlation():
 
 
 def test_a_perfect_decoder_gives_the_image_back(images, monkeypatch):  # noqa: F811
-    model = pretrain.build(goldens.recipe("mae"), images).eval()
+    model = optimise.build_model(goldens.recipe("mae"), images).eval()
     model.encoder.mean.fill_(0.5), model.encoder.std.fill_(0.25)
     view = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     keys = text_keys(list("abcd"))
@@ -286,7 +286,7 @@ def test_only_a_pretext_that_predicts_pixels_keeps_its_decoder(stored):
 
 def test_the_decoder_that_is_stored_is_the_one_that_was_trained(stored, images):  # noqa: F811
     place = stored[0]
-    again = pretrain.train(goldens.short("mae", steps=2), replace(place, cache=place.cache / "again"), images).model
+    again = loop.train(goldens.short("mae", steps=2), replace(place, cache=place.cache / "again"), images).model
     one, view = opened(stored, "mae"), torch.rand(2, 3, 32, 32)
     keys = text_keys(["a", "b"])
     for ours, theirs in zip(

@@ -17,7 +17,7 @@ from benchmark.lab import goldens
 from benchmark.maps import view_sheet, views
 from benchmark.parts.draws import Draws, keyed, text_keys
 from benchmark.recipe import Recipe
-from benchmark.training import pretrain
+from benchmark.training import optimise
 from benchmark.training.data import Batches
 from leaderboards.pages import view_pages
 from leaderboards.publish import site
@@ -60,7 +60,7 @@ def patches(picture: np.ndarray, patch: int) -> np.ndarray:
 def test_an_image_is_seen_as_in_a_training_on_many(pretext):
     """Per-sample draws do not know the corpus: the views are those of the same image in a batch among others."""
     made, images = goldens.recipe(pretext), goldens.images()
-    model = pretrain.build(made, images)
+    model = optimise.build_model(made, images)
     batches = Batches(images, made, model.draw, torch.device("cpu"))
     pixels, drawn, names = batches(0)
     there = model.views(pixels, drawn)
@@ -73,7 +73,7 @@ def test_an_image_is_seen_as_in_a_training_on_many(pretext):
 
 def test_draws_are_those_of_seed_epoch_sample_and_step():
     made, found = seen("ijepa", seed=5)
-    model = pretrain.build(made, goldens.images())
+    model = optimise.build_model(made, goldens.images())
     for epoch, one in enumerate(found):
         keys = keyed(text_keys([PHANTOM]), 5, epoch)
         step = keyed(np.zeros(1, dtype=np.uint64), 5, epoch)

@@ -19,7 +19,7 @@ from benchmark.parts import augment, draws, flops, losses, mask_sizes
 from benchmark.pretexts import dinov3
 from benchmark.recipe import EncoderSpec
 from benchmark.storage import checkpoint
-from benchmark.training import health, pretrain
+from benchmark.training import health, optimise
 from benchmark.training.data import Batches, Images
 from tests.benchmark.pretexts.test_pretexts import images, recipe  # noqa: F401
 from tests.helpers.seen import views
@@ -45,7 +45,7 @@ def colours(monkeypatch):
 def build(images, arm="", **changes):  # noqa: F811
     made = recipe(f"dinov3:{arm}" if arm else "dinov3")
     made = replace(made, settings=replace(made.settings, **changes))
-    model = pretrain.build(made, images)
+    model = optimise.build_model(made, images)
     return model, model.views(*Batches(images, made, model.draw, torch.device("cpu"))(0)[:2])
 
 
@@ -122,7 +122,7 @@ def test_every_trained_parameter_of_every_arm_gets_a_gradient(arm, images, colou
 @pytest.mark.parametrize("arm", ARMS)
 def test_two_halves_of_a_batch_see_what_the_whole_batch_sees(arm, images, colours):  # noqa: F811
     made = recipe(f"dinov3:{arm}" if arm else "dinov3")
-    model = pretrain.build(made, images)
+    model = optimise.build_model(made, images)
     whole = model.views(*Batches(images, made, model.draw, torch.device("cpu"))(step=5)[:2])
     halves = [
         model.views(*Batches(images, made, model.draw, torch.device("cpu"), rank, 2)(step=5)[:2]) for rank in range(2)
@@ -144,7 +144,7 @@ def one_step_of_every_arm() -> dict[str, torch.Tensor]:
     found = {}
     for arm in (*ARMS, "centred"):
         made = recipe(f"dinov3:{arm}" if arm in ARMS[1:] else "dinov3")
-        model = pretrain.build(centred(made) if arm == "centred" else made, noise)
+        model = optimise.build_model(centred(made) if arm == "centred" else made, noise)
         shake(model)
         batches = Batches(
             noise, made, model.draw, accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -276,7 +276,7 @@ def test_layer_wise_learning_rates_of_twelve_layers(deep):
 
 def test_weight_decay_spares_biases_and_norms_but_not_the_cls_token(deep):
     names = {id(parameter): name for name, parameter in deep.named_parameters()}
-    groups = pretrain.parameter_groups(deep)
+    groups = optimise.parameter_groups(deep)
     decays = {names[id(p)]: group["decays"] for group in groups for p in group["params"]}
     assert decays["student.vit.cls_token"]
     assert not decays["mask_token"], "the authors' mask token decays: a difference the module's docstring states"
@@ -286,10 +286,10 @@ def test_weight_decay_spares_biases_and_norms_but_not_the_cls_token(deep):
 
 def test_prototypes_stand_still_and_then_move(images):  # noqa: F811
     model, seen = build(images)
-    optimiser = torch.optim.AdamW(pretrain.parameter_groups(model), betas=(0.9, 0.999))
+    optimiser = optimise.build_optimiser(model)
     for progress, moves in ((0.005, False), (0.5, True)):
         before = {name: value.clone() for name, value in model.named_parameters() if "_head" in name}
-        pretrain.set_schedules(optimiser, model, model.settings, progress)
+        optimise.set_schedules(optimiser, model, progress)
         optimiser.zero_grad()
         model(seen, progress).loss.backward()
         optimiser.step()
@@ -302,7 +302,7 @@ def test_prototypes_stand_still_and_then_move(images):  # noqa: F811
 def test_student_and_heads_are_clipped_apart(images):  # noqa: F811
     model, seen = build(images)
     (1e4 * model(seen, 0.5).loss).backward()
-    norms = pretrain.clip(model, model.settings.clip, resting=())
+    norms = optimise.clip(model, resting=())
     assert set(norms) == {f"gradient norm {name}" for name in ("student", "dino_head", "ibot_head")}
     assert all(norm > 3 for norm in norms.values())
     for name in ("student", "dino_head", "ibot_head"):
@@ -491,8 +491,8 @@ def test_the_teacher_is_the_student_at_first_and_then_follows_it(images):  # noq
     for mine, theirs in zip(model.teacher(seen["globals"]), model.student(seen["globals"]), strict=True):
         assert torch.equal(mine, theirs)
     frozen = {name: value.clone() for name, value in model.named_parameters() if name.startswith("teacher")}
-    optimiser = torch.optim.AdamW(pretrain.parameter_groups(model))
-    pretrain.set_schedules(optimiser, model, model.settings, 0.5)
+    optimiser = optimise.build_optimiser(model)
+    optimise.set_schedules(optimiser, model, 0.5)
     model(seen, 0.5).loss.backward()
     optimiser.step()
     model.after_step(1.0)
@@ -563,8 +563,8 @@ def test_centring_equals_the_centre_of_lightly():
 
 def test_centres_are_gone_on_with(images, tmp_path):  # noqa: F811
     made = centred(recipe("dinov3"))
-    model, again = (pretrain.build(made, images) for _ in range(2))
-    optimiser, other = (torch.optim.AdamW(pretrain.parameter_groups(one)) for one in (model, again))
+    model, again = (optimise.build_model(made, images) for _ in range(2))
+    optimiser, other = (optimise.build_optimiser(one) for one in (model, again))
     seen = model.views(*Batches(images, made, model.draw, torch.device("cpu"))(0)[:2])
     shake(model)
     model(seen, 0.5)
@@ -647,7 +647,7 @@ def test_gram_anchors_to_the_teacher_of_the_moment_it_starts(images):  # noqa: F
 
 def test_only_the_gram_arm_keeps_a_third_encoder(images):  # noqa: F811
     for arm in ARMS:
-        model = pretrain.build(recipe(f"dinov3:{arm}" if arm else "dinov3"), images)
+        model = optimise.build_model(recipe(f"dinov3:{arm}" if arm else "dinov3"), images)
         assert any("gram" in name for name in model.state_dict()) == (arm == "gram")
 
 

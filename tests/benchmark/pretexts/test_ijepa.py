@@ -16,7 +16,7 @@ from benchmark.parts.draws import Draws, text_keys
 from benchmark.pretexts import ijepa
 from benchmark.pretexts._base import Pretext
 from benchmark.recipe import EncoderSpec
-from benchmark.training import pretrain
+from benchmark.training import loop, optimise
 from tests.benchmark.pretexts.test_pretexts import images, recipe  # noqa: F401
 from tests.benchmark.training import test_training as training
 from tests.helpers.seen import tensor, views
@@ -235,7 +235,7 @@ def test_the_target_encoder_sees_the_whole_image_and_is_not_trained(name):
     seen = views(model, noise(8, 56), drawn())
     model(seen, 0.5).loss.backward()
     assert all(not p.requires_grad and p.grad is None for p in model.teacher.parameters())
-    trained = {id(p) for group in pretrain.parameter_groups(model) for p in group["params"]}
+    trained = {id(p) for group in optimise.parameter_groups(model) for p in group["params"]}
     assert not trained & {id(p) for p in model.teacher.parameters()}
     block = seen["targets"][:, 0]
     before, after = (
@@ -273,16 +273,16 @@ def test_the_teacher_moves_once_per_step_and_stays_where_nothing_is_learnt(image
     still = replace(made, settings=replace(made.settings, lr=0.0, start_lr=0.0, end_lr=0.0))
     moved, follows = [], ijepa.follow
     monkeypatch.setattr(ijepa, "follow", lambda *given: (moved.append(given[2]), follows(*given)))
-    trained = pretrain.train(still, training.runtime(tmp_path), images)
+    trained = loop.train(still, training.runtime(tmp_path), images)
     assert moved == pytest.approx([0.996 + 0.004 * (i + 0.5) / 4 for i in range(4)])
-    start = pretrain.build(still, images).teacher.state_dict()
+    start = optimise.build_model(still, images).teacher.state_dict()
     assert all(torch.equal(value, start[key]) for key, value in trained.model.teacher.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ARMS)
 def test_decay_spares_biases_and_vectors_and_groups_are_a_partition(name):
     model = build(name)
-    groups, names = pretrain.parameter_groups(model), {id(p): n for n, p in model.named_parameters()}
+    groups, names = optimise.parameter_groups(model), {id(p): n for n, p in model.named_parameters()}
     trained = sorted(n for n, p in model.named_parameters() if p.requires_grad)
     assert trained == sorted(names[id(p)] for group in groups for p in group["params"])
     assert not any("position" in n or "cls_token" in n for n in trained)

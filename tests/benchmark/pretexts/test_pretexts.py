@@ -10,7 +10,7 @@ from benchmark import registry
 from benchmark.lab import goldens
 from benchmark.pretexts import dinov3
 from benchmark.recipe import Recipe
-from benchmark.training import health, pretrain
+from benchmark.training import health, optimise
 from benchmark.training.data import Batches, Images, positions
 
 NAMES = registry.names("pretexts")
@@ -28,7 +28,7 @@ def images() -> Images:
 def views(pretext: str, images: Images, step: int = 0):
     made = recipe(pretext)
     torch.manual_seed(0)
-    model = pretrain.build(made, images)
+    model = optimise.build_model(made, images)
     pixels, drawn, _ = Batches(images, made, model.draw, torch.device("cpu"))(step)
     return model, model.views(pixels, drawn)
 
@@ -51,8 +51,8 @@ def test_every_trained_parameter_gets_a_gradient_and_no_teacher_does(name, image
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_pretexts_start_from_the_same_encoder(name, images):
-    first = pretrain.build(recipe("mae"), images).encoder.state_dict()
-    other = pretrain.build(recipe(name), images).encoder.state_dict()
+    first = optimise.build_model(recipe("mae"), images).encoder.state_dict()
+    other = optimise.build_model(recipe(name), images).encoder.state_dict()
     assert all(torch.equal(first[key], other[key]) for key in first)
 
 
@@ -90,7 +90,7 @@ def test_the_teacher_follows_the_student_after_the_step(name, images):
 @pytest.mark.parametrize("name", NAMES)
 def test_views_do_not_depend_on_the_number_of_processes(name, images):
     made = recipe(name)
-    model = pretrain.build(made, images)
+    model = optimise.build_model(made, images)
     whole = [Batches(images, made, model.draw, torch.device("cpu"))(step=5)]
     halves = [Batches(images, made, model.draw, torch.device("cpu"), rank, 2)(step=5) for rank in range(2)]
     assert whole[0][2] == halves[0][2] + halves[1][2]

@@ -12,7 +12,7 @@ from benchmark import registry, tracks
 from benchmark.encoders.encoder import Encoder, gather
 from benchmark.parts import losses, schedules
 from benchmark.pretexts import salt
-from benchmark.training import pretrain
+from benchmark.training import journal, loop, optimise
 from benchmark.training.data import Images
 from tests.benchmark.pretexts import test_ijepa as ijepa
 from tests.benchmark.pretexts.test_ijepa import inverted, rest
@@ -35,8 +35,8 @@ def seen(model) -> dict[str, torch.Tensor]:
     return views(model, noise(8, 56), drawn())
 
 
-def trained(run, images: Images, folder, **changes) -> pretrain.Trained:  # noqa: F811
-    return pretrain.train(replace(run, settings=replace(run.settings, **changes)), training.runtime(folder), images)
+def trained(run, images: Images, folder, **changes) -> journal.Trained:  # noqa: F811
+    return loop.train(replace(run, settings=replace(run.settings, **changes)), training.runtime(folder), images)
 
 
 def test_it_runs_on_request_only():
@@ -60,7 +60,7 @@ def test_every_trained_parameter_has_a_gradient_and_only_the_stage_that_is_on_ha
 def test_the_frozen_teacher_and_the_waiting_student_do_not_move(images, tmp_path, monkeypatch):  # noqa: F811
     """At every step, in a run of six steps of which two are the teacher's."""
     run = training.short("salt")
-    start = pretrain.build(run, images)
+    start = optimise.build_model(run, images)
     log, after = [], salt.Model.after_step
 
     def record(self, progress):
@@ -110,12 +110,12 @@ def test_probes_read_the_student(model):
 
 def test_each_stage_has_its_own_warm_up_and_cosine(model):
     s = model.settings
-    optimiser = torch.optim.AdamW(pretrain.parameter_groups(model))
+    optimiser = optimise.build_optimiser(model)
     assert model.rate_group("decoder.head.bias") == model.rate_group("pixel_teacher.vit.cls_token") is True
     assert model.rate_group("predictor.head.bias") == model.rate_group("student.vit.cls_token") is False
     for of_teacher, first, length in ((True, 0.0, 1 / 3), (False, 1 / 3, 2 / 3)):
         for within in (0.05, 0.2, 0.6, 0.99):
-            pretrain.set_schedules(optimiser, model, s, first + within * length)
+            optimise.set_schedules(optimiser, model, first + within * length)
             rates = {group["rate"]: group["lr"] for group in optimiser.param_groups}
             expected = schedules.warmup_cosine(within, peak=s.lr, warmup=s.warmup)
             assert rates[of_teacher] == pytest.approx(expected, rel=1e-9)
@@ -158,7 +158,7 @@ def test_both_stages_learn_eight_images():
     """Each stage brings its loss under a fifth of the trivial level within 200 steps."""
     spec = replace(tracks.NANO, cls=False)
     model = salt.Model(registry.settings("salt", spec), Encoder(spec, seed=0), "histo", seed=1)
-    optimiser = torch.optim.AdamW(pretrain.parameter_groups(model), betas=(0.9, 0.95))
+    optimiser = optimise.build_optimiser(model)
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     stripes = torch.stack([torch.sin(0.3 * (math.cos(i) * x + math.sin(i) * y)) * 100 + 128 for i in range(8)])
     seen = views(model, stripes[..., None].expand(-1, -1, -1, 3).to(torch.uint8), drawn())

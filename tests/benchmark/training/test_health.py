@@ -15,7 +15,7 @@ from benchmark.parts import flops
 from benchmark.pretexts._base import follow
 from benchmark.recipe import key
 from benchmark.storage import results
-from benchmark.training import health, pretrain
+from benchmark.training import health, journal, loop, optimise, pretrain
 from benchmark.training.data import Images
 from tasks import splits
 from tasks.base import Access, Fixed, Folds, Sample, Task
@@ -37,24 +37,24 @@ def images() -> Images:
     return Images([f"grating/{i}" for i in range(96)], [pixels.clip(0, 255).astype(np.uint8)], rows, ())
 
 
-def rung(trained: pretrain.Trained) -> list[str]:
+def rung(trained: journal.Trained) -> list[str]:
     return [row["name"] for row in trained.curves if row["name"].startswith(health.ALARM)]
 
 
-def values(trained: pretrain.Trained, name: str) -> list[float]:
+def values(trained: journal.Trained, name: str) -> list[float]:
     return [row["value"] for row in trained.curves if row["name"] == name]
 
 
 def tampered(monkeypatch, tamper) -> None:
     """Every model built from here on goes through tamper."""
-    build = pretrain.build
+    build = optimise.build_model
 
     def built(*arguments):
         model = build(*arguments)
         tamper(model)
         return model
 
-    monkeypatch.setattr(pretrain, "build", built)
+    monkeypatch.setattr(optimise, "build_model", built)
 
 
 def after_every_step(monkeypatch, pretext: str, then) -> None:
@@ -72,7 +72,7 @@ def after_every_step(monkeypatch, pretext: str, then) -> None:
 
 @pytest.mark.parametrize("pretext", ["mae", "ijepa"])
 def test_a_healthy_short_run_trips_nothing(pretext, images, tmp_path):
-    trained = pretrain.train(short(pretext, 40), runtime(tmp_path), images)
+    trained = loop.train(short(pretext, 40), runtime(tmp_path), images)
     assert rung(trained) == []
     assert values(trained, "loss below trivial")[-1] > 0.02
     assert values(trained, "weight norm student")[0] != values(trained, "weight norm student")[-1]
@@ -80,7 +80,7 @@ def test_a_healthy_short_run_trips_nothing(pretext, images, tmp_path):
 
 def test_dinov3_trips_nothing_but_its_slowness(images, tmp_path):
     """Forty steps of eight images do not leave ln K, so that alarm is right; no other may ring."""
-    trained = pretrain.train(short("dinov3", 40), runtime(tmp_path), images)
+    trained = loop.train(short("dinov3", 40), runtime(tmp_path), images)
     assert [sentence for sentence in rung(trained) if "ln K" not in sentence] == []
 
 
@@ -89,13 +89,13 @@ def test_a_constant_encoder(images, tmp_path, monkeypatch):
         torch.nn.init.zeros_(model.student.vit.norm.weight).requires_grad_(False)
 
     tampered(monkeypatch, constant)
-    trained = pretrain.train(short("mae", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("mae", STEPS), runtime(tmp_path), images)
     assert any("all images have the same features: collapse" in sentence for sentence in rung(trained))
 
 
 def test_a_teacher_that_never_moves(images, tmp_path, monkeypatch):
     monkeypatch.setattr(registry.load("pretexts", "ijepa").Model, "after_step", lambda self, progress: None)
-    trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("ijepa", STEPS), runtime(tmp_path), images)
     assert rung(trained) == [
         f"{health.ALARM}teacher does not move: its weights stay the same; its momentum should be below 1"
     ]
@@ -103,7 +103,7 @@ def test_a_teacher_that_never_moves(images, tmp_path, monkeypatch):
 
 def test_a_teacher_that_is_the_student(images, tmp_path, monkeypatch):
     after_every_step(monkeypatch, "ijepa", lambda model, _: follow(model.teacher, model.student, 0.0))
-    trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("ijepa", STEPS), runtime(tmp_path), images)
     assert any("the teacher equals the student" in sentence for sentence in rung(trained))
     assert max(values(trained, "teacher distance")) == 0.0
 
@@ -113,7 +113,7 @@ def test_a_teacher_that_knows_positions_alone(images, tmp_path, monkeypatch):
         model.teacher.vit.patch_embed.proj.weight.mul_(1e-3)
 
     after_every_step(monkeypatch, "ijepa", blind)
-    trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("ijepa", STEPS), runtime(tmp_path), images)
     assert any("the position alone predicts them" in sentence for sentence in rung(trained))
     assert values(trained, "between-image share of target variance")[0] > 0.5
 
@@ -139,20 +139,20 @@ def test_a_uniform_teacher(images, tmp_path, monkeypatch):
         model.teacher_dino_head.last_layer.weight.zero_()
 
     after_every_step(monkeypatch, "dinov3", uniform)
-    trained = pretrain.train(short("dinov3", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("dinov3", STEPS), runtime(tmp_path), images)
     assert any("teacher entropy is at ln K: uniform collapse" in sentence for sentence in rung(trained))
 
 
 def test_a_dead_sub_module(images, tmp_path, monkeypatch):
     tampered(monkeypatch, lambda model: model.predictor.register_forward_hook(lambda _, __, out: 0 * out))
-    trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("ijepa", STEPS), runtime(tmp_path), images)
     for part in ("student", "predictor"):
         assert any(f"no gradient reaches {part}:" in sentence for sentence in rung(trained)), part
 
 
 def test_a_frozen_predictor(images, tmp_path, monkeypatch):
     tampered(monkeypatch, lambda model: model.predictor.requires_grad_(False))
-    trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("ijepa", STEPS), runtime(tmp_path), images)
     assert [s for s in rung(trained) if "predictor does not move" in s]
     assert not [s for s in rung(trained) if "student" in s or "teacher" in s]
 
@@ -161,7 +161,7 @@ def test_a_predictor_without_a_learning_rate(images, tmp_path, monkeypatch):
     model = registry.load("pretexts", "ijepa").Model
     monkeypatch.setattr(model, "rate_group", lambda self, name: name.startswith("predictor."))
     monkeypatch.setattr(model, "lr_scale", lambda self, predictor, progress: 0.0 if predictor else 1.0)
-    trained = pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)
+    trained = loop.train(short("ijepa", STEPS), runtime(tmp_path), images)
     assert [s for s in rung(trained) if "predictor does not move" in s]
     assert min(values(trained, "gradient norm predictor")) > 0
 
@@ -169,12 +169,12 @@ def test_a_predictor_without_a_learning_rate(images, tmp_path, monkeypatch):
 def test_what_rests_on_purpose_is_not_held_against_it(images, tmp_path, monkeypatch):
     tampered(monkeypatch, lambda model: model.predictor.requires_grad_(False))
     monkeypatch.setattr(registry.load("pretexts", "ijepa").Model, "resting", lambda self, progress: ("predictor",))
-    assert not [s for s in rung(pretrain.train(short("ijepa", STEPS), runtime(tmp_path), images)) if "predictor" in s]
+    assert not [s for s in rung(loop.train(short("ijepa", STEPS), runtime(tmp_path), images)) if "predictor" in s]
 
 
 def test_an_alarm_rings_once_when_it_is_first_so_and_stays_in_a_resumed_curve(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(registry.load("pretexts", "ijepa").Model, "after_step", lambda self, progress: None)
-    take = pretrain.Batches.__call__
+    take = loop.Batches.__call__
 
     def killed(self, step):
         if step == 12:
@@ -182,11 +182,11 @@ def test_an_alarm_rings_once_when_it_is_first_so_and_stays_in_a_resumed_curve(im
         return take(self, step)
 
     place = runtime(tmp_path, checkpoint_seconds=0.0)
-    monkeypatch.setattr(pretrain.Batches, "__call__", killed)
+    monkeypatch.setattr(loop.Batches, "__call__", killed)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(short("ijepa", STEPS), place, images, "label")
-    monkeypatch.setattr(pretrain.Batches, "__call__", take)
-    trained = pretrain.train(short("ijepa", STEPS), place, images, "label")
+        loop.train(short("ijepa", STEPS), place, images, "label")
+    monkeypatch.setattr(loop.Batches, "__call__", take)
+    trained = loop.train(short("ijepa", STEPS), place, images, "label")
     (row,) = [row for row in trained.curves if row["name"].startswith(health.ALARM)]
     assert row["step"] == 5 + health.HELD - 1  # a fifth of twenty steps is not judged
     assert row["value"] == 1.0
@@ -348,12 +348,12 @@ def test_the_online_probe_changes_no_number(pretext, images, tmp_path):
         return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
 
     watch = shades()
-    plain = pretrain.train(short(pretext, 10), runtime(tmp_path / "plain"), images)
+    plain = loop.train(short(pretext, 10), runtime(tmp_path / "plain"), images)
     health.look(plain.model.encoder, watch)
     before = states()
     health.look(plain.model.encoder, watch)
     assert states() == before
-    watched = pretrain.train(short(pretext, 10), runtime(tmp_path / "watched"), images, watch=watch)
+    watched = loop.train(short(pretext, 10), runtime(tmp_path / "watched"), images, watch=watch)
     for name, value in plain.model.state_dict().items():
         assert torch.equal(value, watched.model.state_dict()[name]), name
     assert values(plain, "loss") == values(watched, "loss")

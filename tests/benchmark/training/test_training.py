@@ -22,7 +22,7 @@ from benchmark.lab.goldens import short
 from benchmark.pretexts import dinov3
 from benchmark.recipe import Runtime, key
 from benchmark.storage import checkpoint, results
-from benchmark.training import modes, pretrain, stopping
+from benchmark.training import journal, loop, modes, optimise, pretrain, stopping
 from benchmark.training.data import Images
 from tests.benchmark.pretexts.test_pretexts import images, recipe  # noqa: F401
 
@@ -34,7 +34,7 @@ def runtime(folder: Path, **changes: object) -> Runtime:
     return Runtime(data=folder / "data", results=folder / "results", cache=folder / "cache", **changes)
 
 
-def losses(trained: pretrain.Trained) -> list[float]:
+def losses(trained: journal.Trained) -> list[float]:
     return [row["value"] for row in trained.curves if row["name"] == "loss"]
 
 
@@ -61,7 +61,7 @@ def test_a_golden_of_another_version_is_not_compared(monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_resume_equals_uninterrupted(name, images, tmp_path, monkeypatch):  # noqa: F811
-    whole = pretrain.train(short(name), runtime(tmp_path / "whole"), images)
+    whole = loop.train(short(name), runtime(tmp_path / "whole"), images)
 
     def save_and_die(folder, step, *rest):
         keep(folder, step, *rest)
@@ -72,9 +72,9 @@ def test_resume_equals_uninterrupted(name, images, tmp_path, monkeypatch):  # no
     monkeypatch.setattr(checkpoint, "save", save_and_die)
     part = runtime(tmp_path / "part", checkpoint_seconds=0.0)
     with pytest.raises(Killed):
-        pretrain.train(short(name), part, images)
+        loop.train(short(name), part, images)
     monkeypatch.setattr(checkpoint, "save", keep)
-    resumed = pretrain.train(short(name), part, images)
+    resumed = loop.train(short(name), part, images)
     for parameter, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[parameter]), parameter
     assert losses(whole) == losses(resumed)
@@ -91,32 +91,32 @@ def spoil(path: Path) -> None:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(images, tmp_path, capsys, file, damage):  # noqa: F811
     run = short("mae")
     place = runtime(tmp_path, checkpoint_seconds=0.0)
-    whole = pretrain.train(run, place, images)
+    whole = loop.train(run, place, images)
     folder = place.cache / "checkpoints" / key(run)
     last, before = checkpoint.stored(folder)
     if file == "state.json" and damage is spoil:
         (last / file).write_text("{")
     else:
         damage(last / file)
-    model = pretrain.build(run, images)
-    found, state = checkpoint.load(folder, model, torch.optim.AdamW(pretrain.parameter_groups(model)))
+    model = optimise.build_model(run, images)
+    found, state = checkpoint.load(folder, model, optimise.build_optimiser(model))
     assert (found, state["step"]) == (before, int(before.name.removeprefix("step-")))
     assert f"{last}: damaged checkpoint" in capsys.readouterr().err
-    again = pretrain.train(run, place, images)
+    again = loop.train(run, place, images)
     assert all(torch.equal(value, again.model.state_dict()[key]) for key, value in whole.model.state_dict().items())
 
 
 def test_a_checkpoint_of_another_model_is_refused(images, tmp_path):  # noqa: F811
-    model = pretrain.build(short("mae"), images)
-    checkpoint.save(tmp_path, 1, model, torch.optim.AdamW(pretrain.parameter_groups(model)), {})
-    other = pretrain.build(short("ijepa"), images)
+    model = optimise.build_model(short("mae"), images)
+    checkpoint.save(tmp_path, 1, model, optimise.build_optimiser(model), {})
+    other = optimise.build_model(short("ijepa"), images)
     with pytest.raises(ValueError, match=r"not a checkpoint of this run .* delete"):
-        checkpoint.load(tmp_path, other, torch.optim.AdamW(pretrain.parameter_groups(other)))
+        checkpoint.load(tmp_path, other, optimise.build_optimiser(other))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_who_asks_to_stop_gets_a_checkpoint_first_and_the_run_goes_on_bit_by_bit(images, tmp_path, monkeypatch, number):  # noqa: F811
-    whole = pretrain.train(short("mae"), runtime(tmp_path / "whole"), images)
+    whole = loop.train(short("mae"), runtime(tmp_path / "whole"), images)
     place, forward = runtime(tmp_path / "part", checkpoint_seconds=1e9), registry.load("pretexts", "mae").Model.forward
 
     def stopping_forward(self, views, progress):
@@ -127,9 +127,9 @@ def test_who_asks_to_stop_gets_a_checkpoint_first_and_the_run_goes_on_bit_by_bit
     with monkeypatch.context() as patch:
         patch.setattr(registry.load("pretexts", "mae").Model, "forward", stopping_forward)
         with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else stopping.Stopped):
-            pretrain.train(short("mae"), place, images)
+            loop.train(short("mae"), place, images)
     assert len(checkpoint.stored(place.cache / "checkpoints" / key(short("mae")))) == 1
-    resumed = pretrain.train(short("mae"), place, images)
+    resumed = loop.train(short("mae"), place, images)
     assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
 
 
@@ -204,7 +204,7 @@ import sys
 sys.path.insert(0, ".")
 import numpy as np, torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from benchmark.training import pretrain
+from benchmark.training import optimise
 from benchmark.training.data import Batches, Images
 from tests.benchmark.pretexts.test_pretexts import recipe
 
@@ -214,7 +214,7 @@ images = Images([f"noise/{i}" for i in range(96)], [pixels], np.stack([np.zeros(
 made = recipe(sys.argv[1])
 options = DistributedDataParallelKwargs(broadcast_buffers=False)
 accelerator = Accelerator(cpu=True, kwargs_handlers=[options])
-model = pretrain.build(made, images)
+model = optimise.build_model(made, images)
 wrapped = accelerator.prepare(model)
 batches = Batches(images, made, model.draw, accelerator.device, accelerator.process_index, accelerator.num_processes)
 step = wrapped(model.views(*batches(2)[:2]), 0.5)
@@ -241,10 +241,10 @@ def watched(
     place: Runtime,
     images: Images,  # noqa: F811
     until: int | None = None,
-) -> tuple[pretrain.Trained | None, dict[int, tuple]]:
+) -> tuple[journal.Trained | None, dict[int, tuple]]:
     """A run of six steps, or killed before step `until`; and what this process saw at each step: sample ids, views."""
     seen, model = {}, registry.load("pretexts", name.partition(":")[0]).Model
-    take, view = pretrain.Batches.__call__, model.views
+    take, view = loop.Batches.__call__, model.views
 
     def batch(self, step):
         if step == until:
@@ -259,15 +259,15 @@ def watched(
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain.Batches, "__call__", batch)
+        patch.setattr(loop.Batches, "__call__", batch)
         patch.setattr(model, "views", views)
         try:
-            return pretrain.train(short(name), place, images), seen
+            return loop.train(short(name), place, images), seen
         except Killed:
             return None, seen
 
 
-def curve(trained: pretrain.Trained, name: str) -> list[float]:
+def curve(trained: journal.Trained, name: str) -> list[float]:
     return [row["value"] for row in trained.curves if row["name"] == name]
 
 
@@ -365,14 +365,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_stored(images, tmp_path,
 
 def test_a_wrong_world_size_is_refused(images, tmp_path):  # noqa: F811
     with pytest.raises(RuntimeError, match="2 processes were asked for, 1 are running"):
-        pretrain.train(short("mae"), runtime(tmp_path, processes=2), images)
+        loop.train(short("mae"), runtime(tmp_path, processes=2), images)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if registry.load("pretexts", name).Model.separable])
 def test_micro_batches_add_up_to_the_whole(name, images, tmp_path):  # noqa: F811
     """Three images at a time of eight: the last piece is smaller."""
-    whole = pretrain.train(short(name), runtime(tmp_path / "whole"), images)
-    pieces = pretrain.train(short(name), runtime(tmp_path / "pieces", micro=3), images)
+    whole = loop.train(short(name), runtime(tmp_path / "whole"), images)
+    pieces = loop.train(short(name), runtime(tmp_path / "pieces", micro=3), images)
     assert losses(pieces) == pytest.approx(losses(whole), rel=1e-5)
     assert all(curve(pieces, rate) == curve(whole, rate) for rate in ("lr", "weight decay"))
     assert len(pieces.curves) == len(whole.curves)
@@ -381,7 +381,7 @@ def test_micro_batches_add_up_to_the_whole(name, images, tmp_path):  # noqa: F81
 @pytest.mark.parametrize("name", [name for name in NAMES if not registry.load("pretexts", name).Model.separable])
 def test_micro_batches_are_refused_where_images_are_compared(name, images, tmp_path):  # noqa: F811
     with pytest.raises(ValueError, match=f"{name} cannot be cut into micro-batches of 3: .* leave MICRO out"):
-        pretrain.train(short(name), runtime(tmp_path, micro=3), images)
+        loop.train(short(name), runtime(tmp_path, micro=3), images)
 
 
 @pytest.mark.parametrize("name", ["mae", "dinov3"])
@@ -397,7 +397,7 @@ def test_out_of_memory_says_what_would_fit(name, images, tmp_path, monkeypatch):
     monkeypatch.setattr(module.Model, "forward", greedy)
     remedy = r"MICRO=\d+ computes the same step" if name == "mae" else r"micro-batches would change it; use GPUS=\d"
     with pytest.raises(MemoryError, match=rf"step 3 with 8 images at once; about \d+ would fit \(measured .* {remedy}"):
-        pretrain.train(short(name), runtime(tmp_path), images)
+        loop.train(short(name), runtime(tmp_path), images)
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
@@ -408,11 +408,11 @@ def test_a_compiled_step_has_the_loss_of_a_plain_one_and_is_not_compiled_anew(
     capsys,
 ):
     monkeypatch.setattr(modes, "FP32_PIXELS", 16)
-    plain = losses(pretrain.train(short("dinov3"), runtime(tmp_path / "plain"), images))
+    plain = losses(loop.train(short("dinov3"), runtime(tmp_path / "plain"), images))
     torch._dynamo.utils.counters.clear()
-    compiled = pretrain.train(short("dinov3"), runtime(tmp_path / "compiled", compile="1"), images)
+    compiled = loop.train(short("dinov3"), runtime(tmp_path / "compiled", compile="1"), images)
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    pretrain.train(short("dinov3", 12), runtime(tmp_path / "longer", compile="1"), images)
+    loop.train(short("dinov3", 12), runtime(tmp_path / "longer", compile="1"), images)
     assert losses(compiled) == pytest.approx(plain, rel=1e-4)
     assert "COMPILE=0 trains without" in capsys.readouterr().out
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2 * graphs
