@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.parts.draws import Draws
 from benchmark.parts.mask_sizes import block_sides, published_blocks, within
+
+ATTEMPTS = 16  # at a multi-block mask that leaves enough context, before the targets are laid on one another
 
 
 class RandomMask(NamedTuple):
@@ -66,6 +69,15 @@ def multiblock(
     targets = (~inside[:, :-1]).argsort(axis=-1, kind="stable")[..., : rows * columns]
     ranked = np.where(eligible, order, 2.0).argsort(axis=1, kind="stable")
     return BlockMask(np.sort(ranked[:, :context], axis=1), targets)
+
+
+def draw_multiblock(
+    draws: Draws, purpose: str, *, grid: int, targets: int, **sizes: int | tuple[float, float]
+) -> BlockMask:
+    """`multiblock` with so many targets; sizes: what else it takes."""
+    batch, positions = draws.batch_uniform(f"{purpose}/sizes", 3), (ATTEMPTS, targets + 1, 2)
+    positions, order = draws.uniform(f"{purpose}/positions", *positions), draws.uniform(f"{purpose}/order", grid**2)
+    return multiblock(batch, positions, order, grid=grid, **sizes)
 
 
 def filled(corners: np.ndarray, heights: np.ndarray, widths: np.ndarray, grid: int) -> np.ndarray:

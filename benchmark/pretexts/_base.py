@@ -1,18 +1,16 @@
-"""What the training loop asks of a pretext, and what all of them share."""
+"""What the training loop asks of a pretext."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
-from functools import partial
+from collections.abc import Hashable
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from benchmark.encoders.encoder import Encoder
 from benchmark.parts.draws import Draws
+from benchmark.recipe import Optim
 
 
 class Step(NamedTuple):
@@ -24,14 +22,18 @@ class Step(NamedTuple):
 
 class Pretext(nn.Module, ABC):
     """One nn.Module that owns student, teacher, heads and loss. `forward` is the objective: data-parallel wrapping
-    synchronises only that. A teacher that follows a student, if there is one, is called `teacher` and it `student`."""
+    synchronises only that. A teacher that follows the student, if there is one, is called `teacher`."""
 
     separable = False  # the loss is a mean over images, so micro-batches add up to the gradient of the whole batch
 
+    def __init__(self, settings: Optim, encoder: Encoder, modality: str):
+        super().__init__()
+        self.settings, self.modality, self.spec, self.student = settings, modality, encoder.spec, encoder
+
     @property
-    @abstractmethod
     def encoder(self) -> Encoder:
-        """What the probes read."""
+        """What the probes read: the teacher, where one follows the student."""
+        return getattr(self, "teacher", self.student)
 
     def draw(self, draws: Draws) -> dict[str, np.ndarray]:
         """All that is random about the views of a batch: crops, changes, masks. On the CPU, a step ahead, in numpy."""
@@ -69,36 +71,3 @@ class Pretext(nn.Module, ABC):
     def resting(self, progress: float) -> tuple[str, ...]:
         """Sub-modules that get no gradient or stay as they are at that share of training, on purpose."""
         return ()
-
-
-def frozen_copy(student: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
-    """A teacher: built anew, with the student's weights and without gradients."""
-    teacher = make()
-    teacher.load_state_dict(student.state_dict())
-    return teacher.requires_grad_(False)
-
-
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Exponential moving average over parameters: teacher = m·teacher + (1 - m)·student."""
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
-
-
-def initialise(module: nn.Module, seed: int) -> None:
-    """Xavier-uniform weights on every Linear (MAE, appendix A.1), biases 0: seeded apart from the encoder.
-
-    I-JEPA and DINOv3 draw from a normal of deviation 0.02, which starves narrow nets of gradient.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def transformer(width: int, depth: int, heads: int) -> nn.Sequential:
-    """Pre-norm blocks and a final norm: the decoder of MAE, the predictor of I-JEPA."""
-    norm = nn.LayerNorm(width, eps=1e-6)
-    blocks = [Block(width, heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)) for _ in range(depth)]
-    return nn.Sequential(*blocks, norm)

@@ -35,7 +35,8 @@ from benchmark.parts import augment, losses, masks, rules, schedules
 from benchmark.parts import flops as count
 from benchmark.parts.draws import Draws
 from benchmark.parts.mask_sizes import ibot_counts
-from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise
+from benchmark.parts.nets import follow, frozen_copy, initialise
+from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import EncoderSpec, Optim
 from tasks import unknown
 
@@ -235,11 +236,9 @@ def crops(s: Settings, e: EncoderSpec, modality: str) -> tuple[augment.Crops, au
 
 class Model(Pretext):
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
-        super().__init__()
-        self.settings, self.modality, self.spec = settings, modality, encoder.spec
+        super().__init__(settings, encoder, modality)
         width = encoder.spec.width
         self.whole, self.local = crops(settings, encoder.spec, modality)
-        self.student = encoder
         self.dino_head = Head(settings, width, seed)
         self.ibot_head = Head(settings, width, seed + 1) if settings.ibot_weight else None
         self.mask_token = nn.Parameter(torch.zeros(width)) if settings.ibot_weight else None
@@ -252,10 +251,6 @@ class Model(Pretext):
             self.ibot_centre = Centre(settings.prototypes) if settings.ibot_weight else None
         if settings.gram_weight:
             self.gram_teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.teacher
 
     def rate_group(self, name: str) -> tuple[bool, float]:
         """(is of the prototypes, which are frozen at first; constant multiplier). The encoder's rate decays with the

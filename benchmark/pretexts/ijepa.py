@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.encoders.encoder import Encoder, gather, sincos
+from benchmark.encoders.encoder import Encoder, gather
 from benchmark.parts import augment, masks, rules, schedules
 from benchmark.parts import flops as count
 from benchmark.parts.draws import Draws
@@ -33,14 +33,14 @@ from benchmark.parts.mask_sizes import (
     mean_published_context,
     mean_target_tokens,
 )
-from benchmark.pretexts._base import Pretext, Step, follow, frozen_copy, initialise, transformer
+from benchmark.parts.nets import Predictor, follow, frozen_copy
+from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 3
 CLS = False  # the cls token stays out of the blocks
 NATIVE = "patches"
 QUERY = "patches"  # whose attention the maps show: there is no trained cls token
-ATTEMPTS = 16  # at a mask that leaves enough context, before the targets are laid on one another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,37 +112,12 @@ def flops(s: Settings, e: EncoderSpec) -> float:
     return count.encode(e) + 3 * (count.encode(e, tokens=s.context_tokens) + predict)
 
 
-class Predictor(nn.Module):
-    """Predicts blocks of tokens apart from one another: I-JEPA's predictor."""
-
-    def __init__(self, grid: int, inputs: int, outputs: int, width: int, depth: int, heads: int, seed: int):
-        super().__init__()
-        self.embed = nn.Linear(inputs, width)
-        self.blocks = transformer(width, depth, heads)
-        self.head = nn.Linear(width, outputs)
-        self.mask_token = nn.Parameter(torch.zeros(width))
-        self.register_buffer("positions", sincos(grid, width), persistent=False)
-        for module in (self.embed, self.blocks, self.head):
-            initialise(module, seed)
-        nn.init.normal_(self.mask_token, std=0.02, generator=torch.Generator().manual_seed(seed))
-
-    def forward(self, context: Tensor, where: Tensor, targets: Tensor) -> Tensor:
-        """Context tokens (B, C, inputs) at `where` (B, C) -> predictions (B·T, M, outputs) of blocks (B, T, M), the
-        blocks of an image after one another; no block attends to another."""
-        blocks, size = targets.shape[1:]
-        seen = self.embed(context) + self.positions[where]
-        seen = seen.repeat_interleave(blocks, dim=0)
-        asked = self.mask_token + self.positions[targets.flatten(0, 1)]
-        return self.head(self.blocks(torch.cat([seen, asked], dim=1))[:, -size:])
-
-
 class Model(Pretext):
     separable = True
 
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
-        super().__init__()
-        s, self.modality, self.spec = settings, modality, encoder.spec
-        self.settings, width, grid = s, encoder.spec.width, encoder.spec.grid
+        super().__init__(settings, encoder, modality)
+        s, width, grid = settings, encoder.spec.width, encoder.spec.grid
         if s.official:
             check_min_keep(grid, s.min_keep, s.target_scale, s.target_aspect, s.context_scale)
         else:
@@ -154,7 +129,6 @@ class Model(Pretext):
             orientations="none" if s.official else modality,
             policy=None if s.official else augment.policy(modality),
         )
-        self.student = encoder
         self.teacher = frozen_copy(encoder, lambda: Encoder(encoder.spec, seed=0))
         shape = s.predictor_width, s.predictor_depth, s.predictor_heads
         self.predictor = Predictor(grid, width, width, *shape, seed=seed)
@@ -164,10 +138,6 @@ class Model(Pretext):
                 if isinstance(layer, nn.Linear):
                     nn.init.normal_(layer.weight, std=0.02, generator=generator)
 
-    @property
-    def encoder(self) -> Encoder:
-        return self.teacher
-
     def draw(self, draws: Draws) -> dict[str, np.ndarray]:
         return self.crops.draw(draws) | self.mask(draws)._asdict()
 
@@ -175,16 +145,12 @@ class Model(Pretext):
         """Official masks are drawn for the global batch on every rank, since they depend on its smallest context."""
         s, grid = self.settings, self.spec.grid
         blocks = {"target_scale": s.target_scale, "target_aspect": s.target_aspect, "context_scale": s.context_scale}
-        sizes = draws.batch_uniform("ijepa/sizes", 3)
+        blocks |= {"grid": grid, "targets": s.targets}
         if not s.official:
-            positions = draws.uniform("ijepa/positions", ATTEMPTS, s.targets + 1, 2)
-            order = draws.uniform("ijepa/order", grid**2)
-            return masks.multiblock(sizes, positions, order, grid=grid, context=s.context_tokens, **blocks)
-        attempts = s.targets + REDRAWS * (s.targets + 1)
+            return masks.draw_multiblock(draws, "ijepa", context=s.context_tokens, **blocks)
+        sizes, attempts = draws.batch_uniform("ijepa/sizes", 3)[:2], s.targets + REDRAWS * (s.targets + 1)
         corners = draws.batch_uniform("ijepa/corners", draws.total, attempts, 2)
-        every = masks.published_multiblock(
-            sizes[:2], corners, grid=grid, min_keep=s.min_keep, targets=s.targets, **blocks
-        )
+        every = masks.published_multiblock(sizes, corners, min_keep=s.min_keep, **blocks)
         return masks.BlockMask(*(part[draws.start :][: len(draws)] for part in every))
 
     def views(self, images: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -203,13 +169,9 @@ class Model(Pretext):
         context = self.student(views["images"], keep=views["context"]).patches
         predicted = self.predictor(context, views["context"], blocks).float()
         loss = F.smooth_l1_loss(predicted, target)
-        parts = {
-            "loss": loss.detach(),
-            "trivial loss": F.smooth_l1_loss(torch.zeros_like(target), target),
-        }
-        return Step(
-            loss, parts, full.mean(dim=1), {"target": normed.mean(dim=0), "square": normed.square().mean(dim=0)}
-        )
+        parts = {"loss": loss.detach(), "trivial loss": F.smooth_l1_loss(torch.zeros_like(target), target)}
+        means = {"target": normed.mean(dim=0), "square": normed.square().mean(dim=0)}
+        return Step(loss, parts, full.mean(dim=1), means)
 
     def figures(self, means: dict[str, Tensor]) -> dict[str, float]:
         """How much of the variance of a target feature, over images and positions, is between images at a position."""

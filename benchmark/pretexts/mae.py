@@ -25,7 +25,8 @@ from benchmark.encoders.encoder import Encoder, gather, sincos
 from benchmark.parts import augment, losses, masks, rules
 from benchmark.parts import flops as count
 from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step, initialise, transformer
+from benchmark.parts.nets import initialise, transformer
+from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import EncoderSpec, Optim
 from tasks import unknown
 
@@ -113,9 +114,7 @@ class Model(Pretext):
     separable = True
 
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
-        super().__init__()
-        self.settings, self.modality, self.spec = settings, modality, encoder.spec
-        self.student = encoder
+        super().__init__(settings, encoder, modality)
         width = settings.decoder_width
         self.decoder_embed = nn.Linear(encoder.spec.width, width)
         self.decoder = transformer(width, settings.decoder_depth, settings.decoder_heads)
@@ -131,10 +130,6 @@ class Model(Pretext):
         for module in (self.decoder_embed, self.decoder, self.predict):
             initialise(module, seed)
         nn.init.normal_(self.mask_token, std=0.02, generator=torch.Generator().manual_seed(seed))
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.student
 
     def draw(self, draws: Draws) -> dict[str, np.ndarray]:
         return self.crops.draw(draws) | self.mask(draws)._asdict()

@@ -23,8 +23,8 @@ from benchmark.parts import augment, losses, masks, rules, schedules
 from benchmark.parts import flops as count
 from benchmark.parts.draws import Draws
 from benchmark.parts.mask_sizes import check_context, mean_target_tokens
+from benchmark.parts.nets import Predictor
 from benchmark.pretexts._base import Pretext, Step
-from benchmark.pretexts.ijepa import ATTEMPTS, Predictor
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 2
@@ -84,28 +84,22 @@ class Model(Pretext):
     separable = True
 
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
-        super().__init__()
-        s, self.modality, self.spec = settings, modality, encoder.spec
-        self.settings, width, grid = s, encoder.spec.width, encoder.spec.grid
+        super().__init__(settings, encoder, modality)
+        s, width, grid = settings, encoder.spec.width, encoder.spec.grid
         check_context(grid, s.context_tokens, s.target_scale, s.context_scale)
-        self.student = encoder
         self.crops = augment.Crops.of(modality, purpose="salt", pixels=encoder.spec.pixels, scale=s.crop)
         self.pixel_teacher = deepcopy(encoder)
         shape = s.predictor_width, s.predictor_depth, s.predictor_heads
         self.predictor = Predictor(grid, width, width, *shape, seed=seed)
         self.decoder = Predictor(grid, width, 3 * encoder.spec.patch**2, *shape, seed=seed + 1)
 
-    @property
-    def encoder(self) -> Encoder:
-        return self.student
-
     def draw(self, draws: Draws) -> dict[str, np.ndarray]:
         s, grid = self.settings, self.spec.grid
-        mask = masks.multiblock(
-            draws.batch_uniform("salt/sizes", 3),
-            draws.uniform("salt/positions", ATTEMPTS, s.targets + 1, 2),
-            draws.uniform("salt/order", grid**2),
+        mask = masks.draw_multiblock(
+            draws,
+            "salt",
             grid=grid,
+            targets=s.targets,
             context=s.context_tokens,
             target_scale=s.target_scale,
             target_aspect=s.target_aspect,

@@ -20,7 +20,8 @@ from benchmark.encoders.encoder import Encoder, gather
 from benchmark.parts import augment, losses, rules
 from benchmark.parts import flops as count
 from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step, initialise
+from benchmark.parts.nets import initialise
+from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import EncoderSpec, Optim
 
 VERSION = 2
@@ -70,18 +71,12 @@ class Model(Pretext):
     separable = True
 
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, seed: int):
-        super().__init__()
-        self.settings, self.modality, self.spec = settings, modality, encoder.spec
-        self.student = encoder
+        super().__init__(settings, encoder, modality)
         self.crops = augment.Crops.of(modality, purpose="simmim", pixels=encoder.spec.pixels, scale=settings.crop)
         self.predict = nn.Linear(encoder.spec.width, 3 * encoder.spec.patch**2)
         self.mask_token = nn.Parameter(torch.zeros(encoder.spec.width))
         initialise(self.predict, seed)
         nn.init.normal_(self.mask_token, std=0.02, generator=torch.Generator().manual_seed(seed))
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.student
 
     def draw(self, draws: Draws) -> dict[str, np.ndarray]:
         spec, unit = self.spec, self.settings.unit

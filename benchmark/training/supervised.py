@@ -29,7 +29,8 @@ from benchmark.device import arithmetic, machine
 from benchmark.encoders.encoder import Encoder
 from benchmark.parts import augment
 from benchmark.parts.draws import Draws
-from benchmark.pretexts._base import Pretext, Step, initialise
+from benchmark.parts.nets import initialise
+from benchmark.pretexts._base import Pretext, Step
 from benchmark.probes._base import Trial
 from benchmark.probing import features
 from benchmark.probing.fitting import Fitting, observed, refuse_broken
@@ -80,16 +81,11 @@ class Model(Pretext):
     """An encoder and a linear head for each task on its mean patch token; and both as they were at their best."""
 
     def __init__(self, settings: Settings, encoder: Encoder, modality: str, classes: list[int], seed: int):
-        super().__init__()
-        self.settings, self.student = settings, encoder
+        super().__init__(settings, encoder, modality)
         self.heads = nn.ModuleList(nn.Linear(encoder.spec.width, count) for count in classes)
         initialise(self.heads, seed)
         self.kept = copy.deepcopy(nn.ModuleList([self.student, self.heads])).requires_grad_(False)
         self.crops = augment.Crops.of(modality, purpose="labels", pixels=encoder.spec.pixels, scale=settings.crop)
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.student
 
     def draw(self, draws: Draws) -> dict[str, np.ndarray]:
         return self.crops.draw(draws)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from benchmark import registry, tracks
 from benchmark.encoders.encoder import Encoder, gather
 from benchmark.parts import mask_sizes, masks, schedules
+from benchmark.parts.nets import Predictor, follow
 from benchmark.pretexts import ijepa
-from benchmark.pretexts._base import follow
 from benchmark.recipe import EncoderSpec
 from tests.helpers.seen import tensor, views
 from tests.parity import Row, det, drawn, executed, noise, parameters, pictures, published, rates, timm_vit
@@ -22,7 +22,7 @@ SPEC = EncoderSpec(width=48, depth=2, heads=2, patch=4, pixels=56, cls=False)
 PUBLISHED = {"target_scale": (0.15, 0.2), "target_aspect": (0.75, 1.5), "context_scale": (0.85, 1.0)}
 
 
-def lightly_predictor(ours: ijepa.Predictor, spec: EncoderSpec, s: ijepa.Settings) -> nn.Module:
+def lightly_predictor(ours: Predictor, spec: EncoderSpec, s: ijepa.Settings) -> nn.Module:
     """lightly's predictor with our weights and its own positions."""
     from lightly.models.modules.ijepa_timm import IJEPAPredictorTIMM
 
@@ -109,7 +109,7 @@ def size() -> list[Row]:
         spec = replace({"Ti": tracks.TINY, "S": tracks.SMALL, "B": tracks.BASE}[name], cls=False)
         made, s = Encoder(spec, seed=0), registry.settings("ijepa:official", spec)
         shape = s.predictor_width, s.predictor_depth, s.predictor_heads
-        ours = ijepa.Predictor(spec.grid, spec.width, spec.width, *shape, seed=0)
+        ours = Predictor(spec.grid, spec.width, spec.width, *shape, seed=0)
         tables = [196 * made.spec.width, 196 * s.predictor_width]
         counts = parameters(made) + tables[0], parameters(ours) + tables[1]
         rows.append(published(f"ViT-{name}, parameters of encoder and predictor", (encoder, predictor), counts, 0))

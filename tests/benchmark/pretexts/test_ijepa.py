@@ -128,7 +128,7 @@ def test_recommended_masks_reach_every_place_alike_and_keep_their_sizes():
     reached, asked = torch.zeros(196), torch.zeros(196)
     for step in range(40):
         step_draws = Draws(text_keys([f"{step} {i}" for i in range(100)]), text_keys([f"{step}"]), 0, 100)
-        positions = step_draws.uniform("positions", ijepa.ATTEMPTS, 5, 2)
+        positions = step_draws.uniform("positions", masks.ATTEMPTS, 5, 2)
         order, sizes = step_draws.uniform("order", 196), step_draws.batch_uniform("sizes", 3)
         context, targets = map(tensor, masks.multiblock(sizes, positions, order, grid=14, context=49))
         seen = torch.zeros(100, 196).scatter_(1, context, 1)

@@ -12,7 +12,7 @@ import torch
 from benchmark import registry
 from benchmark.encoders.encoder import Encoder
 from benchmark.parts import flops
-from benchmark.pretexts._base import follow
+from benchmark.parts.nets import follow
 from benchmark.recipe import key
 from benchmark.storage import results
 from benchmark.training import health, journal, loop, optimise, pretrain
