@@ -22,3 +22,11 @@ def stores(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stores")
     faults.finish(folder, "--pretext", "mae", "--task", "phantom_local", "--stage", "prepare")
     return folder / "cache" / "stores"
+
+
+@pytest.fixture(scope="session")
+def images():
+    """The coarse noise that golden micro-runs are trained on."""
+    from benchmark.lab import goldens
+
+    return goldens.images()

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from benchmark.execution import launch
-from tests.benchmark.pretexts.test_pretexts import images  # noqa: F401
 from tests.benchmark.training.test_training import RESUMED, curve, joined, runtime, same, watched
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +101,7 @@ def one_of_two(folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_two_nodes_see_the_samples_masks_and_crops_of_one_process_and_reach_its_losses(images, tmp_path):  # noqa: F811
+def test_two_nodes_see_the_samples_masks_and_crops_of_one_process_and_reach_its_losses(images, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(
         "import sys; sys.path.insert(0, '.')\n"

@@ -25,7 +25,6 @@ from leaderboards.audit import promote
 from leaderboards.audit.verify import verify
 from leaderboards.pages import map_pages
 from tasks.base import Access, DataError, Fixed, Sample, Task, digest
-from tests.benchmark.pretexts.test_pretexts import images  # noqa: F401
 from tests.leaderboards.export.test_export import SPECS
 
 GRID = 8
@@ -188,7 +187,7 @@ def test_likeness_is_a_rank_correlation():
     assert np.isnan(maps.alike(values, np.ones(16)))
 
 
-def test_a_perfect_decoder_gives_the_image_back(images, monkeypatch):  # noqa: F811
+def test_a_perfect_decoder_gives_the_image_back(images, monkeypatch):
     model = optimise.build_model(goldens.recipe("mae"), images).eval()
     model.encoder.mean.fill_(0.5), model.encoder.std.fill_(0.25)
     view = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -260,7 +259,7 @@ def tiny(**changes) -> Task:
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory, images):  # noqa: F811
+def stored(tmp_path_factory, images):
     """A store with a run of each pretext of the study and a twin."""
     folder = tmp_path_factory.mktemp("maps")
     place = Runtime(data=folder / "data", results=folder / "results", cache=folder / "cache")
@@ -284,7 +283,7 @@ def test_only_a_pretext_that_predicts_pixels_keeps_its_decoder(stored):
     assert not list((place.cache / "checkpoints").glob("*.safetensors"))
 
 
-def test_the_decoder_that_is_stored_is_the_one_that_was_trained(stored, images):  # noqa: F811
+def test_the_decoder_that_is_stored_is_the_one_that_was_trained(stored, images):
     place = stored[0]
     again = loop.train(goldens.short("mae", steps=2), replace(place, cache=place.cache / "again"), images).model
     one, view = opened(stored, "mae"), torch.rand(2, 3, 32, 32)

@@ -14,10 +14,8 @@ from benchmark.encoders.encoder import Encoder, gather
 from benchmark.parts import augment, draws, mask_sizes, masks
 from benchmark.parts.draws import Draws, text_keys
 from benchmark.pretexts import ijepa
-from benchmark.pretexts._base import Pretext
 from benchmark.recipe import EncoderSpec
 from benchmark.training import loop, optimise
-from tests.benchmark.pretexts.test_pretexts import images, recipe  # noqa: F401
 from tests.benchmark.training import test_training as training
 from tests.helpers.seen import tensor, views
 from tests.parity import drawn, noise
@@ -159,32 +157,6 @@ def test_an_infeasible_min_keep_is_refused_with_its_remedy_and_the_arm_scales_it
         mask_sizes.check_min_keep(grid, min_keep, **PUBLISHED)
 
 
-@pytest.mark.parametrize("name", ARMS)
-def test_masks_of_two_processes_are_those_of_one(name):
-    model = build(name)
-    whole, halves = model.mask(drawn()), [model.mask(drawn(start, 4)) for start in (0, 4)]
-    for part, *pieces in zip(whole, *halves, strict=True):
-        assert np.array_equal(part, np.concatenate(pieces))
-
-
-def assert_halves_equal_the_whole(model: Pretext, pixels: torch.Tensor, progress: float) -> None:
-    """The mean of two processes' gradients, each with half of the batch, is the gradient of one with all of it."""
-    found = []
-    for size in (8, 4):
-        model.zero_grad()
-        for start in range(0, 8, size):
-            seen = views(model, pixels[start : start + size], drawn(start, size))
-            (model(seen, progress).loss * size / 8).backward()
-        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad})
-    for name, whole in found[0].items():
-        assert torch.allclose(found[1][name], whole, rtol=1e-4, atol=1e-5), name
-
-
-@pytest.mark.parametrize("name", ARMS)
-def test_two_halves_of_a_batch_equal_the_whole(name):
-    assert_halves_equal_the_whole(build(name), noise(8, 56), 0.5)
-
-
 def test_official_views_are_crops_without_flips_or_photometric_change():
     model, pixels = build("ijepa:official"), noise(8, 56)
     boxes = augment.boxes(drawn(), "ijepa", 1, (0.3, 1.0))
@@ -256,19 +228,12 @@ def test_the_official_predictor_starts_from_deviations_of_a_fiftieth_in_every_bl
     assert [weight.std().item() for weight in weights] == pytest.approx([0.02] * len(weights), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ARMS)
-def test_probes_read_the_target_encoder(name):
-    model = build(name)
-    assert model.encoder is model.teacher
-    assert model.encoder is not model.student
-
-
 def test_a_zero_prediction_of_gaussian_features_costs_the_trivial_level():
     gaussian = F.layer_norm(torch.randn(500, 384, generator=torch.Generator().manual_seed(0)), (384,))
     assert F.smooth_l1_loss(torch.zeros_like(gaussian), gaussian).item() == pytest.approx(0.4248, abs=2e-3)
 
 
-def test_the_teacher_moves_once_per_step_and_stays_where_nothing_is_learnt(images, tmp_path, monkeypatch):  # noqa: F811
+def test_the_teacher_moves_once_per_step_and_stays_where_nothing_is_learnt(images, tmp_path, monkeypatch):
     made = training.short("ijepa:official", steps=4)
     still = replace(made, settings=replace(made.settings, lr=0.0, start_lr=0.0, end_lr=0.0))
     moved, follows = [], ijepa.follow

@@ -1,50 +1,64 @@
-"""Each pretext as a model: where gradients go, what hidden pixels may influence, what the teacher does."""
+"""What every pretext and every arm of one must do: gradients, teachers, views and losses of any number of processes,
+bf16, FLOPs. A new file of benchmark/pretexts/ is held to it."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import registry
+from benchmark import registry, tracks
 from benchmark.lab import goldens
+from benchmark.parts import flops
 from benchmark.pretexts import dinov3
+from benchmark.pretexts._base import Pretext
 from benchmark.recipe import Recipe
 from benchmark.training import health, optimise
 from benchmark.training.data import Batches, Images, positions
+from tests.parity import shake
 
+ROOT = Path(__file__).parents[3]
 NAMES = registry.names("pretexts")
+EVERY = [
+    f"{name}:{arm}".removesuffix(":")
+    for name in NAMES
+    for arm in ("", *getattr(registry.load("pretexts", name), "ARMS", ()))
+]
+SEPARABLE = [name for name in EVERY if registry.load("pretexts", name.partition(":")[0]).Model.separable]
+STAGES = [0.1, 0.9]  # of training: before and after what changes in it
 
 
 def recipe(pretext: str, **changes: object) -> Recipe:
     return replace(goldens.recipe(pretext), **changes)
 
 
-@pytest.fixture(scope="module")
-def images() -> Images:
-    return goldens.images()
+def batches(made: Recipe, model: Pretext, images: Images, rank: int = 0, world: int = 1) -> Batches:
+    return Batches(images, made, model.draw, torch.device("cpu"), rank, world)
 
 
-def views(pretext: str, images: Images, step: int = 0):
+def views(pretext: str, images: Images, step: int = 0) -> tuple[Pretext, dict[str, torch.Tensor]]:
     made = recipe(pretext)
-    torch.manual_seed(0)
     model = optimise.build_model(made, images)
-    pixels, drawn, _ = Batches(images, made, model.draw, torch.device("cpu"))(step)
-    return model, model.views(pixels, drawn)
+    return model, model.views(*batches(made, model, images)(step)[:2])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_trained_parameter_gets_a_gradient_and_no_teacher_does(name, images):
+@pytest.mark.parametrize("progress", STAGES)
+@pytest.mark.parametrize("name", EVERY)
+def test_every_trained_parameter_gets_a_gradient_and_no_teacher_does(name, progress, images):
     model, seen = views(name, images)
-    step = model(seen, 0.5)
+    step = model(seen, progress)
     step.loss.backward()
     for parameter, value in model.named_parameters():
-        if value.requires_grad:
-            assert value.grad is not None, parameter
-            assert torch.isfinite(value.grad).all(), parameter
-        if parameter.startswith("teacher"):
-            assert value.grad is None, parameter
-            assert not value.requires_grad
+        assert (value.grad is not None) == value.requires_grad, parameter
+        assert value.grad is None or torch.isfinite(value.grad).all(), parameter
+        if parameter.startswith(("teacher", "gram_teacher")):
+            assert not value.requires_grad, parameter
     assert torch.isfinite(step.loss)
     assert step.pooled.shape == (8, model.spec.width)
 
@@ -54,6 +68,26 @@ def test_all_pretexts_start_from_the_same_encoder(name, images):
     first = optimise.build_model(recipe("mae"), images).encoder.state_dict()
     other = optimise.build_model(recipe(name), images).encoder.state_dict()
     assert all(torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_probes_read_the_teacher_where_one_follows_the_student(name, images):
+    model = optimise.build_model(recipe(name), images)
+    assert model.encoder is (model.teacher if name.startswith(("ijepa", "dinov3")) else model.student)
+
+
+def test_those_that_run_unless_others_are_asked_for():
+    assert registry.defaults("pretexts") == ("dinov3", "ijepa", "mae")
+    assert {"salt", "simmim"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("track", ["smoke", "demo", "1e16"])
+@pytest.mark.parametrize("name", EVERY)
+def test_every_track_pays_for_every_arm(track, name):
+    made = tracks.recipe(track, name, modality="histo", corpus=goldens.CORPUS, policy="none", seed=0)
+    assert made.settings.arm == name.partition(":")[2]
+    assert tracks.steps(made) > 5
+    assert 0.8 * made.budget < tracks.steps(made) * made.settings.batch * tracks.image_flops(made) <= made.budget
 
 
 def test_curves_say_how_far_each_term_has_come(images):
@@ -87,34 +121,116 @@ def test_the_teacher_follows_the_student_after_the_step(name, images):
     assert all(torch.allclose(p - b, m) for p, b, m in zip(model.teacher.parameters(), before, moved, strict=True))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_views_do_not_depend_on_the_number_of_processes(name, images):
     made = recipe(name)
     model = optimise.build_model(made, images)
-    whole = [Batches(images, made, model.draw, torch.device("cpu"))(step=5)]
-    halves = [Batches(images, made, model.draw, torch.device("cpu"), rank, 2)(step=5) for rank in range(2)]
-    assert whole[0][2] == halves[0][2] + halves[1][2]
-    seen = model.views(*whole[0][:2])
-    parts = [model.views(*half[:2]) for half in halves]
+    whole, *halves = (batches(made, model, images, *place)(step=5) for place in ((0, 1), (0, 2), (1, 2)))
+    assert whole[2] == halves[0][2] + halves[1][2]
+    seen, *parts = (model.views(*one[:2]) for one in (whole, *halves))
     for key, value in seen.items():
-        if key in dinov3.OF_TOKENS and name == "dinov3":
+        if key in dinov3.OF_TOKENS and "dinov3" in name:
             continue  # follows from hidden
-        crops = len(value) // 8
-        pieces = [part[key].reshape(crops, 4, *value.shape[1:]) for part in parts]
-        joined = torch.cat(pieces, dim=1).reshape(value.shape)
+        joined = torch.cat([part[key].unflatten(0, (-1, 4)) for part in parts], dim=1).flatten(0, 1)
         assert torch.allclose(joined.float(), value.float(), atol=1e-6), key
 
 
-@pytest.mark.parametrize("progress", [0.1, 0.9])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("progress", STAGES)
+@pytest.mark.parametrize("name", SEPARABLE)
+def test_two_halves_of_a_batch_equal_the_whole(name, progress, images):
+    """The mean of two processes' gradients, each with half of the batch, is the gradient of one with all of it."""
+    made, found = recipe(name), []
+    model = optimise.build_model(made, images)
+    for world in (1, 2):
+        model.zero_grad()
+        for rank in range(world):
+            (model(model.views(*batches(made, model, images, rank, world)(0)[:2]), progress).loss / world).backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad})
+    for parameter, whole in found[0].items():
+        assert torch.allclose(found[1][parameter], whole, rtol=1e-4, atol=1e-5), parameter
+
+
+def one_step_of_every_arm() -> dict[str, torch.Tensor]:
+    """Losses and gradients, late in training, over all processes of this world; and centres after the step."""
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    noise, found = goldens.images(), {}
+    for name in EVERY:
+        made = recipe(name)
+        model = optimise.build_model(made, noise)
+        shake(model)
+        place = accelerator.process_index, accelerator.num_processes
+        wrapped, seen = accelerator.prepare(model), model.views(*batches(made, model, noise, *place)(2)[:2])
+        step = wrapped(seen, 0.9)
+        accelerator.backward(step.loss)
+        found[f"{name} loss"] = accelerator.reduce(step.loss.detach(), "mean")
+        found |= {f"{name} {key}": p.grad for key, p in model.named_parameters() if p.grad is not None}
+        model.after_step(0.9)
+        found |= {f"{name} {key}": value for key, value in model.state_dict().items() if "centre" in key}
+    return found
+
+
+def test_two_processes_equal_one_in_every_arm(tmp_path):
+    """One process with the global batch and two with half of it each (gloo): the same losses, gradients, centres."""
+    script, out = tmp_path / "worker.py", tmp_path / "found.pt"
+    script.write_text(
+        "import sys; sys.path.insert(0, '.')\n"
+        "import os, torch\n"
+        "from tests.benchmark.pretexts.test_pretexts import one_step_of_every_arm\n"
+        "found = one_step_of_every_arm()\n"
+        "if os.environ['RANK'] == '0': torch.save(found, sys.argv[1])\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*launch, script, out], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = one_step_of_every_arm(), torch.load(out)
+    assert one.keys() == two.keys()
+    assert all(one[f"dinov3 {term}_centre.mean"].abs().min() > 0 for term in ("dino", "ibot"))
+    for name, value in one.items():
+        assert torch.allclose(two[name], value, rtol=1e-5, atol=1e-5), name
+
+
+@pytest.mark.parametrize("progress", STAGES)
+@pytest.mark.parametrize("name", EVERY)
 def test_bf16_is_finite_and_near_fp32(name, progress, images):
     model, seen = views(name, images)
     full = model(seen, progress)
     with torch.autocast("cpu", torch.bfloat16):
         half = model(seen, progress)
     half.loss.backward()
+    assert half.loss.dtype == torch.float32
     assert half.loss.item() == pytest.approx(full.loss.item(), rel=0.02)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", ["mae", "mae:official", "simmim"])
+def test_flop_formulas_equal_the_counter(name, images):
+    """Exactly, forward and backward, but for the gradient that images do not need."""
+    model, seen = views(name, images)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
+        loss = model(seen, 0.5).loss
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
+        loss.backward()
+    module, spec = registry.load("pretexts", name.partition(":")[0]), model.spec
+    formula = 8 * module.flops(model.settings, spec)
+    assert 3 * forward.get_total_flops() == formula
+    embedding = 8 * flops.patch_embed(spec.grid**2, spec)
+    assert forward.get_total_flops() + backward.get_total_flops() == formula - embedding
+
+
+@pytest.mark.parametrize("name", ["mae", "simmim"])
+def test_eight_images_can_be_overfitted(name, images):
+    """To a tenth of what predicts nothing. The images are smooth, so that what is hidden can be told."""
+    model, seen = views(name, images)
+    seen["images"] = seen["images"][:, :, :8, :8].repeat_interleave(4, 2).repeat_interleave(4, 3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95))
+    for _ in range(300):
+        step = model(seen, 0.5)
+        if step.loss < 0.1 * step.parts["trivial loss"]:
+            return
+        step.loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    pytest.fail(f"loss {step.loss.item():.3f} after 300 steps")
 
 
 def test_epochs_are_permutations():

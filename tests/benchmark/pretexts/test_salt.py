@@ -16,7 +16,6 @@ from benchmark.training import journal, loop, optimise
 from benchmark.training.data import Images
 from tests.benchmark.pretexts import test_ijepa as ijepa
 from tests.benchmark.pretexts.test_ijepa import inverted, rest
-from tests.benchmark.pretexts.test_pretexts import images  # noqa: F401
 from tests.benchmark.training import test_training as training
 from tests.helpers.seen import views
 from tests.parity import drawn, noise
@@ -35,13 +34,8 @@ def seen(model) -> dict[str, torch.Tensor]:
     return views(model, noise(8, 56), drawn())
 
 
-def trained(run, images: Images, folder, **changes) -> journal.Trained:  # noqa: F811
+def trained(run, images: Images, folder, **changes) -> journal.Trained:
     return loop.train(replace(run, settings=replace(run.settings, **changes)), training.runtime(folder), images)
-
-
-def test_it_runs_on_request_only():
-    assert "salt" in registry.names("pretexts")
-    assert "salt" not in registry.defaults("pretexts")
 
 
 @pytest.mark.parametrize("progress", STAGES)
@@ -57,7 +51,7 @@ def test_every_trained_parameter_has_a_gradient_and_only_the_stage_that_is_on_ha
             assert moved == (name.partition(".")[0] in active) or name.endswith("qkv.bias"), name
 
 
-def test_the_frozen_teacher_and_the_waiting_student_do_not_move(images, tmp_path, monkeypatch):  # noqa: F811
+def test_the_frozen_teacher_and_the_waiting_student_do_not_move(images, tmp_path, monkeypatch):
     """At every step, in a run of six steps of which two are the teacher's."""
     run = training.short("salt")
     start = optimise.build_model(run, images)
@@ -103,11 +97,6 @@ def test_stage_two_equals_ijepa_with_the_same_weights(model, seen):
     assert torch.equal(model.imitate(changed)[2], model.imitate(seen)[2])
 
 
-def test_probes_read_the_student(model):
-    assert model.encoder is model.student
-    assert model.encoder is not model.pixel_teacher
-
-
 def test_each_stage_has_its_own_warm_up_and_cosine(model):
     s = model.settings
     optimiser = optimise.build_optimiser(model)
@@ -147,13 +136,6 @@ def test_the_share_is_a_setting(model, seen):
     assert salt.flops(model.settings, SPEC) == pytest.approx(0.8 * one + 0.2 * two)
 
 
-def test_a_track_pays_for_both_stages():
-    for track in ("demo", "1e16"):
-        run = tracks.recipe(track, "salt", modality="histo", corpus=training.short("mae").corpus, policy="none", seed=0)
-        spent = tracks.steps(run) * run.settings.batch * tracks.image_flops(run)
-        assert 0.9 * run.budget < spent <= run.budget
-
-
 def test_both_stages_learn_eight_images():
     """Each stage brings its loss under a fifth of the trivial level within 200 steps."""
     spec = replace(tracks.NANO, cls=False)
@@ -171,8 +153,3 @@ def test_both_stages_learn_eight_images():
             step.loss.backward()
             optimiser.step()
         assert step.parts["loss"] < 0.2 * step.parts["trivial loss"], progress
-
-
-@pytest.mark.parametrize("progress", STAGES)
-def test_two_halves_of_a_batch_equal_the_whole(progress, model, seen):
-    ijepa.assert_halves_equal_the_whole(model, noise(8, 56), progress)

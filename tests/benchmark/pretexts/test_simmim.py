@@ -5,15 +5,12 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import registry, tracks
 from benchmark.encoders.encoder import Encoder
-from benchmark.parts import draws, flops, losses
+from benchmark.parts import losses
 from benchmark.pretexts import simmim
 from benchmark.recipe import EncoderSpec
-from tests.helpers.seen import views as look
 
 SPEC = EncoderSpec(width=64, depth=2, heads=2, patch=8, pixels=32)
 
@@ -133,60 +130,8 @@ def test_predictions_sit_on_their_own_patches():
     assert made(seen, 0.5).loss.item() < 1e-6
 
 
-def test_two_half_batches_accumulate_to_the_whole():
-    made, seen = model(), views(8)
-    parameters = [p for p in made.parameters() if p.requires_grad]
-    whole = made(seen, 0.5).loss
-    halves = [made({key: value[part] for key, value in seen.items()}, 0.5).loss for part in (slice(4), slice(4, 8))]
-    mean = torch.stack(halves).mean()
-    assert mean.item() == pytest.approx(whole.item(), rel=1e-6)
-    found, expected = torch.autograd.grad(mean, parameters), torch.autograd.grad(whole, parameters)
-    assert all(torch.allclose(f, e, rtol=1e-4, atol=1e-7) for f, e in zip(found, expected, strict=True))
-
-
-def test_flop_formula_equals_the_counter():
-    made, seen = model(), views(2)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
-        loss = made(seen, 0.5).loss
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
-        loss.backward()
-    formula, embedding = 2 * simmim.flops(made.settings, SPEC), 2 * flops.patch_embed(16, SPEC)
-    assert 3 * forward.get_total_flops() == formula
-    assert forward.get_total_flops() + backward.get_total_flops() == formula - embedding  # images need no gradient
-
-
 def test_masks_crops_and_clipping_are_the_papers():
     s = registry.settings("simmim", tracks.BASE)
     assert (s.mask_ratio, s.crop, s.clip) == (0.6, (0.67, 1.0), 5.0)
     assert (s.warmup, s.weight_decay, s.end_weight_decay, s.beta2) == (0.1, 0.05, 0.05, 0.999)
     assert math.isclose(simmim.hidden_tokens(s, tracks.BASE) / 196, 30 / 49)
-
-
-def test_it_runs_on_request_only():
-    assert "simmim" in registry.names("pretexts")
-    assert "simmim" not in registry.defaults("pretexts")
-
-
-def test_eight_images_can_be_overfitted():
-    made, seen = model(), views(8)
-    seen["images"] = seen["images"][:, :, :8, :8].repeat_interleave(4, 2).repeat_interleave(4, 3)
-    optimiser = torch.optim.AdamW(made.parameters(), lr=2e-3)
-    for _ in range(300):
-        step = made(seen, 0.5)
-        if step.loss < 0.1 * step.parts["trivial loss"]:
-            return
-        step.loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    pytest.fail(f"loss {step.loss.item():.3f} after 300 steps")
-
-
-def test_views_hide_the_same_patches_of_a_sample_in_any_batch():
-    made, keys = model(), draws.text_keys([str(i) for i in range(6)])
-    stored = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
-    step = draws.text_keys(["step"])
-    whole = look(made, stored, draws.Draws(keys, step, 0, 6))
-    part = look(made, stored[4:], draws.Draws(keys[4:], step, 4, 6))
-    assert torch.equal(whole["hidden"][4:], part["hidden"])
-    assert torch.equal(whole["hidden"].sum(dim=1), torch.full((6,), 10))
-    assert len(set(map(tuple, whole["hidden"].tolist()))) > 1

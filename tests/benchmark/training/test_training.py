@@ -24,7 +24,6 @@ from benchmark.recipe import Runtime, key
 from benchmark.storage import checkpoint, results
 from benchmark.training import journal, loop, modes, optimise, pretrain, stopping
 from benchmark.training.data import Images
-from tests.benchmark.pretexts.test_pretexts import images, recipe  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 NAMES = registry.names("pretexts")
@@ -60,7 +59,7 @@ def test_a_golden_of_another_version_is_not_compared(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_resume_equals_uninterrupted(name, images, tmp_path, monkeypatch):  # noqa: F811
+def test_resume_equals_uninterrupted(name, images, tmp_path, monkeypatch):
     whole = loop.train(short(name), runtime(tmp_path / "whole"), images)
 
     def save_and_die(folder, step, *rest):
@@ -88,7 +87,7 @@ def spoil(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [spoil, lambda path: path.write_bytes(path.read_bytes()[:-7]), Path.unlink])
 @pytest.mark.parametrize("file", ["model.safetensors", "optimiser.safetensors", "state.json"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(images, tmp_path, capsys, file, damage):  # noqa: F811
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(images, tmp_path, capsys, file, damage):
     run = short("mae")
     place = runtime(tmp_path, checkpoint_seconds=0.0)
     whole = loop.train(run, place, images)
@@ -106,7 +105,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(images, tmp_p
     assert all(torch.equal(value, again.model.state_dict()[key]) for key, value in whole.model.state_dict().items())
 
 
-def test_a_checkpoint_of_another_model_is_refused(images, tmp_path):  # noqa: F811
+def test_a_checkpoint_of_another_model_is_refused(images, tmp_path):
     model = optimise.build_model(short("mae"), images)
     checkpoint.save(tmp_path, 1, model, optimise.build_optimiser(model), {})
     other = optimise.build_model(short("ijepa"), images)
@@ -115,7 +114,7 @@ def test_a_checkpoint_of_another_model_is_refused(images, tmp_path):  # noqa: F8
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_who_asks_to_stop_gets_a_checkpoint_first_and_the_run_goes_on_bit_by_bit(images, tmp_path, monkeypatch, number):  # noqa: F811
+def test_who_asks_to_stop_gets_a_checkpoint_first_and_the_run_goes_on_bit_by_bit(images, tmp_path, monkeypatch, number):
     whole = loop.train(short("mae"), runtime(tmp_path / "whole"), images)
     place, forward = runtime(tmp_path / "part", checkpoint_seconds=1e9), registry.load("pretexts", "mae").Model.forward
 
@@ -183,51 +182,6 @@ __main__.main()
     assert done.stderr.startswith("\nstopped; everything finished is kept")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_two_processes_equal_one(name, tmp_path):
-    """One process with the global batch and two with half of it each (gloo): the same loss and gradients."""
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    alone = [sys.executable, str(script), name, str(tmp_path / "one.pt")]
-    pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    for command in (alone, [*pair, name, str(tmp_path / "two.pt")]):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-    one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
-    for parameter, gradient in one["gradients"].items():
-        assert torch.allclose(two["gradients"][parameter], gradient, rtol=1e-5, atol=1e-5), parameter
-
-
-WORKER = """
-import sys
-sys.path.insert(0, ".")
-import numpy as np, torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from benchmark.training import optimise
-from benchmark.training.data import Batches, Images
-from tests.benchmark.pretexts.test_pretexts import recipe
-
-rng = np.random.default_rng(0)
-pixels = rng.integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)
-images = Images([f"noise/{i}" for i in range(96)], [pixels], np.stack([np.zeros(96, int), np.arange(96)], axis=1), ())
-made = recipe(sys.argv[1])
-options = DistributedDataParallelKwargs(broadcast_buffers=False)
-accelerator = Accelerator(cpu=True, kwargs_handlers=[options])
-model = optimise.build_model(made, images)
-wrapped = accelerator.prepare(model)
-batches = Batches(images, made, model.draw, accelerator.device, accelerator.process_index, accelerator.num_processes)
-step = wrapped(model.views(*batches(2)[:2]), 0.5)
-accelerator.backward(step.loss)
-loss = accelerator.reduce(step.loss.detach(), "mean")
-if accelerator.is_main_process:
-    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    torch.save({"loss": float(loss), "gradients": gradients}, sys.argv[2])
-accelerator.wait_for_everyone()
-accelerator.end_training()
-"""
-
-
 RESUMED = ("mae", "ijepa:official", "dinov3")
 HEALTH = ("rankme", "feature deviation", "pairwise cosine", "between-image share of target variance")
 
@@ -239,7 +193,7 @@ class Killed(Exception):
 def watched(
     name: str,
     place: Runtime,
-    images: Images,  # noqa: F811
+    images: Images,
     until: int | None = None,
 ) -> tuple[journal.Trained | None, dict[int, tuple]]:
     """A run of six steps, or killed before step `until`; and what this process saw at each step: sample ids, views."""
@@ -313,7 +267,7 @@ def joined(ranks: list[tuple]) -> tuple:
 
 
 def test_two_processes_resume_bit_by_bit_and_one_process_goes_on_with_the_same_samples_masks_and_crops(
-    images,  # noqa: F811
+    images,
     tmp_path,
 ):
     script = tmp_path / "worker.py"
@@ -340,7 +294,7 @@ def test_two_processes_resume_bit_by_bit_and_one_process_goes_on_with_the_same_s
             assert curve(alone, figure) == pytest.approx(curves[figure], rel=1e-3), "of the global batch"
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_stored(images, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_stored(images, tmp_path, monkeypatch, capsys):
     module = registry.load("pretexts", "mae")
     forward = module.Model.forward
 
@@ -363,13 +317,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_stored(images, tmp_path,
     assert not (results.run_directory(place.results, "histo", key(run)) / "encoder.safetensors").exists()
 
 
-def test_a_wrong_world_size_is_refused(images, tmp_path):  # noqa: F811
+def test_a_wrong_world_size_is_refused(images, tmp_path):
     with pytest.raises(RuntimeError, match="2 processes were asked for, 1 are running"):
         loop.train(short("mae"), runtime(tmp_path, processes=2), images)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if registry.load("pretexts", name).Model.separable])
-def test_micro_batches_add_up_to_the_whole(name, images, tmp_path):  # noqa: F811
+def test_micro_batches_add_up_to_the_whole(name, images, tmp_path):
     """Three images at a time of eight: the last piece is smaller."""
     whole = loop.train(short(name), runtime(tmp_path / "whole"), images)
     pieces = loop.train(short(name), runtime(tmp_path / "pieces", micro=3), images)
@@ -379,13 +333,13 @@ def test_micro_batches_add_up_to_the_whole(name, images, tmp_path):  # noqa: F81
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not registry.load("pretexts", name).Model.separable])
-def test_micro_batches_are_refused_where_images_are_compared(name, images, tmp_path):  # noqa: F811
+def test_micro_batches_are_refused_where_images_are_compared(name, images, tmp_path):
     with pytest.raises(ValueError, match=f"{name} cannot be cut into micro-batches of 3: .* leave MICRO out"):
         loop.train(short(name), runtime(tmp_path, micro=3), images)
 
 
 @pytest.mark.parametrize("name", ["mae", "dinov3"])
-def test_out_of_memory_says_what_would_fit(name, images, tmp_path, monkeypatch):  # noqa: F811
+def test_out_of_memory_says_what_would_fit(name, images, tmp_path, monkeypatch):
     module = registry.load("pretexts", name)
     forward = module.Model.forward
 
@@ -402,7 +356,7 @@ def test_out_of_memory_says_what_would_fit(name, images, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_step_has_the_loss_of_a_plain_one_and_is_not_compiled_anew(
-    images,  # noqa: F811
+    images,
     tmp_path,
     monkeypatch,
     capsys,

@@ -99,17 +99,6 @@ def test_losses_are_computed_in_fp32_under_autocast(name):
     assert torch.equal(found, expected)
 
 
-def test_a_global_crop_is_not_compared_with_itself():
-    student = det((2, 3, 5), 0.31, 0.2).requires_grad_()
-    teacher = torch.softmax(det((2, 3, 5), 0.53, 0.4) / 0.2, -1)
-    (before,) = torch.autograd.grad(losses.dino(student, teacher), student)
-    changed = teacher.clone()
-    changed[0] = 0.2
-    (after,) = torch.autograd.grad(losses.dino(student, changed), student)
-    assert torch.equal(before[0], after[0])
-    assert not torch.equal(before[1], after[1])
-
-
 def test_koleo_needs_two_images():
     with pytest.raises(ValueError, match="at least two images"):
         losses.koleo(torch.ones(1, 4))
@@ -207,3 +196,68 @@ def test_flop_formula_equals_the_counter(cls):
         ):
             encoder(images, **options)
         assert counter.get_total_flops() == 2 * flops.encode(spec, tokens=tokens)
+
+
+def test_every_masked_crop_counts_its_mean_and_every_other_nothing():
+    """Hand-computed: crops with 3, 0, 1 and 0 hidden tokens."""
+    student, teacher = det((4, 5), 0.41, 0.2), torch.softmax(det((4, 5), 0.61, 0.1) / 0.2, -1)
+    rows = losses.cross_entropy(student, teacher)
+    weights = torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0], dtype=torch.float64)
+    expected = (rows[:3].mean() + 0 + rows[3] + 0) / 4
+    assert losses.ibot(student, teacher, weights, crops=4).item() == pytest.approx(expected.item(), abs=1e-12)
+    assert rows.mean().item() == pytest.approx(4.063682, abs=1e-6)
+
+
+def test_a_process_without_hidden_patches_adds_nothing():
+    none = torch.zeros(0, 5, requires_grad=True)
+    loss = losses.ibot(none, losses.sinkhorn_knopp(none, 0.07), torch.zeros(0), crops=4)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert none.grad.shape == (0, 5)
+
+
+def test_global_and_local_pairs():
+    """Two global pairs and sixteen local ones: the total is their mean, and a crop never meets its own teacher."""
+    student = det((10, 3, 5), 0.31, 0.2).requires_grad_()
+    teacher = torch.softmax(det((2, 3, 5), 0.53, 0.4) / 0.2, -1)
+    rows = [[losses.cross_entropy(student[s], teacher[t]).mean() for t in range(2)] for s in range(10)]
+    of_globals = (rows[0][1] + rows[1][0]) / 2
+    of_locals = sum(sum(row) for row in rows[2:]) / 16
+    assert of_globals.item() == pytest.approx(6.574441, abs=1e-6)
+    assert of_locals.item() == pytest.approx(4.143640, abs=1e-6)
+    assert losses.dino(student, teacher).item() == pytest.approx((2 * of_globals + 16 * of_locals).item() / 18)
+    (before,) = torch.autograd.grad(losses.dino(student, teacher), student)
+    for view in range(2):
+        changed = teacher.clone()
+        changed[view] = 0.2
+        (after,) = torch.autograd.grad(losses.dino(student, changed), student)
+        moved = [not torch.equal(a, b) for a, b in zip(after, before, strict=True)]
+        assert moved == [view != 0, view != 1, *[True] * 8]
+
+
+def test_koleo_does_not_know_the_order_of_images_and_stays_in_fp32():
+    x = det((6, 8), 0.9, 0.1).float()
+    loss = losses.koleo(x)
+    assert losses.koleo(x.flip(0)).item() == pytest.approx(loss.item(), rel=1e-6)
+    assert losses.koleo(7 * x).item() == pytest.approx(loss.item(), rel=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(losses.koleo(x), loss)
+    same = torch.ones(4, 384, requires_grad=True)
+    collapsed = losses.koleo(same)
+    collapsed.backward()
+    assert collapsed.item() == pytest.approx(15.40, abs=0.02)
+    assert torch.isfinite(same.grad).all()
+
+
+def test_gram_knows_similarities_alone():
+    student, teacher = det((2, 6, 4), 0.23, 0.1).requires_grad_(), det((2, 6, 4), 0.29, 0.5).requires_grad_()
+    turn = torch.linalg.qr(det((4, 4), 1.7, 0.3)).Q
+    loss = losses.gram(student, teacher)
+    assert losses.gram(student @ turn, teacher).item() == pytest.approx(loss.item(), rel=1e-5)
+    assert losses.gram(student @ turn, student).item() == pytest.approx(0.0, abs=1e-12)
+    assert losses.gram(3 * student, teacher).item() == pytest.approx(loss.item(), rel=1e-5)
+    unit = [(x / x.norm(dim=-1, keepdim=True)).detach().numpy() for x in (student, teacher)]
+    whole = [u.reshape(12, 4) @ u.reshape(12, 4).T for u in unit]
+    assert np.square(whole[0] - whole[1]).mean() == pytest.approx(1.010664, abs=1e-6)  # over the batch
+    image = [u @ u.transpose(0, 2, 1) for u in unit]
+    assert loss.item() == pytest.approx(np.square(image[0] - image[1]).mean(), abs=1e-6)  # over each image, as released
