@@ -247,7 +247,7 @@ def test_the_command_line_answers_without_torch(command):
 @pytest.mark.parametrize("name", registry.names("pretexts"))
 def test_a_pretext_declares_itself(name):
     pretext = registry.load("pretexts", name)
-    assert {"VERSION", "CLS", "NATIVE", "QUERY", "Settings", "settings", "flops"} <= set(vars(pretext))
+    assert {"VERSION", "CLS", "NATIVE", "Settings", "settings", "flops"} <= set(vars(pretext))
     assert issubclass(pretext.Model, Pretext)
     assert issubclass(pretext.Settings, Optim)
 

@@ -146,7 +146,11 @@ TASK = Task(name="shades", modality="histo", title="Shades (synthetic)", questio
 PRETEXT = '''
 """Tint: predict the mean colour (a toy)."""
 from dataclasses import dataclass
+from torch import nn
+from benchmark.parts import augment, rules
 from benchmark.parts import flops as count
+from benchmark.parts.nets import initialise
+from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import Optim
 VERSION, CLS, NATIVE = 1, True, "cls"
 
@@ -155,25 +159,18 @@ class Settings(Optim):
     pass
 
 def settings(encoder):
-    return Settings(batch=64, lr=1e-3)
+    return Settings(**rules.optimisation(encoder))
 
 def flops(s, e):
     return 3 * count.encode(e)
 
-import torch
-from torch import nn
-from benchmark.parts import augment
-from benchmark.pretexts._base import Pretext, Step
-
 class Model(Pretext):
-    def __init__(self, settings, encoder, modality, seed):
-        super().__init__()
-        self.settings, self.student = settings, encoder
-        self.head = nn.Linear(encoder.spec.width, 3)
+    separable = True
 
-    @property
-    def encoder(self):
-        return self.student
+    def __init__(self, settings, encoder, modality, seed):
+        super().__init__(settings, encoder, modality)
+        self.head = nn.Linear(encoder.spec.width, 3)
+        initialise(self.head, seed)
 
     def views(self, images, draws):
         return {"images": augment.to_float(images)}
