@@ -64,6 +64,7 @@ def test_authors_arms_keep_their_momentum_and_no_other_setting_follows_from_step
 
 
 def test_weight_decay_is_each_methods_own_or_one():
-    decays = {name: registry.settings(name, tracks.MICRO) for name in registry.names("pretexts")}
-    own = {name: (s.weight_decay, s.end_weight_decay) for name, s in decays.items()}
-    assert own == dict.fromkeys(("mae", "salt", "simmim"), (0.05, 0.05)) | dict.fromkeys(TAUGHT, (0.04, 0.4))
+    own = dict.fromkeys(("mae", "salt", "simmim"), (0.05, 0.05)) | dict.fromkeys(TAUGHT, (0.04, 0.4))
+    for name, decays in own.items():
+        made = registry.settings(name, tracks.MICRO)
+        assert (made.weight_decay, made.end_weight_decay) == decays, name
