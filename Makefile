@@ -1,7 +1,7 @@
 # Every target sets up what it needs. Variables narrow or widen the work:
 #   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
 NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS CEILINGS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
-	MINUTES GRID TRIALS SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS WORKERS
+	MINUTES GRID SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS WORKERS
 PYTHON ?= python3
 VENV := .venv
 PY := $(value VENV)/bin/python
@@ -120,11 +120,11 @@ benchmark-speed: $(value READY)
 	@$(RUN) benchmark.lab.speed compare
 	@$(RUN) benchmark.lab.speed memory
 
-# GRID=FILE of frozen recipes whose runs are wanted; TRIALS="mae --change lr=2e-3; ijepa --twin"
+# GRID=FILE of frozen recipes whose runs are wanted
 # A machine without network brings its own torch: make gpu PY=python3 READY=
 gpu: $(value READY)
 	@$(RUN) benchmark.lab.gpu --minutes $(call quoted,MINUTES) --data $(call quoted,DATA) --results $(call quoted,RESULTS) \
-		$(call option,--grid,GRID) $(call option,--trials,TRIALS) $(call option,--task,TASK) $(call option,--probe,PROBE)
+		$(call option,--grid,GRID) $(call option,--task,TASK) $(call option,--probe,PROBE)
 
 setup: $(value READY)
 

@@ -518,10 +518,9 @@ def export(
 ) -> None:
     """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card."""
     from benchmark.encoders import export
-    from benchmark.lab import reproduce
     from benchmark.storage import results as store
 
-    row = reproduce.find_run(run, results)
+    row = store.find_run(run, results)
     weights = store.run_directory(results, row["modality"], row["run"]) / "encoder.safetensors"
     written = export.export(row, store.read(results, "cells"), weights, out or Path("export") / row["run"])
     name = json.dumps(f"local-dir:{written}", ensure_ascii=False)
@@ -542,9 +541,9 @@ def maps_(
 ) -> None:
     """Show what encoders look at: attention, cosine and PCA maps, reconstructions, and scores of the maps."""
     from benchmark import corpus
-    from benchmark.maps import map_sheet
+    from benchmark.maps import map_sheet, run_maps
 
-    opened = [map_sheet.open_run(run, results) for run in runs]
+    opened = [run_maps.open_run(run, results) for run in runs]
     modality = opened[0].recipe.modality
     if other := next((one for one in opened if one.recipe.modality != modality), None):
         raise ValueError(f"{other.row['run']} is of {other.recipe.modality}, {opened[0].row['run']} of {modality}")
@@ -571,9 +570,9 @@ def views_(
 
     if out.suffix.lower() not in view_sheet.KINDS:
         raise ValueError(f"--out {out}: give a name that ends in {' or '.join(view_sheet.KINDS)}")
-    source, sample = views.find(image, modality, policy, data)
+    source, sample = views.find_image(image, modality, policy, data)
     names = _listed(pretext) or registry.defaults("pretexts")
-    recipes = {name: views.recipe(name, track, source, seed) for name in names}
+    recipes = {name: views.make_recipe(name, track, source, seed) for name in names}
     for line in view_sheet.show(recipes, source, sample, data, draws, out):
         typer.echo(line)
 

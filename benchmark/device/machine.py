@@ -114,6 +114,11 @@ def driver() -> tuple[str, ...]:
     return tuple(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
 
 
+def driver_version() -> str:
+    """Of NVIDIA's driver."""
+    return _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+
+
 @cache
 def cpu() -> str:
     """The processor's name."""

@@ -16,7 +16,6 @@ folds. The interval is of 2,000 bootstrap draws of groups and does not hold the 
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -29,6 +28,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor, nn
 
 import tasks
+from benchmark.lab import classifier
 from benchmark.metrics import fold_resampled, fold_score
 from benchmark.storage import results, schema
 from tasks import host, store
@@ -40,7 +40,7 @@ PIXELS, SHARE = 64, 8  # side of the images; the small field is a SHARE-th of it
 WIDTH, HEADS, BLOCKS = 64, 2, 2
 FOLDS, IMAGES, DRAWS = 5, 4000, 2000
 TOGETHER = 3600  # steps of several heads
-STEPS, BATCH, RATE, DECAY, WARMUP = 600, 64, 1.5e-3, 0.05, 0.1
+STEPS = 600
 LEAST = 0.70  # AUROC of the full field
 FIELDS = (PIXELS // SHARE, PIXELS)
 MARGIN = PIXELS // SHARE // 2  # by which images are moved at most
@@ -54,10 +54,7 @@ class Bag(nn.Module):
         self.field = field
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            layers = []
-            for into, out in ((3, WIDTH // 4), (WIDTH // 4, WIDTH // 2), (WIDTH // 2, WIDTH)):
-                layers += [nn.Conv2d(into, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-            self.stem = nn.Sequential(*layers)
+            self.stem = nn.Sequential(*classifier.make_stem(WIDTH))
             block = nn.TransformerEncoderLayer(
                 WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
             )
@@ -104,25 +101,25 @@ def measure(images: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes:
         fold[test] = number
         part = Part(images[train], labels[train, None], groups[train])
         for field, found in scores.items():
-            (found[test],) = predicted(field, part, images[test], (classes,), steps)
-    return _measured(labels, groups, fold, *scores.values())
+            (found[test],) = train_and_predict(field, part, images[test], (classes,), steps)
+    return _summarise(labels, groups, fold, *scores.values())
 
 
 def measure_together(train: Part, test: Part, classes: tuple[int, ...], steps: int = TOGETHER) -> list[Measured]:
     """Locality of every task of a family, learnt together on one part and judged on another; classes: of each task."""
-    answers = [predicted(field, train, test.images, classes, steps) for field in FIELDS]
+    answers = [train_and_predict(field, train, test.images, classes, steps) for field in FIELDS]
     found = []
     for task in range(len(classes)):
         rows = np.flatnonzero(test.labels[:, task] >= 0)
         small, whole = (answer[task][rows] for answer in answers)
-        found.append(_measured(test.labels[rows, task], test.groups[rows], np.zeros(len(rows), int), small, whole))
+        found.append(_summarise(test.labels[rows, task], test.groups[rows], np.zeros(len(rows), int), small, whole))
     return found
 
 
-def _measured(labels: np.ndarray, groups: np.ndarray, fold: np.ndarray, *scores: np.ndarray) -> Measured:
+def _summarise(labels: np.ndarray, groups: np.ndarray, fold: np.ndarray, *scores: np.ndarray) -> Measured:
     """scores: (N, classes) with the small field and with the full one."""
     repeat, codes = np.zeros(len(labels), dtype=int), np.unique(groups, return_inverse=True)[1]
-    weights = _weights(labels, codes)
+    weights = _draw_weights(labels, codes)
     small, whole = (fold_score("auroc", labels, one, repeat, fold) for one in scores)
     drawn = [fold_resampled("auroc", labels, one, codes, repeat, fold, weights)[0] for one in scores]
     value = low = high = None
@@ -133,7 +130,7 @@ def _measured(labels: np.ndarray, groups: np.ndarray, fold: np.ndarray, *scores:
     return Measured(value, low, high, small, whole, len(np.unique(groups)), len(labels))
 
 
-def _weights(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _draw_weights(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Bootstrap counts (DRAWS, G) of groups 0..G-1, within strata of their lowest label."""
     stratum = np.full(groups.max() + 1, labels.max())
     np.minimum.at(stratum, groups, labels)
@@ -144,51 +141,38 @@ def _weights(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return weights
 
 
-def predicted(field: int, part: Part, test: np.ndarray, classes: tuple[int, ...], steps: int) -> list[np.ndarray]:
-    """Logits (test images, classes) for each task of a bag of that field, trained on a part. Nothing is chosen on any
-    data."""
-    model, truth = Bag(field, sum(classes), seed=0), torch.from_numpy(part.labels)
-    images = part.images
+def train_and_predict(
+    field: int, part: Part, test: np.ndarray, classes: tuple[int, ...], steps: int
+) -> list[np.ndarray]:
+    """Logits (test images, classes) for each task of a bag of that field, trained on a part."""
+    model, truth, images = Bag(field, sum(classes), seed=0), torch.from_numpy(part.labels), part.images
     mean, std = images.mean((0, 1, 2)) / 255, images.std((0, 1, 2)) / 255 + 1e-6
-    generator = torch.Generator().manual_seed(0)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
-    pace = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min((step + 1) / (WARMUP * steps), (1 + math.cos(math.pi * step / steps)) / 2)
-    )
 
-    def standardised(some: np.ndarray) -> Tensor:
-        return torch.from_numpy(((some / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
+    def standardise(stored: np.ndarray) -> Tensor:
+        return torch.from_numpy(((stored / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
 
-    for _ in range(steps):
-        index = torch.randint(len(images), (BATCH,), generator=generator)
-        batch = standardised(images[index.numpy()])
+    def compute_loss(index: Tensor, generator: torch.Generator) -> Tensor:
+        batch = standardise(images[index.numpy()])
         batch = batch.flip(-1) if torch.rand(1, generator=generator) < 0.5 else batch
-        batch = moved(batch, *torch.randint(0, PIXELS // SHARE, (2,), generator=generator).tolist())
-        answers, asked = model(batch).split(classes, dim=1), truth[index]
-        loss = sum(
-            F.cross_entropy(answer[asked[:, task] >= 0], asked[asked[:, task] >= 0, task])
-            for task, answer in enumerate(answers)
-            if (asked[:, task] >= 0).any()
-        )
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        pace.step()
-    model.eval()
+        batch = move(batch, *torch.randint(0, PIXELS // SHARE, (2,), generator=generator).tolist())
+        logits, labels = model(batch).split(classes, dim=1), truth[index].unbind(dim=1)
+        known = [(own[label >= 0], label[label >= 0]) for own, label in zip(logits, labels, strict=True)]
+        return sum(F.cross_entropy(own, label) for own, label in known if len(label))
+
+    classifier.train(model, len(images), steps, compute_loss)
     with torch.inference_mode():
-        chunks = [standardised(test[i : i + 256]) for i in range(0, len(test), 256)]
-        answers = torch.cat([sum(model(moved(chunk, at, at)) for at in (0, MARGIN)) for chunk in chunks])
-    return [answer.numpy() for answer in answers.split(classes, dim=1)]
+        chunks = [standardise(test[i : i + 256]) for i in range(0, len(test), 256)]
+        logits = torch.cat([sum(model(move(chunk, at, at)) for at in (0, MARGIN)) for chunk in chunks])
+    return [own.numpy() for own in logits.split(classes, dim=1)]
 
 
-def moved(images: Tensor, down: int, right: int) -> Tensor:
+def move(images: Tensor, down: int, right: int) -> Tensor:
     """Images (B, 3, S, S) from that row and column on of themselves in a mirrored margin; at MARGIN as they are."""
     whole = F.pad(images, (MARGIN,) * 4, mode="reflect")
     return whole[..., down : down + images.shape[-2], right : right + images.shape[-1]]
 
 
-def some(samples: list[Sample]) -> list[Sample]:
+def choose_groups(samples: list[Sample]) -> list[Sample]:
     """Whole groups of labelled images, at most 4,000 images, in an order drawn once."""
     by_group: dict[str, list[Sample]] = {}
     for sample in sorted(samples):
@@ -211,8 +195,8 @@ def store_task(task: Task, data: Path, cache: Path, root: Path, steps: int = STE
     samples = scan_grouped(task, data, cache)
     if directory(root, task, identity(task, samples)).exists():
         return None
-    chosen = some(samples)
-    images = _pixels(task, data, samples, cache)
+    chosen = choose_groups(samples)
+    images = _read_pixels(task, data, samples, cache)
     found = measure(
         np.stack([images[sample.id] for sample in chosen]),
         np.array([sample.label for sample in chosen]),
@@ -234,7 +218,7 @@ def store_family(family: list[Task], data: Path, cache: Path, root: Path, steps:
     answers: dict[str, dict[str, Sample]] = {"train": {}, "test": {}}  # split -> digest -> one of its samples
     labels: dict[str, dict[str, int]] = {task.name: {} for task in family}  # task -> digest -> label
     for task in family:
-        images = _pixels(task, data, samples[task.name], cache)
+        images = _read_pixels(task, data, samples[task.name], cache)
         for sample in samples[task.name]:
             if sample.split in answers:
                 pixels[sample.digest] = images[sample.id]
@@ -255,7 +239,7 @@ def store_family(family: list[Task], data: Path, cache: Path, root: Path, steps:
     return found
 
 
-def _pixels(task: Task, data: Path, samples: list[Sample], cache: Path) -> dict[str, np.ndarray]:
+def _read_pixels(task: Task, data: Path, samples: list[Sample], cache: Path) -> dict[str, np.ndarray]:
     built = store.build(task, data, samples, PIXELS, cache / "stores")
     return dict(zip(built.ids, built.pixels, strict=True))
 
@@ -283,11 +267,12 @@ def main(
     ),
 ) -> None:
     """Measure and store the locality of every task: of real ones whose data are here, and of all phantoms."""
-    for one in (modality,) if modality else tasks.modalities():
-        known = [tasks.get(one, name) for name in tasks.names(one)]
-        asked = [tasks.get(one, task)] if task else [card for card in known if card.synthetic or not card.on_request]
+    for name in (modality,) if modality else tasks.modalities():
+        known = [tasks.get(name, other) for other in tasks.names(name)]
         done: set[str] = set()
-        for card in asked:
+        for card in (
+            [tasks.get(name, task)] if task else [card for card in known if card.synthetic or not card.on_request]
+        ):
             if card.name in done:
                 continue
             try:
@@ -295,19 +280,17 @@ def main(
                     family = [other for other in known if other.images == card.images]
                     found = store_family(family, data, cache, root)
                 else:
-                    family = [card]
-                    alone = store_task(card, data, cache, root)
-                    found = {} if alone is None else {card.name: alone}
+                    family, found = [card], {card.name: store_task(card, data, cache, root)}
             except DataError as error:
-                typer.echo(f"{one}/{card.name}: {error}")
+                typer.echo(f"{name}/{card.name}: {error}")
                 continue
             done |= {other.name for other in family}
             for other in family:
-                told = said(found[other.name]) if other.name in found else "stored already"
-                typer.echo(f"{one}/{other.name}: {told}")
+                measured = found.get(other.name)
+                typer.echo(f"{name}/{other.name}: {describe(measured) if measured else 'stored already'}")
 
 
-def said(found: Measured) -> str:
+def describe(found: Measured) -> str:
     reached = f"AUROC {found.local:.3f} with an eighth of the side, {found.full:.3f} with all of it"
     if found.value is None:
         return f"omitted: {reached}, under {LEAST}"

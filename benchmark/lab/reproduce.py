@@ -77,7 +77,7 @@ def reproduce_run(run: str, published: Path, runtime: Runtime, say: Callable[[st
     Raises ValueError where the run is not stored, is ambiguous, or is of another version than this code; DataError
     where its corpus is not here.
     """
-    row = find_run(run, published)
+    row = results.find_run(run, published)
     recipe = from_json(row["recipe"])
     refuse_other_versions(recipe, row["commit"])
     recipe = registry.typed(recipe)
@@ -92,17 +92,6 @@ def reproduce_run(run: str, published: Path, runtime: Runtime, say: Callable[[st
         pretrain.pretrain(one, runtime, images, key(one), synthetic)
         runs.evaluate(study, job, runtime, one.stored_pixels)
     return compare(published, runtime.results)
-
-
-def find_run(run: str, root: Path) -> dict:
-    """The stored run whose id begins so."""
-    rows = results.read(root, "runs")
-    rows = rows[rows.run.str.startswith(run)].drop_duplicates("run")
-    if len(rows) != 1:
-        known = ", ".join(sorted(results.read(root, "runs").run)[:8]) or "none"
-        count = "no stored run begins" if rows.empty else f"{len(rows)} stored runs begin"
-        raise ValueError(f"{root}: {count} with {run!r}; stored: {known}")
-    return rows.iloc[0].to_dict()
 
 
 def refuse_other_versions(recipe: Recipe, commit: str) -> None:

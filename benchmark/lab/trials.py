@@ -38,7 +38,7 @@ SEED = 1000  # of the first trial; reported seeds start at 0
 PATIENTS = {"train": 1000, "val": 200, "test": 1000}  # of each family, one image each
 
 
-def development(modality: str) -> list[tuple[Task, list[Sample]]]:
+def list_development_tasks(modality: str) -> list[tuple[Task, list[Sample]]]:
     """The modality's phantom tasks over development families, and the samples of PATIENTS."""
     knobs = {name: Knobs() for name in ("local", "regional", "global")}
     knobs |= {f"locality_{level}": Knobs(locality=level) for level in LEVELS}
@@ -62,7 +62,7 @@ def _scan(data: Path, *, family: scenes.Family, latent: str) -> list[Sample]:
     return found
 
 
-def changed(recipe: Recipe, changes: list[str]) -> Recipe:
+def change_settings(recipe: Recipe, changes: list[str]) -> Recipe:
     """The recipe with `name=value` changes of its settings, and what follows from them: another batch takes the
     learning rate with it by `rules`, a teacher's momentum follows from its horizon unless it is given itself. Raises
     ValueError for an unknown name or value."""
@@ -85,10 +85,10 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
     return tracks.resolved(replace(recipe, settings=replace(recipe.settings, **given)))
 
 
-def trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object]]:
+def run_trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, object]]:
     """Train the recipe on its modality's development population; a row of the table `trials` for every task."""
     source = population.source(recipe.modality, scenes.DEVELOPMENT)
-    found, stores = development(recipe.modality), runtime.cache / "stores"
+    found, stores = list_development_tasks(recipe.modality), runtime.cache / "stores"
     built = [store.build(task, Path(), samples, recipe.stored_pixels, stores) for task, samples in found]
     member = corpus.Member(source, *[source.scan(Path())] * 2)
     images = data.open_images([member], recipe, runtime)
@@ -145,13 +145,13 @@ def main(
             images=len(samples),
         )
         recipe = tracks.recipe(track, pretext, modality=name, corpus=pinned, policy="simulated", seed=seed)
-        recipe = changed(recipe, change or [])
+        recipe = change_settings(recipe, change or [])
         for one in (twin(recipe),) if floor else (twin(recipe), recipe):
-            for row in _once(one, root, cache).itertuples():
+            for row in _run_once(one, root, cache).itertuples():
                 typer.echo(f"{row.modality} {row.pretext} {' '.join(change or [])} {row.task}: {row.score:.3f}")
 
 
-def _once(recipe: Recipe, root: Path, cache: Path) -> pd.DataFrame:
+def _run_once(recipe: Recipe, root: Path, cache: Path) -> pd.DataFrame:
     """The rows of a trial, made if they are not stored. Twins of one encoder are one trial, whatever their pretext."""
     named = (
         canonical(recipe) if recipe.budget else canonical([recipe.modality, recipe.track, recipe.seed, recipe.encoder])
@@ -159,7 +159,7 @@ def _once(recipe: Recipe, root: Path, cache: Path) -> pd.DataFrame:
     target = root / recipe.modality / "trials" / hashlib.sha256(named.encode()).hexdigest()[:12]
     if not target.exists():
         runtime = Runtime(data=Path(), results=root, cache=cache, checkpoint_seconds=60.0)
-        rows = trial(recipe, runtime, f"{recipe.modality} {recipe.pretext if recipe.budget else TWIN}")
+        rows = run_trial(recipe, runtime, f"{recipe.modality} {recipe.pretext if recipe.budget else TWIN}")
         results.write(target, {"trials": schema.table("trials", rows)})
     return results.read(target, "trials")
 

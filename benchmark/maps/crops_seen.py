@@ -15,7 +15,7 @@ EPOCHS = 20  # of crops that are drawn of every image
 PATIENTS = 500
 
 
-def holding(axes: np.ndarray, points: np.ndarray, radius: float = 0.0) -> np.ndarray:
+def find_held(axes: np.ndarray, points: np.ndarray, radius: float = 0.0) -> np.ndarray:
     """Which crops hold which structures whole.
 
     axes: (2, B, K, 2), start and extent of K crops of each image along x and y, as `Crops.draw` has them, negative
@@ -27,18 +27,18 @@ def holding(axes: np.ndarray, points: np.ndarray, radius: float = 0.0) -> np.nda
     return ((near <= place - radius) & (place + radius <= far)).all(axis=-1)
 
 
-def of_dinov3(
+def measure_dinov3(
     points: np.ndarray, settings: dinov3.Settings, encoder: EncoderSpec, modality: str, radius: float = 0.0
 ) -> dict[str, float]:
     """Share of DINOv3's "globals" and "locals" that hold all P structures of their image. points, radius: as in
-    `holding`; B images are drawn EPOCHS times."""
+    `find_held`; B images are drawn EPOCHS times."""
     images = text_keys([f"image/{i}" for i in range(len(points))])
     found: dict[str, list[float]] = {}
     for epoch in range(EPOCHS):
         drawn = Draws(keyed(images, epoch), text_keys([f"epoch/{epoch}"]), 0, len(points))
         for crops in dinov3.crops(settings, encoder, modality):
             axes = crops.draw(drawn)[f"{crops.purpose}/axes"]
-            found.setdefault(crops.purpose, []).append(float(holding(axes, points, radius).all(axis=-1).mean()))
+            found.setdefault(crops.purpose, []).append(float(find_held(axes, points, radius).all(axis=-1).mean()))
     return {purpose: float(np.mean(shares)) for purpose, shares in found.items()}
 
 
@@ -49,9 +49,9 @@ def main() -> None:
             pairs = [relation.place(np.random.default_rng(i), distance, 0, 1)[:2] for i in range(PATIENTS)]
             points = np.array([[(one.x, one.y) for one in pair] for pair in pairs])
             for what, radius in (("centres", 0.0), ("whole", relation.RADIUS)):
-                found = of_dinov3(points, dinov3.settings(MICRO), MICRO, modality, radius)
-                told = ", ".join(f"{purpose} {share:.0%}" for purpose, share in found.items())
-                typer.echo(f"{modality:<11} {distance:<7} {what:<8} {told}")
+                found = measure_dinov3(points, dinov3.settings(MICRO), MICRO, modality, radius)
+                shares = ", ".join(f"{purpose} {share:.0%}" for purpose, share in found.items())
+                typer.echo(f"{modality:<11} {distance:<7} {what:<8} {shares}")
 
 
 if __name__ == "__main__":

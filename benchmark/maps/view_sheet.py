@@ -44,33 +44,33 @@ def show(
 ) -> Iterator[str]:
     """Write the sheet of those recipes, by the names of their pretexts, and say what it shows."""
     first = next(iter(recipes.values()))
-    image = views.stored(source, sample, data, first.stored_pixels)
+    image = views.read_square(source, sample, data, first.stored_pixels)
     rows = []
     for pretext, recipe in recipes.items():
         seen = views.look(recipe, f"{source.name}/{sample.id}", image, draws)
-        rows.append(Row(views.title(pretext), views.told(seen), seen))
+        rows.append(Row(views.name_pretext(pretext), views.describe(seen), seen))
         yield f"{rows[-1].name}: {rows[-1].told}"
     heads = [
         f"{source.title}: {sample.id}",
         f"{source.modality}, {first.track} track, seed {first.seed}, policy {source.policy}",
     ]
     heads += [SYNTHETIC] if source.synthetic else []
-    save(sheet(image, rows, heads), [f"{row.name}: {row.told}" for row in rows], out)
+    save(draw(image, rows, heads), [f"{row.name}: {row.told}" for row in rows], out)
     yield str(out)
 
 
-def sheet(image: np.ndarray, rows: Sequence[Row], heads: Sequence[str]) -> Image.Image:
+def draw(image: np.ndarray, rows: Sequence[Row], heads: Sequence[str]) -> Image.Image:
     """image: as stored, uint8 (S, S, 3); heads: lines above all, what the image is and by which settings it is seen."""
     scale = max(1, SIDE // len(image))
-    drawn = [[_cell(views.tiles(seen), scale) for seen in row.draws] for row in rows]
+    drawn = [[_draw_cell(views.make_tiles(seen), scale) for seen in row.draws] for row in rows]
     across = max(cell.width for cells in drawn for cell in cells)
     start = MARGIN + scale * len(image) + APART
     lefts = [start + place * (across + APART) for place in range(len(rows[0].draws))]
     width = lefts[-1] + across + MARGIN
-    strips = [_words(width, "", [line for head in heads for line in wrapped(head, width - 2 * MARGIN)])]
+    strips = [_write_lines(width, "", [line for head in heads for line in wrap(head, width - 2 * MARGIN)])]
     for row, cells in zip(rows, drawn, strict=True):
-        strips.append(_words(width, row.name, wrapped(row.told, width - 2 * MARGIN)))
-        strips.append(_row(width, _outlined(image, row.draws[0], scale), cells, lefts))
+        strips.append(_write_lines(width, row.name, wrap(row.told, width - 2 * MARGIN)))
+        strips.append(_draw_row(width, _outline(image, row.draws[0], scale), cells, lefts))
     out = Image.new("RGB", (width, sum(strip.height for strip in strips) + MARGIN), "white")
     top = MARGIN // 2
     for strip in strips:
@@ -90,7 +90,7 @@ def save(picture: Image.Image, told: Sequence[str], out: Path) -> None:
         raise DataError(f"{out}: cannot be written ({error}); choose another place with --out") from error
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Lines of at most that many pixels."""
     most = len(text)
     while max(map(TEXT.getlength, lines := textwrap.wrap(text, most))) > width:
@@ -98,7 +98,7 @@ def wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def _words(width: int, name: str, lines: Sequence[str]) -> Image.Image:
+def _write_lines(width: int, name: str, lines: Sequence[str]) -> Image.Image:
     lines = [name, *lines] if name else lines
     strip = Image.new("RGB", (width, LINE * len(lines) + GAP), "white")
     pen = ImageDraw.Draw(strip)
@@ -107,7 +107,7 @@ def _words(width: int, name: str, lines: Sequence[str]) -> Image.Image:
     return strip
 
 
-def _row(width: int, image: Image.Image, cells: Sequence[Image.Image], lefts: Sequence[int]) -> Image.Image:
+def _draw_row(width: int, image: Image.Image, cells: Sequence[Image.Image], lefts: Sequence[int]) -> Image.Image:
     strip = Image.new("RGB", (width, CAPTION + max(part.height for part in (image, *cells)) + APART // 2), "white")
     pen = ImageDraw.Draw(strip)
     pen.text((MARGIN, 0), "stored, crops of epoch 0", fill=SOFT, font=SMALL)
@@ -118,9 +118,9 @@ def _row(width: int, image: Image.Image, cells: Sequence[Image.Image], lefts: Se
     return strip
 
 
-def _outlined(image: np.ndarray, seen: Seen, scale: int) -> Image.Image:
+def _outline(image: np.ndarray, seen: Seen, scale: int) -> Image.Image:
     """The stored image with the outlines of the crops of a draw, a colour for each kind."""
-    picture = enlarged(image, scale)
+    picture = enlarge(image, scale)
     pen = ImageDraw.Draw(picture)
     for boxes, colour in zip(seen.boxes.values(), COLOURS, strict=False):
         for left, top, right, bottom in (boxes * picture.width).round().astype(int).tolist():
@@ -128,7 +128,7 @@ def _outlined(image: np.ndarray, seen: Seen, scale: int) -> Image.Image:
     return picture
 
 
-def _cell(lines: Sequence[Sequence[Tile]], scale: int) -> Image.Image:
+def _draw_cell(lines: Sequence[Sequence[Tile]], scale: int) -> Image.Image:
     """The tiles of a draw, line by line, each above its caption."""
     sizes = [[scale * len(tile.pixels) for tile in line] for line in lines]
     width = max(sum(line) + GAP * (len(line) - 1) for line in sizes)
@@ -137,15 +137,15 @@ def _cell(lines: Sequence[Sequence[Tile]], scale: int) -> Image.Image:
     for line, sides in zip(lines, sizes, strict=True):
         left = 0
         for tile, side in zip(line, sides, strict=True):
-            cell.paste(_framed(tile, scale), (left, top))
+            cell.paste(_frame(tile, scale), (left, top))
             pen.text((left, top + side + 2), tile.caption, fill=SOFT, font=SMALL)
             left += side + GAP
         top += max(sides) + CAPTION + GAP
     return cell
 
 
-def _framed(tile: Tile, scale: int) -> Image.Image:
-    picture = enlarged(tile.pixels, scale)
+def _frame(tile: Tile, scale: int) -> Image.Image:
+    picture = enlarge(tile.pixels, scale)
     pen = ImageDraw.Draw(picture)
     for place, block in enumerate(tile.blocks):
         left, top, right, bottom = (scale * end for end in block)
@@ -153,5 +153,5 @@ def _framed(tile: Tile, scale: int) -> Image.Image:
     return picture
 
 
-def enlarged(pixels: np.ndarray, scale: int) -> Image.Image:
+def enlarge(pixels: np.ndarray, scale: int) -> Image.Image:
     return Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))

@@ -227,3 +227,14 @@ def _compact(root: Path, name: str, table: pa.Table) -> None:
         os.replace(part, target)
     except OSError:
         part.unlink(missing_ok=True)
+
+
+def find_run(run: str, root: Path) -> dict:
+    """The row of the stored run whose id begins so. Raises ValueError where there is none, or more than one."""
+    rows = read(root, "runs")
+    rows = rows[rows.run.str.startswith(run)].drop_duplicates("run")
+    if len(rows) != 1:
+        known = ", ".join(sorted(read(root, "runs").run)[:8]) or "none"
+        count = "no stored run begins" if rows.empty else f"{len(rows)} stored runs begin"
+        raise ValueError(f"{root}: {count} with {run!r}; stored: {known}")
+    return rows.iloc[0].to_dict()

@@ -255,7 +255,7 @@ TABLES: dict[str, pa.Schema] = {
         group=S,
         kind=S,  # "attention", "rollout" or "cosine"; "tokens" of what is about all of them
         control=S,  # "" for the encoder itself, "untrained" for the same architecture before training, "chance"
-        score=S,  # see `benchmark.maps.maps`
+        score=S,  # see `benchmark.maps.patch_maps`
         value=F,
         created=S,
     ),

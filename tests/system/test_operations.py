@@ -44,7 +44,7 @@ class Counted(TorchDispatchMode):
 
 
 def batch(recipe: Recipe) -> tuple[Pretext, torch.Tensor, dict[str, torch.Tensor]]:
-    images = measure.noise(8, recipe.stored_pixels)
+    images = measure.make_noise(8, recipe.stored_pixels)
     model = optimise.build_model(recipe, images)
     pixels, drawn, _ = Batches(images, recipe, model.draw, CPU)(0)
     return model, pixels, drawn
@@ -52,7 +52,7 @@ def batch(recipe: Recipe) -> tuple[Pretext, torch.Tensor, dict[str, torch.Tensor
 
 @pytest.mark.parametrize(("pretext", "most"), [("dinov3", 280), ("ijepa", 130), ("mae", 110)])
 def test_operations_of_views(pretext, most):
-    model, pixels, drawn = batch(measure.recipe("micro", pretext, batch=4))
+    model, pixels, drawn = batch(measure.make_recipe("micro", pretext, batch=4))
     with Counted() as counted:
         model.views(pixels, drawn)
     assert 50 < counted.operations <= most
@@ -61,7 +61,7 @@ def test_operations_of_views(pretext, most):
 @pytest.mark.parametrize("pretext", registry.names("pretexts"))
 @pytest.mark.parametrize("size", ["micro", "Ti"])
 def test_one_parameter_group_for_each_decay_and_rate(pretext, size):
-    model, *_ = batch(measure.recipe(size, pretext, batch=4))
+    model, *_ = batch(measure.make_recipe(size, pretext, batch=4))
     groups = optimise.parameter_groups(model)
     assert len(groups) == len({(group["decays"], group["rate"]) for group in groups})
     assert len(groups) <= 4
@@ -112,7 +112,7 @@ def take_step(model: Pretext, optimiser: torch.optim.Optimizer, pixels: torch.Te
     ],
 )
 def test_no_step_waits_for_the_device_or_copies_to_it(pretext, changes):
-    recipe = measure.recipe("micro", pretext, batch=4)
+    recipe = measure.make_recipe("micro", pretext, batch=4)
     recipe = replace(recipe, settings=replace(recipe.settings, **changes))
     with on_fake_gpu(recipe) as (model, pixels, drawn):
         optimiser = torch.optim.AdamW(optimise.parameter_groups(model), lr=1e-3, fused=True)
@@ -181,8 +181,8 @@ def test_packed_arrays_travel_in_one_copy():
 @pytest.mark.parametrize("pretext", measure.PRETEXTS)
 def test_a_gpu_gets_the_same_batches_prepared_a_step_ahead_in_one_buffer(pretext, monkeypatch):
     """With memory that is not pinned and a CPU in the place of the GPU."""
-    recipe = measure.recipe("nano", pretext)
-    images = measure.noise(16, 32)
+    recipe = measure.make_recipe("nano", pretext)
+    images = measure.make_noise(16, 32)
     model, copies, pack = optimise.build_model(recipe, images), [], draws.pack
     monkeypatch.setattr(data, "pack", lambda given, pinned: copies.append(pinned) or pack(given))
     plain, played = (Batches(images, recipe, model.draw, CPU) for _ in range(2))
@@ -226,8 +226,8 @@ def test_a_run_is_stored_as_compiled_where_torch_wrote_its_kernels():
 def test_a_step_prepared_for_graphs_is_bit_by_bit_the_eager_one(pretext):
     """Up to 64 pixels, where seeds from a GPU and from a processor are one row. On a CPU the graphs are made and not
     captured, so this holds the operations in them, not their replay."""
-    recipe, images = measure.recipe("nano", pretext), measure.noise(16, 32)
-    eager, graphs = (measure.ours(recipe, images, CPU, mode) for mode in ("eager", "graphs"))
+    recipe, images = measure.make_recipe("nano", pretext), measure.make_noise(16, 32)
+    eager, graphs = (measure.make_trainer(recipe, images, CPU, mode) for mode in ("eager", "graphs"))
     for step in range(3):
         losses = [float(side.step(side.views(step))) for side in (eager, graphs)]
         assert losses[0] == losses[1]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmark.maps.reader import analyse, answers, design, pack
+from benchmark.maps.reader import analysis, answers, design, pack
 from tests.benchmark.maps.test_reader import METHODS, cases
 from tests.system.test_browser import browser  # noqa: F401
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    chosen = design.chosen(cases(20), 8, seed=3)
+    chosen = design.choose_cases(cases(20), 8, seed=3)
     names = {"arms": METHODS, "modality": "ultrasound", "primary": ("mae", "ijepa")}
     return pack.make(chosen[:6], chosen[6:], ["a"], 3, tmp_path_factory.mktemp("pack") / "pack", **names)
 
@@ -88,7 +88,7 @@ def test_a_reader_fills_in_stops_goes_on_saves_and_is_analysed(made, browser, tm
     table = list(csv.DictReader(saved["csv"].open()))
     assert [(row["item"], row["answer"]) for row in table] == [(one["item"], str(one["answer"])) for one in given]
     assert {row["comment"] for row in table} == {"", "'=1+1"}
-    report = analyse.analyse(rows, opened)
+    report = analysis.analyse(rows, opened)
     assert report.readers == ("a",)
     assert report.cases == 6
     assert set(report.strengths) == {*METHODS, design.UNTRAINED}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from benchmark import __main__ as command_line
 from benchmark.device import machine
-from benchmark.lab.gpu import wheels
+from benchmark.lab.gpu import checks
 from leaderboards.__main__ import app
 from leaderboards.audit.published import lost
 from leaderboards.pages import render
@@ -280,7 +280,7 @@ def test_what_needs_a_checkout_says_so(tmp_path, monkeypatch):
         command_line.regression(record=True)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2", "no-such-thing>=1", "x; extra == 'dev'"])
-    assert wheels.missing() == ["no-such-thing"]
+    assert checks.find_missing() == ["no-such-thing"]
 
 
 def test_the_version_of_the_package_is_stored_with_every_run():

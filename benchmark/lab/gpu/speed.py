@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +48,7 @@ class Timed(NamedTuple):
     warm_up: float  # seconds that the first steps took beyond the usual
 
 
-def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SECONDS) -> dict[str, Any]:
+def measure_speed(size: str, mode: str, pretext: str, batch: int, seconds: float = SECONDS) -> dict[str, Any]:
     """Whole training steps in one mode; the batch is halved until it fits. Data share: batch, crops and masks of a
     step, as far as they are not prepared while the device is at the step before.
 
@@ -65,14 +64,14 @@ def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SE
     if mode == "graphs" and not gpu:
         return {"skipped": "CUDA graphs need a GPU"}
     half = gpu and SIZES[size].pixels > tracks.FP32_PIXELS
-    product = measure.peak(device) if half or not gpu else fp32_product(device)
+    product = measure.measure_product(device, torch.bfloat16 if half else torch.float32)
     stated = machine.nominal_peak(machine.device_name()) if half else None
     while True:
-        recipe = measure.recipe(size, pretext, batch=batch, precision="bf16" if half else "fp32")
+        recipe = measure.make_recipe(size, pretext, batch=batch, precision="bf16" if half else "fp32")
         try:
             arithmetic.release()
             machine.reset_peak_memory()
-            timed = _timed(recipe, device, mode, seconds)
+            timed = _time_steps(recipe, device, mode, seconds)
             break
         except torch.cuda.OutOfMemoryError:
             if batch == 1:
@@ -81,6 +80,7 @@ def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SE
             torch.compiler.reset()  # what it knows of one encoder is of no use to the next, and its memory is small
         batch //= 2  # here, where the error no longer holds what did not fit
     top, flops = stated or product, tracks.image_flops(recipe) * batch
+    origin = "as its maker states" if stated else "a matrix product measured here"
     return {
         "batch": batch,
         "precision": recipe.precision,
@@ -93,51 +93,39 @@ def measured(size: str, mode: str, pretext: str, batch: int, seconds: float = SE
         "memory GB": machine.peak_memory() / 1e9,
         "warm-up s": timed.warm_up,
         "product TFLOP/s": product / 1e12,
-        "peak": f"{top / 1e12:,.4g} TFLOP/s, "
-        + ("as its maker states" if stated else "a matrix product measured here"),
+        "peak": f"{top / 1e12:,.4g} TFLOP/s, {origin}",
     }
 
 
-def _timed(recipe: Any, device: Any, mode: str, block: float) -> Timed:
+def _time_steps(recipe: Any, device: Any, mode: str, block: float) -> Timed:
     """Steps one after the other as in training, so that what is prepared ahead is ahead here too. block: about how
     many seconds of steps are timed together."""
     from benchmark.lab.speed import measure
 
-    ours = measure.ours(recipe, measure.noise(4 * recipe.settings.batch, recipe.stored_pixels), device, mode)
+    images = measure.make_noise(4 * recipe.settings.batch, recipe.stored_pixels)
+    ours = measure.make_trainer(recipe, images, device, mode)
     number = itertools.count()
 
-    def steps(count: int) -> None:
+    def step(count: int) -> None:
         for _ in range(count):
             ours.step(ours.views(next(number)))
 
-    def seconds(count: int) -> float:
+    def time_steps(count: int) -> float:
         measure.synchronise(device)
         start = time.perf_counter()
-        steps(count)
+        step(count)
         measure.synchronise(device)
         return time.perf_counter() - start
 
-    first, usual = seconds(WARM), seconds(1)
+    first, usual = time_steps(WARM), time_steps(1)
     count = max(2, min(50, round(block / usual)))
     views = ours.views(next(number))
-    works = (lambda: steps(count), lambda: [ours.step(views) for _ in range(count)])
+    works = (lambda: step(count), lambda: [ours.step(views) for _ in range(count)])
     whole, alone = (taken / count for taken in measure.alternate(*works, rounds=ROUNDS, device=device))
     return Timed(whole, alone, max(0.0, first - WARM * whole))
 
 
-@cache
-def fp32_product(device: Any, side: int = 8192) -> float:
-    """FLOPs per second of a large fp32 matrix product, without TF32 by the rule of `arithmetic`."""
-    import torch
-
-    from benchmark.lab.speed import measure
-
-    a, b = (torch.randn(side, side, device=device) for _ in range(2))
-    (taken,) = measure.alternate(lambda: a @ b, rounds=3, device=device)
-    return 2 * side**3 / taken
-
-
-def aims(size: str, pretext: str, result: dict[str, Any]) -> str:
+def judge_aims(size: str, pretext: str, result: dict[str, Any]) -> str:
     """What was aimed at, and whether it is met; nothing where there is no aim."""
     if size not in DATA or "MFU" not in result:
         return ""
@@ -152,55 +140,47 @@ def aims(size: str, pretext: str, result: dict[str, Any]) -> str:
     return ", ".join(f"{what} {'met' if met else 'MISSED'}" for what, met in found)
 
 
-def told(name: str, result: dict[str, Any]) -> str:
+def describe(name: str, result: dict[str, Any]) -> str:
     """A line of the report."""
     if "skipped" in result:
         return result["skipped"]
     _, size, _, pretext = name.split("/")
     figures = ", ".join(f"{column} {result[column]:{form}}" for column, form in COLUMNS.items())
-    aimed = aims(size, pretext, result)
-    return f"batch {result['batch']}, {figures}" + (f"; {aimed}" if aimed else "")
+    aims = judge_aims(size, pretext, result)
+    return f"batch {result['batch']}, {figures}" + (f"; {aims}" if aims else "")
 
 
-def page(rows: list[dict[str, Any]], errors: dict[str, str]) -> str:
+def write_page(rows: list[dict[str, Any]], errors: dict[str, str], path: Path) -> None:
     """The table as Markdown. rows: of finished pieces, of one device; errors: of those that failed, by name."""
     about = next((row["result"] for row in rows if row["piece"] == "environment"), {})
     rows = [row for row in rows if row["piece"].startswith("speed/")]
-    speeds = {row["piece"]: row["result"] for row in rows}
+    results = {row["piece"]: row["result"] for row in rows}
+    results |= {name: {"skipped": f"failed: {why}"} for name, why in errors.items() if name.startswith("speed/")}
     versions = about.get("versions", {})
-    told = [about.get("gpu") or about.get("cpu", "an unknown machine")]
-    told += [f"driver {about['driver']}"] if about.get("driver") else []
-    told += [f"{name} {versions[name]}" for name in ("torch", "python") if name in versions]
-    told += [f"CUDA {about['cuda']}"] if about.get("cuda") else []
-    told += [f"commit {commit[:12]}" for commit in sorted({row["commit"] for row in rows})]
-    lines = [f"{', '.join(told)}.", ""]
-    lines.append(f"| size | pretext | mode | batch | {' | '.join(COLUMNS)} | aims |")
+    parts = [about.get("gpu") or about.get("cpu", "an unknown machine")]
+    parts += [f"driver {about['driver']}"] if about.get("driver") else []
+    parts += [f"{name} {versions[name]}" for name in ("torch", "python") if name in versions]
+    parts += [f"CUDA {about['cuda']}"] if about.get("cuda") else []
+    parts += [f"commit {commit[:12]}" for commit in sorted({row["commit"] for row in rows})]
+    lines = [f"{', '.join(parts)}.", "", f"| size | pretext | mode | batch | {' | '.join(COLUMNS)} | aims |"]
     lines.append("|---" * (5 + len(COLUMNS)) + "|")
-    failed = [name for name in errors if name.startswith("speed/")]
-    for name in sorted([*speeds, *failed], key=_place):
-        _, size, mode, pretext = name.split("/")
-        result = speeds.get(name, {})
+    for name in sorted(results, key=_rank):
+        (_, size, mode, pretext), result = name.split("/"), results[name]
         if "batch" in result:
             cells = [str(result["batch"]), *(f"{result[column]:{form}}" for column, form in COLUMNS.items())]
-            cells.append(aims(size, pretext, result))
+            cells.append(judge_aims(size, pretext, result))
         else:
-            said = result.get("skipped") or "failed: " + errors[name]
-            cells = [*"–" * (1 + len(COLUMNS)), " ".join(said.replace("|", "/").split())[:200]]
+            cells = [*"–" * (1 + len(COLUMNS)), " ".join(result["skipped"].replace("|", "/").split())[:200]]
         lines.append(f"| {' | '.join([size, pretext, mode, *cells])} |")
-    peaks = {r["precision"]: r["peak"] for r in speeds.values() if "peak" in r}
-    lines.append("")
-    lines += [f"MFU in {precision}: share of {peak}." for precision, peak in sorted(peaks.items())]
+    peaks = {result["precision"]: result["peak"] for result in results.values() if "peak" in result}
+    lines += ["", *(f"MFU in {precision}: share of {peak}." for precision, peak in sorted(peaks.items()))]
     lines.append(
         "A step is whole: batch, views, forward, backward, optimiser, teacher. Data share: what it takes beyond one "
         f"on views that are there. Warm-up: what the first {WARM} steps take beyond the usual."
     )
-    return "\n".join(lines) + "\n"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _place(name: str) -> tuple[int, str, str]:
+def _rank(name: str) -> tuple[int, str, str]:
     _, size, mode, pretext = name.split("/")
     return list(SIZES).index(size), pretext, mode
-
-
-def write(rows: list[dict[str, Any]], errors: dict[str, str], path: Path) -> None:
-    path.write_text(page(rows, errors), encoding="utf-8")

@@ -39,7 +39,9 @@ SIZES = {
 }
 
 
-def recipe(size: str, pretext: str, *, batch: int | None = None, precision: str = "fp32", steps: int = 1) -> Recipe:
+def make_recipe(
+    size: str, pretext: str, *, batch: int | None = None, precision: str = "fp32", steps: int = 1
+) -> Recipe:
     """The recommended recipe of a pretext at a size, but for its batch and a budget of that many steps."""
     made = tracks.recipe(
         SIZES[size].track, pretext, modality="histo", corpus=NOISE, policy="crop", seed=0, precision=precision
@@ -48,14 +50,14 @@ def recipe(size: str, pretext: str, *, batch: int | None = None, precision: str 
     return replace(made, budget=(steps + 0.5) * made.settings.batch * tracks.image_flops(made))
 
 
-def noise(count: int, pixels: int) -> Images:
+def make_noise(count: int, pixels: int) -> Images:
     """Images of coarse random tiles, in memory."""
     tiles = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     images = tiles.repeat(pixels // 8, axis=1).repeat(pixels // 8, axis=2)
     return Images([f"noise/{i}" for i in range(count)], [images], np.indices((1, count)).reshape(2, -1).T, ())
 
 
-def phantom_files(folder: Path, count: int, side: int) -> Path:
+def write_phantoms(folder: Path, count: int, side: int) -> Path:
     """A folder with `count` JPEG files of simulated histology in two classes; 16 scenes, shifted from file to file."""
     source = tasks.get("histo", "phantom_local")
     scenes = [source.read(folder, sample, side) for sample in source.scan(folder)[:16]]
@@ -67,7 +69,7 @@ def phantom_files(folder: Path, count: int, side: int) -> Path:
     return top
 
 
-def decoded(folder: Path, recipe: Recipe, cache: Path) -> tuple[Images, float]:
+def decode(folder: Path, recipe: Recipe, cache: Path) -> tuple[Images, float]:
     """(the images of a folder out of our store, seconds that decoding them took)."""
     place = Runtime(data=folder, results=cache, cache=cache)
     start = time.perf_counter()
@@ -75,7 +77,7 @@ def decoded(folder: Path, recipe: Recipe, cache: Path) -> tuple[Images, float]:
     return data.open_images(pinned.members, recipe, place), time.perf_counter() - start
 
 
-class Ours(NamedTuple):
+class Trainer(NamedTuple):
     """One recipe, ready to run."""
 
     model: Pretext
@@ -83,7 +85,7 @@ class Ours(NamedTuple):
     step: Callable[[dict], torch.Tensor]  # views -> loss, after one whole optimiser step
 
 
-def ours(recipe: Recipe, images: Images, device: torch.device, mode: str = "eager") -> Ours:
+def make_trainer(recipe: Recipe, images: Images, device: torch.device, mode: str = "eager") -> Trainer:
     """The body of `loop.train` on one process, without log and checkpoint. mode: see `modes`."""
     model = optimise.build_model(recipe, images).to(device)
     optimiser = optimise.build_optimiser(model)
@@ -102,7 +104,7 @@ def ours(recipe: Recipe, images: Images, device: torch.device, mode: str = "eage
         model.after_step(PROGRESS)
         return loss.detach()
 
-    return Ours(model, lambda number: model.views(*batches(number)[:2]), step)
+    return Trainer(model, lambda number: model.views(*batches(number)[:2]), step)
 
 
 def synchronise(device: torch.device) -> None:
@@ -130,12 +132,14 @@ def alternate(
 
 
 @cache
-def peak(device: torch.device, rounds: int = 3, clock: Callable[[], float] = time.perf_counter) -> float:
-    """FLOPs per second of a large matrix product: fp32 on a CPU, bf16 on a GPU; the best of several."""
-    side, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
+def measure_product(
+    device: torch.device, dtype: torch.dtype, clock: Callable[[], float] = time.perf_counter, side: int = 0
+) -> float:
+    """FLOPs per second of a large matrix product, fp32 without TF32 by the rule of `arithmetic`; the best of three."""
+    side = side or (8192 if device.type == "cuda" else 2048)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     times = []
-    for _ in range(rounds + 1):
+    for _ in range(4):
         synchronise(device)
         start = clock()
         a @ b

@@ -42,12 +42,12 @@ class Whole(NamedTuple):
     peak: float  # bytes
 
 
-def weigh(probe: str, readout: str, share: float) -> Cost:
+def measure_cost(probe: str, readout: str, share: float) -> Cost:
     """Fit, ask and store one cell, in this process."""
     arithmetic.prepare()
     task = tasks.get("histo", "pcam")
-    drawn = samples(share)
-    x, divisions = features(drawn, WIDTHS[readout]), splits.assignments(task, drawn)
+    drawn = make_samples(share)
+    x, divisions = make_features(drawn, WIDTHS[readout]), splits.assignments(task, drawn)
     settings = vars(registry.load("probes", probe).Settings())
     began = time.process_time()
     fitted = probing.fit(probe, settings, 0, task, drawn, x, divisions)
@@ -60,7 +60,7 @@ def weigh(probe: str, readout: str, share: float) -> Cost:
     return Cost(len(drawn), answered - began, ended - answered, machine.peak_memory())
 
 
-def samples(share: float) -> list[Sample]:
+def make_samples(share: float) -> list[Sample]:
     """Of PCam's split at a share of its size, with as many slides and ids as long as its own."""
     made = []
     for part, (images, slides) in PCAM.items():
@@ -71,7 +71,7 @@ def samples(share: float) -> list[Sample]:
     return made
 
 
-def features(samples: list[Sample], width: int) -> np.ndarray:
+def make_features(samples: list[Sample], width: int) -> np.ndarray:
     """(N, width) float32, of which the first tell the label in part."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((len(samples), width), np.float32)
@@ -81,7 +81,7 @@ def features(samples: list[Sample], width: int) -> np.ndarray:
     return x @ mixing + 0.2
 
 
-def extrapolated(probe: str, costs: Sequence[Cost]) -> Whole:
+def extrapolate(probe: str, costs: Sequence[Cost]) -> Whole:
     """To PCam's size from parts of it, smallest first: time from the largest, by the power that it was measured to grow
     with or that the method has, whichever is higher; memory by a straight line, no lower than the largest's."""
     images = np.array([cost.images for cost in costs], dtype=float)

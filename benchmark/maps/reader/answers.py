@@ -11,7 +11,6 @@ from benchmark.maps.reader.pack import Pack
 from tasks.base import DataError
 
 LARGEST = 10_000_000  # bytes of a file
-CHOICES = {"left", "right"}
 FAST, HURRIED = 1.5, 0.2  # seconds; the share of screens answered faster than that which is flagged
 STRAIGHT = 0.9  # share of ratings with one answer which is flagged
 COLUMNS = ("item", "question", "answer", "seconds", "comment")
@@ -53,7 +52,7 @@ def read(path: Path, pack: Pack) -> tuple[str, pd.DataFrame]:
         if asked in seen:
             raise refuse(f"item {answer['item']} is answered twice")
         seen.add(asked)
-        value, seconds = _value(answer, row["kind"]), answer["seconds"]
+        value, seconds = _read_value(answer["answer"], row["kind"]), answer["seconds"]
         if value is None:
             raise refuse(f"answer {number} is {answer['answer']!r}: 1 to 5, left or right, or 0 for cannot judge")
         if not isinstance(seconds, int | float) or not 0 <= seconds < 1e6:
@@ -63,50 +62,47 @@ def read(path: Path, pack: Pack) -> tuple[str, pd.DataFrame]:
     return header["reader"], pd.DataFrame(rows, columns=columns)
 
 
-def _value(answer: dict, kind: str) -> float | None:
-    given = answer["answer"]
+def _read_value(given: object, kind: str) -> float | None:
     if given == 0 and not isinstance(given, bool):
         return math.nan
     if kind == CHOOSE:
-        return float(given == "left") if isinstance(given, str) and given in CHOICES else None
+        return float(given == "left") if given in ("left", "right") else None
     return float(given) if type(given) is int and 1 <= given <= 5 else None
 
 
-def flags(reader: str, rows: pd.DataFrame, pack: Pack) -> list[str]:
+def flag(reader: str, rows: pd.DataFrame, pack: Pack) -> list[str]:
     """What a study's lead should know about a reader's answers before trusting them."""
     asked = sum(1 if row["kind"] == CHOOSE else 2 for row in pack.key if row["reader"] == reader)
-    said = []
+    flags = []
     if len(rows) < asked:
-        said.append(f"{asked - len(rows)} of {asked} questions are not answered")
+        flags.append(f"{asked - len(rows)} of {asked} questions are not answered")
     if unsure := int(rows["answer"].isna().sum()):
-        said.append(f"{unsure} answers are `cannot judge`")
+        flags.append(f"{unsure} answers are `cannot judge`")
     main = rows[~rows["practice"]]
-    for question, some in main[main["question"] != "choice"].groupby("question"):
-        commonest = some["answer"].value_counts(normalize=True)
-        if len(some) >= 10 and len(commonest) and commonest.iloc[0] > STRAIGHT:
-            said.append(
-                f"straight line: {commonest.iloc[0]:.0%} of the answers about {question} are {commonest.index[0]:g}"
-            )
-    sides = main.loc[main["question"] == "choice", "answer"].dropna()
-    if len(sides) >= 10 and max(sides.mean(), 1 - sides.mean()) > STRAIGHT:
-        said.append(f"one side: {max(sides.mean(), 1 - sides.mean()):.0%} of the choices are the same side")
+    for question, some in main.groupby("question"):
+        shares = some["answer"].value_counts(normalize=True)
+        if len(some) < 10 or shares.empty or shares.iloc[0] <= STRAIGHT:
+            continue
+        if question == "choice":
+            flags.append(f"one side: {shares.iloc[0]:.0%} of the choices are the same side")
+        else:
+            flags.append(f"straight line: {shares.iloc[0]:.0%} of the answers about {question} are {shares.index[0]:g}")
     if len(main) and (hurried := float((main["seconds"] < FAST).mean())) > HURRIED:
-        said.append(f"speed: {hurried:.0%} of the answers took less than {FAST:g} s")
-    return said
+        flags.append(f"speed: {hurried:.0%} of the answers took less than {FAST:g} s")
+    return flags
 
 
-def stored(rows: pd.DataFrame, pack: Pack, created: str) -> list[dict]:
+def list_ratings(rows: pd.DataFrame, pack: Pack, created: str) -> list[dict]:
     """Rows of the table `ratings`: everything but practice."""
+    names = ("reader", "item", "question", "case", "group", "task", "arm", "other", "repeats", "seconds", "answer")
+    kept = rows.loc[~rows["practice"], [*names]]
     runs = pack.about["arms"]
-    shared = {"pack": pack.about["pack"], "modality": pack.about["modality"], "created": created}
-    names = ("reader", "item", "question", "case", "group", "task", "arm", "other", "repeats", "seconds")
-    return [
-        {
-            **shared,
-            **{name: row[name] for name in names},
-            "run": runs.get(row["arm"], ""),
-            "other_run": runs.get(row["other"], ""),
-            "answer": None if math.isnan(row["answer"]) else row["answer"],
-        }
-        for row in rows[~rows["practice"]].to_dict("records")
-    ]
+    kept = kept.assign(
+        pack=pack.about["pack"],
+        modality=pack.about["modality"],
+        created=created,
+        run=kept["arm"].map(lambda arm: runs.get(arm, "")),
+        other_run=kept["other"].map(lambda arm: runs.get(arm, "")),
+        answer=kept["answer"].astype(object).where(kept["answer"].notna(), None),
+    )
+    return kept.to_dict("records")

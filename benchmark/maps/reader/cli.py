@@ -41,74 +41,26 @@ def make(
     cache: Annotated[Path, typer.Option(parser=host.path, help="Image stores; may be deleted.")] = Path(".cache"),
 ) -> None:
     """Write one self-contained page for each reader, and the sealed key."""
-    from benchmark.maps import map_sheet
+    from benchmark.maps import run_maps
     from benchmark.maps.reader import design, pack
+    from benchmark.maps.reader.cases import collect_cases
 
     seed = secrets.randbits(48) if seed is None else seed
-    opened = [map_sheet.open_run(run, results) for run in runs]
+    opened = [run_maps.open_run(run, results) for run in runs]
     methods = {one.recipe.pretext: one.row["run"] for one in opened}
     if len(methods) < len(runs):
         raise ValueError("two runs of one pretext: give one run for each method")
     asked = tuple(part.strip() for part in primary.split(",")) if primary else tuple(methods)[:2]
     if len(asked) != 2 or set(asked) - set(methods):
         raise ValueError(f"--primary {primary}: name two of {', '.join(methods)}")
-    found = _cases(opened, task, cases + design.PRACTICE, seed, kind, data, results, cache)
-    shown = design.other_images(found, asked[0])
+    found = collect_cases(opened, task, cases + design.PRACTICE, seed, kind, data, cache)
+    shown = design.add_other_images(found, asked[0])
     codes = [code.strip() for code in readers.split(",") if code.strip()]
-    written = pack.make(
-        shown[: -design.PRACTICE],
-        shown[-design.PRACTICE :],
-        codes,
-        seed,
-        out,
-        arms=methods,
-        modality=opened[0].recipe.modality,
-        primary=asked,
-    )
+    parts = shown[: -design.PRACTICE], shown[-design.PRACTICE :]
+    written = pack.make(*parts, codes, seed, out, arms=methods, modality=opened[0].recipe.modality, primary=asked)
     for path in sorted(written.glob("reader-*.html")):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, to the reader of that code")
     typer.echo(f"{written / pack.KEY}: keep it closed until the answers are in")
-
-
-def _cases(opened, name: str, count: int, seed: int, kind: str, data: Path, results: Path, cache: Path) -> list:
-    """`count` test images as cases, with the map of every run and of the first one's architecture untrained."""
-    import tasks
-    from benchmark.maps.reader import design
-    from tasks import splits
-    from tasks.duplicates import scan_grouped
-
-    task = tasks.get(opened[0].recipe.modality, name)
-    samples = scan_grouped(task, data, cache)
-    tested = [samples[i] for i in sorted({i for one in splits.assignments(task, samples) for i in one.test})]
-    bare = [
-        design.Case(case=s.id, group=s.group, task=name, label=task.classes[s.label], image=None, maps={})
-        for s in tested
-    ]
-    chosen = [case.case for case in design.chosen(bare, count, seed)]
-    by_id = {sample.id: sample for sample in tested}
-    some = [by_id[one] for one in chosen]
-    places = (results, task, data, cache, some, kind)
-    maps, images = {}, None
-    for one in opened:
-        images, maps[one.recipe.pretext] = _looked(one.row["run"], *places)
-    maps[design.UNTRAINED] = _looked(opened[0].row["run"], *places, untrained=True)[1]
-    return [
-        design.Case(
-            case=sample.id,
-            group=sample.group,
-            task=name,
-            label=task.classes[sample.label],
-            image=images[i],
-            maps={arm: values[i] for arm, values in maps.items()},
-        )
-        for i, sample in enumerate(some)
-    ]
-
-
-def _looked(run: str, results: Path, task, data: Path, cache: Path, samples, kind: str, untrained: bool = False):
-    from benchmark.maps import map_sheet
-
-    return map_sheet.saliency(results, run, task, data, cache, samples, kind, untrained)
 
 
 @app.command()
@@ -125,7 +77,7 @@ def check(folder: PackFolder, files: Files) -> None:
             typer.echo(str(error))
             failed = True
             continue
-        for line in answers.flags(reader, rows, opened) or ["complete, nothing odd"]:
+        for line in answers.flag(reader, rows, opened) or ["complete, nothing odd"]:
             typer.echo(f"{path}: reader {reader}: {line}")
     raise typer.Exit(code=1 if failed else 0)
 
@@ -140,9 +92,7 @@ def analyse(
     """Unblind the answers: report and figure, and the ratings into the store."""
     import pandas as pd
 
-    from benchmark.maps.reader import answers, pack
-    from benchmark.maps.reader.analyse import analyse as analysed
-    from benchmark.maps.reader.analyse import figure, said
+    from benchmark.maps.reader import analysis, answers, pack, report
     from benchmark.storage import results as store
     from benchmark.storage import schema
 
@@ -151,14 +101,14 @@ def analyse(
     codes = [code for code, _ in read]
     if twice := sorted({code for code in codes if codes.count(code) > 1}):
         raise ValueError(f"two files are of reader {twice[0]}: give the last one alone")
-    rows = pd.concat([found for _, found in read], ignore_index=True)
-    report = analysed(rows, opened)
-    text = said(report, {code: answers.flags(code, found, opened) for code, found in read})
+    rows = pd.concat([own for _, own in read], ignore_index=True)
+    found = analysis.analyse(rows, opened)
+    text = report.write(found, {code: answers.flag(code, own, opened) for code, own in read})
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text(text, encoding="utf-8")
-    figure(report).savefig(out / "strengths.svg", metadata={"Date": None})
+    report.draw(found).savefig(out / "strengths.svg", metadata={"Date": None})
     target = results / opened.about["modality"] / "ratings" / opened.about["pack"]
-    kept = answers.stored(rows, opened, datetime.now(UTC).isoformat(timespec="seconds"))
+    kept = answers.list_ratings(rows, opened, datetime.now(UTC).isoformat(timespec="seconds"))
     new = store.write(target, {"ratings": schema.table("ratings", kept)})
     typer.echo(text)
     typer.echo(
@@ -179,13 +129,13 @@ def simulate(
     seed: int = 0,
 ) -> None:
     """Readers whose preference is known: does the analysis find it, and with what power? Nothing is stored."""
-    from benchmark.maps.reader.simulate import recovered
+    from benchmark.maps.reader.simulate import recover
 
     try:
         qualities = {name.strip(): float(value) for name, value in (part.split("=") for part in quality.split(","))}
     except ValueError as error:
         raise ValueError(f"--quality {quality}: give arm=number, comma-separated, such as mae=0,ijepa=0.5") from error
-    found = recovered(qualities, readers, cases, studies, seed)
+    found = recover(qualities, readers, cases, studies, seed)
     typer.echo(
         f"SIMULATED readers, no one was asked: {found.studies} studies of {readers} readers and {cases} cases\n"
         f"intervals of differences hold the truth in {found.coverage:.0%} (95 % wanted)\n"

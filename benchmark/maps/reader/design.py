@@ -6,7 +6,7 @@ their order, and which map is left and which right, is drawn for each reader. Ov
 often (a cyclic Latin square) and every two arms are compared equally often, give or take one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class Item(NamedTuple):
     practice: bool
 
 
-def chosen(cases: list[Case], count: int, seed: int) -> list[Case]:
+def choose_cases(cases: list[Case], count: int, seed: int) -> list[Case]:
     """`count` cases, one for each patient, tasks and labels in turn, drawn by the seed. Raises ValueError where there
     are fewer patients than that."""
     rng = np.random.default_rng(seed)
@@ -61,17 +61,20 @@ def chosen(cases: list[Case], count: int, seed: int) -> list[Case]:
     return found[:count]
 
 
-def other_images(cases: list[Case], arm: str) -> list[Case]:
+def add_other_images(cases: list[Case], arm: str) -> list[Case]:
     """The cases with a control more: the map of `arm` for the next case. Raises ValueError for a single case."""
     if len(cases) < 2:
         raise ValueError("the control by another image needs two cases at least")
+    following = [*cases[1:], cases[0]]
     return [
-        Case(**{**vars(case), "maps": case.maps | {OTHER_IMAGE: cases[(place + 1) % len(cases)].maps[arm]}})
-        for place, case in enumerate(cases)
+        replace(case, maps=case.maps | {OTHER_IMAGE: other.maps[arm]})
+        for case, other in zip(cases, following, strict=True)
     ]
 
 
-def pairs(cases: list[str], arms: list[str], seed: int) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+def assign_arms(
+    cases: list[str], arms: list[str], seed: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
     """(case, arm) to be rated and (case, arm, other arm) to be chosen between: the same for every reader."""
     rng = np.random.default_rng([seed, 1])
     order = [arms[place] for place in rng.permutation(len(arms))]
@@ -85,34 +88,32 @@ def pairs(cases: list[str], arms: list[str], seed: int) -> tuple[list[tuple[str,
     return rated, [(case, *compared[place % len(compared)]) for place, case in enumerate(cases)] if compared else []
 
 
-def items(cases: list[str], practice: list[str], arms: list[str], reader: int, seed: int) -> list[Item]:
+def make_items(cases: list[str], practice: list[str], arms: list[str], reader: int, seed: int) -> list[Item]:
     """The screens of a reader, in order: practice first, then ratings and choices mixed, repeats in the second half.
 
     `seed` is sealed with the key: without it the ids, sides and order of a reader cannot be traced back to arms."""
     rng = np.random.default_rng([seed, 2, reader])
-    rated, compared = pairs(cases, arms, seed)
+
+    def shuffle(listed: list) -> list:
+        return [listed[place] for place in rng.permutation(len(listed))]
+
+    def choose_sides(one: str, other: str) -> tuple[str, str]:
+        return (one, other) if rng.random() < 0.5 else (other, one)
+
+    def make(kind: str, case: str, arm: str, other: str = "", repeats: str = "", practice: bool = False) -> Item:
+        return Item(rng.bytes(6).hex(), kind, case, arm, other, repeats, practice)
+
+    rated, compared = assign_arms(cases, arms, seed)
     asked = [(RATE, case, arm, "") for case, arm in rated]
-    asked += [(CHOOSE, case, *_sides(rng, one, other)) for case, one, other in compared]
-    asked = [asked[place] for place in rng.permutation(len(asked))]
-    first = [_item(rng, *one) for one in asked]
-    count = round(REPEATED * len(first))
+    asked += [(CHOOSE, case, *choose_sides(one, other)) for case, one, other in compared]
+    first = [make(*question) for question in shuffle(asked)]
     early = first[: max(1, len(first) // 2)]
-    again = [early[place] for place in rng.permutation(len(early))[:count]]
     repeats = [
-        _item(rng, one.kind, one.case, *((one.other, one.arm) if one.kind == CHOOSE else (one.arm, "")), one.item)
-        for one in again
+        make(one.kind, one.case, *((one.other, one.arm) if one.kind == CHOOSE else (one.arm, "")), one.item)
+        for one in shuffle(early)[: round(REPEATED * len(first))]
     ]
-    late = [*first[len(early) :], *repeats]
-    shown = early + [late[place] for place in rng.permutation(len(late))]
-    warming = [_item(rng, RATE, case, arms[place % len(arms)], "", "", True) for place, case in enumerate(practice)]
+    shown = early + shuffle([*first[len(early) :], *repeats])
+    warming = [make(RATE, case, arms[place % len(arms)], practice=True) for place, case in enumerate(practice)]
     if practice and compared:
-        warming[-1] = _item(rng, CHOOSE, practice[-1], *_sides(rng, *compared[0][1:]), "", True)
+        warming[-1] = make(CHOOSE, practice[-1], *choose_sides(*compared[0][1:]), practice=True)
     return warming + shown
-
-
-def _sides(rng: np.random.Generator, one: str, other: str) -> tuple[str, str]:
-    return (one, other) if rng.random() < 0.5 else (other, one)
-
-
-def _item(rng, kind: str, case: str, arm: str, other: str, repeats: str = "", practice: bool = False) -> Item:
-    return Item(rng.bytes(6).hex(), kind, case, arm, other, repeats, practice)

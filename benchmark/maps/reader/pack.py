@@ -78,11 +78,11 @@ def make(
     (part / KEY).parent.mkdir(parents=True)
     try:
         rows, pages = [], {}
-        every = [design.items(*order, shown, number, seed) for number in range(len(readers))]
+        every = [design.make_items(*order, shown, number, seed) for number in range(len(readers))]
         names = "".join(item.item for items in every for item in items)
         pack = hashlib.sha256(names.encode()).hexdigest()[:12]
         for code, items in zip(readers, every, strict=True):
-            page = html(pack, code, items, by_id)
+            page = render_page(pack, code, items, by_id)
             if len(page) > LARGEST:
                 raise DataError(
                     f"{len(page) / 1e6:.0f} MB for a reader's page, over {LARGEST / 1e6:.0f}: fewer --cases"
@@ -117,30 +117,27 @@ def make(
     return out
 
 
-def html(pack: str, reader: str, items: Sequence[design.Item], cases: dict[str, Case]) -> bytes:
+def render_page(pack: str, reader: str, items: Sequence[design.Item], cases: dict[str, Case]) -> bytes:
     """The page of a reader. Maps are numbered in the order in which they are first shown."""
     images: dict[str, str] = {}
-    maps: dict[tuple[str, str], int] = {}
-    pictures: list[str] = []
+    maps: dict[tuple[str, str], str] = {}
     screens = []
     for item in items:
         case = cases[item.case]
-        images.setdefault(item.case, picture(case.image))
-        numbers = []
-        for arm in filter(None, (item.arm, item.other)):
-            if (item.case, arm) not in maps:
-                maps[item.case, arm] = len(pictures)
-                pictures.append(picture(coloured(case.maps[arm])))
-            numbers.append(maps[item.case, arm])
-        image = list(images).index(item.case)
-        screens.append(
-            {"item": item.item, "kind": item.kind, "image": image, "maps": numbers, "practice": item.practice}
-        )
-    data = {"pack": pack, "reader": reader, "screens": screens, "images": list(images.values()), "maps": pictures}
+        images.setdefault(item.case, encode_picture(case.image))
+        shown = [(item.case, arm) for arm in (item.arm, item.other) if arm]
+        for one in shown:
+            if one not in maps:
+                maps[one] = encode_picture(colour(case.maps[one[1]]))
+        numbers = [list(maps).index(one) for one in shown]
+        screen = {"item": item.item, "kind": item.kind, "image": list(images).index(item.case), "maps": numbers}
+        screens.append(screen | {"practice": item.practice})
+    pictures = {"images": list(images.values()), "maps": list(maps.values())}
+    data = {"pack": pack, "reader": reader, "screens": screens} | pictures
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = TEMPLATE.read_text(encoding="utf-8")
     policy = "; ".join(
-        f"{kind}-src 'sha256-{_digest(source, tag)}'" for kind, tag in (("script", "script"), ("style", "style"))
+        f"{kind}-src 'sha256-{_digest_tag(source, tag)}'" for kind, tag in (("script", "script"), ("style", "style"))
     )
     text = environment.from_string(source).render(
         policy=f"default-src 'none'; img-src data:; {policy}",
@@ -151,19 +148,19 @@ def html(pack: str, reader: str, items: Sequence[design.Item], cases: dict[str, 
     return text.encode()
 
 
-def _digest(source: str, tag: str) -> str:
+def _digest_tag(source: str, tag: str) -> str:
     """Base64 SHA-256 of the text of the template's only <tag>, which holds nothing that is filled in."""
     text = source.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def coloured(values: np.ndarray) -> np.ndarray:
+def colour(values: np.ndarray) -> np.ndarray:
     """A map (h, w) -> uint8 (h, w, 3)."""
     low, high = values.min(), values.max()
     return (colormaps["viridis"]((values - low) / max(high - low, 1e-12))[..., :3] * 255).round().astype(np.uint8)
 
 
-def picture(pixels: np.ndarray) -> str:
+def encode_picture(pixels: np.ndarray) -> str:
     """uint8 (h, w, 3) as a data address: a WebP of PIXELS a side without any metadata; small maps are not smoothed."""
     smooth = Image.Resampling.LANCZOS if pixels.shape[0] > 32 else Image.Resampling.NEAREST
     file = io.BytesIO()

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from benchmark.maps.reader import design
-from benchmark.maps.reader.analyse import Report, analyse
+from benchmark.maps.reader.analysis import analyse
 from benchmark.maps.reader.pack import Pack
 from benchmark.metrics import INTERVAL_GROUPS
 
@@ -28,24 +29,26 @@ class Recovered(NamedTuple):
     alpha: float  # mean, of the choices
 
 
-def answers(qualities: dict[str, float], readers: int, cases: int, seed: int) -> tuple[pd.DataFrame, Pack]:
+def _rank_methods(qualities: dict[str, float]) -> list[str]:
+    return sorted((arm for arm in qualities if arm not in design.CONTROLS), key=lambda arm: -qualities[arm])
+
+
+def draw_answers(qualities: dict[str, float], readers: int, cases: int, seed: int) -> tuple[pd.DataFrame, Pack]:
     """A whole simulated study: rows as `answers.read` gives them, and its pack."""
     rng, names = np.random.default_rng([seed, 7]), [f"c{number}" for number in range(cases)]
-    arms = list(qualities)
-    methods = {arm: "" for arm in arms if arm not in design.CONTROLS}
-    best = sorted(methods, key=lambda arm: -qualities[arm])
+    codes = [f"r{number}" for number in range(readers)]
     about = {
         "pack": f"simulated-{seed}",
-        "arms": methods,
-        "controls": [arm for arm in arms if arm in design.CONTROLS],
-        "readers": [f"r{number}" for number in range(readers)],
-        "primary": best[:2],
+        "arms": {arm: "" for arm in qualities if arm not in design.CONTROLS},
+        "controls": [arm for arm in qualities if arm in design.CONTROLS],
+        "readers": codes,
+        "primary": _rank_methods(qualities)[:2],
     }
     hardness = dict(zip(names, rng.normal(0, CASE, cases), strict=True))
     rows = []
-    for number, code in enumerate(about["readers"]):
+    for number, code in enumerate(codes):
         severity = rng.normal(0, SEVERITY)
-        for item in design.items(names, [], arms, number, seed):
+        for item in design.make_items(names, [], list(qualities), number, seed):
             row = {
                 "reader": code,
                 **item._asdict(),
@@ -55,8 +58,8 @@ def answers(qualities: dict[str, float], readers: int, cases: int, seed: int) ->
                 "seconds": 8.0,
             }
             if item.kind == design.CHOOSE:
-                chance = 1 / (1 + np.exp(qualities[item.other] - qualities[item.arm]))
-                rows.append({**row, "question": "choice", "answer": float(rng.random() < chance)})
+                left = rng.random() < expit(qualities[item.arm] - qualities[item.other])
+                rows.append({**row, "question": "choice", "answer": float(left)})
                 continue
             for question, sign in (("relevance", 1), ("spurious", -1)):
                 seen = qualities[item.arm] + hardness[item.case] - severity + rng.normal(0, MOMENT)
@@ -64,23 +67,21 @@ def answers(qualities: dict[str, float], readers: int, cases: int, seed: int) ->
     return pd.DataFrame(rows), Pack(None, about, [])
 
 
-def recovered(qualities: dict[str, float], readers: int, cases: int, studies: int, seed: int = 0) -> Recovered:
+def recover(qualities: dict[str, float], readers: int, cases: int, studies: int, seed: int = 0) -> Recovered:
     """Simulate `studies` studies and analyse each. Raises ValueError for fewer than two methods, or so few cases that
     there is no interval."""
-    methods = [arm for arm in qualities if arm not in design.CONTROLS]
-    if len(methods) < 2:
+    if len(best := _rank_methods(qualities)) < 2:
         raise ValueError("give two methods at least, such as --quality mae=0,ijepa=0.5")
     if cases < INTERVAL_GROUPS:
         raise ValueError(f"{cases} cases have no interval; give --cases {INTERVAL_GROUPS} or more")
-    best = sorted(methods, key=lambda arm: -qualities[arm])
     held, order, power, alphas = [], [], [], []
     for study in range(studies):
-        report: Report = analyse(*answers(qualities, readers, cases, seed + study))
-        for (one, other), found in report.differences.items():
-            held.append(found.low <= qualities[one] - qualities[other] <= found.high)
-        order.append(max(methods, key=lambda arm: report.strengths[arm].value) == best[0])
-        key = (best[0], best[1]) if (best[0], best[1]) in report.differences else (best[1], best[0])
-        primary = report.differences[key]
-        power.append(primary.low > 0 if key[0] == best[0] else primary.high < 0)
-        alphas.append(report.alpha["choice"].value if report.alpha else np.nan)
+        found = analyse(*draw_answers(qualities, readers, cases, seed + study))
+        for (one, other), difference in found.differences.items():
+            held.append(difference.low <= qualities[one] - qualities[other] <= difference.high)
+        order.append(max(best, key=lambda arm: found.strengths[arm].value) == best[0])
+        turned = (best[0], best[1]) not in found.differences
+        primary = found.differences[(best[1], best[0]) if turned else (best[0], best[1])]
+        power.append(primary.high < 0 if turned else primary.low > 0)
+        alphas.append(found.alpha["choice"].value if found.alpha else np.nan)
     return Recovered(studies, *(float(np.nanmean(one)) for one in (held, order, power, alphas)))

@@ -1,6 +1,5 @@
 """The production line for a GPU machine, whole: every kind of piece, twice, and what is asked for wrongly."""
 
-import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -11,10 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmark import plan, registry
+from benchmark import grid, plan
 from benchmark.lab.gpu import __main__ as command
-from benchmark.lab.gpu import runs, trials, wheels
-from benchmark.lab.gpu.line import Line, Setup, finished
+from benchmark.lab.gpu import runs
+from benchmark.lab.gpu.timebox import Setup, Timebox, read_pieces
 from benchmark.recipe import canonical, key, twin
 from benchmark.storage import results
 from benchmark.study import Wanted, survey
@@ -35,7 +34,8 @@ PathFinder.find_spec = staticmethod(find_spec)
 from tasks.phantoms import scenes
 scenes.PATIENTS.update({patients!r})
 """
-MAIN, TRIAL = ("mae", "ijepa"), "mae --twin --track smoke --modality histo"
+MAIN = ("mae", "ijepa")
+DEVELOPMENT = {"pytest", "lightly", "hypothesis", "pydicom", "openslide", "submitit", "av", "choix", "pingouin"}
 
 
 def setup(folder: Path) -> Setup:
@@ -49,22 +49,14 @@ def called(*arguments: str):
 
 
 def noted(folder: Path) -> list[str]:
-    return [row["piece"] for row in finished(folder / "out" / "pieces.jsonl") if "result" in row]
+    return [row["piece"] for row in read_pieces(folder / "out" / "pieces.jsonl") if "result" in row]
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory) -> dict[str, str]:
-    """The environment of a machine that has what pyproject.toml asks for, and nothing else, with few patients."""
-    allowed = wheels.needed(wheels.asked()).found
-    installed = importlib.metadata.packages_distributions()
-    others = {
-        module for module, given in installed.items() if not {wheels.canonicalize_name(one) for one in given} & allowed
-    }
+    """The environment of a machine without what only development and extras ask for, with few patients."""
     folder = tmp_path_factory.mktemp("bare")
-    blocked = others - {"benchmark", "tasks", "leaderboards", "sitecustomize"}
-    (folder / "sitecustomize.py").write_text(ABSENT.format(blocked=blocked, patients=FEW), encoding="utf-8")
-    assert {"pytest", "lightly", "hypothesis", "pydicom"} <= blocked
-    assert not {"torch", "timm", "accelerate", "sklearn", "datasets", "dill", "kornia_rs", "et_xmlfile"} & blocked
+    (folder / "sitecustomize.py").write_text(ABSENT.format(blocked=DEVELOPMENT, patients=FEW), encoding="utf-8")
     return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "TORCH_COMPILE_DISABLE": "1"}
 
 
@@ -79,7 +71,7 @@ def dry(bare, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, list
         made = plan.recipes(wanted, survey(wanted, "histo", folder / "data", folder / "cache"), {})
     (folder / "data").mkdir()
     (folder / "grid").write_text("".join(canonical(r) + "\n" for r in made if r.budget), encoding="utf-8")
-    asked = ["--dry", "--minutes", "20", "--grid", str(folder / "grid"), "--trials", TRIAL]
+    asked = ["--dry", "--minutes", "20", "--grid", str(folder / "grid")]
     places = [text for name in ("data", "out", "results", "cache") for text in (f"--{name}", str(folder / name))]
     line = [sys.executable, "-m", "benchmark.lab.gpu", *asked, *places]
     return folder, subprocess.run(line, cwd=ROOT, env=bare, capture_output=True, text=True, check=False), line
@@ -88,9 +80,9 @@ def dry(bare, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, list
 def test_a_dry_run_does_every_kind_of_piece(dry):
     folder, said, _ = dry
     assert said.returncode == 0, said.stdout + said.stderr
-    rows = {row["piece"]: row["result"] for row in finished(folder / "out" / "pieces.jsonl")}
+    rows = {row["piece"]: row["result"] for row in read_pieces(folder / "out" / "pieces.jsonl")}
     kinds = list(dict.fromkeys(name.split("/")[0] for name in rows))
-    assert kinds == ["environment", "agreement", "no sync", "speed", "trial", "run", "ceiling"]
+    assert kinds == ["environment", "agreement", "no sync", "speed", "run", "ceiling"]
     assert rows["environment"]["missing"] == []
     for pretext in ("mae", "ijepa", "dinov3"):
         assert rows[f"agreement/{pretext}"]["agrees"]
@@ -98,8 +90,6 @@ def test_a_dry_run_does_every_kind_of_piece(dry):
         assert 0 < rows[f"speed/nano/eager/{pretext}"]["MFU"] < 1
     assert rows["speed/nano/compiled/mae"]["images/s"] > 0
     assert rows["speed/nano/graphs/mae"] == {"skipped": "CUDA graphs need a GPU"}
-    assert any("phantom_local" in score for score in rows[f"trial/{TRIAL}"]["scores"])
-    assert len(results.read(folder / "results", "trials")) == 11
     assert sorted(results.read(folder / "results", "ceilings").query("headline").task) == [
         f"phantom_{latent}" for latent in ("global", "local", "regional")
     ]
@@ -107,8 +97,8 @@ def test_a_dry_run_does_every_kind_of_piece(dry):
 
 def test_the_runs_of_a_grid_are_trained_side_by_side_verified_and_ready(dry):
     folder, said, _ = dry
-    asked = {key(one): one for one in command.runs.read(folder / "grid")}
-    rows = [row for row in finished(folder / "out" / "pieces.jsonl") if row["piece"].startswith("run/")]
+    asked = {key(one): one for one in grid.read(folder / "grid")}
+    rows = [row for row in read_pieces(folder / "out" / "pieces.jsonl") if row["piece"].startswith("run/")]
     assert {row["result"]["run"] for row in rows} == set(asked)
     stored = results.read(folder / "results", "runs").set_index("run")
     assert set(stored.index) == {*asked, *(key(twin(one)) for one in asked.values())}
@@ -136,37 +126,18 @@ def test_a_second_call_has_nothing_to_do(dry, bare):
     assert (folder / "out" / "pieces.jsonl").read_bytes() == before
 
 
-def test_pieces_can_be_chosen_by_how_their_names_begin(bare, tmp_path):
-    places = [text for name in ("data", "out", "results", "cache") for text in (f"--{name}", str(tmp_path / name))]
-    line = [
-        sys.executable,
-        "-m",
-        "benchmark.lab.gpu",
-        "--dry",
-        "--minutes",
-        "5",
-        "--only",
-        "agreement/mae,no sync",
-        *places,
-    ]
-    done = subprocess.run(line, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    others = {f"no sync/{pretext}" for pretext in registry.defaults("pretexts")}
-    assert set(noted(tmp_path)) == {"environment", "agreement/mae", *others}
-
-
 def test_a_run_that_does_not_verify_is_not_ready(dry, tmp_path, monkeypatch):
     folder, _, _ = dry
     shutil.copytree(folder / "results", tmp_path / "results")
     for split, patients in FEW.items():
         monkeypatch.setitem(scenes.PATIENTS, split, patients)
-    recipes, said = runs.read(folder / "grid"), []
+    recipes, said = grid.read(folder / "grid"), []
     good, bad = map(key, recipes)
     path = results.run_directory(tmp_path / "results", "histo", bad) / "runs.parquet"
     rewrite(path, lambda rows: [row.update(images_seen=row["images_seen"] + 1) for row in rows])
     here = setup(tmp_path)
     (tmp_path / "data").mkdir()
-    work = Line(here.out, 600, said.append)
+    work = Timebox(here.out, 600, said.append)
     runs.train(runs.find_work(recipes, here, said.append), work)
     assert list(work.failed) == [f"run/{bad}"]
     assert "does not verify" in said[-1]
@@ -177,12 +148,12 @@ def test_a_run_that_does_not_verify_is_not_ready(dry, tmp_path, monkeypatch):
 def test_recipes_whose_corpus_is_not_here_are_named_and_left_out(dry, tmp_path, monkeypatch):
     for split, patients in FEW.items():
         monkeypatch.setitem(scenes.PATIENTS, split, patients)
-    good, other = runs.read(dry[0] / "grid")
+    good, other = grid.read(dry[0] / "grid")
     other = replace(other, corpus=replace(other.corpus, digest="f" * 12))
     here, said = setup(tmp_path), []
     here.out.mkdir()
     work = runs.find_work([good, other], here, said.append)
-    assert [job.recipe for one in work.missing() for job in one.jobs] == [good, twin(good)]
+    assert [job.recipe for one in work.list_missing() for job in one.jobs] == [good, twin(good)]
     assert work.grid.read_text() == canonical(good) + "\n"
     assert key(other) in said[0]
     assert "left out" in said[0]
@@ -206,31 +177,9 @@ def test_asked_to_stop_it_says_how_to_go_on(tmp_path, monkeypatch):
     assert "call again to go on" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "said"),
-    [
-        ("--grid", '{"modality": 1}', "grid"),
-        ("--trials", "mea", "did you mean 'mae'"),
-        ("--trials", "mae --change lrr=1", "unknown setting of mae 'lrr'"),
-        ("--trials", "mae --seed 0", "--seed"),
-        ("--trials", "mae; --track smoke", "Missing argument 'pretext'"),
-    ],
-)
-def test_what_is_asked_for_wrongly_is_refused_before_anything_is_done(tmp_path, option, value, said):
-    if option == "--grid":
-        (tmp_path / "grid").write_text(value)
-        value = str(tmp_path / "grid")
-    done = called("--dry", "--out", str(tmp_path / "out"), option, value)
+def test_a_grid_that_is_none_is_refused_before_anything_is_done(tmp_path):
+    (tmp_path / "grid").write_text('{"modality": 1}')
+    done = called("--dry", "--out", str(tmp_path / "out"), "--grid", str(tmp_path / "grid"))
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert "grid" in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_trials_are_given_as_their_command_takes_them():
-    changed, floor = trials.read("mae --change lr=2e-3 --modality histo ; ijepa --twin --track smoke;")
-    assert [one.settings.lr for one in changed.recipes] == [2e-3]
-    assert [one.budget for one in floor.recipes] == [0, 0]
-    assert (changed.name, floor.name) == (
-        "trial/mae --change lr=2e-3 --modality histo",
-        "trial/ijepa --twin --track smoke",
-    )

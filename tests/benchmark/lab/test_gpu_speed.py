@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmark.lab.gpu import __main__ as command
-from benchmark.lab.gpu import line, speed
+from benchmark.lab.gpu import speed, timebox
 from benchmark.lab.gpu.speed import Timed
 from benchmark.lab.speed import measure
 
@@ -29,7 +29,7 @@ def row(piece: str, result: dict, commit: str = "c" * 40) -> dict:
 
 
 def test_the_table_is_of_all_sizes_compiled_and_of_two_in_the_other_modes():
-    names = [piece.name for piece in command.measurements(dry=False) if piece.name.startswith("speed/")]
+    names = [piece.name for piece in command.list_measurements(dry=False) if piece.name.startswith("speed/")]
     assert {tuple(name.split("/")[1:3]) for name in names} == {
         *((size, "compiled") for size in ("Ti", "S", "B")),
         *((size, mode) for size in ("micro", "B") for mode in ("eager", "graphs")),
@@ -53,10 +53,10 @@ def test_the_table_is_of_all_sizes_compiled_and_of_two_in_the_other_modes():
     ],
 )
 def test_aims_are_met_or_missed(size, pretext, changes, said):
-    assert speed.aims(size, pretext, GOOD | changes) == said
+    assert speed.judge_aims(size, pretext, GOOD | changes) == said
 
 
-def test_the_page_has_a_row_for_every_mode_and_says_what_failed():
+def test_the_page_has_a_row_for_every_mode_and_says_what_failed(tmp_path):
     about = {"gpu": "NVIDIA H100", "driver": "580.1", "cuda": "13.0", "versions": {"torch": "2.11.0", "python": "3.12"}}
     rows = [
         row("environment", about),
@@ -66,8 +66,9 @@ def test_the_page_has_a_row_for_every_mode_and_says_what_failed():
         ),
         row("speed/nano/graphs/mae", {"skipped": "CUDA graphs need a GPU"}),
     ]
-    page = speed.page(rows, {"speed/B/graphs/mae": "RuntimeError: capture | of\na graph", "agreement/mae": "no"})
-    first, *_ = lines = page.splitlines()
+    failed = {"speed/B/graphs/mae": "RuntimeError: capture | of\na graph", "agreement/mae": "no"}
+    speed.write_page(rows, failed, tmp_path / "speed.md")
+    first, *_ = lines = (tmp_path / "speed.md").read_text().splitlines()
     for word in ("NVIDIA H100", "driver 580.1", "torch 2.11.0", "CUDA 13.0", f"commit {'c' * 12}, commit {'d' * 12}"):
         assert word in first
     table = [text for text in lines if text.startswith("|")]
@@ -88,16 +89,16 @@ def test_a_mode_that_fails_is_a_row_with_its_error_and_stops_nothing(tmp_path, m
     def ours(recipe, images, device, mode):
         if mode == "compiled":
             raise RuntimeError("no compiler")
-        return measure.Ours(None, lambda number: {}, lambda views: None)
+        return measure.Trainer(None, lambda number: {}, lambda views: None)
 
-    monkeypatch.setattr(measure, "ours", ours)
-    monkeypatch.setattr(measure, "peak", lambda device: 1e12)
-    monkeypatch.setattr(command, "environment", lambda: line.Piece("environment", 1, dict))
-    kept = [piece for piece in command.measurements(dry=True) if piece.name.startswith("speed/nano")]
-    monkeypatch.setattr(command, "measurements", lambda dry: iter(kept))
+    monkeypatch.setattr(measure, "make_trainer", ours)
+    monkeypatch.setattr(measure, "measure_product", lambda *_: 1e12)
+    monkeypatch.setattr(command, "list_environment", lambda: timebox.Piece("environment", 1, dict))
+    kept = [piece for piece in command.list_measurements(dry=True) if piece.name.startswith("speed/nano")]
+    monkeypatch.setattr(command, "list_measurements", lambda dry: iter(kept))
     said = []
     places = [tmp_path / name for name in ("data", "out", "results", "cache")]
-    assert command.go(line.Setup(*places, dry=True), 1000, said.append) == ["speed/nano/compiled/mae"]
+    assert command.go(timebox.Setup(*places, dry=True), 1000, said.append) == ["speed/nano/compiled/mae"]
     page = (tmp_path / "out" / "speed.md").read_text()
     assert "failed: RuntimeError: no compiler" in page
     assert page.count("| eager | 8 |") == 3
@@ -113,34 +114,40 @@ def test_the_batch_is_halved_until_it_fits(monkeypatch):
             raise torch.cuda.OutOfMemoryError("too large")
         return Timed(0.2, 0.15, 1.0)
 
-    monkeypatch.setattr(speed, "_timed", timed)
-    monkeypatch.setattr(measure, "peak", lambda device: 1e12)
-    found = speed.measured("nano", "eager", "mae", 8)
+    monkeypatch.setattr(speed, "_time_steps", timed)
+    monkeypatch.setattr(measure, "measure_product", lambda *_: 1e12)
+    found = speed.measure_speed("nano", "eager", "mae", 8)
     assert tried == [8, 4, 2]
     assert (found["batch"], found["ms a step"], found["images/s"]) == (2, 200, 10)
     assert found["data share"] == pytest.approx(0.25)
     assert found["MFU of the step"] == pytest.approx(found["MFU"] / 0.75)
     tried.clear()
-    monkeypatch.setattr(speed, "_timed", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("never")))
+    monkeypatch.setattr(speed, "_time_steps", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("never")))
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        speed.measured("nano", "eager", "mae", 2)
+        speed.measure_speed("nano", "eager", "mae", 2)
 
 
 def test_steps_are_timed_as_in_training_one_after_the_other(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        measure, "ours", lambda *_: measure.Ours(None, lambda number: asked.append(number) or {}, lambda views: None)
+        measure,
+        "make_trainer",
+        lambda *_: measure.Trainer(None, lambda number: asked.append(number) or {}, lambda views: None),
     )
     monkeypatch.setattr(measure, "alternate", lambda whole, alone, **_: [whole(), alone()] and [2.0, 1.0])
-    found = speed._timed(measure.recipe("nano", "mae"), torch.device("cpu"), "eager", 1e-3)
+    found = speed._time_steps(measure.make_recipe("nano", "mae"), torch.device("cpu"), "eager", 1e-3)
     assert asked == list(range(len(asked)))
     count = len(asked) - speed.WARM - 2
     assert count >= 2
     assert found[:2] == (2.0 / count, 1.0 / count)
 
 
-def test_the_fp32_product_is_fp32(monkeypatch):
-    made = []
-    monkeypatch.setattr(measure, "alternate", lambda work, **_: made.append(work()) or [2.0])
-    assert speed.fp32_product(torch.device("cpu"), side=8) == 2 * 8**3 / 2
-    assert made[0].dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_product_is_of_the_precision_that_is_asked_for(dtype, monkeypatch):
+    clock, made = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0, 30.0, 33.0]), []
+    drawn = torch.randn
+    monkeypatch.setattr(
+        measure.torch, "randn", lambda *size, **kind: made.append(kind["dtype"]) or drawn(*size, **kind)
+    )
+    assert measure.measure_product(torch.device("cpu"), dtype, lambda: next(clock), side=8) == 2 * 8**3 / 1
+    assert made == [dtype] * 2

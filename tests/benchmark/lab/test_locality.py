@@ -43,23 +43,23 @@ def test_a_small_field_sees_nothing_larger():
 
 def aligned(monkeypatch):
     """Windows that begin on the grid alone: between the halves of an arrangement lies an edge, which says it all."""
-    monkeypatch.setattr(locality, "moved", lambda images, *_: images)
+    monkeypatch.setattr(locality, "move", lambda images, *_: images)
 
 
 def test_both_fields_see_images_moved_by_half_a_small_window_at_most():
     image = torch.rand(1, 3, 64, 64)
-    assert torch.equal(locality.moved(image, 4, 4), image)
-    up = locality.moved(image, 7, 0)  # three rows on, four columns back
+    assert torch.equal(locality.move(image, 4, 4), image)
+    up = locality.move(image, 7, 0)  # three rows on, four columns back
     assert torch.equal(up[..., :61, 4:], image[..., 3:, :60])
     assert torch.equal(up[..., :61, 3], image[..., 3:, 1]), "mirrored, without the edge twice"
-    assert locality.moved(image, 0, 7).shape == image.shape
+    assert locality.move(image, 0, 7).shape == image.shape
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("patch", 0.8, 1.5), ("arrangement", -0.4, 0.4)])
 def test_signals_of_known_scale(kind, low, high, monkeypatch):
     aligned(monkeypatch)
     monkeypatch.setattr(locality, "FOLDS", 2)
-    monkeypatch.setattr(locality, "BATCH", 32)
+    monkeypatch.setattr(locality.classifier, "BATCH", 32)
     found = locality.measure(*images(kind), classes=2, steps=50)
     assert found.full > 0.8
     assert low < found.value < high
@@ -102,7 +102,7 @@ def test_no_signal_is_omitted_and_nothing_is_measured_twice(tmp_path, monkeypatc
         locality.store, "build", lambda task, data, samples, *_: FakeStore(sorted(s.id for s in samples))
     )
     found = locality.store_task(asked, tmp_path, tmp_path / "cache", tmp_path / "results")
-    assert locality.said(found).startswith("omitted: AUROC 0.500")
+    assert locality.describe(found).startswith("omitted: AUROC 0.500")
     assert locality.store_task(asked, tmp_path, tmp_path / "cache", tmp_path / "results") is None
     row = results.read(tmp_path / "results", "locality").iloc[0]
     assert (row.modality, row.task, row.full) == ("histo", "phantom_global", 0.6)
@@ -118,6 +118,6 @@ class FakeStore:
 
 def test_whole_groups_are_kept():
     samples = [Sample(f"{g}/{i}", g % 2, f"p{g}", "") for g in range(3000) for i in range(2)]
-    kept = locality.some(samples)
+    kept = locality.choose_groups(samples)
     assert len(kept) == locality.IMAGES
     assert len({sample.group for sample in kept}) == locality.IMAGES // 2

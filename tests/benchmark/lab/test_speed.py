@@ -23,11 +23,11 @@ PRETEXTS = measure.PRETEXTS
 
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_the_step_that_is_timed_is_the_step_of_the_training_loop(name, tmp_path):
-    recipe = measure.recipe("nano", name)
-    images = measure.noise(16, 32)
+    recipe = measure.make_recipe("nano", name)
+    images = measure.make_noise(16, 32)
     place = Runtime(data=tmp_path, results=tmp_path, cache=tmp_path)
     trained = loop.train(recipe, place, images).model.state_dict()  # one step: its progress is a half
-    ours = measure.ours(recipe, images, CPU)
+    ours = measure.make_trainer(recipe, images, CPU)
     ours.step(ours.views(0))
     for parameter, value in ours.model.state_dict().items():
         assert torch.equal(value, trained[parameter]), parameter
@@ -35,10 +35,10 @@ def test_the_step_that_is_timed_is_the_step_of_the_training_loop(name, tmp_path)
 
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_the_other_side_trains_the_same_architecture_on_the_same_crops(name):
-    usual = pytest.importorskip("benchmark.lab.speed.usual", reason="lightly is a development dependency")
-    recipe = measure.recipe("nano", name)
-    ours = measure.ours(recipe, measure.noise(16, 32), CPU)
-    other = usual.usual(recipe, CPU)
+    baseline = pytest.importorskip("benchmark.lab.speed.baseline", reason="lightly is a development dependency")
+    recipe = measure.make_recipe("nano", name)
+    ours = measure.make_trainer(recipe, measure.make_noise(16, 32), CPU)
+    other = baseline.make_trainer(recipe, CPU)
     batch = other.same(ours.views(0))
     before = [p.detach().clone() for p in other.trained]
     losses = [float(other.step(batch)) for _ in range(2)]
@@ -53,7 +53,7 @@ def test_the_other_side_trains_the_same_architecture_on_the_same_crops(name):
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_both_sides_race_from_files_and_their_ratio_is_printed(name):
     """Not at the smallest size: lightly's masks do not fit on a grid of 4 x 4."""
-    pytest.importorskip("benchmark.lab.speed.usual", reason="lightly is a development dependency")
+    pytest.importorskip("benchmark.lab.speed.baseline", reason="lightly is a development dependency")
     options = ["--workers", "0", "--rounds", "1", "--steps", "2", "--side", "64", "--batch", "4"]
     done = CliRunner().invoke(app, ["compare", "--size", "micro", "--pretext", name, *options])
     assert done.exit_code == 0, done.output
@@ -76,10 +76,10 @@ def test_without_lightly_the_extra_is_named():
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_predicted_activations_are_those_that_backward_keeps(name):
     """The slope of the formula over the batch, against the bytes that autograd saves."""
-    recipe = measure.recipe("micro", name, batch=8)
+    recipe = measure.make_recipe("micro", name, batch=8)
     double = replace(recipe, settings=replace(recipe.settings, batch=16))
     predicted = (peak_memory(double) - peak_memory(recipe)) / 8
-    ours = measure.ours(recipe, measure.noise(8, 64), CPU)
+    ours = measure.make_trainer(recipe, measure.make_noise(8, 64), CPU)
     weights = {p.untyped_storage().data_ptr() for p in ours.model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -97,10 +97,10 @@ def test_predicted_activations_are_those_that_backward_keeps(name):
 
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_predicted_weights_are_those_of_the_model(name):
-    recipe = measure.recipe("Ti", name, batch=256)
+    recipe = measure.make_recipe("Ti", name, batch=256)
     double = replace(recipe, settings=replace(recipe.settings, batch=512))
     predicted = 2 * peak_memory(recipe) - peak_memory(double) - LIBRARIES_BYTES
-    model = optimise.build_model(recipe, measure.noise(2, 256))
+    model = optimise.build_model(recipe, measure.make_noise(2, 256))
     held = sum(p.numel() * (16 if p.requires_grad else 4) for p in model.parameters())
     assert predicted == pytest.approx(held, rel=0.1)
 
@@ -110,18 +110,6 @@ def test_peak_memory_is_within_a_fifth_of_the_prediction():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split("ratio")[1]) == pytest.approx(1, abs=0.2), done.stdout
-
-
-def test_predicting_memory_does_not_load_torch():
-    code = (
-        "import sys; from benchmark import plan, tracks; from benchmark.recipe import Corpus\n"
-        "corpus = Corpus(name='x', members=(), digest='', images=1)\n"
-        "for name in ('mae', 'ijepa', 'dinov3'):\n"
-        "    made = tracks.recipe('1e16', name, modality='histo', corpus=corpus, policy='', seed=0)\n"
-        "    assert peak_memory(made) > LIBRARIES_BYTES\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_probing_is_measured_by_the_code_of_a_run_and_extrapolated():
@@ -139,7 +127,7 @@ def test_probing_is_measured_by_the_code_of_a_run_and_extrapolated():
 def test_time_is_extrapolated_by_what_was_measured_or_the_method_whichever_is_more(probe, power, expected):
     images = [327_680 // 32, 327_680 // 16, 327_680 // 8]
     costs = [probing.Cost(n, (n / 1000) ** power, 0.0, 10**9 + 1000 * n) for n in images]
-    whole = probing.extrapolated(probe, costs)
+    whole = probing.extrapolate(probe, costs)
     assert whole.exponent == pytest.approx(power)
     assert whole.seconds == pytest.approx(costs[-1].fitted * 8**expected)
     assert whole.peak == pytest.approx(10**9 + 1000 * 327_680)

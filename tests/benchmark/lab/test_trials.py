@@ -34,7 +34,7 @@ def test_only_development_images_are_looked_at(small):
         reported = {s.digest for s in scenes.family(modality).scan(None, "local")}
         reported |= {s.digest for s in population.source(modality).scan(None)}
         assert not reported & {s.digest for s in population.source(modality, scenes.DEVELOPMENT).scan(None)}
-        for task, samples in trials.development(modality):
+        for task, samples in trials.list_development_tasks(modality):
             assert not reported & {sample.digest for sample in samples}
             assert task.images != scenes.family(modality).images
             assert task.synthetic
@@ -47,30 +47,30 @@ def test_reported_seeds_are_refused():
 
 
 def test_changes_are_of_known_settings_and_nothing_else_moves():
-    changed = trials.changed(recipe(), ["lr=2e-3", "crop=[0.5, 1.0]", "clip=null"])
+    changed = trials.change_settings(recipe(), ["lr=2e-3", "crop=[0.5, 1.0]", "clip=null"])
     assert changed.settings == replace(recipe().settings, lr=2e-3, crop=(0.5, 1.0), clip=None)
     with pytest.raises(ValueError, match=r"unknown setting of mae 'rl'.*lr"):
-        trials.changed(recipe(), ["rl=1"])
+        trials.change_settings(recipe(), ["rl=1"])
     with pytest.raises(ValueError, match="lr=fast: not JSON"):
-        trials.changed(recipe(), ["lr=fast"])
+        trials.change_settings(recipe(), ["lr=fast"])
 
 
 def test_what_follows_from_a_change_is_changed_with_it():
     given = recipe("dinov3").settings
     long = tracks.recipe("1e14", "dinov3", modality="histo", corpus=CORPUS, policy="simulated", seed=trials.SEED)
     for changes in ([], ["horizon=0.2"], ["local_crops=8"], ["horizon=0.05", "batch=32"]):
-        made = trials.changed(long, changes)
+        made = trials.change_settings(long, changes)
         assert 1 / (1 - made.settings.momentum) == pytest.approx(made.settings.horizon * tracks.steps(made))
-    assert trials.changed(long, []) == long
-    halved = trials.changed(recipe("dinov3"), ["batch=32"]).settings
+    assert trials.change_settings(long, []) == long
+    halved = trials.change_settings(recipe("dinov3"), ["batch=32"]).settings
     assert halved.lr == pytest.approx(given.lr / 2**0.5)
-    assert trials.changed(recipe("dinov3"), ["batch=32", "lr=1e-3"]).settings.lr == 1e-3
-    fixed = trials.changed(long, ["momentum=0.99"]).settings
+    assert trials.change_settings(recipe("dinov3"), ["batch=32", "lr=1e-3"]).settings.lr == 1e-3
+    fixed = trials.change_settings(long, ["momentum=0.99"]).settings
     assert (fixed.momentum, fixed.horizon) == (0.99, None)
-    assert trials.changed(long, ["centring=mean"]).settings.centring == "mean"
-    assert trials.changed(recipe(), ["target=raw"]).settings == replace(recipe().settings, target="raw")
+    assert trials.change_settings(long, ["centring=mean"]).settings.centring == "mean"
+    assert trials.change_settings(recipe(), ["target=raw"]).settings == replace(recipe().settings, target="raw")
     with pytest.raises(ValueError, match=r"horizon=2: a share of the optimiser steps"):
-        trials.changed(long, ["horizon=2"])
+        trials.change_settings(long, ["horizon=2"])
 
 
 def test_a_trial_is_stored_once_and_told_in_a_table(small, tmp_path):

@@ -22,8 +22,8 @@ def apart(distance: float, count: int = 200) -> np.ndarray:
 def test_a_crop_holds_what_lies_in_its_box_mirrored_or_not():
     axes = np.array([[[[0.2, 0.5], [0.7, -0.5]]], [[[0.1, 0.3], [0.4, -0.3]]]])  # twice the box .2 to .7, .1 to .4
     points = np.array([[[0.3, 0.2], [0.3, 0.5], [0.8, 0.2], [0.66, 0.39]]])
-    assert crops_seen.holding(axes, points).tolist() == [[[True, False, False, True]] * 2]
-    assert crops_seen.holding(axes, points, radius=0.05).tolist() == [[[True, False, False, False]] * 2]
+    assert crops_seen.find_held(axes, points).tolist() == [[[True, False, False, True]] * 2]
+    assert crops_seen.find_held(axes, points, radius=0.05).tolist() == [[[True, False, False, False]] * 2]
 
 
 @pytest.mark.parametrize("modality", ["histo", "ultrasound"])
@@ -37,7 +37,7 @@ def test_a_structure_that_is_held_is_seen_in_the_pixels_of_the_crop(modality):
     drawn = crops.draw(Draws(text_keys([str(i) for i in range(40)]), text_keys(["step"]), 0, 40))
     bright = crops(images, tensors(drawn)).amax(dim=(1, 2, 3)).unflatten(0, (6, 40)).T > 0.3
     points = (places[:, None] + 0.5) / 64
-    surely, perhaps = (crops_seen.holding(drawn["c/axes"], points, radius)[..., 0] for radius in (1 / 64, -1 / 64))
+    surely, perhaps = (crops_seen.find_held(drawn["c/axes"], points, radius)[..., 0] for radius in (1 / 64, -1 / 64))
     assert bright[surely].all()
     assert not bright[~perhaps].any()
     assert surely.sum() > 20
@@ -46,11 +46,11 @@ def test_a_structure_that_is_held_is_seen_in_the_pixels_of_the_crop(modality):
 
 @pytest.mark.parametrize("modality", ["histo", "ultrasound"])
 def test_the_further_apart_two_structures_lie_the_fewer_crops_hold_both(modality):
-    found = [crops_seen.of_dinov3(apart(d), SETTINGS, tracks.MICRO, modality) for d in (0.0, 0.125, 0.375, 0.75)]
+    found = [crops_seen.measure_dinov3(apart(d), SETTINGS, tracks.MICRO, modality) for d in (0.0, 0.125, 0.375, 0.75)]
     for kind in ("globals", "locals"):
         shares = [share[kind] for share in found]
         assert shares == sorted(shares, reverse=True)
         assert shares[0] > shares[-1]
     assert all(share["globals"] > share["locals"] for share in found)
     assert found[-1]["locals"] == 0.0, "no local crop is wider than three quarters of the image"
-    assert found[0] == crops_seen.of_dinov3(apart(0.0), SETTINGS, tracks.MICRO, modality)
+    assert found[0] == crops_seen.measure_dinov3(apart(0.0), SETTINGS, tracks.MICRO, modality)

@@ -1,4 +1,4 @@
-"""The reading study: who sees what, packs that give nothing away, answers refused, truths that are recovered."""
+"""The reading study: who sees what, packs that give nothing away, answers refused, commands."""
 
 import html
 import json
@@ -8,14 +8,12 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy import stats
 from typer.testing import CliRunner
 
 from benchmark.__main__ import app
-from benchmark.maps import map_sheet
-from benchmark.maps.reader import analyse, answers, design, pack, simulate
+from benchmark.maps import run_maps
+from benchmark.maps.reader import answers, design, pack
 from benchmark.maps.reader.design import CHOOSE, RATE, Case
 from benchmark.recipe import key
 from benchmark.storage import results
@@ -43,29 +41,29 @@ def cases(count: int, methods=METHODS) -> list[Case]:
         )
         for i in range(count)
     ]
-    return design.other_images(made, next(iter(methods)))
+    return design.add_other_images(made, next(iter(methods)))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    chosen = design.chosen(cases(40), 14, seed=3)
+    chosen = design.choose_cases(cases(40), 14, seed=3)
     out = tmp_path_factory.mktemp("pack") / "pack"
     names = {"arms": METHODS, "modality": "ultrasound", "primary": ("mae", "ijepa")}
     return pack.make(chosen[:10], chosen[10:], ["a", "b"], 3, out, **names)
 
 
 def test_cases_are_one_for_each_patient_and_labels_take_turns():
-    found = design.chosen(cases(40), 20, seed=1)
+    found = design.choose_cases(cases(40), 20, seed=1)
     assert len({case.group for case in found}) == 20
-    assert found != design.chosen(cases(40), 20, seed=2)
-    counts = Counter(case.label for case in design.chosen(cases(400), 20, seed=1))
+    assert found != design.choose_cases(cases(40), 20, seed=2)
+    counts = Counter(case.label for case in design.choose_cases(cases(400), 20, seed=1))
     assert counts == {"benign": 10, "malignant": 10}
     with pytest.raises(ValueError, match="21 cases were asked for, 20 patients are there"):
-        design.chosen(cases(40), 21, seed=1)
+        design.choose_cases(cases(40), 21, seed=1)
 
 
 def test_every_arm_is_rated_equally_often_and_every_pair_compared():
-    rated, compared = design.pairs(CASES, ARMS, seed=5)
+    rated, compared = design.assign_arms(CASES, ARMS, seed=5)
     assert set(Counter(arm for _, arm in rated).values()) == {20 * design.RATED_ARMS // 5}
     assert len(set(rated)) == len(rated)
     counts = Counter(frozenset(pair) for _, *pair in compared)
@@ -74,7 +72,7 @@ def test_every_arm_is_rated_equally_often_and_every_pair_compared():
 
 
 def test_readers_see_the_same_maps_in_another_order_with_sides_drawn_and_repeats_later():
-    one, other = (design.items(CASES, ["p0", "p1"], ARMS, reader, seed=5) for reader in (0, 1))
+    one, other = (design.make_items(CASES, ["p0", "p1"], ARMS, reader, seed=5) for reader in (0, 1))
     unit = [
         Counter((i.kind, i.case, frozenset((i.arm, i.other))) for i in items if not i.practice and not i.repeats)
         for items in (one, other)
@@ -91,7 +89,10 @@ def test_readers_see_the_same_maps_in_another_order_with_sides_drawn_and_repeats
         assert (item.case, {item.arm, item.other}) == (first.case, {first.arm, first.other})
     assert [item.practice for item in one[:2]] == [True, True]
     many = [
-        i for seed in range(40) for i in design.items(CASES, [], ARMS, 0, seed) if i.kind == CHOOSE and not i.repeats
+        i
+        for seed in range(40)
+        for i in design.make_items(CASES, [], ARMS, 0, seed)
+        if i.kind == CHOOSE and not i.repeats
     ]
     left = np.mean([item.arm < item.other for item in many])
     assert 0.45 < left < 0.55
@@ -173,7 +174,7 @@ def test_answers_are_joined_with_the_key(made, tmp_path):
     choice = rows[rows["question"] == "choice"].iloc[0]
     given = next(one for one in whole["answers"] if one["item"] == choice["item"])
     assert choice["answer"] == (given["answer"] == "left")
-    assert answers.flags(reader, rows, pack.read(made)) == ["1 answers are `cannot judge`"]
+    assert answers.flag(reader, rows, pack.read(made)) == ["1 answers are `cannot judge`"]
 
 
 def spoilt(whole, **changes):
@@ -213,109 +214,9 @@ def test_straight_lines_one_side_speed_and_gaps_are_flagged(made, tmp_path):
         one["answer"], one["seconds"] = ("left" if one["question"] == "choice" else 3), 0.5
     whole["answers"] = whole["answers"][:-3]
     reader, rows = answers.read(file(tmp_path, whole), pack.read(made))
-    said = " ".join(answers.flags(reader, rows, pack.read(made)))
+    said = " ".join(answers.flag(reader, rows, pack.read(made)))
     for word in ("3 of", "straight line: 100% of the answers about relevance are 3", "one side: 100%", "speed: 100%"):
         assert word in said
-
-
-TRUTH = {"mae": 0.0, "ijepa": 1.0, "dinov3": 2.0, design.UNTRAINED: -1.5, design.OTHER_IMAGE: -1.5}
-
-
-def test_the_analysis_recovers_the_truth_of_simulated_readers():
-    found = simulate.recovered(TRUTH, readers=4, cases=36, studies=6)
-    assert found.order == 1.0
-    assert found.coverage > 0.8  # of 36 intervals; the real figure, of many studies, is in docs/reader.md
-    report = analyse.analyse(*simulate.answers(TRUTH, 4, 36, seed=11))
-    order = [arm for arm, _ in analyse._falling(report.strengths)]
-    assert order == ["dinov3", "ijepa", "mae", design.UNTRAINED]
-    for question in ("relevance", "spurious"):
-        means = report.means[question]
-        assert means["dinov3"].low > means["mae"].high > means[design.UNTRAINED].value
-    assert all("is above" in line for line in analyse.controls(report) if "dinov3" in line)
-
-
-def test_equal_methods_are_told_apart_no_more_often_than_stated():
-    same = dict.fromkeys(TRUTH, 0.0)
-    assert simulate.recovered(same, readers=3, cases=24, studies=8).power <= 2 / 8
-
-
-def test_readers_who_guess_do_not_agree_and_no_ranking_is_supported():
-    rows, made = simulate.answers(TRUTH, 3, 30, seed=2)
-    rng = np.random.default_rng(0)
-    chosen = rows["question"] == "choice"
-    rows["answer"] = np.where(chosen, rng.integers(0, 2, len(rows)), rng.integers(1, 6, len(rows))).astype(float)
-    report = analyse.analyse(rows, made)
-    assert all(abs(one.value) < 0.25 for one in report.alpha.values())
-    assert "do not support a ranking** by relevance, spurious, choice" in analyse.said(report, {})
-
-
-def test_few_cases_have_values_alone_and_under_fifty_no_ranking():
-    few = analyse.analyse(*simulate.answers(TRUTH, 3, 18, seed=2))
-    assert {one.low for one in (*few.strengths.values(), *few.differences.values(), *few.alpha.values())} == {None}
-    assert all("not judged against" in line for line in analyse.controls(few))
-    assert analyse.figure(few)
-    whole = {cases: analyse.analyse(*simulate.answers(TRUTH, 3, cases, seed=2)) for cases in (48, 54)}
-    assert [report.alpha["choice"].value > 0 for report in whole.values()] == [True, True]
-    made = [replace(report, alpha={"choice": analyse.Found(value=0.9, low=0.8, high=1.0)}) for report in whole.values()]
-    assert [report.supports("choice") for report in made] == [False, True]
-
-
-def test_the_interval_of_a_mean_of_ratings_is_the_t_interval_over_cases():
-    rows, made = simulate.answers(TRUTH, 1, 30, seed=2)
-    found = analyse.analyse(rows, made).means["relevance"]["mae"]
-    own = rows[(rows["question"] == "relevance") & (rows["arm"] == "mae") & (rows["repeats"] == "") & ~rows["practice"]]
-    assert found.value == pytest.approx(own["answer"].mean())
-    assert own["case"].is_unique
-    assert found.high - found.value == pytest.approx(2 * stats.sem(own["answer"]), rel=0.1)
-
-
-@pytest.mark.filterwarnings("ignore:.*encountered in scalar divide")  # pingouin's, of perfect agreement
-def test_readers_who_are_one_agree_wholly_with_each_other_and_with_themselves():
-    rows, made = simulate.answers(TRUTH, 1, 30, seed=2)
-    value = rows["arm"].map({arm: rank + 1 for rank, arm in enumerate(TRUTH)})
-    other = rows["other"].map({arm: rank + 1 for rank, arm in enumerate(TRUTH)})
-    rows["answer"] = np.where(rows["question"] == "choice", (value > other).astype(float), value.astype(float))
-    both = pd.concat([rows, rows.assign(reader="twin")])
-    report = analyse.analyse(both, made)
-    assert report.alpha["relevance"].value == report.alpha["choice"].value == pytest.approx(1)
-    assert dict(report.icc["relevance"])["ICC(2,1)"].value == pytest.approx(1)
-    assert [change for change, _ in report.itself.values()] == [0, 0, 0]
-    assert all(count > 0 for _, count in report.itself.values())
-    assert replace(report, cases=50).supports("choice")
-
-
-def test_icc_and_alpha_are_those_of_known_tables():
-    """Shrout and Fleiss (1979), table 2: ICC(2,1) .29, ICC(2,4) .62. Krippendorff's own example of alpha."""
-    table = np.array([[9, 6, 8, 7, 10, 6], [2, 1, 4, 1, 5, 2], [5, 3, 6, 2, 6, 4], [8, 2, 8, 6, 9, 7]], float)
-    found = dict(analyse._icc(table))
-    assert (round(found["ICC(2,1)"].value, 2), round(found["ICC(2,k)"].value, 2)) == (0.29, 0.62)
-    gap = np.nan
-    book = np.array(
-        [
-            [1, 2, 3, 3, 2, 1, 4, 1, 2, gap, gap, gap],
-            [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, gap, 3],
-            [gap, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, gap],
-            [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, gap],
-        ]
-    )
-    assert round(analyse._alpha(book, "ordinal"), 3) == 0.815
-    assert round(analyse._alpha(book, "nominal"), 3) == 0.743
-
-
-def test_practice_and_repeats_count_for_nothing_but_a_reader_s_own_agreement():
-    rows, made = simulate.answers(TRUTH, 2, 20, seed=4)
-    before = analyse.analyse(rows, made)
-    noise = rows[rows["repeats"] == ""].assign(practice=True, answer=5.0)
-    turned = rows.assign(answer=np.where(rows["repeats"] != "", 6 - rows["answer"], rows["answer"]))
-    after = analyse.analyse(pd.concat([turned, noise]), made)
-    assert (after.means, after.strengths, after.alpha) == (before.means, before.strengths, before.alpha)
-    assert after.itself["relevance"] != before.itself["relevance"]
-
-
-def test_answers_that_say_nothing_are_refused():
-    rows, made = simulate.answers(TRUTH, 1, 5, seed=0)
-    with pytest.raises(ValueError, match="nothing to analyse"):
-        analyse.analyse(rows.assign(answer=np.nan), made)
 
 
 def command(*arguments, code=0) -> str:
@@ -331,7 +232,7 @@ def rated(tmp_path, monkeypatch):
     runs = {name: key(recipe(name, 0)) for name in ("mae", "ijepa")}
     chosen = cases(20, runs)
     names = {"arms": runs, "modality": "ultrasound", "primary": ("mae", "ijepa")}
-    out = pack.make(design.chosen(chosen, 10, 0), [], ["a", "b"], 0, tmp_path / "pack", **names)
+    out = pack.make(design.choose_cases(chosen, 10, 0), [], ["a", "b"], 0, tmp_path / "pack", **names)
     files = []
     for reader in "ab":
         files.append(tmp_path / f"{reader}.json")
@@ -389,14 +290,14 @@ def test_making_a_pack_asks_for_the_maps_of_each_run_and_of_none(tmp_path, monke
 
     def opened(run, root):
         found = recipe(run, 0)
-        return map_sheet.Opened({"run": key(found)}, replace(found, modality="ultrasound"), None, "patches", None)
+        return run_maps.OpenRun({"run": key(found)}, replace(found, modality="ultrasound"), None, "patches", None)
 
-    def saliency(root, run, task, data, cache, samples, kind, untrained=False):
-        asked.append((run, untrained))
+    def saliency(run, task, data, cache, samples, kind, untrained=False):
+        asked.append((run.row["run"], untrained))
         return np.zeros((len(samples), 8, 8, 3), np.uint8), np.full((len(samples), 4, 4), len(asked))
 
-    monkeypatch.setattr(map_sheet, "open_run", opened)
-    monkeypatch.setattr(map_sheet, "saliency", saliency)
+    monkeypatch.setattr(run_maps, "open_run", opened)
+    monkeypatch.setattr(run_maps, "compute_saliency", saliency)
     arguments = ("make", "mae", "ijepa", "--task", "phantom_local", "--cases", 6, "--cache", tmp_path / "cache")
     command(*arguments, "--out", tmp_path / "pack")
     runs = [key(recipe(name, 0)) for name in ("mae", "ijepa")]

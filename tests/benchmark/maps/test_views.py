@@ -39,9 +39,9 @@ def photograph(tmp_path_factory):
 
 
 def seen(pretext: str, *, seed: int = 0, draws: int = 3) -> tuple[Recipe, list[views.Seen]]:
-    source, sample = views.find(PHANTOM, "ultrasound", "", NOWHERE)
-    made = views.recipe(pretext, "laptop", source, seed)
-    return made, views.look(made, PHANTOM, views.stored(source, sample, NOWHERE, made.stored_pixels), draws)
+    source, sample = views.find_image(PHANTOM, "ultrasound", "", NOWHERE)
+    made = views.make_recipe(pretext, "laptop", source, seed)
+    return made, views.look(made, PHANTOM, views.read_square(source, sample, NOWHERE, made.stored_pixels), draws)
 
 
 def run(*arguments: object) -> str:
@@ -85,7 +85,7 @@ def test_draws_are_those_of_seed_epoch_sample_and_step():
 def test_visible_patches_are_those_of_the_crop_and_hidden_ones_are_grey():
     made, found = seen("mae")
     for one in found:
-        ((crop, shown),) = views.tiles(one)
+        ((crop, shown),) = views.make_tiles(one)
         whole, masked = (patches(tile.pixels, made.encoder.patch) for tile in (crop, shown))
         keep, hide = one.views["keep"][0], one.views["hide"][0]
         assert np.array_equal(masked[keep], whole[keep])
@@ -99,7 +99,7 @@ def test_blocks_are_framed_where_they_lie_and_the_rest_is_faded():
     made, found = seen("ijepa")
     patch, grid = made.encoder.patch, made.encoder.grid
     for one in found:
-        ((context, targets),) = views.tiles(one)
+        ((context, targets),) = views.make_tiles(one)
         inside = np.zeros(grid**2, bool)
         for block, (left, top, right, bottom) in zip(one.views["targets"][0], targets.blocks, strict=True):
             there = np.zeros((grid * patch, grid * patch), bool)
@@ -176,8 +176,8 @@ def test_the_sheet_holds_every_tile_and_the_words(tmp_path):
         sheet = np.asarray(opened.convert("RGB"))
     for pretext in registry.defaults("pretexts"):
         for one in seen(pretext, draws=2)[1]:
-            for tile in (tile for line in views.tiles(one) for tile in line if not tile.blocks):
-                assert lies_in(np.asarray(view_sheet.enlarged(tile.pixels, 3)), sheet), (pretext, tile.caption)
+            for tile in (tile for line in views.make_tiles(one) for tile in line if not tile.blocks):
+                assert lies_in(np.asarray(view_sheet.enlarge(tile.pixels, 3)), sheet), (pretext, tile.caption)
     blank = (sheet == 255).all(axis=2)
     assert all(edge.all() for edge in (blank[:4], blank[-4:], blank[:, :8], blank[:, -8:])), "nothing is cut off"
 
@@ -196,15 +196,15 @@ def lies_in(tile: np.ndarray, sheet: np.ndarray) -> bool:
 
 
 def test_long_words_stay_on_the_sheet():
-    for line in view_sheet.wrapped("a_name_without_a_space_" * 20 + " and words " * 20, 400):
+    for line in view_sheet.wrap("a_name_without_a_space_" * 20 + " and words " * 20, 400):
         assert view_sheet.TEXT.getlength(line) <= 400
 
 
 def test_a_file_is_squared_as_a_folder_of_it_would_be(photograph):
     for modality, policy, used in (("ultrasound", "", "pad"), ("histo", "", "crop"), ("ultrasound", "crop", "crop")):
-        source, sample = views.find(str(photograph), modality, policy, NOWHERE)
+        source, sample = views.find_image(str(photograph), modality, policy, NOWHERE)
         decoded = decoding.decode(photograph)
-        assert np.array_equal(views.stored(source, sample, NOWHERE, 64), squares.to_square(decoded, 64, used))
+        assert np.array_equal(views.read_square(source, sample, NOWHERE, 64), squares.to_square(decoded, 64, used))
     assert f"{source.name}/{sample.id}" == f"folder-{photograph.parent.name}/scan.png"
 
 
@@ -218,9 +218,9 @@ ARMS = [
 @pytest.mark.parametrize("name", [*registry.names("pretexts"), *ARMS])
 def test_every_pretext_and_arm_can_be_looked_at(name):
     _, found = seen(name, draws=2)
-    assert re.fullmatch(r"[A-Za-z0-9-]{3,8}( \([a-z]+\))?", views.title(name))
-    assert re.search(r"\d", views.told(found))
-    assert all(line for one in found for line in views.tiles(one))
+    assert re.fullmatch(r"[A-Za-z0-9-]{3,8}( \([a-z]+\))?", views.name_pretext(name))
+    assert re.search(r"\d", views.describe(found))
+    assert all(line for one in found for line in views.make_tiles(one))
 
 
 ERRORS = {

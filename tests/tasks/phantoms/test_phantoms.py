@@ -382,10 +382,10 @@ def test_a_histogram_and_a_thumbnail_do_not_read_the_far_relation(modality, monk
     monkeypatch.setattr(scenes, "PATIENTS", {"train": 600, "val": 100, "test": 900})
     family, parts = related(modality, "far"), {}
     for split, patients in scenes.PATIENTS.items():
-        parts[split] = calibrate.rendered(family, split, patients)
+        parts[split] = calibrate.render(family, split, patients)
     for simple in (baselines.histogram, baselines.thumbnail):
         x = {name: np.stack([simple(one) for one in part.images]) for name, part in parts.items()}
-        assert calibrate.probed(x, parts, "relation") <= 0.58
+        assert calibrate.probe(x, parts, "relation") <= 0.58
 
 
 def test_the_population_holds_every_family_and_none_of_its_patients(modality):
@@ -441,7 +441,7 @@ def test_supervised_learns_what_is_plain_and_not_what_is_not_there():
     truth = rng.integers(0, 2, (256, 2))
     pictures = rng.integers(0, 200, (256, 64, 64, 3), dtype=np.uint8)
     pictures[truth[:, 0] == 1, 8:40, 8:40] += 50
-    model = calibrate.trained("ultrasound", pictures[:192], truth[:192], steps=8)
-    plain, noise = calibrate.logits(model, pictures[192:]).T
+    model = calibrate.train("ultrasound", pictures[:192], truth[:192], steps=8)
+    plain, noise = calibrate.predict(model, pictures[192:]).T
     assert roc_auc_score(truth[192:, 0], plain) > 0.9
     assert roc_auc_score(truth[192:, 1], noise) < 0.75

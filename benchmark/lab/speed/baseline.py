@@ -35,7 +35,7 @@ except ImportError as error:
     ) from error
 
 
-class Usual(NamedTuple):
+class Baseline(NamedTuple):
     transform: Callable  # PIL image -> views, in a worker
     collate: Callable  # samples -> batch, in a worker
     same: Callable[[dict], Any]  # views of ours -> batch
@@ -43,21 +43,21 @@ class Usual(NamedTuple):
     trained: list[nn.Parameter]
 
 
-def usual(recipe: Recipe, device: torch.device) -> Usual:
+def make_trainer(recipe: Recipe, device: torch.device) -> Baseline:
     """A pretext of ours as lightly's users build it. Raises KeyError for a pretext that lightly does not have."""
-    return {"mae": _mae, "ijepa": _ijepa, "dinov3": _dino}[recipe.pretext](recipe, device)
+    return {"mae": _make_mae, "ijepa": _make_ijepa, "dinov3": _make_dino}[recipe.pretext](recipe, device)
 
 
-def batches(recipe: Recipe, other: Usual, folder: Path, workers: int, device: torch.device) -> Iterator[Any]:
+def read_batches(recipe: Recipe, baseline: Baseline, folder: Path, workers: int, device: torch.device) -> Iterator[Any]:
     """One epoch after another over the image files of a folder per class."""
-    images = ImageFolder(folder, other.transform)
+    images = ImageFolder(folder, baseline.transform)
     loader = DataLoader(
         images,
         recipe.settings.batch,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
-        collate_fn=other.collate,
+        collate_fn=baseline.collate,
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
         multiprocessing_context="fork" if workers else None,  # the transforms are not made to be pickled
@@ -66,7 +66,7 @@ def batches(recipe: Recipe, other: Usual, folder: Path, workers: int, device: to
         yield from loader
 
 
-def _backbone(e: EncoderSpec) -> MaskedVisionTransformerTIMM:
+def _make_backbone(e: EncoderSpec) -> MaskedVisionTransformerTIMM:
     vit = VisionTransformer(
         img_size=e.pixels,
         patch_size=e.patch,
@@ -81,7 +81,7 @@ def _backbone(e: EncoderSpec) -> MaskedVisionTransformerTIMM:
     return MaskedVisionTransformerTIMM(vit)
 
 
-def _stepper(
+def _make_step(
     recipe: Recipe, model: nn.Module, loss_of: Callable, device: torch.device, *followed: nn.Module
 ) -> tuple[Callable[[Any], Tensor], list[nn.Parameter]]:
     """(step, trained parameters). followed: student and teacher, where there is one."""
@@ -104,13 +104,13 @@ def _stepper(
     return step, trained
 
 
-def _to(batch: Any, device: torch.device) -> Any:
+def _move(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
-    return [_to(part, device) for part in batch]
+    return [_move(part, device) for part in batch]
 
 
-def _mae(recipe: Recipe, device: torch.device) -> Usual:
+def _make_mae(recipe: Recipe, device: torch.device) -> Baseline:
     e, s = recipe.encoder, recipe.settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lightly 1.6 announces another decoder for 1.7
@@ -122,11 +122,11 @@ def _mae(recipe: Recipe, device: torch.device) -> Usual:
             decoder_depth=s.decoder_depth,
             decoder_num_heads=s.decoder_heads,
         )
-    backbone = _backbone(e)
+    backbone = _make_backbone(e)
     model = nn.ModuleList([backbone, decoder]).to(device)
 
     def loss_of(batch: list[Tensor]) -> Tensor:
-        images = _to(batch[0], device)
+        images = _move(batch[0], device)
         length = backbone.sequence_length
         keep, hide = lightly_utils.random_token_mask((len(images), length), s.mask_ratio, device=device)
         encoded = decoder.embed(backbone.encode(images, idx_keep=keep))
@@ -137,17 +137,17 @@ def _mae(recipe: Recipe, device: torch.device) -> Usual:
         mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
         return F.mse_loss(predicted, (patches - mean) / (variance + 1e-6).sqrt())
 
-    return Usual(
+    return Baseline(
         MAETransform(e.pixels, s.crop[0]),
         lambda samples: default_collate([views for views, _ in samples]),
         lambda views: [views["images"]],
-        *_stepper(recipe, model, loss_of, device),
+        *_make_step(recipe, model, loss_of, device),
     )
 
 
-def _ijepa(recipe: Recipe, device: torch.device) -> Usual:
+def _make_ijepa(recipe: Recipe, device: torch.device) -> Baseline:
     e, s = recipe.encoder, recipe.settings
-    student = _backbone(e)
+    student = _make_backbone(e)
     predictor = IJEPAPredictorTIMM(
         num_patches=e.grid**2,
         depth=s.predictor_depth,
@@ -174,27 +174,28 @@ def _ijepa(recipe: Recipe, device: torch.device) -> Usual:
         return images, context[:, length % context.shape[1]], targets
 
     def loss_of(batch: tuple[Tensor, Tensor, list[Tensor]]) -> Tensor:
-        images, context, targets = _to(batch, device)
+        images, context, targets = _move(batch, device)
         with torch.no_grad():
             full = teacher.encode(images)
             target = lightly_utils.apply_masks(F.layer_norm(full, full.shape[-1:]), targets)
         return F.smooth_l1_loss(predictor(student.encode(images, idx_keep=context), [context], targets), target)
 
-    return Usual(
+    return Baseline(
         IJEPATransform(e.pixels, s.crop[0]),
         collate,
         lambda views: (views["images"], views["context"], list(views["targets"].unbind(1))),
-        *_stepper(recipe, model, loss_of, device, student, teacher),
+        *_make_step(recipe, model, loss_of, device, student, teacher),
     )
 
 
-def _dino(recipe: Recipe, device: torch.device) -> Usual:
+def _make_dino(recipe: Recipe, device: torch.device) -> Baseline:
     e, s = recipe.encoder, recipe.settings
     sizes = (e.width, s.head_width, s.bottleneck, s.prototypes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about the weight norm that lightly uses
         heads = [[DINOv2ProjectionHead(*sizes) for _ in range(2)] for _ in range(2)]
-    student, teacher = (nn.ModuleList([_backbone(e), *pair]) for pair in heads)  # weight norm cannot be deep-copied
+    # weight norm cannot be deep-copied
+    student, teacher = (nn.ModuleList([_make_backbone(e), *pair]) for pair in heads)
     teacher.load_state_dict(student.state_dict())
     student, teacher = student.to(device), teacher.requires_grad_(False).to(device)
     dino, ibot, koleo = DINOLoss(s.prototypes), IBOTPatchLoss(s.prototypes), KoLeoLoss()
@@ -206,7 +207,7 @@ def _dino(recipe: Recipe, device: torch.device) -> Usual:
 
     def loss_of(batch: tuple[list[Tensor], Tensor | None]) -> Tensor:
         views, hidden = batch
-        views = _to(views, device)
+        views = _move(views, device)
         whole, local = torch.cat(views[:2]), torch.cat(views[2:])
         if hidden is None:
             fewest = max(1, min(4, grid * grid // 10))  # its smallest block; a small grid masks fewer than its 4
@@ -226,7 +227,7 @@ def _dino(recipe: Recipe, device: torch.device) -> Usual:
         crops = [*views["globals"].chunk(2), *views["locals"].chunk(s.local_crops)]
         return crops, views["hidden"].reshape(-1, grid, grid)
 
-    return Usual(
+    return Baseline(
         DINOTransform(
             global_crop_size=whole_pixels,
             global_crop_scale=s.global_scale,
@@ -236,5 +237,5 @@ def _dino(recipe: Recipe, device: torch.device) -> Usual:
         ),
         lambda samples: (default_collate([views for views, _ in samples]), None),
         same,
-        *_stepper(recipe, student, loss_of, device, student, teacher),
+        *_make_step(recipe, student, loss_of, device, student, teacher),
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.lab.gpu import __main__ as command
-from benchmark.lab.gpu import line
-from benchmark.lab.gpu.line import Line, Piece
+from benchmark.lab.gpu import timebox
+from benchmark.lab.gpu.timebox import Piece, Timebox
 from tests.benchmark.lab.test_gpu import noted, setup
 
 
@@ -15,8 +15,8 @@ from tests.benchmark.lab.test_gpu import noted, setup
 def script(monkeypatch):
     """Fake measurements on a fake clock: name -> (guess, seconds it takes)."""
     clock = [0.0]
-    monkeypatch.setattr(line.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(command, "environment", lambda: Piece("environment", 0, dict))
+    monkeypatch.setattr(timebox.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(command, "list_environment", lambda: Piece("environment", 0, dict))
 
     def write(**wanted: tuple[float, float]) -> None:
         def run(seconds: float) -> dict:
@@ -24,7 +24,7 @@ def script(monkeypatch):
             return {}
 
         made = [Piece(n.replace("_", "/"), g, lambda s=s: run(s)) for n, (g, s) in wanted.items()]
-        monkeypatch.setattr(command, "measurements", lambda dry: iter(made))
+        monkeypatch.setattr(command, "list_measurements", lambda dry: iter(made))
 
     return write
 
@@ -53,8 +53,14 @@ def test_finished_pieces_of_a_kind_replace_the_guess(tmp_path, script):
     assert names(tmp_path) == ["warm/0", "warm/1", "warm/2"]
 
 
+def test_pieces_can_be_chosen_by_how_their_names_begin(tmp_path, script):
+    script(one_mae=(1, 1), one_ijepa=(1, 1), other_mae=(1, 1), other_ijepa=(1, 1))
+    command.go(setup(tmp_path), 60, print, only=("one/mae", "other"))
+    assert names(tmp_path) == ["one/mae", "other/mae", "other/ijepa"]
+
+
 def test_time_can_be_reserved_for_what_comes_after(tmp_path, script):
-    work = Line(tmp_path, 100, print)
+    work = Timebox(tmp_path, 100, print)
     work.do(Piece("a", 40, dict), reserved=51)
     assert list(work.waiting) == ["a"]
     work.do(Piece("a", 40, dict), reserved=50)
@@ -71,16 +77,16 @@ def test_a_failed_piece_takes_no_other_with_it_and_is_tried_again(tmp_path, monk
         return {}
 
     made = [Piece("sick", 1, sick), Piece("well", 1, dict)]
-    monkeypatch.setattr(command, "measurements", lambda dry: iter(made))
+    monkeypatch.setattr(command, "list_measurements", lambda dry: iter(made))
     said = []
     assert command.go(setup(tmp_path), 60, said.append) == ["sick"]
     assert any("carry its wheel: kornia" in text for text in said)
     assert names(tmp_path) == ["well"]
-    assert list(Line(tmp_path / "out", 60, print).errors) == ["sick"]
+    assert list(Timebox(tmp_path / "out", 60, print).errors) == ["sick"]
     healthy[0] = True
     assert command.go(setup(tmp_path), 60, said.append) == []
     assert names(tmp_path) == ["well", "sick"]
-    assert not Line(tmp_path / "out", 60, print).errors
+    assert not Timebox(tmp_path / "out", 60, print).errors
 
 
 def test_a_line_that_a_killed_call_left_half_written_is_done_again(tmp_path, script):
@@ -95,8 +101,8 @@ def test_a_line_that_a_killed_call_left_half_written_is_done_again(tmp_path, scr
 
 def test_another_device_is_measured_anew_and_its_times_are_not_estimates(tmp_path, monkeypatch):
     for device, seconds in (("one", 5.0), ("other", 7.0)):
-        monkeypatch.setattr(line.machine, "device_name", lambda d=device: d)
-        work = Line(tmp_path, 60, print)
+        monkeypatch.setattr(timebox.machine, "device_name", lambda d=device: d)
+        work = Timebox(tmp_path, 60, print)
         assert work.done == {}
         assert work.estimate(Piece("speed/a", 3.0, dict)) == 3.0
         work.note("speed/a", "speed", seconds, {"of": device})

@@ -1,8 +1,7 @@
-"""Pieces of work, what is noted of them, and whether one still fits in the time left."""
+"""Pieces of work that are done as long as they should end in time, and what is noted of them."""
 
 import json
 import os
-import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -26,14 +25,6 @@ class Setup(NamedTuple):
     probes: tuple[str, ...] = ()  # empty: those that do not say ON_REQUEST
 
 
-def called(command: list[str]) -> list[str]:
-    """Lines that a command says. Raises ProcessError with the last of its errors."""
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode:
-        raise ProcessError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    return done.stdout.splitlines()
-
-
 class Piece(NamedTuple):
     name: str
     guess: float  # seconds, before one of its kind has been finished here
@@ -42,10 +33,10 @@ class Piece(NamedTuple):
     @property
     def kind(self) -> str:
         """The name without its last part."""
-        return re.sub(r"/[^/]*$", "", self.name)
+        return self.name.rpartition("/")[0] or self.name
 
 
-class Line:
+class Timebox:
     """One call: it does pieces as long as they should end in time. Every finished or failed piece is a line of
     <out>/pieces.jsonl, with device and commit; what is finished is not done again on that device."""
 
@@ -56,7 +47,7 @@ class Line:
         self.waiting: dict[str, float] = {}  # what did not fit: piece -> seconds needed
         self.file = out / "pieces.jsonl"
         out.mkdir(parents=True, exist_ok=True)
-        self.rows = finished(self.file)
+        self.rows = read_pieces(self.file)
         if self.file.exists() and not self.file.read_bytes().endswith(b"\n"):
             with self.file.open("a", encoding="utf-8") as stream:
                 stream.write("\n")  # behind what a killed call left half-written
@@ -67,25 +58,26 @@ class Line:
         return self.seconds - (time.monotonic() - self.started)
 
     @property
-    def here(self) -> list[dict[str, Any]]:
+    def finished(self) -> list[dict[str, Any]]:
         """Rows of pieces that were finished on this device, the last of each."""
-        mine = [row for row in self.rows if row["device"] == self.device and "result" in row]
-        return list({row["piece"]: row for row in mine}.values())
+        own = [row for row in self.rows if row["device"] == self.device and "result" in row]
+        return list({row["piece"]: row for row in own}.values())
 
     @property
     def done(self) -> dict[str, dict[str, Any]]:
         """Piece -> result."""
-        return {row["piece"]: row["result"] for row in self.here}
+        return {row["piece"]: row["result"] for row in self.finished}
 
     @property
     def errors(self) -> dict[str, str]:
         """Pieces that failed here and were not finished since -> why."""
-        mine = [row for row in self.rows if row["device"] == self.device and row["piece"] not in self.done]
-        return {row["piece"]: row["error"] for row in mine} | self.failed
+        done = self.done
+        own = [row for row in self.rows if row["device"] == self.device and row["piece"] not in done]
+        return {row["piece"]: row["error"] for row in own} | self.failed
 
     def estimate(self, piece: Piece) -> float:
         """Seconds: the median of finished pieces of its kind, else its guess."""
-        taken = [row["seconds"] for row in self.here if row["kind"] == piece.kind]
+        taken = [row["seconds"] for row in self.finished if row["kind"] == piece.kind]
         return median(taken) if taken else piece.guess
 
     def do(self, piece: Piece, reserved: float = 0.0) -> None:
@@ -93,8 +85,8 @@ class Line:
         the end. What fails takes nothing with it, and is tried again by the next call."""
         if piece.name in self.done or piece.name in self.failed:
             return
-        needed, remaining = SPARE * self.estimate(piece), self.left - reserved
-        if needed > remaining:
+        needed = SPARE * self.estimate(piece)
+        if needed > self.left - reserved:
             self.waiting[piece.name] = needed
             return
         self.waiting.pop(piece.name, None)
@@ -109,7 +101,7 @@ class Line:
         self.note(piece.name, piece.kind, time.monotonic() - began, result)
 
     def fail(self, name: str, error: Exception) -> None:
-        lacks = f"; carry its wheel: {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+        lacks = f"; carry its wheel: {error.name.partition('.')[0]}" if isinstance(error, ModuleNotFoundError) else ""
         self.failed[name] = f"{type(error).__name__}: {error}{lacks}"
         self.say(f"{name}: failed: {self.failed[name]}")
 
@@ -125,7 +117,7 @@ class Line:
             os.fsync(stream.fileno())
 
 
-def finished(file: Path) -> list[dict[str, Any]]:
+def read_pieces(file: Path) -> list[dict[str, Any]]:
     """Lines of pieces. What a killed call left half-written is none, nor is what an earlier version wrote."""
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
@@ -135,3 +127,11 @@ def finished(file: Path) -> list[dict[str, Any]]:
             continue
         rows += [row] if {"piece", "device", "commit"} <= row.keys() else []
     return rows
+
+
+def run_command(command: list[str]) -> list[str]:
+    """The lines that a command prints. Raises ProcessError with the last of its errors."""
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode:
+        raise ProcessError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    return done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Maps against what they must be on encoders and tokens that are known, and the command on runs of a tiny task."""
+"""The maps of stored runs of a tiny task: decoders, images, scores, sheets, the command, and what pages show."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,14 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 import tasks
 from benchmark.__main__ import app
-from benchmark.encoders import encoder
 from benchmark.lab import goldens
-from benchmark.maps import map_sheet, maps
+from benchmark.maps import map_sheet, run_maps
 from benchmark.parts.draws import Draws, text_keys
 from benchmark.pretexts import mae
 from benchmark.recipe import Runtime, key, twin
@@ -25,166 +23,8 @@ from leaderboards.audit import promote
 from leaderboards.audit.verify import verify
 from leaderboards.pages import map_pages
 from tasks.base import Access, DataError, Fixed, Sample, Task, digest
-from tests.leaderboards.export.test_export import SPECS
 
 GRID = 8
-
-
-def frozen(spec, seed=1):
-    """Weights unlike any initialisation, so that a forgotten scale or norm shows."""
-    made = encoder.Encoder(spec, seed=seed).eval()
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
-    return made
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_looking_changes_nothing_and_attention_is_a_share(name):
-    spec = SPECS[name]
-    made, view = frozen(spec), torch.rand(3, 3, spec.pixels, spec.pixels)
-    seen = maps.look(made, view, "patches")
-    assert np.allclose(seen.tokens, made(view).patches.detach().numpy(), atol=1e-4)
-    assert seen.heads.shape == (3, spec.heads, spec.grid**2)
-    total = seen.heads.sum(axis=2)
-    assert (total < 1).all() if spec.prefix else np.allclose(total, 1, atol=1e-5)
-    assert np.allclose(seen.attention, seen.heads.mean(axis=1))
-
-
-def test_the_attention_is_that_of_the_last_block_by_hand_and_the_rollout_its_definition():
-    spec = SPECS["registers"]
-    made, view = frozen(spec), torch.rand(2, 3, spec.pixels, spec.pixels)
-    weights = []
-    for block in made.vit.blocks:  # timm's own, its fused kernel off: softmax is seen by dropout
-        block.attn.attn_drop.register_forward_hook(lambda _, seen, out: weights.append(out))
-        block.attn.fused_attn = False
-    x, _ = made.sequence(view)
-    with torch.no_grad():
-        for block in made.vit.blocks:
-            x = block(x)
-    prefix, rolled = spec.prefix, torch.eye(x.shape[1]).expand(2, -1, -1)
-    for one in weights:
-        rolled = torch.bmm(0.5 * one.mean(1) + 0.5 * torch.eye(x.shape[1]), rolled)
-    cls, patches = maps.look(made, view, "cls"), maps.look(made, view, "patches")
-    assert np.allclose(cls.heads, weights[-1][:, :, 0, prefix:], atol=1e-5)
-    assert np.allclose(patches.heads, weights[-1][:, :, prefix:, prefix:].mean(2), atol=1e-5)
-    assert np.allclose(cls.rollout, rolled[:, 0, prefix:], atol=1e-5)
-    assert np.allclose(patches.rollout, rolled[:, prefix:, prefix:].mean(1), atol=1e-5)
-    assert np.allclose(cls.lengths, x[:, prefix:].norm(dim=-1), rtol=1e-4)
-
-
-def test_a_cls_token_that_is_in_no_block_cannot_be_asked():
-    with pytest.raises(ValueError, match="ask for the query 'patches'"):
-        maps.look(frozen(SPECS["no cls"]), torch.rand(1, 3, 32, 32), "cls")
-
-
-def test_cosines():
-    tokens = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [-1.0, 0.0]])
-    assert np.allclose(maps.cosine(tokens, 0), [1, 0, 0.5**0.5, -1])
-
-
-def test_principal_components_are_those_of_the_visible_patches_with_a_fixed_sign():
-    rng = np.random.default_rng(0)
-    tokens = rng.normal(size=(3, 16, 6)) * [9, 5, 3, 1, 1, 1]
-    visible = rng.random((3, 16)) < 0.8
-    tokens[~visible] += 1000.0
-    colours, explained = maps.principal(tokens, visible)
-    rows = tokens[visible] - tokens[visible].mean(0)
-    _, lengths, axes = np.linalg.svd(rows, full_matrices=False)
-    assert np.allclose(explained, (lengths**2 / (lengths**2).sum())[:3])
-    for component in range(3):
-        axis = axes[component] * np.sign(axes[component][np.abs(axes[component]).argmax()])
-        scores = rows @ axis
-        low, high = np.percentile(scores, [2, 98])
-        assert np.allclose(colours[visible][:, component], np.clip((scores - low) / (high - low), 0, 1))
-    assert (colours[~visible] == 0.5).all()
-    order = rng.permutation(3)
-    assert np.allclose(maps.principal(tokens[order], visible[order])[0], colours[order])
-
-
-def test_black_and_white_patches_show_nothing():
-    image = np.zeros((1, 32, 32, 3), np.uint8)
-    image[0, :8] = 255
-    image[0, 8, 0] = 5  # within the noise of what is black
-    image[0, 20, 20] = (90, 0, 0)
-    (seen,) = maps.shown(image, 4)
-    assert np.flatnonzero(seen).tolist() == [2 * 4 + 2]
-
-
-def test_anchors_are_drawn_by_the_image_alone_and_the_first_is_in_the_lesion():
-    visible = np.arange(64) % 2 == 0
-    drawn = maps.anchors("a", visible)
-    assert drawn == maps.anchors("a", visible)
-    assert drawn != maps.anchors("b", visible)
-    assert len(set(drawn)) == maps.ANCHORS
-    assert visible[drawn].all()
-    inside = np.zeros(64)
-    inside[[9, 10]] = 0.2, 0.7
-    assert maps.anchors("a", visible, inside)[0] == 10
-    assert maps.anchors("a", visible, inside)[1:] == drawn[:2]
-    assert len(maps.anchors("a", np.zeros(64, bool))) == maps.ANCHORS  # an image all black has anchors too
-
-
-def test_an_anchor_is_the_patch_at_a_place():
-    assert maps.patch_at((0.0, 0.0), GRID) == 0
-    assert maps.patch_at((0.99, 0.5), GRID) == 4 * GRID + 7
-    with pytest.raises(ValueError, match=r"anchor 1\.2,0 lies outside the image"):
-        maps.patch_at((1.2, 0.0), GRID)
-
-
-def test_artefacts_are_tokens_of_twice_the_median_length():
-    lengths = np.full((2, 16), 10.0)
-    lengths[1, 3], lengths[0, 0] = 20.1, 19.9
-    assert np.argwhere(maps.artefacts(lengths)).tolist() == [[1, 3]]
-
-
-def lesion(*patches: int) -> np.ndarray:
-    mask = np.zeros((GRID, GRID), bool)
-    mask.flat[list(patches)] = True
-    return mask.repeat(8, axis=0).repeat(8, axis=1)
-
-
-def test_a_map_that_finds_the_lesion_scores_high_and_its_reverse_low():
-    mask = lesion(27, 28)
-    good = np.zeros(64)
-    good[[27, 28]] = 1.0, 0.9
-    found, lost = maps.score("attention", good, mask, 0), maps.score("attention", -good, mask, 0)
-    assert (found["pointing game"], lost["pointing game"]) == (1.0, 0.0)
-    assert found["pointing game, chance"] == found["AUPRC, chance"] == 2 / 64
-    assert lost["AUPRC"] < 2 / 64 < 0.9 < found["AUPRC"]
-    edge = lesion(27)
-    edge[:] = False
-    edge[31, 31] = True  # one pixel of patch 27 is enough for the pointing game
-    assert maps.score("attention", good, edge, 0)["pointing game"] == 1.0
-
-
-def test_the_score_of_a_random_map_is_about_chance():
-    rng, mask = np.random.default_rng(0), lesion(*range(16, 32))
-    found = [maps.score("attention", rng.normal(size=64), mask, 0) for _ in range(400)]
-    assert np.mean([one["pointing game"] for one in found]) == pytest.approx(0.25, abs=0.08)
-    assert np.mean([one["AUPRC"] for one in found]) == pytest.approx(0.25, abs=0.05)
-
-
-def test_enlarging_keeps_the_order_of_a_map_of_one_edge():
-    values = np.repeat([0.0, 1.0], 32)
-    mask = np.repeat([False, True], 32)[:, None].repeat(64, axis=1)
-    assert roc_auc_score(mask.ravel(), maps.enlarged(values, 64).ravel()) > 0.999
-
-
-def test_the_hit_rate_counts_the_nearest_patches_that_touch_the_lesion():
-    mask, values = lesion(10, 11, 12, 13), np.zeros(64)
-    values[[10, 11, 12, 40]] = 1.0, 0.9, 0.8, 0.7  # the third nearest lies outside
-    found = maps.score("cosine", values, mask, 10)
-    assert found == {"hit rate": pytest.approx(2 / 3), "hit rate, chance": pytest.approx(3 / 63)}
-    assert maps.score("cosine", values, lesion(10), 10) == {}  # no other patch to find
-
-
-def test_likeness_is_a_rank_correlation():
-    values = np.arange(16.0)
-    assert maps.alike(values, np.exp(values)) == pytest.approx(1)
-    assert maps.alike(values, -values) == pytest.approx(-1)
-    assert np.isnan(maps.alike(values, np.ones(16)))
 
 
 def test_a_perfect_decoder_gives_the_image_back(images, monkeypatch):
@@ -271,7 +111,7 @@ def stored(tmp_path_factory, images):
 
 
 def opened(stored, name):
-    return map_sheet.open_run(stored[1][name], stored[0].results)
+    return run_maps.open_run(stored[1][name], stored[0].results)
 
 
 def test_only_a_pretext_that_predicts_pixels_keeps_its_decoder(stored):
@@ -322,13 +162,13 @@ def test_a_decoder_that_is_not_the_runs_is_refused_by_name(stored, change, words
 def test_the_images_are_the_same_for_every_run_and_show_the_lesion(stored):
     place = stored[0]
     found = [
-        map_sheet.pictures(opened(stored, name), tiny(), place.data, place.cache, most=4, per_group=True)
+        run_maps.choose_pictures(opened(stored, name), tiny(), place.data, place.cache, most=4, per_group=True)
         for name in ("mae", "ijepa")
     ]
     assert [s.id for s in found[0].samples] == [s.id for s in found[1].samples]
     assert all(sample.split == "test" and sample.label == 1 for sample in found[0].samples)
     assert len({sample.group for sample in found[0].samples}) == 4
-    without = map_sheet.pictures(opened(stored, "mae"), tiny(mask=None), place.data, place.cache, most=4)
+    without = run_maps.choose_pictures(opened(stored, "mae"), tiny(mask=None), place.data, place.cache, most=4)
     assert [sample.label for sample in without.samples] == [0, 1, 0, 1]
     assert without.masks is None
 
@@ -336,16 +176,16 @@ def test_the_images_are_the_same_for_every_run_and_show_the_lesion(stored):
 def test_the_untrained_control_of_a_run_is_its_twin(stored):
     place = stored[0]
     ours, twins = opened(stored, "mae"), opened(stored, "twin")
-    found = map_sheet.pictures(ours, tiny(), place.data, place.cache, most=6)
+    found = run_maps.choose_pictures(ours, tiny(), place.data, place.cache, most=6)
     names = ("sample", "kind", "score")
     control = {
         tuple(row[n] for n in names): row["value"]
-        for row in map_sheet.scores(ours, tiny(), found)
+        for row in run_maps.compute_scores(ours, tiny(), found)
         if row["control"] == "untrained" and not row["score"].startswith("likeness")
     }
     twin_rows = {
         tuple(row[n] for n in names): row["value"]
-        for row in map_sheet.scores(twins, tiny(), found)
+        for row in run_maps.compute_scores(twins, tiny(), found)
         if row["control"] == "" and row["kind"] != "tokens"
     }
     assert control == twin_rows
@@ -354,22 +194,18 @@ def test_the_untrained_control_of_a_run_is_its_twin(stored):
 
 def test_a_task_without_a_known_place_is_scored_by_stability_alone(stored):
     place, one = stored[0], opened(stored, "ijepa")
-    found = map_sheet.pictures(one, tiny(mask=None), place.data, place.cache, most=5)
-    scores = {row["score"] for row in map_sheet.scores(one, tiny(mask=None), found)}
+    found = run_maps.choose_pictures(one, tiny(mask=None), place.data, place.cache, most=5)
+    scores = {row["score"] for row in run_maps.compute_scores(one, tiny(mask=None), found)}
     assert scores == {"stability under stain", "likeness to the trained map", "artefact tokens"}
 
 
 def test_the_saliency_of_given_samples_is_the_mean_of_the_heads(stored):
     place, one = stored[0], opened(stored, "dinov3")
-    found = map_sheet.pictures(one, tiny(), place.data, place.cache, most=3)
-    pixels, values = map_sheet.saliency(
-        place.results, stored[1]["dinov3"], tiny(), place.data, place.cache, found.samples
-    )
+    found = run_maps.choose_pictures(one, tiny(), place.data, place.cache, most=3)
+    pixels, values = run_maps.compute_saliency(one, tiny(), place.data, place.cache, found.samples)
     assert np.array_equal(pixels, found.stored)
-    assert np.allclose(values.reshape(3, -1), map_sheet.looked(one, found.stored).attention)
-    before = map_sheet.saliency(
-        place.results, stored[1]["dinov3"], tiny(), place.data, place.cache, found.samples, untrained=True
-    )[1]
+    assert np.allclose(values.reshape(3, -1), run_maps.look(one, found.stored).attention)
+    before = run_maps.compute_saliency(one, tiny(), place.data, place.cache, found.samples, untrained=True)[1]
     assert not np.allclose(values, before)
 
 
@@ -401,10 +237,10 @@ def test_the_command_stores_sheets_and_scores_that_verify_and_draws_the_same_twi
     command(stored, monkeypatch, tmp_path, runs["mae"], runs["dinov3"])
     assert before == {path: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
     assert len(results.read(place.results, "maps")) == len(rows)
-    again = map_sheet.sheet_of(
+    again = map_sheet.draw_sheet(
         opened(stored, "mae"),
         tiny(),
-        map_sheet.pictures(opened(stored, "mae"), tiny(), place.data, place.cache, most=4, per_group=True),
+        run_maps.choose_pictures(opened(stored, "mae"), tiny(), place.data, place.cache, most=4, per_group=True),
     )
     map_sheet.save(again, tmp_path / "again")
     assert (tmp_path / "again.png").read_bytes() == before[tmp_path / "tiny" / f"{runs['mae']}.png"]
@@ -453,7 +289,7 @@ def test_a_task_whose_test_images_show_no_lesion_is_named(stored):
     place = stored[0]
     empty = tiny(mask=lambda data, sample, pixels: np.zeros((SIDE, SIDE), bool))
     with pytest.raises(DataError, match="histo/tiny: no test image here shows the lesion"):
-        map_sheet.pictures(opened(stored, "mae"), empty, place.data, place.cache, most=4)
+        run_maps.choose_pictures(opened(stored, "mae"), empty, place.data, place.cache, most=4)
 
 
 def test_pages_show_pictures_that_may_be_shown_and_the_scores_of_all(stored, monkeypatch, tmp_path):
@@ -516,8 +352,8 @@ def test_a_sheet_of_real_images_says_whose_they_are(stored):
     real = tiny(synthetic=False, near=False, access=access)
     titles = []
     for task in (tiny(), real):
-        found = map_sheet.pictures(opened(stored, "mae"), task, place.data, place.cache, most=1)
-        titles.append(map_sheet.sheet_of(opened(stored, "mae"), task, found)._suptitle.get_text())
+        found = run_maps.choose_pictures(opened(stored, "mae"), task, place.data, place.cache, most=1)
+        titles.append(map_sheet.draw_sheet(opened(stored, "mae"), task, found)._suptitle.get_text())
     assert "images:" not in titles[0]
     assert titles[1].endswith("images: Someone. A set. 2024; CC BY 4.0")
 

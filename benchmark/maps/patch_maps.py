@@ -7,12 +7,12 @@ attention   of each head of the last block, from the query to every patch. The q
 rollout     attention through all blocks (Abnar and Zuidema, arXiv 2005.00928): heads averaged, half of each block's
             attention and half of the residual path, multiplied from the first block to the last; the same query.
 cosine      of the tokens after the final norm with that of an anchor patch.
-PCA         of the tokens after the final norm: see `principal`.
+PCA         of the tokens after the final norm: see `principal_colours`.
 artefacts   patches whose token before the final norm is over TALL times as long as the median one of the same sheet
             (Darcet et al., arXiv 2309.16588, who cut a histogram by eye).
 
 Scores of a map where the true place of the lesion is known (`score`), of what a nuisance or losing the weights does to
-it (`alike`): the sanity check of Adebayo et al. (arXiv 1810.03292).
+it (`correlate`): the sanity check of Adebayo et al. (arXiv 1810.03292).
 """
 
 from typing import NamedTuple
@@ -83,14 +83,14 @@ def cosine(tokens: np.ndarray, anchor: int) -> np.ndarray:
     return unit @ unit[anchor]
 
 
-def shown(images: np.ndarray, grid: int) -> np.ndarray:
+def find_visible(images: np.ndarray, grid: int) -> np.ndarray:
     """uint8 (B, S, S, 3) -> (B, N) bool: the patches that show something, be it faint."""
     batch, side = images.shape[:2]
     cut = images.reshape(batch, grid, side // grid, grid, side // grid, 3)
     return (np.ptp(cut, axis=(2, 4)).max(axis=-1) >= FLAT).reshape(batch, -1)
 
 
-def anchors(sample: str, visible: np.ndarray, inside: np.ndarray | None = None) -> list[int]:
+def draw_anchors(sample: str, visible: np.ndarray, inside: np.ndarray | None = None) -> list[int]:
     """ANCHORS different patches of an image, drawn by its id alone among the visible ones (N,), so the same for every
     encoder. inside (N,), the share of each patch in the lesion: the first anchor is then the patch that holds most."""
     order = np.argsort(draws.uniform(draws.text_keys([sample]), "maps/anchors", len(visible))[0], kind="stable")
@@ -101,14 +101,14 @@ def anchors(sample: str, visible: np.ndarray, inside: np.ndarray | None = None) 
     return chosen[:ANCHORS]
 
 
-def patch_at(place: tuple[float, float], grid: int) -> int:
+def find_patch(place: tuple[float, float], grid: int) -> int:
     """The patch at a place (x, y) in shares of the side. Raises ValueError outside of the image."""
     if not all(0 <= value < 1 for value in place):
         raise ValueError(f"anchor {place[0]:g},{place[1]:g} lies outside the image; give shares of the side, 0 to 1")
     return int(place[1] * grid) * grid + int(place[0] * grid)
 
 
-def principal(tokens: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def principal_colours(tokens: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tokens (M, N, D) of all images of a sheet -> colours (M, N, 3) in [0, 1], and the variance share of each.
 
     Fitted on the tokens of visible patches (M, N) of all images together, centred and not whitened, so colours compare
@@ -127,12 +127,12 @@ def principal(tokens: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.n
     return colours, fitted.explained_variance_ratio_
 
 
-def artefacts(lengths: np.ndarray) -> np.ndarray:
+def find_artefacts(lengths: np.ndarray) -> np.ndarray:
     """(M, N) lengths of the tokens of a sheet -> (M, N) bool: the artefact tokens."""
     return lengths > TALL * np.median(lengths)
 
 
-def enlarged(values: np.ndarray, side: int) -> np.ndarray:
+def enlarge(values: np.ndarray, side: int) -> np.ndarray:
     """A map (N,) -> (side, side), bilinear between the centres of patches."""
     grid = int(len(values) ** 0.5)
     square = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)).reshape(1, 1, grid, grid)
@@ -157,11 +157,11 @@ def score(kind: str, values: np.ndarray, mask: np.ndarray, anchor: int) -> dict[
     return {
         "pointing game": float(touches[values.argmax()]),
         "pointing game, chance": float(touches.mean()),
-        "AUPRC": float(average_precision_score(mask.ravel(), enlarged(values, len(mask)).ravel())),
+        "AUPRC": float(average_precision_score(mask.ravel(), enlarge(values, len(mask)).ravel())),
         "AUPRC, chance": float(mask.mean()),
     }
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> float:
+def correlate(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's rank correlation of two maps (N,); NaN where one of them is constant."""
     return float(spearmanr(one, other).statistic) if np.ptp(one) and np.ptp(other) else float("nan")
