@@ -16,10 +16,10 @@ SITE = Path("leaderboards/site")
 
 
 def _boards(results: Path, modality: str | None = None, track: str | None = None) -> list:
-    from leaderboards.pages.render import EmptyStore, stored
+    from leaderboards.publish.site import EmptyStore, load_boards
 
     with _one_line():
-        found = stored(results)
+        found = load_boards(results)
         known = ", ".join(f"{board.modality}/{board.track}" for board in found)
         found = [b for b in found if modality in (None, b.modality) and track in (None, b.track)]
         if not found:
@@ -36,7 +36,7 @@ class _one_line:
     def __exit__(self, kind, error, trace) -> None:
         from benchmark.storage.schema import SchemaError
         from leaderboards.audit.promote import Refused
-        from leaderboards.pages.render import EmptyStore
+        from leaderboards.publish.site import EmptyStore
 
         if isinstance(error, SchemaError | EmptyStore | Refused | ValueError):
             typer.echo(f"error: {error}", err=True)
@@ -49,10 +49,10 @@ def build(
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = Path("leaderboards/local"),
 ):
     """Write the site of a local store: pages for boards, tasks, pretexts and runs, with figures and data."""
-    from leaderboards.publish import site as pages
+    from leaderboards.publish.site import build as build_pages
 
     with _one_line():
-        _wrote(pages.build(results, out))
+        _report_written(build_pages(results, out))
 
 
 @app.command()
@@ -61,10 +61,10 @@ def site(
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = SITE,
 ):
     """Write the published site. The same store gives the same bytes; frozen releases are left alone."""
-    from leaderboards.publish import site as pages
+    from leaderboards.publish.releases import build_site
 
     with _one_line():
-        _wrote(pages.build(results, out, found=pages.public(results)))
+        _report_written(build_site(results, out))
 
 
 @app.command()
@@ -73,14 +73,14 @@ def release(
     results: Results = PUBLISHED,
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder of the site.")] = SITE,
 ):
-    """Freeze the published site as a release, and name it in the current pages."""
+    """Freeze the published boards as a release, Markdown and tables, and name it in the current pages."""
     from leaderboards.publish import releases
 
     with _one_line():
-        _wrote(releases.freeze(results, out, version))
+        _report_written(releases.freeze(results, out, version))
 
 
-def _wrote(paths: list[Path]) -> None:
+def _report_written(paths: list[Path]) -> None:
     typer.echo(
         f"{paths[0]} (and {len(paths) - 1} files beside it, {sum(p.stat().st_size for p in paths) / 1e6:.1f} MB)"
     )
@@ -105,8 +105,8 @@ def verify(
     """
     from benchmark.storage.schema import SchemaError
     from leaderboards.audit.verify import verify as check
-    from leaderboards.pages.render import EmptyStore
     from leaderboards.publish import printed
+    from leaderboards.publish.site import EmptyStore
 
     roots = results or [LOCAL, PUBLISHED]
     public = [root for root in roots if root.resolve() == PUBLISHED.resolve() and SITE.is_dir()]
@@ -157,9 +157,9 @@ def show(
     track: Annotated[str | None, typer.Option(help="Only this track.")] = None,
 ):
     """Print the boards as plain text."""
-    from leaderboards.pages.render import terminal
+    from leaderboards.pages.terminal import format_boards
 
-    typer.echo(terminal(_boards(results, modality, track)))
+    typer.echo(format_boards(_boards(results, modality, track)))
 
 
 @app.command()
@@ -169,12 +169,12 @@ def claims(
     track: Annotated[str | None, typer.Option(help="Only this track.")] = None,
 ):
     """Judge the study's claims on every board of the store."""
-    from leaderboards.pages.tables import claim_found
+    from leaderboards.tables.claims import explain_verdict
 
     for board in _boards(results, modality, track):
         typer.echo(board.title)
         for one in board.claims:
-            typer.echo(f"  {one.about}: {one.says}: {one.verdict} ({'; '.join(claim_found(one))})")
+            typer.echo(f"  {one.about}: {one.says}: {one.verdict} ({'; '.join(explain_verdict(one))})")
 
 
 @app.command()
@@ -221,7 +221,7 @@ def trials(results: Results = LOCAL):
     from leaderboards.pages import trials_page
 
     with _one_line():
-        typer.echo(trials_page.text(trials.read(results)) or f"{results}: no trial is stored")
+        typer.echo(trials_page.format_trials(trials.read(results)) or f"{results}: no trial is stored")
 
 
 @app.command()
@@ -231,11 +231,11 @@ def export(
     formats: Annotated[str, typer.Option("--format", help="Of csv, parquet, latex.")] = "csv,parquet,latex",
 ):
     """Write every number with its interval as CSV and Parquet, and each board as LaTeX."""
-    from leaderboards.export.export import export as write
-    from leaderboards.pages.render import stored
+    from leaderboards.export.store_tables import write_tables
+    from leaderboards.publish.site import load_boards
 
     with _one_line():
-        for path in write(results, out, [name.strip() for name in formats.split(",")], stored):
+        for path in write_tables(results, out, [name.strip() for name in formats.split(",")], load_boards):
             typer.echo(path)
 
 
@@ -250,11 +250,11 @@ def compare(
     readout: Annotated[str, typer.Option(help="patches or native.")] = "patches",
 ):
     """Print the paired difference of two encoders on every task that both were probed on."""
-    from leaderboards.export import compare as paired
+    from leaderboards.export import two_encoders
 
     board = {name: value for name, value in (("modality", modality), ("track", track)) if value}
     with _one_line():
-        typer.echo(paired.table(paired.compare(results, a, b, probe, readout, **board), a, b))
+        typer.echo(two_encoders.format_comparison(two_encoders.compare(results, a, b, probe, readout, **board), a, b))
 
 
 if __name__ == "__main__":

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from benchmark.metrics import title as metric
-from leaderboards.boards.board import SYNTHETIC
+from leaderboards.boards.board import SYNTHETIC, Board
 from leaderboards.pages import render
-from leaderboards.pages.details import RunDetail, pairs
-from leaderboards.pages.pages import Block, run_path
+from leaderboards.pages.map_blocks import Maps
+from leaderboards.pages.page import Block
+from leaderboards.pages.run_details import RunDetail, compare_pairs
 from leaderboards.stats.families import Difference
 from leaderboards.stats.statistics import Estimate
 from leaderboards.words import duration, flops
 
-if TYPE_CHECKING:
-    from leaderboards.publish.site import Site
-
 PAIRS = 2500  # of one board: more runs than that have no stored paired differences
 
 
-def files(site: Site, place: render.Place) -> dict[str, str]:
+def make_files(
+    boards: Sequence[Board], runs: Sequence[tuple[Board, RunDetail]], maps: Maps, releases: Sequence[str] = ()
+) -> dict[str, str]:
     """The page, and its numbers, by name within the site."""
-    number = {board.slug: count for count, board in enumerate(site.boards)}
-    every = [one for _, one in site.runs]
+    places = {board.slug: place for place, board in enumerate(boards)}
     numbers = {
         "boards": [
             {
@@ -33,17 +31,17 @@ def files(site: Site, place: render.Place) -> dict[str, str]:
                 "tasks": [column.title for column in board.columns],
                 "metrics": [metric(column.metric) for column in board.columns],
             }
-            for board in site.boards
+            for board in boards
         ],
-        "runs": [_run(one, number[board.slug], site.maps.blocks.get(one.key, ())) for board, one in site.runs],
+        "runs": [_run(one, places[board.slug], maps.blocks.get(one.key, ())) for board, one in runs],
         "pairs": {
             f"{a.run} {b.run}": [_judged(found.get(column)) for column in board.columns]
-            for board in site.boards
-            for a, b, found in pairs(board, PAIRS)
+            for board in boards
+            for a, b, found in compare_pairs(board, PAIRS)
         },
     }
     return {
-        "compare.html": render.compare(every, site.boards, place),
+        "compare.html": render.compare([one for _, one in runs], boards, releases),
         "compare-data.js": f"window.pretextCompare = {json.dumps(numbers, separators=(',', ':'))};\n",
     }
 
@@ -54,7 +52,7 @@ def _run(one: RunDetail, board: int, maps: Sequence[Block]) -> dict:
     return {
         "id": one.run.run,
         "name": f"{one.run.name}, seed {one.run.seed}",
-        "page": run_path(one.run.run),
+        "page": one.link,
         "board": board,
         "scores": {title: _short(a.score) for title, a in answers.items()},
         "gains": {title: _judged(a.gain) for title, a in answers.items()},

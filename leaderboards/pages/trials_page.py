@@ -11,8 +11,8 @@ from leaderboards.boards.board import SYNTHETIC
 from leaderboards.boards.claims import Claim
 from leaderboards.boards.leads import GAIN, PER
 from leaderboards.boards.trials import TWIN, Trial, Trials
-from leaderboards.pages.pages import Block, Page
-from leaderboards.pages.tables import Line, Table, Text
+from leaderboards.pages.page import Block, Page
+from leaderboards.tables.table import Line, Table, Text, heads_of
 from leaderboards.words import flops, number
 
 PATH = "trials.html"
@@ -20,7 +20,7 @@ NOTHING = Text(lines=("–",), tone="missing")
 Places = Mapping[tuple[str, str], float]  # (modality, task) -> measured locality
 
 
-def page(found: Trials, places: Places) -> Page:
+def describe_trials(found: Trials, places: Places) -> Page:
     """places: as measured on the reported family, and stored."""
     tracks = list(dict.fromkeys(one.track for one in found.current))
     blocks = [block for track in tracks for block in _track(track, found, places)]
@@ -38,7 +38,7 @@ def page(found: Trials, places: Places) -> Page:
     )
 
 
-def text(found: Trials) -> str:
+def format_trials(found: Trials) -> str:
     """Every current trial as Markdown tables, one a track."""
     tables = [_table(track, found.current) for track in dict.fromkeys(one.track for one in found.current)]
     return "\n\n".join("\n".join([table.title, "", *_lines(table)]) for table in tables)
@@ -115,7 +115,7 @@ def _table(track: str, here: Sequence[Trial]) -> Table:
         title=f"Trials of the {track} track",
         caption="AUROC of the linear probe on the mean of patch tokens, development test patients; of texture the mean "
         "over its levels, of relation over its distances. A recipe is chosen by its mean gain over latents.",
-        heads=tuple(Text(lines=(head,)) for head in heads),
+        heads=heads_of(*heads),
         rows=tuple(_row(one, here) for one in here),
     )
 
@@ -175,7 +175,7 @@ def _claim(claim: Claim, track: str, here: Sequence[Trial], pretexts: Mapping[st
     return Table(
         title=f"{sides[0]} − {sides[1]}",
         caption=f"{' '.join(what.split())}, {track} track: {sides[0]} − {sides[1]}, one run each, development seed.",
-        heads=tuple(Text(lines=(head,)) for head in ("Recipe", *modalities)),
+        heads=heads_of("Recipe", *modalities),
         rows=tuple(
             Line(
                 head=Text(lines=("chosen recipes" if side is None else f"{side}: {changes}",)),

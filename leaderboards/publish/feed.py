@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as xml
 
 from leaderboards.boards.board import Board
+from leaderboards.tables.addresses import run_link
 from leaderboards.words import interval, slug
 
 ENTRIES = 100
@@ -36,7 +37,7 @@ def atom(boards: Sequence[Board]) -> str:
         _text(entry, "title", f"{row.name}, seed {seed}: {board.title}")
         _text(entry, "id", f"urn:pretext-bench:run:{slug(run)}")
         _text(entry, "updated", created or NEVER)
-        xml.SubElement(entry, "link", {"href": f"runs/{slug(run)}.html"})
+        xml.SubElement(entry, "link", {"href": run_link(row.variant, run)})
         label = "Simulated images, not clinical evidence. " if board.synthetic else ""
         found = interval(row.mean.gain, signed=True) if row.mean.gain else row.mean.missing or "not measured"
         _text(entry, "summary", f"{label}Mean gain of {row.name} over its twin, {len(row.seeds)} seeds: {found}.")

@@ -1,7 +1,7 @@
 """What the pages print, against what the store gives: every file of a site is made again in memory and compared.
 
-Tables and the data of figures are compared cell by cell, scripts value by value, pages line by line, so that a changed
-digit is named with its place. Figures are not drawn again: their data are compared. Frozen releases are left alone.
+Tables and the data of figures are compared cell by cell, scripts value by value, pages and figures line by line, so
+that a changed digit is named with its place. Frozen releases are left alone.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from leaderboards.boards import aggregate
 from leaderboards.boards.board import Board
-from leaderboards.pages import flat, render
+from leaderboards.export import board_tables
 from leaderboards.publish import releases, site
 
-DRAWN = ".svg"  # of a figure
 SHOWN = 10  # differences of a file that a report lists
 AROUND = 50  # characters of a line before and after a difference
 KINDS = {
@@ -36,6 +36,7 @@ KINDS = {
     ".tex": "LaTeX tables",
     ".bib": "BibTeX entries",
     ".xml": "feeds",
+    ".svg": "figures",
 }
 
 
@@ -58,7 +59,6 @@ class Printed:
     boards: tuple[str, ...]
     numbers: Mapping[str, int]  # what -> how many, in the tables of the boards and of the compare page
     files: Mapping[str, int]  # kind -> how many were compared
-    drawings: int  # that were not drawn again
     misprints: tuple[Misprint, ...]
 
     def __str__(self) -> str:
@@ -78,8 +78,7 @@ class Printed:
         )
         lines.append(
             f"{self.folder}: printed as stored, not recomputed: measured locality, scores of trials, of maps "
-            "image by image, costs, curves, validation scores; "
-            f"not drawn again: {self.drawings} figures, whose data were compared"
+            "image by image, costs, curves, validation scores"
         )
         return "\n".join(lines)
 
@@ -90,17 +89,13 @@ def _counted(found: Mapping[str, int]) -> str:
 
 def check(results: Path, folder: Path) -> Printed:
     """Compare every file of the site in `folder` with what the store gives. Raises SchemaError."""
-    there = site.written(folder)
+    there = site.list_written(folder)
     smoke = any("/" not in name and f"-{site.SMOKE}" in name for name in there)  # no board of the public site
-    boards = render.boards(results, site.absent_at(folder), without="" if smoke else site.SMOKE)
-    made = site.files(site.gathered(results, boards), render.Place(releases=releases.versions(folder)), draw=False)
-    drawings = [name.removesuffix(".csv") + DRAWN for name in made if name.startswith("figures/")]
+    boards = aggregate.boards(results, site.read_absent(folder), without="" if smoke else site.SMOKE)
+    made = site.make_files(site.gather(results, boards), releases.list_versions(folder))
     misprints = [
         Misprint(folder / name, "file", "there", "not of this store")
-        for name in sorted({*there} - {*made, *drawings, site.ABSENT})
-    ]
-    misprints += [
-        Misprint(folder / name, "file", "missing", "needed") for name in drawings if not (folder / name).exists()
+        for name in sorted({*there} - {*made, site.ABSENT})
     ]
     for name, content in made.items():
         misprints += _compared(folder, name, content)
@@ -108,18 +103,17 @@ def check(results: Path, folder: Path) -> Printed:
         folder=folder,
         results=results,
         boards=tuple(board.slug for board in boards),
-        numbers=numbers(boards) | _pairs(made["compare-data.js"]),
+        numbers=count_numbers(boards) | _count_pairs(made["compare-data.js"]),
         files=Counter(KINDS.get(PurePath(name).suffix, "pictures and styles") for name in made),
-        drawings=len(drawings),
         misprints=tuple(misprints),
     )
 
 
-def numbers(boards: Sequence[Board]) -> dict[str, int]:
+def count_numbers(boards: Sequence[Board]) -> dict[str, int]:
     """How many numbers of each kind the tables of the boards hold."""
-    rows = [row for board in boards for row in flat.rows(board)]
-    contrasts = [row for board in boards for row in flat.contrasts(board) if row["difference"] is not None]
-    tested = [row for board in boards for row in flat.claims(board) if row["value"] is not None]
+    rows = [row for board in boards for row in board_tables.list_rows(board)]
+    contrasts = [row for board in boards for row in board_tables.list_contrasts(board) if row["difference"] is not None]
+    tested = [row for board in boards for row in board_tables.list_claims(board) if row["value"] is not None]
     lows = [row[name] for row in rows for name in ("gain_low", "score_low", "share_low")] + [
         row["low"] for row in contrasts + tested
     ]
@@ -137,7 +131,7 @@ def numbers(boards: Sequence[Board]) -> dict[str, int]:
     }
 
 
-def _pairs(script: bytes) -> dict[str, int]:
+def _count_pairs(script: bytes) -> dict[str, int]:
     data = json.loads(_value(script.decode()))
     single = [one for run in data["runs"] for name in ("scores", "gains") for one in run[name].values()]
     pairs = [one for row in data["pairs"].values() for one in row]

@@ -3,40 +3,47 @@
 index.html compare.html trials.html methods.html phantoms.html
 feed.xml static/ figures/ phantoms/ maps/                        and what they need
 <board>.html .md .csv .parquet .tex .bib                         a page per modality, corpus and track
-<board>-contrasts.csv <board>-claims.csv                         its differences and claims
-tasks/ pretexts/ runs/                                           a page for each
-releases/<version>/                                              the site as it was, never written again
+<board>-contrasts.csv <board>-claims.csv <board>-figures.csv     its differences, claims, and the data of its figures
+tasks/ pretexts/ runs/                                           a page for each; of runs, one for each recipe
+releases/<version>/                                              the boards as they were, never written again
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from benchmark.storage import results as schema
-from leaderboards.boards import citation, store, trials
+from leaderboards.boards import aggregate, store, trials
 from leaderboards.boards.board import Board, current
 from leaderboards.boards.trials import Trials
-from leaderboards.export.export import latex
-from leaderboards.pages import compare_page, figures, flat, map_pages, pages, render, svg, trials_page, view_pages
-from leaderboards.pages.details import RunDetail, details
-from leaderboards.pages.pages import Page
-from leaderboards.pages.render import Place
-from leaderboards.pages.svg import Drawing
-from leaderboards.pages.view import view
-from leaderboards.publish import feed, releases
+from leaderboards.export.board_tables import board_tables
+from leaderboards.figures import figure
+from leaderboards.figures.board_figures import draw_costs
+from leaderboards.figures.figure import Figure
+from leaderboards.figures.lead_by_locality import draw_lead_by_locality
+from leaderboards.pages import compare_page, map_blocks, render, trials_page
+from leaderboards.pages.board_page import describe_board
+from leaderboards.pages.page import Page
+from leaderboards.pages.pretext_page import describe_pretext
+from leaderboards.pages.recipe_page import describe_recipe
+from leaderboards.pages.run_details import RunDetail, read_runs
+from leaderboards.pages.task_page import describe_task, find_phantom_sheet
+from leaderboards.pages.view_blocks import describe_views
+from leaderboards.publish import feed
 
 STATIC = Path(__file__).parents[1] / "static"
 MANIFEST = "files.json"  # what the last build wrote, so that the next one takes away what is gone
 ABSENT = "absent.json"  # the tasks that were missing on the machine of the last build, and why, where there were any
 SHEETS = ("latents", "knobs", "locality", "relation")
 SMOKE = "smoke"  # the track that only shows that everything runs: published for CI, and no board of the public site
+
+
+class EmptyStore(Exception):
+    """There is nothing to show. The message says what to run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,31 +53,43 @@ class Site:
     boards: tuple[Board, ...]
     runs: tuple[tuple[Board, RunDetail], ...]
     leakage: tuple[Mapping, ...]  # rows of the table
-    maps: map_pages.Shown = field(default_factory=lambda: map_pages.Shown({}, {}, {}))
+    maps: map_blocks.Maps = field(default_factory=map_blocks.Maps)
     trials: Trials = field(default_factory=lambda: Trials(current=(), earlier=()))
     places: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (modality, task) -> measured locality
+
+
+def load_boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None) -> list[Board]:
+    """The boards of a store that has some. Raises SchemaError, or EmptyStore."""
+    boards = aggregate.boards(results, absent)
+    if not boards:
+        raise EmptyStore(f"{results}: nothing stored yet; `make bench` runs the embedded phantoms in minutes")
+    return boards
+
+
+def load_public_boards(results: Path) -> list[Board]:
+    """The boards of the published site. Raises SchemaError."""
+    return aggregate.boards(results, without=SMOKE)
 
 
 def build(
     results: Path,
     out: Path,
     absent: Mapping[str, Mapping[str, str]] | None = None,
-    found: Sequence[Board] | None = None,
-    *,
-    release: str = "",
+    boards: Sequence[Board] | None = None,
+    releases: Sequence[str] = (),
 ) -> list[Path]:
     """Write the site of a store into `out`; the files written, the front page first.
 
-    `absent`: modality -> task -> why this machine could not measure it. `found`: the boards, where `stored` has read
-    them already. `release`: the version that these pages are frozen as. Raises SchemaError, or EmptyStore.
+    `absent`: modality -> task -> why this machine could not measure it. `boards`: where they were loaded already.
+    `releases`: versions that the pages name. Raises SchemaError, or EmptyStore.
     """
-    if found is None:
-        found = render.stored(results, absent)
-    made = files(gathered(results, found), Place(release=release, releases=releases.versions(out)))
+    if boards is None:
+        boards = load_boards(results, absent)
+    made = make_files(gather(results, boards), releases)
     out.mkdir(parents=True, exist_ok=True)
     if any((absent or {}).values()):
         made[ABSENT] = (json.dumps(absent, indent=0, sort_keys=True) + "\n").encode()
-    for name in set(written(out)) - set(made):
+    for name in set(list_written(out)) - set(made):
         (out / name).unlink(missing_ok=True)
     made[MANIFEST] = (json.dumps(sorted(made), indent=0) + "\n").encode()
     for name, content in made.items():
@@ -80,109 +99,85 @@ def build(
     return [out / name for name in made]
 
 
-def public(results: Path) -> list[Board]:
-    """The boards of the published site. Raises SchemaError."""
-    return render.boards(results, without=SMOKE)
-
-
-def absent_at(out: Path) -> Mapping[str, Mapping[str, str]]:
+def read_absent(out: Path) -> Mapping[str, Mapping[str, str]]:
     """Modality -> task -> why the machine of the last build could not measure it."""
     path = out / ABSENT
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def written(out: Path) -> list[str]:
+def list_written(out: Path) -> list[str]:
     """Names that the manifest of an earlier build holds and that lie within the site."""
     path = out / MANIFEST
     names = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
 
 
-def gathered(results: Path, found: Sequence[Board]) -> Site:
+def gather(results: Path, boards: Sequence[Board]) -> Site:
     """What the pages of single tasks and runs need beside the boards. Raises SchemaError."""
     loaded = store.load(results)
-    runs = tuple((board, one) for board in found for one in details(board, loaded))
     checks = [row for path in schema.files(results, "leakage") for row in schema.read_file(path).to_pylist()]
     located = loaded.locality.dropna(subset="value").sort_values(["version", "created"], kind="stable")
     places = zip(located["modality"], located["task"], located["value"], strict=True)
     return Site(
-        boards=tuple(found),
-        runs=runs,
+        boards=tuple(boards),
+        runs=tuple((board, one) for board in boards for one in read_runs(board, loaded)),
         leakage=tuple(checks),
-        maps=map_pages.gathered(results),
+        maps=map_blocks.read_maps(results),
         trials=trials.read(results),
         places={(modality, task): value for modality, task, value in places},
     )
 
 
-def files(site: Site, place: Place, *, draw: bool = True) -> dict[str, bytes]:
-    """Every file by its name within the site; without `draw`, of a figure its data alone."""
-    drawings: dict[str, Drawing] = {}
-    texts = {"index.html": render.front(site.boards, place)}
-    drawings |= _named(figures.slope(current(site.boards)))
-    drawings |= _named(render.across(current(site.boards)))
-    blocks = [block for _, one in site.runs for block in site.maps.blocks.get(one.key, ())]
-    sheets = {picture.source.removesuffix(".png") for block in blocks for picture in block.pictures}
-    data = {name: image for name, image in site.maps.images.items() if name.rpartition(".")[0] in sheets}
+def make_files(site: Site, releases: Sequence[str] = ()) -> dict[str, bytes]:
+    """Every file by its name within the site."""
+    shown = current(site.boards)
+    texts = {"index.html": render.front(site.boards, releases)}
+    texts |= _figures("index.csv", (*draw_lead_by_locality(shown), *draw_costs(shown)))
+    data: dict[str, bytes] = {}
     for board in site.boards:
-        shown = view(board, site.boards)
-        drawings |= _named(shown.figures)
-        texts |= render.board_files(board, shown, place)
-        texts[f"{board.slug}.tex"] = latex(board)
-        texts[f"{board.slug}.bib"] = citation.bibtex(board, place.release)
-        data |= _tables(board)
-    for page in _pages(site):
-        drawings |= _named(drawing for block in page.blocks for drawing in block.figures)
-        texts[page.path] = render.page(page, place)
-    texts |= compare_page.files(site, place)
-    texts["methods.html"] = render.methods(place)
-    texts["phantoms.html"] = render.phantoms(site.boards, place)
+        page = describe_board(board, site.boards)
+        texts[f"{board.slug}.html"] = render.html(board, page, releases)
+        texts[f"{board.slug}.md"] = render.markdown(board, page)
+        texts |= _figures(f"{board.slug}-figures.csv", page.figures)
+        data |= board_tables(board)
+    pages = _pages(site)
+    for page in pages:
+        texts[page.path] = render.page(page, releases)
+        figures = [figure for block in page.blocks for figure in block.figures]
+        texts |= _figures(page.path.replace(".html", ".csv"), figures)
+    texts |= compare_page.make_files(site.boards, site.runs, site.maps, releases)
+    texts["methods.html"] = render.methods(releases)
+    texts["phantoms.html"] = render.phantoms(site.boards, releases)
     texts["feed.xml"] = feed.atom(site.boards)
-    for name, drawing in drawings.items():
-        if draw:
-            texts[f"figures/{name}.svg"] = svg.svg(drawing)
-        texts[f"figures/{name}.csv"] = svg.table(drawing)
-    data |= {f"static/{path.relative_to(STATIC)}": path.read_bytes() for path in _sorted(STATIC)}
-    for modality in sorted({board.modality for board in site.boards} | {"histo", "ultrasound"}):
-        for sheet in SHEETS:
-            path = pages.sheet_file(modality, sheet)
-            data |= {f"phantoms/{path.name}": path.read_bytes()} if path else {}
+    pictures = {picture.source for page in pages for block in page.blocks for picture in block.pictures}
+    data |= {name: image for name, image in site.maps.images.items() if name in pictures}
+    data |= {f"static/{path.relative_to(STATIC)}": path.read_bytes() for path in STATIC.rglob("*") if path.is_file()}
+    sheets = [find_phantom_sheet(modality, name) for modality in ("histo", "ultrasound") for name in SHEETS]
+    data |= {f"phantoms/{path.name}": path.read_bytes() for path in sheets if path}
     return {name: text.encode() for name, text in texts.items()} | data
 
 
+def _figures(data: str, figures: Sequence[Figure]) -> dict[str, str]:
+    """The figures of a page that are files, and the numbers of all of them in one."""
+    files = {f"figures/{one.name}.svg": one.svg for one in figures if not one.inline}
+    own = [one for one in figures if not one.data]
+    return files | ({data: figure.as_csv(own)} if own else {})
+
+
 def _pages(site: Site) -> list[Page]:
-    made = []
+    pages = []
     for modality, task in sorted({(b.modality, c.task) for b in site.boards for c in b.columns}):
         boards = [b for b in site.boards if b.modality == modality and any(c.task == task for c in b.columns)]
         kinds = {(c.task, c.data) for b in boards for c in b.columns if c.task == task}
         checks = [row for row in site.leakage if (row["task"], row["data"]) in kinds]
-        maps = map_pages.learnt(site.maps, site.runs, modality, task)
-        made.append(pages.of_task(modality, task, boards, checks, maps))
+        maps = map_blocks.describe_learnt(site.maps, site.runs, modality, task)
+        pages.append(describe_task(modality, task, boards, checks, maps))
     runs = [one for _, one in site.runs]
     for pretext in sorted({str(one.row["pretext"]) for one in runs if one.trained}):
-        made.append(pages.of_pretext(pretext, site.boards, runs, view_pages.blocks(pretext)))
-    made.append(trials_page.page(site.trials, site.places))
-    made += [pages.of_run(one, board, site.maps.blocks.get(one.key, ())) for board, one in site.runs]
-    return made
-
-
-def _tables(board: Board) -> dict[str, bytes]:
-    """The numbers of the headline table, a row per encoder and task; of the contrasts and claims."""
-    rows = flat.rows(board)
-    file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=flat.SCHEMA), file, compression="zstd")
-    texts = {
-        "": flat.as_csv(rows),
-        "-contrasts": flat.as_csv(flat.contrasts(board), flat.CONTRASTS),
-        "-claims": flat.as_csv(flat.claims(board), flat.CLAIMS),
-    }
-    made = {f"{board.slug}{part}.csv": text.encode() for part, text in texts.items()}
-    return made | {f"{board.slug}.parquet": file.getvalue()}
-
-
-def _named(drawings) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in drawings}
-
-
-def _sorted(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+        pages.append(describe_pretext(pretext, site.boards, runs, describe_views(pretext)))
+    pages.append(trials_page.describe_trials(site.trials, site.places))
+    by_recipe = sorted(site.runs, key=lambda pair: (pair[1].run.variant, pair[1].run.seed))
+    for _, group in groupby(by_recipe, key=lambda pair: pair[1].run.variant):
+        pairs = list(group)
+        pages.append(describe_recipe([one for _, one in pairs], pairs[0][0], site.maps.blocks))
+    return pages

@@ -192,7 +192,7 @@ def _predictions(rows: pd.DataFrame) -> list[list[Predictions]]:
         raise SchemaError(f"{rows['directory_b'].iloc[0]}: {error}; `make verify` names what was changed") from error
 
 
-def table(found: Compared, a: str, b: str) -> str:
+def format_comparison(found: Compared, a: str, b: str) -> str:
     """Plain text."""
     rows = [("task", "metric", a, b, f"{a} − {b} [95 %]", "p", "verdict", "groups", "seeds")]
     for line in found.lines:

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from leaderboards.boards.board import Board, Judged, current
-from leaderboards.pages.tables import CLAIMS, Line, Table, Text, shortly
 from leaderboards.stats.verdicts import UNTESTABLE
+from leaderboards.tables.claims import CLAIM_TONES, list_estimates
+from leaderboards.tables.table import Line, Table, Text
 from leaderboards.words import flops
 
 ABOUT = {"phantoms": "simulated", "real data": "real"}
 
 
-def tables(boards: Sequence[Board], *, tested: bool = False) -> tuple[Table, ...]:
+def tabulate_ladder(boards: Sequence[Board], *, tested: bool = False) -> tuple[Table, ...]:
     """A table for each corpus, simulated and real tasks apart: a row for each modality and claim, a column a rung.
 
     tested: claims that no rung can test are counted instead, and a table of nothing else is left out."""
@@ -24,10 +25,10 @@ def tables(boards: Sequence[Board], *, tested: bool = False) -> tuple[Table, ...
     return tuple(made)
 
 
-def of_board(board: Board, boards: Sequence[Board]) -> tuple[Table, ...]:
+def tabulate_ladder_of(board: Board, boards: Sequence[Board]) -> tuple[Table, ...]:
     """The ladder that a board is a rung of; none where it is no current board."""
     rungs = [one for one in current(boards) if (one.modality, one.corpus) == (board.modality, board.corpus)]
-    return tables(rungs) if board.slug in {one.slug for one in rungs} else ()
+    return tabulate_ladder(rungs) if board.slug in {one.slug for one in rungs} else ()
 
 
 def _rungs(boards: Sequence[Board]) -> list[list[Board]]:
@@ -90,10 +91,10 @@ def _cell(place: tuple[str, str], asks: str, about: str, rung: Sequence[Board]) 
     verdicts = {one.verdict for _, one in found}
     return Text(
         lines=tuple(line for _, one in found for line in _lines(one)),
-        tone=CLAIMS.get(verdicts.pop(), "") if len(verdicts) == 1 else "",
+        tone=CLAIM_TONES.get(verdicts.pop(), "") if len(verdicts) == 1 else "",
         links=tuple(dict.fromkeys((board.track, f"{board.slug}.html") for board, _ in found)),
     )
 
 
 def _lines(one: Judged) -> tuple[str, ...]:
-    return (*shortly(one), f"{one.verdict}: {one.why}" if one.why else one.verdict)
+    return (*list_estimates(one), f"{one.verdict}: {one.why}" if one.why else one.verdict)

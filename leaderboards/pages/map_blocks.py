@@ -5,18 +5,18 @@ to the page of a task: what pretraining taught them, over the seeds of each meth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from benchmark.storage import results as schema
 from leaderboards.boards.board import Board
-from leaderboards.pages.details import RunDetail
-from leaderboards.pages.pages import Block, Picture
-from leaderboards.pages.tables import Line, Table, Text
+from leaderboards.pages.page import Block, Picture
+from leaderboards.pages.run_details import RunDetail
 from leaderboards.stats.statistics import estimate, group_mean, resample_mean
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT
+from leaderboards.tables.table import Line, Table, Text, heads_of
 from leaderboards.words import interval, number, slug
 
 CONTROLS = {"": "this encoder", "untrained": "untrained", "chance": "by chance"}
@@ -24,15 +24,16 @@ HIDDEN = "These images may not be shown here: `python -m benchmark maps` draws t
 MORE = "The sheet of the first seed is on its page: `python -m benchmark maps` draws this one."
 
 
-class Shown(NamedTuple):
+@dataclass(frozen=True)
+class Maps:
     """Of the runs of a store, by (run, SHA-256 of its weights)."""
 
-    blocks: dict[tuple[str, str], tuple[Block, ...]]
-    images: dict[str, bytes]  # by name within the site
-    scores: dict[tuple[str, str], pd.DataFrame]  # those of a run on each of its tasks
+    blocks: dict[tuple[str, str], tuple[Block, ...]] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)  # by name within the site
+    scores: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)  # those of a run on each of its tasks
 
 
-def gathered(results: Path) -> Shown:
+def read_maps(results: Path) -> Maps:
     """Every stored map under results. Pictures of images that may not be redistributed stay where they are. Raises
     SchemaError."""
     blocks: dict[tuple[str, str], tuple[Block, ...]] = {}
@@ -46,22 +47,21 @@ def gathered(results: Path) -> Shown:
         if first["public"] and path.with_name("sheet.png").exists():
             encoder = f"{slug(first['run'])}-{first['weights_sha256'][:8]}"
             name = f"maps/{encoder}-{slug(first['task'])}"
-            images |= {f"{name}{kind}": path.with_name(f"sheet{kind}").read_bytes() for kind in (".png", ".svg")}
-            pictures = (picture(name, first["task"]),)
+            images[f"{name}.png"] = path.with_name("sheet.png").read_bytes()
+            pictures = (_picture(name, first["task"]),)
         block = Block(
             title=f"What it looks at: {first['task']}",
             texts=("" if pictures else instead,),
-            links=(("the sheet as SVG", f"{name}.svg"),) if pictures else (),
             pictures=pictures,
-            tables=(table(rows),),
+            tables=(tabulate_scores(rows),),
         )
         key = (first["run"], first["weights_sha256"])
         blocks[key] = (*blocks.get(key, ()), block)
         scores[key] = pd.concat([scores[key], rows]) if key in scores else rows
-    return Shown(blocks, images, scores)
+    return Maps(blocks, images, scores)
 
 
-def picture(name: str, task: str) -> Picture:
+def _picture(name: str, task: str) -> Picture:
     return Picture(
         source=f"{name}.png",
         alt=f"Test images of {task}, a row each: the image, its lesion outlined where that is known, attention of each "
@@ -72,7 +72,7 @@ def picture(name: str, task: str) -> Picture:
     )
 
 
-def table(rows: pd.DataFrame) -> Table:
+def tabulate_scores(rows: pd.DataFrame) -> Table:
     """Mean scores over images with 95 % intervals over groups, the controls beside them."""
     lines = []
     for (kind, score), some in rows.groupby(["kind", "score"], sort=True):
@@ -84,7 +84,7 @@ def table(rows: pd.DataFrame) -> Table:
         caption=f"Means over {rows['sample'].nunique()} test images with 95 % intervals over {rows['group'].nunique()} "
         "groups; the score of each image is stored, not recomputed. "
         "A map that scores no higher than the same architecture untrained shows nothing that was learnt.",
-        heads=tuple(Text(lines=(head,)) for head in ("Map and score", *CONTROLS.values())),
+        heads=heads_of("Map and score", *CONTROLS.values()),
         rows=tuple(lines),
     )
 
@@ -93,26 +93,26 @@ def _mean(rows: pd.DataFrame) -> str:
     return interval(group_mean(rows["value"].to_numpy(float), rows["group"].to_numpy(str)))
 
 
-def learnt(shown: Shown, runs: Iterable[tuple[Board, RunDetail]], modality: str, task: str) -> tuple[Block, ...]:
+def describe_learnt(maps: Maps, runs: Iterable[tuple[Board, RunDetail]], modality: str, task: str) -> tuple[Block, ...]:
     """What the maps of each method on a task gain over those of its untrained twin: a table a board, a row a method."""
     known = [
-        (board, one) for board, one in runs if board.modality == modality and one.trained and one.key in shown.scores
+        (board, one) for board, one in runs if board.modality == modality and one.trained and one.key in maps.scores
     ]
     known_groups = all(column.independent for board, _ in known for column in board.columns if column.task == task)
     tables = []
     for title in dict.fromkeys(board.title for board, _ in known):
         methods: dict[str, list[pd.DataFrame]] = {}
         for board, one in known:
-            rows = shown.scores[one.key]
+            rows = maps.scores[one.key]
             rows = rows[rows["task"].eq(task) & rows["kind"].ne("tokens")]
             if board.title == title and len(rows):
                 methods.setdefault(one.run.name, []).append(rows.assign(seed=one.run.seed))
         if methods:
-            tables.append(_gained(title, {name: pd.concat(rows) for name, rows in methods.items()}, known_groups))
+            tables.append(_tabulate(title, {name: pd.concat(rows) for name, rows in methods.items()}, known_groups))
     return (Block(title="What pretraining taught the maps", tables=tuple(tables)),) if tables else ()
 
 
-def _gained(title: str, methods: Mapping[str, pd.DataFrame], independent: bool) -> Table:
+def _tabulate(title: str, methods: Mapping[str, pd.DataFrame], independent: bool) -> Table:
     asked = list(dict.fromkeys((kind, score) for rows in methods.values() for kind, score in _pairs(rows)))
     groups = max(rows["group"].nunique() for rows in methods.values())
     lines = [

@@ -1,4 +1,4 @@
-"""What the page of a single run says: its recipe, provenance, cost and curves, and how it answered every task."""
+"""What is known of single runs: recipe, provenance, cost and curves, and how each answered every task."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from leaderboards.boards.contrasts import HEADLINE
 from leaderboards.stats.families import Difference, judge
 from leaderboards.stats.statistics import Estimate, Predictions, Resampled, alone, estimate, minus, named
 from leaderboards.stats.verdicts import GAIN, Words, pair
+from leaderboards.tables.addresses import run_link
 
 ALARM = "alarm: "  # how the name of an alarm's curve begins
 RATIOS = (" below trivial", "rankme", "online kNN")  # curves that a run's page draws, by a part of their name
@@ -70,11 +71,15 @@ class RunDetail:
         return self.run.run, self.run.weights
 
     @property
+    def link(self) -> str:
+        return run_link(self.run.variant, self.run.run)
+
+    @property
     def trained(self) -> bool:
         return self.run.run != self.run.twin
 
 
-def details(board: Board, loaded: store.Store) -> Iterator[RunDetail]:
+def read_runs(board: Board, loaded: store.Store) -> Iterator[RunDetail]:
     """Every run of a board, in its order. Raises SchemaError on a file that cannot be read."""
     rows = {(row["run"], row["directory"]): row for row in loaded.runs.to_dict("records")}
     cells = dict(tuple(loaded.cells.groupby(["run", "weights_sha256"])))
@@ -110,7 +115,7 @@ def _curves(one: Run) -> tuple[dict[str, tuple[tuple[float, float], ...]], tuple
 def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> Iterator[Answer]:
     columns = {(column.task, column.data): column for column in board.columns}
     cells = cells.drop_duplicates(["cell", "metric"])
-    gains = gained(board, one, twin)
+    gains = gains_of(board, one, twin)
     for _, rows in cells.groupby(["task", "data", "probe", "readout", "cell"], sort=True):
         row = rows[rows["headline"]].iloc[0] if rows["headline"].any() else rows.iloc[0]
         column = columns.get((row["task"], row["data"]))
@@ -129,13 +134,13 @@ def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> I
             score=None if number is None else estimate(number),
             gain=None if number is None else gains.get(column),
             classes=tuple(row["classes"]),
-            confusion=confusion(seen) if seen else (),
-            reliability=reliability(seen) if seen else (),
+            confusion=count_confusion(seen) if seen else (),
+            reliability=bin_confidence(seen) if seen else (),
             fits=_fits(row),
         )
 
 
-def gained(board: Board, one: Run, twin: Run | None) -> dict[Column, Difference]:
+def gains_of(board: Board, one: Run, twin: Run | None) -> dict[Column, Difference]:
     """The gain of a run over its twin on every task of a board: that of its row where the row is this run alone, else
     a family of its own over the tasks."""
     if twin is None or twin.run == one.run:
@@ -144,10 +149,10 @@ def gained(board: Board, one: Run, twin: Run | None) -> dict[Column, Difference]
     if rows and _runs(board, one.variant) == 1:
         pairs = zip(board.columns, rows[0].entries, strict=True)
         return {column: each for column, each in pairs if each is not None}
-    return between(board, one, twin, GAIN)
+    return judge_difference(board, one, twin, GAIN)
 
 
-def between(board: Board, a: Run, b: Run, words: Words) -> dict[Column, Difference]:
+def judge_difference(board: Board, a: Run, b: Run, words: Words) -> dict[Column, Difference]:
     """The first minus the second of any two runs on every task that both answered: one family, over these tasks."""
     numbers = {column: (_number(board, a, column), _number(board, b, column)) for column in board.columns}
     both = {
@@ -167,7 +172,7 @@ def _number(board: Board, one: Run, column: Column) -> Resampled | None:
     return None if number is None or one.seed not in number.seeds else alone(number, one.seed)
 
 
-def confusion(seen: Predictions) -> tuple[tuple[int, ...], ...]:
+def count_confusion(seen: Predictions) -> tuple[tuple[int, ...], ...]:
     """Images by label (rows) and class of the highest score (columns), all folds and repeats together."""
     classes = seen.scores.shape[1]
     counts = np.zeros((classes, classes), dtype=int)
@@ -175,7 +180,7 @@ def confusion(seen: Predictions) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(count) for count in row) for row in counts)
 
 
-def reliability(seen: Predictions) -> tuple[tuple[float, float, int], ...]:
+def bin_confidence(seen: Predictions) -> tuple[tuple[float, float, int], ...]:
     """Mean confidence of the predicted class and share that is right, in bins of as many images, low to high."""
     confidence, right = seen.scores.max(1), seen.scores.argmax(1) == seen.label
     order = np.argsort(confidence, kind="stable")
@@ -205,16 +210,16 @@ def _fits(row: Mapping[str, object]) -> tuple[Fit, ...]:
     )
 
 
-def pairs(board: Board, most: int) -> Iterator[tuple[Run, Run, dict[Column, Difference]]]:
+def compare_pairs(board: Board, most: int) -> Iterator[tuple[Run, Run, dict[Column, Difference]]]:
     """The paired differences of every two runs of a board; none where there are more than `most` pairs."""
     runs: Sequence[Run] = board.runs
     if len(runs) * (len(runs) - 1) // 2 > most:
         return
     for a, b in combinations(runs, 2):
-        yield a, b, compared(board, a, b)
+        yield a, b, compare_runs(board, a, b)
 
 
-def compared(board: Board, a: Run, b: Run) -> dict[Column, Difference]:
+def compare_runs(board: Board, a: Run, b: Run) -> dict[Column, Difference]:
     """As the board has it where both runs are whole rows of it; else a family of their own."""
     found = (
         of_rows(board.comparison, a.variant, b.variant)
@@ -222,7 +227,7 @@ def compared(board: Board, a: Run, b: Run) -> dict[Column, Difference]:
         else None
     )
     if found is None:
-        return between(board, a, b, pair(_called(a), _called(b)))
+        return judge_difference(board, a, b, pair(_called(a), _called(b)))
     return {column: one for column, one in zip(board.columns, found.entries, strict=True) if one is not None}
 
 

@@ -8,11 +8,17 @@ from itertools import pairwise
 
 from leaderboards.boards.aggregate import BESIDE
 from leaderboards.boards.board import SYNTHETIC, Board, Column
-from leaderboards.pages import figures, ladder, tables
-from leaderboards.pages.svg import Drawing
-from leaderboards.pages.tables import Table
+from leaderboards.figures.board_figures import draw_board
+from leaderboards.figures.figure import Figure
 from leaderboards.stats.statistics import INTERVAL_GROUPS, PRETEXT_SEEDS, RANKED_GROUPS, subject
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT, FEW_ERRORS, FEW_TO_TEACH, UNTAUGHT
+from leaderboards.tables.alterations import tabulate_ledger, tabulate_robustness, tabulate_scales
+from leaderboards.tables.claims import tabulate_claims
+from leaderboards.tables.contents import tabulate_costs, tabulate_tasks
+from leaderboards.tables.differences import tabulate_differences
+from leaderboards.tables.gains import LEARNABLE, ceiling_in_words, tabulate_gains
+from leaderboards.tables.ladder import tabulate_ladder_of
+from leaderboards.tables.table import Table
 from leaderboards.words import flops, interval, number
 from tasks.phantoms import scenes
 
@@ -21,9 +27,10 @@ NAMED = 12  # rows that the head of a page names
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class BoardPage:
     slug: str
     title: str
+    tasks: tuple[str, ...]  # titles
     label: str  # "SYNTHETIC: ...", or ""
     facts: tuple[tuple[str, str], ...]  # what was asked, what was run
     headline: Table
@@ -31,7 +38,7 @@ class View:
     how: tuple[str, ...]  # how to read it
     missing: tuple[tuple[str, str], ...]
     further: tuple[Table, ...]
-    figures: tuple[Drawing, ...]
+    figures: tuple[Figure, ...]
     footnotes: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
     commands: tuple[tuple[str, str], ...] = field(
@@ -47,31 +54,32 @@ class View:
     )
 
 
-def view(board: Board, boards: Sequence[Board] = ()) -> View:
-    """What the page of a board says. boards: those of the site, some of which are rungs of its ladder."""
+def describe_board(board: Board, boards: Sequence[Board] = ()) -> BoardPage:
+    """boards: those of the site, some of which are rungs of its ladder."""
     beside = [section for section in board.sections[1:] if section.probe in BESIDE and not section.by_group]
     further = [section for section in board.sections[1:] if section not in beside]
-    return View(
+    return BoardPage(
         slug=board.slug,
         title=board.title,
+        tasks=tuple(column.title for column in board.columns),
         label=SYNTHETIC if board.synthetic else "",
         facts=_facts(board),
-        headline=tables.gains(board, board.sections[0]),
-        beside=tuple(tables.gains(board, section) for section in beside),
+        headline=tabulate_gains(board, board.sections[0]),
+        beside=tuple(tabulate_gains(board, section) for section in beside),
         how=_how(board),
         missing=board.missing,
         further=(
-            *tables.claims(board),
-            *ladder.of_board(board, boards),
-            *tables.contrasts(board),
-            *tables.robustness(board),
-            *tables.scales(board),
-            *tables.ledger(board),
-            *(tables.gains(board, section) for section in further),
-            tables.tasks(board),
-            tables.costs(board),
+            *tabulate_claims(board),
+            *tabulate_ladder_of(board, boards),
+            *tabulate_differences(board),
+            *tabulate_robustness(board),
+            *tabulate_scales(board),
+            *tabulate_ledger(board),
+            *(tabulate_gains(board, section) for section in further),
+            tabulate_tasks(board),
+            tabulate_costs(board),
         ),
-        figures=figures.of_board(board),
+        figures=draw_board(board),
         footnotes=(
             *calibration(board),
             *_undefined(board),
@@ -200,7 +208,7 @@ def _ceilings(board: Board) -> list[str]:
                 f"{reason.capitalize()}: no verdict. This is so on {column.title}, whose ceiling of "
                 f"{interval(one.score)} is not shown above the twin."
             )
-        elif tables.top(board, place):
+        elif ceiling_in_words(board, place):
             low.append(f"{column.title} ({number(one.score.value)})")
     if any(board.ceilings):
         said.insert(
@@ -211,7 +219,7 @@ def _ceilings(board: Board) -> list[str]:
         )
     if low:
         said.append(
-            f"Marked: even with labels this encoder stays under an AUROC of {tables.LEARNABLE:.2f} at this budget on "
+            f"Marked: even with labels this encoder stays under an AUROC of {LEARNABLE:.2f} at this budget on "
             f"{', '.join(low)}."
         )
     if unmeasured:

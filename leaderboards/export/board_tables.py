@@ -1,4 +1,4 @@
-"""The numbers of a board for other programs, to nine decimals: the headline table, the contrasts, the claims."""
+"""A board for other programs: the headline table, the contrasts and the claims, to nine decimals, LaTeX and BibTeX."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import io
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from leaderboards.boards import citation
 from leaderboards.boards.board import Board, Entry
-from leaderboards.pages.tables import labelled
+from leaderboards.export.latex import latex
 from leaderboards.stats.statistics import Estimate
+from leaderboards.tables.gains import name_of_ceilings
 from leaderboards.words import with_labels
 
 MEAN = "mean over tasks"
@@ -62,7 +65,22 @@ CLAIMS = (
 )
 
 
-def rows(board: Board) -> list[dict]:
+def board_tables(board: Board, release: str = "") -> dict[str, bytes]:
+    """The files of a board, by name. release: the version that it is frozen as; "": the current site."""
+    headline, file = list_rows(board), io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(headline, schema=SCHEMA), file, compression="zstd")
+    texts = {
+        ".csv": as_csv(headline),
+        "-contrasts.csv": as_csv(list_contrasts(board), CONTRASTS),
+        "-claims.csv": as_csv(list_claims(board), CLAIMS),
+        ".tex": latex(board),
+        ".bib": citation.bibtex(board, release),
+    }
+    files = {f"{board.slug}{ending}": text.encode() for ending, text in texts.items()}
+    return files | {f"{board.slug}.parquet": file.getvalue()}
+
+
+def list_rows(board: Board) -> list[dict]:
     """Rows of SCHEMA: means first, then every task, in the order of the page; ceilings, then baselines last."""
     costs = {cost.name: cost for cost in board.costs}
     found = []
@@ -89,7 +107,7 @@ def rows(board: Board) -> list[dict]:
                 about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic)
             )
     for column, one in zip(board.columns, board.ceilings, strict=True) if any(board.ceilings) else ():
-        name = labelled(board) if one is None else with_labels(one.labels)
+        name = name_of_ceilings(board) if one is None else with_labels(one.labels)
         about = {"board": board.slug, "encoder": name, "kind": "ceiling"}
         about |= {"seeds": " ".join(map(str, one.seeds))} if one else {}
         entry = Entry(score=one and one.score, missing="" if one else "ceiling not measured")
@@ -105,7 +123,7 @@ def rows(board: Board) -> list[dict]:
     return [empty | row for row in found]
 
 
-def contrasts(board: Board) -> list[dict]:
+def list_contrasts(board: Board) -> list[dict]:
     """Rows of CONTRASTS: the first minus the second, over the tasks and on each, p adjusted for its family."""
     found = []
     for one in (*board.comparison.pretexts, *board.comparison.twins):
@@ -124,7 +142,7 @@ def contrasts(board: Board) -> list[dict]:
     return found
 
 
-def claims(board: Board) -> list[dict]:
+def list_claims(board: Board) -> list[dict]:
     """Rows of CLAIMS: one for each pair of a claim, and again without a verdict for each other probe; one without
     numbers where it is untestable."""
     found = []
