@@ -303,16 +303,16 @@ def _bench(parts: list[Part], runtime: Runtime, stage: str) -> tuple[int, int, l
 
 
 def _report(parts: list[Part], results: Path, boards: Path) -> None:
-    from leaderboards.pages import render
+    from leaderboards.pages.terminal import format_boards
     from leaderboards.publish import site
 
     absent: dict[str, dict[str, str]] = {}
     for study in (study for _, studies in parts for study in studies):
         absent.setdefault(study.modality, {}).update(study.absent)
-    found = render.stored(results, absent)
+    found = site.load_boards(results, absent)
     pages = site.build(results, boards, absent, found)
     places = {(modality, wanted.track) for wanted, _ in parts for modality in wanted.modalities}
-    typer.echo("\n" + render.terminal([board for board in found if (board.modality, board.track) in places]))
+    typer.echo("\n" + format_boards([board for board in found if (board.modality, board.track) in places]))
     typer.echo(f"leaderboard: {(boards / 'index.html').resolve()} (and {len(pages) - 1} pages beside it)")
 
 

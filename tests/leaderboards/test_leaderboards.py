@@ -23,7 +23,7 @@ from benchmark.recipe import Cell, Corpus, EncoderSpec, Recipe, canonical, key, 
 from benchmark.storage import results, schema, seals
 from leaderboards.__main__ import app
 from leaderboards.audit.verify import verify
-from leaderboards.pages import render
+from leaderboards.pages import render, terminal
 from leaderboards.publish import site
 
 TASKS = {"local": ("Calcification", 0.9), "global": ("Steatosis", 0.1)}  # name -> title, separation learned
@@ -223,22 +223,22 @@ class Words(HTMLParser):
 
     def __init__(self, page: str):
         super().__init__()
-        self.text, self.tags, self.hidden = [], [], False
+        self.text, self.tags, self.hidden = [], [], ""
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.hidden = tag == "title"  # of the page, and of a curve: shown on hovering
+        self.hidden = self.hidden or (tag if tag in ("title", "svg") else "")  # the marks of an axis are a picture's
 
     def handle_endtag(self, tag):
-        self.hidden = False
+        self.hidden = "" if tag == self.hidden else self.hidden
 
     def handle_data(self, data):
         self.text += [] if self.hidden else [data]
 
 
 def test_expected_values_gains_and_verdicts(complete):
-    (board,) = render.stored(complete)
+    (board,) = site.load_boards(complete)
     assert (board.modality, board.corpus, board.track, board.synthetic) == ("ultrasound", "phantom", "demo", True)
     assert [column.title for column in board.columns] == ["Calcification", "Steatosis"]
     assert board.pooled == ("Calcification", "Steatosis")
@@ -297,7 +297,7 @@ def test_pages_say_the_same_and_are_complete(complete, tmp_path):
 
 
 def test_markdown_of_a_known_board(complete):
-    text = render.markdown(render.stored(complete)[0])
+    text = render.markdown(site.load_boards(complete)[0])
     row = next(line for line in text.splitlines() if line.startswith("| **MAE**"))
     shape = re.sub(r"\d\.\d{3}", "#", row)
     gained = r"+# \[+#, +#\]<br>above twin"
@@ -316,7 +316,7 @@ def test_a_missing_cell_says_why_and_its_row_has_no_place(tmp_path):
             shutil.rmtree(cell)
     for seed, budget in ((0, 1e13), (0, 0.0)):
         add_run(root, recipe("dinov3", seed, budget=budget), status="diverged" if budget else "finished")
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     mae, ijepa, dino = (row for row in board.sections[0].rows if not row.twin)
     assert mae.mean.gain is not None
     assert ijepa.entries[1].missing == "not run yet"
@@ -326,12 +326,12 @@ def test_a_missing_cell_says_why_and_its_row_has_no_place(tmp_path):
     assert dino.note == "1 of 1 seeds diverged"
     assert ("I-JEPA on Steatosis", "not run yet") in board.missing
     assert "I-JEPA on Steatosis: not run yet" in render.markdown(board)
-    assert "not run yet" in render.compact(board)
+    assert "not run yet" in terminal.format_board(board)
 
 
 @pytest.mark.parametrize(("groups", "verdict", "ranked"), [(10, "too few groups", False), (30, "above twin", False)])
 def test_few_groups_are_not_ranked(tmp_path, groups, verdict, ranked):
-    (board,) = render.stored(store(tmp_path / "store", groups=groups))
+    (board,) = site.load_boards(store(tmp_path / "store", groups=groups))
     entry = board.sections[0].rows[0].entries[0]
     assert entry.verdict == verdict
     assert (entry.gain.low is None) == (groups < 20)
@@ -343,7 +343,7 @@ def test_older_versions_are_not_of_this_board(tmp_path):
     root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
     for made in (recipe("mae", 0), twin(recipe("mae", 0))):
         add_cell(root, made, "local", shift=0.9, task_version=2)
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     assert len(board.columns) == 2
     assert board.sections[0].rows[0].entries[0].verdict == "not shown above twin"  # equal in the newer version
     assert any("older task or probe versions" in note for note in board.footnotes)
@@ -354,14 +354,14 @@ def test_a_partial_dataset_is_named(tmp_path):
     made = recipe("mae", 0)
     for one in (made, twin(made)):
         add_cell(root, one, "partly", data_expected=2081)
-    text = render.markdown(render.stored(root)[0])
+    text = render.markdown(site.load_boards(root)[0])
     assert "partial: 422 of 2,081 images" in text
 
 
 def test_names_from_outside_are_escaped(tmp_path):
     root = store(tmp_path / "store", pretexts=("<script>alert(1)</script>|`",), seeds=(0,))
-    (board,) = render.stored(root)
-    for page in (render.html(board), render.index([board])):
+    (board,) = site.load_boards(root)
+    for page in (render.html(board), render.front([board])):
         assert "<script>" not in page
         assert "&lt;script&gt;" in page
     assert r"**\<script\>alert(1)\</script\>\|\`**" in render.markdown(board)
@@ -464,7 +464,7 @@ def test_torch_is_never_imported():
 
 
 def test_every_column_says_whether_it_leaks(complete):
-    (board,) = render.stored(complete)
+    (board,) = site.load_boards(complete)
     for verdict in ("pass", "warn", "unknown"):
         columns = tuple(replace(column, leakage=verdict) for column in board.columns)
         assert render.markdown(replace(board, columns=columns)).count(f"leakage: {verdict}") >= len(columns)
@@ -479,12 +479,12 @@ def test_of_a_recipe_trained_twice_the_encoder_that_most_was_asked_of_is_shown(t
     rewrite(
         other / "runs.parquet", lambda rows: [row.update(weights_sha256="f" * 64, created="2026-12-01") for row in rows]
     )
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     assert any("1 repetitions of the same recipe are not shown" in note for note in board.footnotes)
     assert board.sections[0].rows[0].entries[0].score is not None
     for place in (root / made.modality / "cells").iterdir():
         if results.read_file(place / "cells.parquet")["run"][0].as_py() == key(made):
             rewrite(place / "cells.parquet", lambda rows: [row.update(weights_sha256="f" * 64) for row in rows])
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     (row,) = [row for row in board.sections[0].rows if not row.twin]
     assert row.entries[0].score is not None  # the cells are the second encoder's now, and so is the row

@@ -17,7 +17,7 @@ import tasks
 from benchmark.lab.goldens import short
 from benchmark.recipe import canonical, from_json, key
 from benchmark.storage import results, schema
-from leaderboards.pages.flat import inert
+from leaderboards.export.board_tables import inert
 from tasks import store
 from tasks.base import DataError
 from tasks.histo.pcam import TASK as PCAM

@@ -17,7 +17,8 @@ from benchmark.device import machine
 from benchmark.lab.gpu import checks
 from leaderboards.__main__ import app
 from leaderboards.audit.published import lost
-from leaderboards.pages import render
+from leaderboards.pages import terminal
+from leaderboards.publish import site
 from tasks import host
 from tests.leaderboards.test_leaderboards import store
 
@@ -138,7 +139,7 @@ def test_names_of_files_are_read_alike_in_every_locale(tmp_path, foreign):
 
 def test_pages_are_written_before_anything_is_printed(tmp_path, small, monkeypatch):
     boards = tmp_path / "boards"
-    there = render.stored(small)[0]
+    there = site.load_boards(small)[0]
     wanted = command_line.Wanted(modalities=(there.modality,), track=there.track, pretexts=())
 
     def refuse(*_, **__):
@@ -169,8 +170,8 @@ def test_children_of_a_foreign_locale_are_utf8(tmp_path, foreign):
 
 def test_what_is_missing_is_said_once(small):
     absent = {"ultrasound": {f"task_{number}": "no data: `make data` says how to get them" for number in range(12)}}
-    found = render.stored(small, absent)
-    shown = render.terminal([found[0], found[0]])
+    found = site.load_boards(small, absent)
+    shown = terminal.format_boards([found[0], found[0]])
     assert shown.count("no data: `make data`") == 1
     assert all(f"task_{number}" in shown for number in range(12))
     assert max(map(len, shown.splitlines())) <= 100

@@ -21,6 +21,7 @@ from benchmark.storage import results
 from benchmark.study import Study, Wanted, survey
 from leaderboards.audit.verify import verify
 from leaderboards.pages import render
+from leaderboards.publish import site
 from tasks.base import DataError
 from tasks.phantoms import scenes
 
@@ -215,7 +216,7 @@ def test_the_store_verifies_and_embeddings_score_as_the_encoder_they_came_from(b
 
 def test_they_are_on_the_same_board_marked_and_flagged(board):
     _, here, _ = board
-    (page,) = render.stored(here.results)
+    (page,) = site.load_boards(here.results)
     rows = {row.name: row for row in page.sections[0].rows if not row.twin}
     names = [name for name in rows if name.startswith("external (")]
     assert len(names) == 3

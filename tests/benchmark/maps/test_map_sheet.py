@@ -21,7 +21,7 @@ from benchmark.storage import results, schema
 from benchmark.training import loop, optimise, pretrain
 from leaderboards.audit import promote
 from leaderboards.audit.verify import verify
-from leaderboards.pages import map_pages
+from leaderboards.pages import map_blocks
 from tasks.base import Access, DataError, Fixed, Sample, Task, digest
 
 GRID = 8
@@ -297,7 +297,7 @@ def test_pages_show_pictures_that_may_be_shown_and_the_scores_of_all(stored, mon
     command(stored, monkeypatch, tmp_path, runs["mae"])
     hidden = tiny(synthetic=False, name="closed", near=False)
     map_sheet.store_maps(opened(stored, "mae"), hidden, place.data, place.cache, place.results)
-    shown = map_pages.gathered(place.results)
+    shown = map_blocks.read_maps(place.results)
     ours = shown.blocks[runs["mae"], opened(stored, "mae").row["weights_sha256"]]
     by_title = {block.title: block for block in ours}
     assert by_title["What it looks at: tiny"].pictures
@@ -319,7 +319,7 @@ def test_what_the_maps_of_a_method_gained_is_paired_by_image_and_over_seeds():
     groups = [f"g{i // 2:02d}" for i in range(60)]
     base = rng.normal(size=60)
     gains = {seed: 0.4 + 0.05 * seed + rng.normal(scale=0.1, size=60) for seed in range(3)}
-    shown, runs, column = map_pages.Shown({}, {}, {}), [], SimpleNamespace(task="tiny", independent=True)
+    shown, runs, column = map_blocks.Maps({}, {}, {}), [], SimpleNamespace(task="tiny", independent=True)
     for seed, gain in gains.items():
         rows = [
             {"task": "tiny", "kind": "attention", "score": "AUPRC", "control": control, "value": value}
@@ -330,7 +330,7 @@ def test_what_the_maps_of_a_method_gained_is_paired_by_image_and_over_seeds():
         shown.scores[f"r{seed}", "w"] = pd.DataFrame(rows)
         one = SimpleNamespace(key=(f"r{seed}", "w"), trained=True, run=SimpleNamespace(name="MAE", seed=seed))
         runs.append((SimpleNamespace(modality="histo", title="Board", columns=[column]), one))
-    (block,) = map_pages.learnt(shown, runs, "histo", "tiny")
+    (block,) = map_blocks.describe_learnt(shown, runs, "histo", "tiny")
     (table,) = block.tables
     assert [head.lines for head in table.heads[1:]] == [("attention", "AUPRC")]
     (cell,) = table.rows[0].cells
@@ -339,11 +339,11 @@ def test_what_the_maps_of_a_method_gained_is_paired_by_image_and_over_seeds():
     assert cell.tone == "above"
     assert "30 groups" in table.caption
     column.independent = False
-    (unknown,) = map_pages.learnt(shown, runs, "histo", "tiny")[0].tables
+    (unknown,) = map_blocks.describe_learnt(shown, runs, "histo", "tiny")[0].tables
     assert "Groups are not patients" in unknown.caption
     assert (unknown.rows[0].cells[0].tone, unknown.rows[0].cells[0].lines) == ("", cell.lines)
-    assert map_pages.learnt(shown, runs, "histo", "other") == ()
-    assert map_pages.learnt(shown, runs, "ultrasound", "tiny") == ()
+    assert map_blocks.describe_learnt(shown, runs, "histo", "other") == ()
+    assert map_blocks.describe_learnt(shown, runs, "ultrasound", "tiny") == ()
 
 
 def test_a_sheet_of_real_images_says_whose_they_are(stored):
@@ -387,6 +387,6 @@ def test_pictures_are_published_of_one_seed_and_where_they_may_be_shown(stored, 
         names = {path.name for path in (tmp_path / "published" / name).iterdir()}
         assert names == {"maps.parquet", "seal.json", *(sheets if kept else ())}
     assert verify(tmp_path / "published").problems == ()
-    shown = map_pages.gathered(tmp_path / "published")
-    assert [block.texts[0] for block in shown.blocks[runs["mae"], "w"]] == [map_pages.MORE, map_pages.HIDDEN, ""]
+    shown = map_blocks.read_maps(tmp_path / "published")
+    assert [block.texts[0] for block in shown.blocks[runs["mae"], "w"]] == [map_blocks.MORE, map_blocks.HIDDEN, ""]
     assert len(shown.images) == 2

@@ -19,7 +19,7 @@ from benchmark.parts.draws import Draws, keyed, text_keys
 from benchmark.recipe import Recipe
 from benchmark.training import optimise
 from benchmark.training.data import Batches
-from leaderboards.pages import view_pages
+from leaderboards.pages import view_blocks
 from leaderboards.publish import site
 from tasks.reading import decoding, squares
 from tests.leaderboards.test_leaderboards import store
@@ -255,11 +255,11 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(name, tmp_path, monkeypatch
     assert not list(tmp_path.glob("views.*"))
 
 
-@pytest.mark.parametrize("modality", view_pages.MODALITIES)
+@pytest.mark.parametrize("modality", view_blocks.MODALITIES)
 @pytest.mark.parametrize("pretext", registry.names("pretexts"))
 def test_a_sheet_of_the_site_is_what_its_command_draws(pretext, modality, tmp_path):
-    made, committed = tmp_path / "made.webp", view_pages.sheet(modality, pretext)
-    words = view_pages.command(modality, pretext)
+    made, committed = tmp_path / "made.webp", view_blocks.find_sheet(modality, pretext)
+    words = view_blocks.command_words(modality, pretext)
     assert words[:4] == ["python", "-m", "benchmark", "views"]
     run(*words[4:], "--out", made)
     with Image.open(made) as new, Image.open(committed) as old:
@@ -271,11 +271,11 @@ def test_a_sheet_of_the_site_is_what_its_command_draws(pretext, modality, tmp_pa
 def test_pages_of_pretexts_show_the_sheets_and_others_none(tmp_path):
     site.build(store(tmp_path / "store", pretexts=("mae", "another"), seeds=(0,)), tmp_path / "out")
     page = (tmp_path / "out" / "pretexts" / "mae.html").read_text()
-    for modality in view_pages.MODALITIES:
+    for modality in view_blocks.MODALITIES:
         name = f"static/views/{modality}-mae.webp"
         assert f'src="../{name}"' in page
-        assert (tmp_path / "out" / name).read_bytes() == view_pages.sheet(modality, "mae").read_bytes()
-        assert f"<code>{' '.join(view_pages.command(modality, 'mae'))}</code>" in page
+        assert (tmp_path / "out" / name).read_bytes() == view_blocks.find_sheet(modality, "mae").read_bytes()
+        assert f"<code>{' '.join(view_blocks.command_words(modality, 'mae'))}</code>" in page
     assert page.count("phantom, not clinical evidence") == 2
     assert "What it sees" not in (tmp_path / "out" / "pretexts" / "another.html").read_text()
-    assert view_pages.blocks("../views/mae") == ()
+    assert view_blocks.describe_views("../views/mae") == ()

@@ -12,7 +12,7 @@ from benchmark.recipe import twin
 from benchmark.study import Study, TaskData
 from leaderboards.audit.verify import verify
 from leaderboards.boards.aggregate import boards
-from leaderboards.pages import tables
+from leaderboards.tables import gains
 from tasks import get
 from tasks.base import DataError
 from tasks.reading import squares
@@ -192,7 +192,7 @@ def test_a_board_shows_dice_over_the_twin_and_verify_recomputes_it(tmp_path):
     (section,) = [one for one in board.sections if one.probe == "dense"]
     assert section.metric == "dice"
     assert {column.metric for column in board.columns} == {"auroc"}
-    table = tables.gains(board, section)
+    table = gains.tabulate_gains(board, section)
     assert [head.lines[:2] for head in table.heads[2:]] == [(TASKS[first][0], "Dice")]
     place = [column.task for column in board.columns].index(first)
     trained, floor = (next(row for row in section.rows if row.twin is kind).entries[place] for kind in (False, True))

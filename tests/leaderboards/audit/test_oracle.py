@@ -9,7 +9,8 @@ import pytest
 
 from benchmark.recipe import twin
 from benchmark.storage import results
-from leaderboards.pages import flat, render
+from leaderboards.boards import aggregate
+from leaderboards.export import board_tables
 from tests.helpers import oracle
 from tests.leaderboards.boards.test_ceilings_shown import add_ceiling
 from tests.leaderboards.pages.test_site import localities
@@ -66,14 +67,14 @@ def small(tmp_path_factory) -> oracle.Oracle:
         path = root / "ultrasound" / table / row.cell / "predictions.parquet"
         rewrite(path, partial(answered, task=row.task, learned=learned, rng=rng, repeats=1 + (table == "cells")))
     localities(root, dict(zip(TASKS, (0.9, 0.4, 0.1, 0.9, 0.5), strict=True)))
-    (board,) = render.boards(root)
+    (board,) = aggregate.boards(root)
     site = tmp_path_factory.mktemp("tables")
     for part, rows, names in (
-        ("", flat.rows(board), flat.SCHEMA.names),
-        ("-contrasts", flat.contrasts(board), flat.CONTRASTS),
-        ("-claims", flat.claims(board), flat.CLAIMS),
+        ("", board_tables.list_rows(board), board_tables.SCHEMA.names),
+        ("-contrasts", board_tables.list_contrasts(board), board_tables.CONTRASTS),
+        ("-claims", board_tables.list_claims(board), board_tables.CLAIMS),
     ):
-        (site / f"{board.slug}{part}.csv").write_text(flat.as_csv(rows, names))
+        (site / f"{board.slug}{part}.csv").write_text(board_tables.as_csv(rows, names))
     return oracle.Oracle(root, site, BOARD)
 
 

@@ -13,9 +13,10 @@ from benchmark.storage import results, schema, seals
 from leaderboards.__main__ import app
 from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.verify import verify
-from leaderboards.export import compare
-from leaderboards.export.export import export, numbers
-from leaderboards.pages import render
+from leaderboards.export import two_encoders
+from leaderboards.export.store_tables import list_numbers, write_tables
+from leaderboards.pages import render, terminal
+from leaderboards.publish import site
 from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, rewrite, store, tree
 
 
@@ -46,9 +47,11 @@ def test_a_run_is_a_handful_of_small_files_and_verifies(local, published):
 
 
 def test_readers_take_both_forms_and_say_the_same(local, published):
-    (here,), (there,) = render.stored(local), render.stored(published)
+    (here,), (there,) = site.load_boards(local), site.load_boards(published)
     assert render.markdown(here) == render.markdown(there)
-    pd.testing.assert_frame_equal(numbers(local).drop(columns=HASHES), numbers(published).drop(columns=HASHES))
+    pd.testing.assert_frame_equal(
+        list_numbers(local).drop(columns=HASHES), list_numbers(published).drop(columns=HASHES)
+    )
 
 
 HASHES = ["predictions_sha256", "fits_sha256", "leakage_sha256"]
@@ -125,7 +128,7 @@ def test_what_does_not_verify_or_is_not_committed_or_is_too_large_is_refused(loc
 
 def test_exports_hold_every_number_with_its_interval(local, tmp_path):
     before = tree(local)
-    written = export(local, tmp_path / "out", ("csv", "parquet", "latex"), render.stored)
+    written = write_tables(local, tmp_path / "out", ("csv", "parquet", "latex"), site.load_boards)
     assert [path.name for path in written] == ["numbers.csv", "numbers.parquet", "ultrasound-phantom-demo.tex"]
     table, text = pd.read_parquet(written[1]), pd.read_csv(written[0])
     assert len(table) == len(text) == len(results.read(local, "cells"))
@@ -135,22 +138,22 @@ def test_exports_hold_every_number_with_its_interval(local, tmp_path):
     assert (judged["value"] < judged["high"]).all()
     assert table.loc[~table["headline"] & table["metric"].ne("auroc"), "low"].isna().all()
     tex = written[2].read_text()
-    board = render.stored(local)[0]
+    board = site.load_boards(local)[0]
     best = board.sections[0].rows[0]
     assert f"${best.entries[0].score.value:.3f}$" in tex
     assert "Simulated images." in tex
     assert tex.count(r"\\") == 2 + 2 * len(board.sections[0].rows)
     assert tree(local) == before
     with pytest.raises(ValueError, match="unknown format 'xlsx'; known: csv, parquet, latex"):
-        export(local, tmp_path / "out", ("xlsx",), render.stored)
+        write_tables(local, tmp_path / "out", ("xlsx",), site.load_boards)
 
 
 def test_an_exported_interval_is_that_of_the_board(tmp_path):
     """Whatever other tasks share its patients."""
     root = store(tmp_path / "store", seeds=(0,))
-    exported = numbers(root).query("metric == 'auroc' and probe == 'linear' and readout == 'patches'")
+    exported = list_numbers(root).query("metric == 'auroc' and probe == 'linear' and readout == 'patches'")
     exported = {(row.run, row.task): (row.value, row.low, row.high) for row in exported.itertuples()}
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     shown = {
         (row.runs[0], column.task): (entry.score.value, entry.score.low, entry.score.high)
         for row in board.sections[0].rows
@@ -161,7 +164,7 @@ def test_an_exported_interval_is_that_of_the_board(tmp_path):
 
 
 def test_two_pretexts_are_compared_as_the_board_compares_them(local):
-    lines = {line.task: line for line in compare.compare(local, "mae", "ijepa").lines}
+    lines = {line.task: line for line in two_encoders.compare(local, "mae", "ijepa").lines}
     assert list(lines) == ["local", "global", "mean over 2 tasks"]
     cells = results.read(local, "cells").query(
         "metric == 'auroc' and probe == 'linear' and not twin and task == 'local'"
@@ -172,19 +175,19 @@ def test_two_pretexts_are_compared_as_the_board_compares_them(local):
     assert found.value == pytest.approx(mean["mae"] - mean["ijepa"])
     assert (found.seeds, found.groups) == (2, 60)
     assert found.low < found.value < found.high
-    (same,) = {line.difference.estimate.value for line in compare.compare(local, "mae", "mae").lines}
+    (same,) = {line.difference.estimate.value for line in two_encoders.compare(local, "mae", "mae").lines}
     assert same == 0
-    gain = compare.compare(local, "mae", "mae:twin").lines[0].difference
-    assert gain.estimate == render.stored(local)[0].sections[0].rows[0].entries[0].gain
+    gain = two_encoders.compare(local, "mae", "mae:twin").lines[0].difference
+    assert gain.estimate == site.load_boards(local)[0].sections[0].rows[0].entries[0].gain
 
 
 def test_two_runs_are_compared_by_their_ids(local):
     a, b = key(recipe("mae", 0)), key(recipe("mae", 1))
-    line = compare.compare(local, a[:8], b[:8]).lines[1]
+    line = two_encoders.compare(local, a[:8], b[:8]).lines[1]
     assert line.difference.estimate.seeds == 1
     assert line.a != line.b
     with pytest.raises(schema.SchemaError, match="no run or pretext 'dino' is stored; pretexts: ijepa, mae"):
-        compare.compare(local, "mae", "dino")
+        two_encoders.compare(local, "mae", "dino")
 
 
 def test_command_line(local, tmp_path):
@@ -257,9 +260,9 @@ def test_boards_say_how_large_the_images_were(local, tmp_path, here, released, s
     table = schema.table("pixels", [row | {"low": 8, "median": here, "high": 900, "released": released}])
     results.write(folder / cell["modality"] / "passports" / f"{cell['task']}-{cell['data']}-pixels", {"pixels": table})
     promote(folder, tmp_path / "published", {})
-    (board,) = render.stored(tmp_path / "published")
+    (board,) = site.load_boards(tmp_path / "published")
     told = {column.task: column.pixels for column in board.columns}
     assert told.pop(cell["task"]) == said
     assert set(told.values()) <= {""}
     assert said in render.markdown(board)
-    assert f"{cell['task']}: {said}" in render.compact(board).replace("\n", " ")
+    assert f"{cell['task']}: {said}" in terminal.format_board(board).replace("\n", " ")

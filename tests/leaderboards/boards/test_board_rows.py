@@ -8,7 +8,8 @@ from benchmark.recipe import ENGINE, twin
 from benchmark.storage import results
 from leaderboards.boards.aggregate import boards
 from leaderboards.boards.store import load
-from leaderboards.pages import render, tables
+from leaderboards.pages import render, terminal
+from leaderboards.tables import alterations, differences
 from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, recipe, rewrite
 
 
@@ -42,7 +43,7 @@ def test_a_board_of_runs_that_nothing_was_asked_names_no_metric(tmp_path):
     for one in (made, twin(made)):
         add_run(tmp_path, one)
     (board,) = boards(tmp_path)
-    assert "gain over the untrained twin" in render.compact(board)
+    assert "gain over the untrained twin" in terminal.format_board(board)
 
 
 def test_where_no_seed_is_above_its_twin_sensitivity_says_so(tmp_path):
@@ -50,7 +51,12 @@ def test_where_no_seed_is_above_its_twin_sensitivity_says_so(tmp_path):
     (found,) = board.comparison.sensitivity
     assert found.estimate is None
     assert found.seeds == ()
-    rows = [row for table in tables.contrasts(board) for row in table.rows if row.head.lines[0] == "Sensitivity"]
+    rows = [
+        row
+        for table in differences.tabulate_differences(board)
+        for row in table.rows
+        if row.head.lines[0] == "Sensitivity"
+    ]
     assert [row.cells[0].lines for row in rows] == [("–", "in none of 1 seeds are both above")]
 
 
@@ -77,7 +83,7 @@ def test_the_drop_under_a_nuisance_is_of_the_same_samples_and_stands_on_the_boar
     (series,) = [one for one in board.series if one.kind == "nuisance"]
     assert {strength: lost.value for strength, lost in series.drops} == pytest.approx(seen)
     assert all(lost.low <= lost.value <= lost.high for _, lost in series.drops)
-    (table,) = tables.robustness(board)
+    (table,) = alterations.tabulate_robustness(board)
     assert table.heads[1].lines == (TASKS[task][0], "speckle", "loss of AUROC")
     (row,) = table.rows
     assert [line[:2] for line in row.cells[0].lines] == ["1:", "2:", "3:", "cl"]
@@ -86,7 +92,7 @@ def test_the_drop_under_a_nuisance_is_of_the_same_samples_and_stands_on_the_boar
 
 def test_a_board_without_nuisances_has_no_such_table(tmp_path):
     (board,) = boards(trained(tmp_path, {("mae", 0): 0.9}))
-    assert tables.robustness(board) == ()
+    assert alterations.tabulate_robustness(board) == ()
 
 
 def hash_of(sample: str) -> int:
@@ -106,7 +112,12 @@ def test_a_board_of_an_earlier_engine_says_so_wherever_it_is_shown(tmp_path):
             add_run(root, one)
             add_cell(root, one, "local")
         (board,) = boards(root)
-        shown[engine] = [render.compact(board), render.html(board), render.markdown(board), render.index([board])]
+        shown[engine] = [
+            terminal.format_board(board),
+            render.html(board),
+            render.markdown(board),
+            render.front([board]),
+        ]
     said = f"Measured by engine {ENGINE - 1}; this code is engine {ENGINE}"
     assert all(said in text for text in shown[ENGINE - 1])
     assert not any("Measured by engine" in text for text in shown[ENGINE])

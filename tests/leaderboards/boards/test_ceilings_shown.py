@@ -17,8 +17,8 @@ from benchmark.storage import results, schema
 from leaderboards.boards import ceilings, claims
 from leaderboards.boards.board import Ceiling
 from leaderboards.boards.contrasts import Line
-from leaderboards.export import compare, export
-from leaderboards.pages import flat, render, view
+from leaderboards.export import board_tables, latex, two_encoders
+from leaderboards.pages import board_page, render, terminal
 from leaderboards.publish import printed, site
 from leaderboards.stats import statistics
 from leaderboards.stats.statistics import draw, estimate, minus, resample
@@ -94,7 +94,7 @@ def complete(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def board(complete):
-    (found,) = render.stored(complete)
+    (found,) = site.load_boards(complete)
     return found
 
 
@@ -160,18 +160,18 @@ def test_where_labels_teach_nothing_there_is_no_verdict_anywhere(board):
 
 
 def test_what_a_board_can_bear_counts_only_tasks_that_labels_teach(board):
-    said = view.bearing(board)
+    said = board_page.bearing(board)
     assert said.startswith("verdicts on 1 of 2 tasks, whose patients are known: Calcification (60); ")
     assert f"; no verdict where {UNTAUGHT}: Steatosis (60)." in said
     unlearnt = replace(board, columns=tuple(replace(column, taught=False) for column in board.columns))
-    assert view.bearing(unlearnt).startswith("no verdict: ")
+    assert board_page.bearing(unlearnt).startswith("no verdict: ")
 
 
 def test_a_board_on_which_labels_teach_nothing_has_no_ranks_and_its_claims_say_why(tmp_path):
     root = store(tmp_path / "store")
     for task in TASKS:
         add_ceiling(root, task, 0.6)
-    (found,) = render.stored(root)
+    (found,) = site.load_boards(root)
     assert not found.ranked
     mae = found.sections[0].rows[0]
     assert (mae.mean.verdict, mae.letters, mae.ranks) == (UNTAUGHT, "", None)
@@ -194,7 +194,7 @@ def test_a_slope_over_the_way_to_the_ceiling_is_of_the_shares_that_the_board_sho
                 add_cell(root, twin(made), task)
                 add_cell(root, made, task, shift=0.8 + (0.5 * place if pretext == "ijepa" else 0.2))
     localities(root, places)
-    (found,) = render.stored(root)
+    (found,) = site.load_boards(root)
     rows = {row.name: row for row in found.sections[0].rows}
     order = [places[column.task] for column in found.columns]
     leads = [d.share.value - i.share.value for d, i in zip(rows["DINOv3"].entries, rows["I-JEPA"].entries, strict=True)]
@@ -202,7 +202,7 @@ def test_a_slope_over_the_way_to_the_ceiling_is_of_the_shares_that_the_board_sho
     assert one.estimates[0].value == pytest.approx(np.polyfit(order, leads, 1)[0])
     assert one.verdict == HOLDS
     assert "in gain over (ceiling − floor)" in one.says
-    told = {(row["per"], row["value"]) for row in flat.claims(found) if row["value"] is not None}
+    told = {(row["per"], row["value"]) for row in board_tables.list_claims(found) if row["value"] is not None}
     assert ("ceiling", round(one.estimates[0].value, 9)) in told
 
 
@@ -212,7 +212,7 @@ def _line(row):
 
 
 def test_without_a_ceiling_verdicts_stay(tmp_path):
-    (found,) = render.stored(store(tmp_path / "store"))
+    (found,) = site.load_boards(store(tmp_path / "store"))
     assert found.ceilings == (None, None)
     assert all(column.taught for column in found.columns)
     assert found.sections[0].rows[0].entries[0].verdict == "above twin"
@@ -231,7 +231,7 @@ def test_without_a_ceiling_verdicts_stay(tmp_path):
 def test_a_ceiling_of_other_images_another_budget_or_encoder_is_not_this_boards(tmp_path, changes):
     root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
     add_ceiling(root, "global", 0.6, **changes)
-    (found,) = render.stored(root)
+    (found,) = site.load_boards(root)
     assert found.ceilings == (None, None)
     assert all(column.taught for column in found.columns)
 
@@ -240,7 +240,7 @@ def test_the_newest_ceiling_counts_and_others_are_not_averaged_with_it(tmp_path)
     root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
     add_ceiling(root, "local", 0.6, labels=100, seed=1)
     add_ceiling(root, "local", 3.0, labels=6000, created="2026-11-03T00:00:00+00:00")
-    (found,) = render.stored(root)
+    (found,) = site.load_boards(root)
     assert (found.ceilings[0].labels, found.ceilings[0].seeds) == (6000, (0,))
 
 
@@ -251,7 +251,7 @@ def test_an_encoder_of_another_size_has_no_share_of_a_ceiling_that_is_not_its_ow
         add_run(root, one)
         add_cell(root, one, "local", shift=1.2 if one.budget else 0.6)
     add_ceiling(root, "local", 3.0)
-    (found,) = render.stored(root)
+    (found,) = site.load_boards(root)
     shares = {row.name: row.entries[0].share for row in found.sections[0].rows if not row.twin}
     assert shares["MAE"] is not None
     assert shares["DINOv3"] is None
@@ -260,7 +260,7 @@ def test_an_encoder_of_another_size_has_no_share_of_a_ceiling_that_is_not_its_ow
 @pytest.fixture(scope="module")
 def built(complete, board, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("ceilings-built")
-    site.build(complete, out, found=[board])
+    site.build(complete, out, boards=[board])
     return out
 
 
@@ -272,7 +272,7 @@ def test_floor_score_ceiling_and_share_stand_together_wherever_the_headline_is(b
     top, share = board.ceilings[0].score, board.sections[0].rows[0].entries[0].share
     floor = board.sections[0].rows[-1].entries[0].score
     texts = {kind: (built / f"{BOARD}.{kind}").read_text() for kind in ("html", "md", "tex")}
-    texts["txt"] = render.compact(board)
+    texts["txt"] = terminal.format_board(board)
     for kind, text in texts.items():
         assert "Untrained (floor)" in text, kind
         assert "With labels (6,000)" in text, kind
@@ -284,7 +284,7 @@ def test_floor_score_ceiling_and_share_stand_together_wherever_the_headline_is(b
         assert "ceiling not measured" not in texts[kind]
     assert f"† {UNTAUGHT}: no verdict" in texts["txt"]
     assert "\nThe mean over tasks is of gain / (1 − chance), over 1 of 2 tasks: local.\n" in texts["txt"]
-    table = view.view(board).headline
+    table = board_page.describe_board(board).headline
     assert [row.kind for row in table.rows] == ["trained", "trained", "twin", "ceiling"]
     assert table.heads[3].lines[-1] == "ceiling not shown above the twin"
 
@@ -323,7 +323,9 @@ def test_verify_counts_ceilings_and_shares_and_names_one_that_was_changed(comple
     path = built / f"{BOARD}.csv"
     text = path.read_text()
     row = next(line for line in text.splitlines() if line.startswith(f"{BOARD},MAE,trained,local"))
-    share = next(value for name, value in zip(flat.SCHEMA.names, row.split(","), strict=True) if name == "share")
+    share = next(
+        value for name, value in zip(board_tables.SCHEMA.names, row.split(","), strict=True) if name == "share"
+    )
     path.write_text(text.replace(row, row.replace(share, f"{float(share) + 1e-6:.9f}")))
     (wrong,) = printed.check(complete, built).misprints
     assert wrong.where.endswith("column share")
@@ -331,21 +333,21 @@ def test_verify_counts_ceilings_and_shares_and_names_one_that_was_changed(comple
 
 
 def test_a_board_without_ceilings_says_so_and_keeps_its_ranks(tmp_path):
-    (found,) = render.stored(store(tmp_path / "store"))
+    (found,) = site.load_boards(store(tmp_path / "store"))
     for text in (render.html(found), render.markdown(found)):
         assert "ceiling not measured" in text
         assert "Ceiling not measured: what labels would reach" in text
         assert SENTENCE not in text
-    assert "not measured" in render.compact(found)
+    assert "not measured" in terminal.format_board(found)
     assert found.ranked
-    assert [row["kind"] for row in flat.rows(found) if row["kind"] == "ceiling"] == []
+    assert [row["kind"] for row in board_tables.list_rows(found) if row["kind"] == "ceiling"] == []
 
 
 def test_a_ceiling_under_the_mark_is_marked_in_words(board):
     low, high = (replace(board.ceilings[0].score, value=value, low=None, high=None) for value in (0.85, 0.95))
     tops = tuple(Ceiling(labels=6000, score=score, seeds=(0,)) for score in (low, high))
     taught = tuple(replace(column, taught=True) for column in board.columns)
-    made = view.view(replace(board, ceilings=tops, columns=taught))
+    made = board_page.describe_board(replace(board, ceilings=tops, columns=taught))
     assert made.headline.heads[2].lines[-1] == "ceiling under 0.90"
     assert made.headline.heads[3].lines[-1].startswith("leakage")
     (said,) = (line for line in made.how if line.startswith("Marked"))
@@ -355,15 +357,17 @@ def test_a_ceiling_under_the_mark_is_marked_in_words(board):
 
 def test_different_numbers_of_labels_share_a_row_that_says_so(board):
     tops = (board.ceilings[0], replace(board.ceilings[1], labels=2000))
-    (row,) = (row for row in view.view(replace(board, ceilings=tops)).headline.rows if row.kind == "ceiling")
+    (row,) = (
+        row for row in board_page.describe_board(replace(board, ceilings=tops)).headline.rows if row.kind == "ceiling"
+    )
     assert row.head.lines[0] == "With labels (2,000–6,000)"
     assert [cell.lines[1] for cell in row.cells[1:3]] == ["6,000 labels, 2 seeds", "2,000 labels, 2 seeds"]
-    assert "With labels (2,000--6,000)" in export.latex(replace(board, ceilings=tops))
+    assert "With labels (2,000--6,000)" in latex.latex(replace(board, ceilings=tops))
 
 
 def test_a_comparison_of_two_encoders_has_no_verdict_either(complete):
     for probe in ("linear", "knn"):  # as on the board; a family of its own
-        found = {line.task: line.difference for line in compare.compare(complete, "mae", "ijepa", probe).lines}
+        found = {line.task: line.difference for line in two_encoders.compare(complete, "mae", "ijepa", probe).lines}
         assert found["local"].shown is not None
         assert (found["global"].verdict, found["global"].p) == (UNTAUGHT, None)
 
@@ -373,7 +377,7 @@ def test_probes_that_read_tokens_stand_directly_after_the_headline_titled_in_wor
     for one in (recipe("mae", 0), twin(recipe("mae", 0))):
         for probe in ("attentive", "mlp"):
             add_cell(root, one, "local", shift=0.9, probe=probe)
-    (found,) = render.stored(root)
+    (found,) = site.load_boards(root)
     assert [s.probe for s in found.sections] == ["linear", "attentive", "mlp", "knn", "linear"]
     page = render.html(found)
     titles = [" ".join(re.sub("<[^>]*>", "", title).split()) for title in re.findall(r"<h2>(.*?)</h2>", page)]
@@ -388,7 +392,7 @@ def test_probes_that_read_tokens_stand_directly_after_the_headline_titled_in_wor
 
 
 def test_steps_images_and_passes_stand_beside_the_flops(board):
-    shown = view.view(board)
+    shown = board_page.describe_board(board)
     (costs,) = (table for table in shown.further if table.title == "Cost of pretraining")
     heads = [head.lines[0] for head in costs.heads]
     row = dict(zip(heads, [costs.rows[0].head, *costs.rows[0].cells], strict=True))

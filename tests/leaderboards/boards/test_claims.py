@@ -15,11 +15,12 @@ from leaderboards.boards.board import Column
 from leaderboards.boards.claims import Claim, Evidence, judge
 from leaderboards.boards.contrasts import Line
 from leaderboards.boards.leads import CEILING
-from leaderboards.pages import figures, render
-from leaderboards.pages.tables import claim_found
+from leaderboards.figures import lead_by_locality
+from leaderboards.publish import site
 from leaderboards.stats.statistics import draw, resample
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
 from leaderboards.stats.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTAUGHT, UNTESTABLE
+from leaderboards.tables.claims import explain_verdict
 from tests.leaderboards.pages.test_site import localities
 from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, store
 
@@ -230,7 +231,7 @@ def test_other_probes_stand_beside_without_a_verdict_where_they_answered_everyth
     ((probe, (found,)),) = one.probes
     assert probe == "attentive"
     assert found.value == pytest.approx(2 * (read["d", tasks[0]].values - read["i", tasks[0]].values).mean())
-    shown = claim_found(one)
+    shown = explain_verdict(one)
     assert sum(text.startswith("attentive probe, no verdict: DINOv3 − I-JEPA: −") for text in shown) == 1
 
 
@@ -261,13 +262,13 @@ def test_a_board_with_an_arm_judges_the_recommended_recipe(tmp_path):
     add_run(root, arm := replace(made, settings=SimpleNamespace(arm="official")))
     add_cell(root, arm, "phantom_locality_1", shift=9)
     localities(root, {"phantom_locality_1": 0.9})
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     claim = next(one for one in board.claims if one.name == "local")
     assert claim.pairs == ("DINOv3 − I-JEPA",)
     assert (claim.verdict, claim.apart) == (NOT_SHOWN, ("DINOv3 (official)",))
     shown = CliRunner().invoke(app, ["claims", "--results", str(root)]).stdout
     assert "not part of it: DINOv3 (official)" in shown
-    (drawing,) = figures.slope([board])
+    (drawing,) = lead_by_locality.draw_lead_by_locality([board])
     assert [row[1] for row in drawing.rows] == ["phantom_locality_1"]
 
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 import tasks
 from benchmark.recipe import ENGINE, twin
 from leaderboards.__main__ import app
-from leaderboards.pages import pages, render, view
+from leaderboards.figures import board_figures
+from leaderboards.pages import board_page, render, task_page, terminal
 from leaderboards.publish import site
 from leaderboards.stats.verdicts import HOLDS
 from tests.helpers import wide
@@ -34,7 +35,7 @@ def succeeded(tmp_path_factory) -> Path:
 
 
 def test_a_board_of_an_earlier_corpus_is_beside_the_new_one_and_never_first(succeeded, tmp_path):
-    new, old = render.stored(succeeded)
+    new, old = site.load_boards(succeeded)
     assert (new.slug, new.corpus_digest, new.earlier) == (BOARD, "aaaa23456789", "")
     assert (old.slug, old.corpus_digest, old.superseded) == (f"{BOARD}-c0ffee123456", "c0ffee123456", True)
     assert old.title == f"{new.title}, earlier corpus c0ffee123456"
@@ -42,7 +43,7 @@ def test_a_board_of_an_earlier_corpus_is_beside_the_new_one_and_never_first(succ
     assert f"Measured by engine {ENGINE - 1}" in old.earlier
     assert [row.runs for row in new.sections[0].rows] != [row.runs for row in old.sections[0].rows]
     assert (new.columns[0].data, old.columns[0].data) == ("e" * 12, "d" * 12)
-    site.build(succeeded, tmp_path, found=[new, old])
+    site.build(succeeded, tmp_path, boards=[new, old])
     front = (tmp_path / "index.html").read_text()
     main, _, earlier = front.partition("Earlier boards")
     assert f"{old.slug}.html" not in main
@@ -57,25 +58,25 @@ def test_a_board_of_an_earlier_corpus_is_beside_the_new_one_and_never_first(succ
 
 
 def test_budgets_are_those_of_the_store_and_not_of_the_tracks_of_this_code(succeeded):
-    new, old = render.stored(succeeded)
-    assert "6.0e12 training FLOPs per encoder" in render.compact(old)
-    assert dict(view.view(old).facts)["Track"] == "demo: 6.0e12 training FLOPs per encoder"
-    assert dict(view.view(new).facts)["Track"] == "demo: 1.0e13 training FLOPs per encoder"
+    new, old = site.load_boards(succeeded)
+    assert "6.0e12 training FLOPs per encoder" in terminal.format_board(old)
+    assert dict(board_page.describe_board(old).facts)["Track"] == "demo: 6.0e12 training FLOPs per encoder"
+    assert dict(board_page.describe_board(new).facts)["Track"] == "demo: 1.0e13 training FLOPs per encoder"
 
 
 def test_claims_costs_and_the_answer_of_the_front_page_are_of_current_boards_alone(succeeded):
-    new, old = render.stored(succeeded)
+    new, old = site.load_boards(succeeded)
     assert new.claims
     assert old.claims
     tested = [replace(one, claims=tuple(replace(claim, verdict=HOLDS) for claim in one.claims)) for one in (new, old)]
-    front = render.index(tested)
+    front = render.front(tested)
     assert front.count(old.title) == 1, "in the list of earlier boards"
     assert front.count(f'href="{new.slug}.html"') > len(new.claims), "on its own and on its rung of the ladder"
     one = wide.board(3, 2)
     other = replace(one, track="other", slug="other")
-    (drawn,) = render.across([one, other])
+    (drawn,) = board_figures.draw_costs([one, other])
     assert {row[1] for row in drawn.rows} == {"wide", "other"}
-    assert render.across([one, replace(other, corpus_digest="aaaa23456789")]) == []
+    assert board_figures.draw_costs([one, replace(other, corpus_digest="aaaa23456789")]) == []
 
 
 def test_a_page_of_a_task_says_which_version_its_numbers_and_its_card_are_of(succeeded, tmp_path):
@@ -86,7 +87,7 @@ def test_a_page_of_a_task_says_which_version_its_numbers_and_its_card_are_of(suc
     assert "version 2 of the task" in page
     assert "The numbers on this page are of version 1 and version 2 of this task. Its question, data card" in page
     assert f"are of version {known}, which this code reads" in page
-    current = pages.of_task("ultrasound", "phantom_local", [_of_version(known)], ())
+    current = task_page.describe_task("ultrasound", "phantom_local", [_of_version(known)], ())
     assert current.blocks[0].texts == ()
 
 

@@ -11,7 +11,7 @@ from benchmark.recipe import twin
 from benchmark.study import TaskData
 from leaderboards.audit.verify import verify
 from leaderboards.boards.aggregate import boards
-from leaderboards.pages import tables
+from leaderboards.tables import alterations
 from tasks import splits
 from tests.benchmark.probing import test_probing
 from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, recipe
@@ -73,8 +73,8 @@ def test_a_board_reads_each_nuisance_beside_the_label(tmp_path):
     told = dict(ledger.nuisances)
     assert ledger.whole.value == pytest.approx(told["gain"].value)
     assert told["clean"].value == pytest.approx(told["gain"].value)  # two classes: one against the other
-    (table,) = tables.ledger(board)
+    (table,) = alterations.tabulate_ledger(board)
     lines = table.rows[0].cells[0].lines
     assert [line.partition(":")[0] for line in lines] == ["all", "clean", "gain", "label"]
     assert not [problem for problem in verify(tmp_path).problems if "seal" not in problem.what]
-    assert tables.ledger(replace(board, ledgers=())) == ()
+    assert alterations.tabulate_ledger(replace(board, ledgers=())) == ()

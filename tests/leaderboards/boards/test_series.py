@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 from benchmark.storage import results, schema
 from leaderboards.boards import series
 from leaderboards.boards.contrasts import Line
-from leaderboards.pages import svg, tables
-from leaderboards.pages.figures import turned
+from leaderboards.figures import board_figures, figure
+from leaderboards.tables import alterations
 from tests.helpers import wide
 
 COLUMN = wide.column(0)
@@ -95,11 +95,11 @@ def test_curves_are_drawn_a_figure_for_each_nuisance_with_their_data(tmp_path):
     index = stored(tmp_path, "robustness", [[answers(rng, "", 1.5), *altered]])
     board = wide.board(3, 1)
     board = type(board)(**vars(board) | {"series": series.measured([LINE], [COLUMN], index)})
-    assert turned(board, "labels") == turned(board, "scale") == ()
-    drawn = turned(board, "nuisance")
+    assert board_figures.draw_levels(board, "labels") == board_figures.draw_levels(board, "scale") == ()
+    drawn = board_figures.draw_levels(board, "nuisance")
     assert [one.name for one in drawn] == ["wide-under-blur", "wide-under-gain"]
-    assert len(svg.table(drawn[0]).splitlines()) == 3
-    assert "strength of blur" in svg.svg(drawn[0])
+    assert len(figure.as_csv(drawn[:1]).splitlines()) == 3
+    assert "strength of blur" in drawn[0].svg
 
 
 def test_scale_controls_say_what_is_left_and_are_no_nuisances(tmp_path):
@@ -109,10 +109,10 @@ def test_scale_controls_say_what_is_left_and_are_no_nuisances(tmp_path):
     made = series.measured([LINE], [COLUMN], stored(tmp_path, "scale", [[whole, shuffled]]))
     board = type(board)(**vars(board) | {"series": made})
     assert [one.kind for one in made] == ["scale"]
-    assert tables.robustness(board) == ()
-    (table,) = tables.scales(board)
+    assert alterations.tabulate_robustness(board) == ()
+    (table,) = alterations.tabulate_scales(board)
     first, second = table.rows[0].cells[0].lines
     assert first.startswith(f"whole: {auroc(whole):.3f}")
     assert second.startswith("3: ")
     assert f"{auroc(shuffled):.3f}" in second
-    assert [one.name for one in turned(board, "scale")] == ["wide-under-shuffled"]
+    assert [one.name for one in board_figures.draw_levels(board, "scale")] == ["wide-under-shuffled"]

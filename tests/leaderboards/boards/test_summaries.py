@@ -8,7 +8,8 @@ from leaderboards.audit.promote import promote
 from leaderboards.audit.verify import verify
 from leaderboards.boards import store
 from leaderboards.boards.aggregate import boards, summarise
-from leaderboards.pages import render, tables, view
+from leaderboards.pages import board_page, render
+from leaderboards.tables import alterations
 from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, recipe, rewrite
 
 
@@ -55,8 +56,8 @@ def test_a_summary_says_so_on_the_page(local, tmp_path):
     promote(local, published, {})
     (here,), (there,) = boards(local), boards(published)
     said = "are summaries: their predictions are not published"
-    assert said in " ".join(view.view(there).footnotes)
-    assert said not in " ".join(view.view(here).footnotes)
+    assert said in " ".join(board_page.describe_board(there).footnotes)
+    assert said not in " ".join(board_page.describe_board(here).footnotes)
     assert said in render.markdown(there)
 
 
@@ -79,7 +80,7 @@ def test_what_nuisances_cost_stays_with_its_intervals(local, tmp_path):
     results.write(local / made.modality / "summaries" / "made", {"summaries": schema.table("summaries", rows)})
     (after,) = boards(local)
     assert told(after.series) == told(before.series)
-    assert tables.robustness(after) == tables.robustness(before) != ()
+    assert alterations.tabulate_robustness(after) == alterations.tabulate_robustness(before) != ()
 
 
 def test_summaries_of_other_encoders_are_not_shown(local, tmp_path):

@@ -112,7 +112,7 @@ def test_changes_are_from_what_is_recommended_and_name_the_chosen_one(root):
 def test_a_recipe_is_chosen_by_its_mean_over_modalities_and_it_is_said_where_it_is_not_the_best(root):
     found = trials.read(root).current
     assert trials.means(found, "laptop", "ijepa") == pytest.approx({"as recommended": 0.12, "lr 0.123": 0.17})
-    said = " ".join(text for block in trials_page.page(trials.read(root), {}).blocks for text in block.texts)
+    said = " ".join(text for block in trials_page.describe_trials(trials.read(root), {}).blocks for text in block.texts)
     assert (
         "I-JEPA: the chosen recipe gains +0.120, mean over latents and modalities, not the highest: +0.170 with" in said
     )
@@ -121,7 +121,7 @@ def test_a_recipe_is_chosen_by_its_mean_over_modalities_and_it_is_said_where_it_
 
 def test_numbers_of_trials_are_printed_and_said_where_they_are_not_equal(root):
     def said() -> str:
-        return trials_page.page(trials.read(root), {}).blocks[0].texts[0]
+        return trials_page.describe_trials(trials.read(root), {}).blocks[0].texts[0]
 
     assert said() == "Each of dinov3, ijepa, mae had 2 trials in histo.".replace(
         "dinov3, ijepa", "DINOv3, I-JEPA"
@@ -131,7 +131,7 @@ def test_numbers_of_trials_are_printed_and_said_where_they_are_not_equal(root):
 
 
 def test_every_trial_is_a_row_with_its_scores(root):
-    table = trials_page.page(trials.read(root), {}).blocks[0].tables[0]
+    table = trials_page.describe_trials(trials.read(root), {}).blocks[0].tables[0]
     assert len(table.rows) == 7
     heads = [head.lines[0] for head in table.heads]
     rows = {(row.head.lines[0], row.cells[0].lines[0]): row for row in table.rows}
@@ -147,7 +147,7 @@ def test_trials_of_earlier_versions_stay_readable_and_apart(root):
     add(root, "old", "mae", dict(zip(BASE, (0.7, 0.6, 0.5), strict=True)), engine=ENGINE - 1, lr=5.0)
     found = trials.read(root)
     assert [each.name for each in found.earlier] == ["old"]
-    blocks = trials_page.page(found, {}).blocks
+    blocks = trials_page.describe_trials(found, {}).blocks
     assert "Each of" in blocks[0].texts[0]
     (row,) = blocks[-1].tables[0].rows
     assert [cell.lines[0] for cell in row.cells[-6:]] == ["0.700", "0.600", "0.500", "–", "–", "–"]
@@ -182,7 +182,7 @@ def test_a_claim_under_a_trial_is_its_estimate_with_that_recipe_in_place(root):
 
 def test_the_page_shows_every_claim_of_two_pretexts_under_every_recipe(root):
     places = {("histo", task): place for task, place in PLACES.items()}
-    block = trials_page.page(trials.read(root), places).blocks[1]
+    block = trials_page.describe_trials(trials.read(root), places).blocks[1]
     assert [table.title for table in block.tables] == [
         "DINOv3 − I-JEPA",
         "I-JEPA − DINOv3",
@@ -201,7 +201,7 @@ def test_the_page_shows_every_claim_of_two_pretexts_under_every_recipe(root):
 
 
 def test_a_store_without_trials_says_so(tmp_path):
-    page = trials_page.page(trials.read(tmp_path), {})
+    page = trials_page.describe_trials(trials.read(tmp_path), {})
     assert page.blocks[0].texts == ("No trial is stored.",)
 
 
@@ -220,7 +220,7 @@ def test_trials_are_published_once_with_their_twins_and_verify(root, tmp_path):
     assert report.problems == ()
     assert (report.unsealed, report.stored["tuning trials"]) == (0, 7 * len(EVERY))
     assert {each.name for each in trials.read(published).current} == {each.name for each in trials.read(root).current}
-    assert trials_page.page(trials.read(published), {}) == trials_page.page(trials.read(root), {})
+    assert trials_page.describe_trials(trials.read(published), {}) == trials_page.describe_trials(trials.read(root), {})
 
 
 def test_a_changed_score_of_a_published_trial_is_found(root, tmp_path):

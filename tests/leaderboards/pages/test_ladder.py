@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from benchmark.recipe import twin
-from leaderboards.pages import ladder, render, view
+from leaderboards.pages import board_page, render
+from leaderboards.publish import site
 from leaderboards.stats.verdicts import HOLDS, UNTESTABLE
+from leaderboards.tables import ladder
 from leaderboards.words import interval
 from tests.leaderboards.pages.test_site import localities
 from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe
@@ -27,11 +29,11 @@ def boards(tmp_path_factory):
                     add_run(root, one)
                     add_cell(root, one, TASK, shift=0.6 + learned * (pretext == "dinov3" and one.budget > 0))
     localities(root, {TASK: 0.9})
-    return render.stored(root)
+    return site.load_boards(root)
 
 
 def test_a_row_a_claim_and_a_column_a_rung_by_budget(boards):
-    (table,) = ladder.tables(boards)
+    (table,) = ladder.tabulate_ladder(boards)
     assert [head.lines[0] for head in table.heads] == ["Claim", "Modality", "laptop", "1e14"]
     assert table.heads[2].lines[1] == "2.5e13 FLOPs"
     assert len(table.rows) == len(boards[0].claims)
@@ -49,18 +51,18 @@ def test_a_row_a_claim_and_a_column_a_rung_by_budget(boards):
 def test_simulated_and_real_and_corpora_stand_apart(boards):
     real = [replace(board, claims=tuple(replace(one, about="real data") for one in board.claims)) for board in boards]
     both = [replace(board, claims=(*board.claims, *other.claims)) for board, other in zip(boards, real, strict=True)]
-    assert [table.title for table in ladder.tables(both)] == [
+    assert [table.title for table in ladder.tabulate_ladder(both)] == [
         "The ladder: phantom corpus, simulated tasks",
         "The ladder: phantom corpus, real tasks",
     ]
     other = replace(boards[0], corpus="open")
-    assert len(ladder.tables([*boards, other])) == 2
-    assert len(ladder.of_board(other, [*boards, other])[0].heads) == 3
+    assert len(ladder.tabulate_ladder([*boards, other])) == 2
+    assert len(ladder.tabulate_ladder_of(other, [*boards, other])[0].heads) == 3
 
 
 def test_rungs_of_another_content_are_another_ladder(boards):
     other = replace(boards[0], corpus_digest="f" * 12)
-    (table,) = ladder.tables([other, boards[1]])
+    (table,) = ladder.tabulate_ladder([other, boards[1]])
     rows = [row for row in table.rows if row.head.lines == (LOCAL,)]
     assert [row.cells[0].lines[1] for row in rows] == [f"content {boards[1].corpus_digest}", f"content {'f' * 12}"]
     assert [cell.lines[0] == "–" for row in rows for cell in row.cells[1:]] == [False, True, True, False]
@@ -68,24 +70,24 @@ def test_rungs_of_another_content_are_another_ladder(boards):
 
 def test_a_rung_without_a_claim_says_so_and_rungs_that_are_not_stored_are_not_shown(boards):
     short = [replace(board, claims=board.claims[: 1 + place]) for place, board in enumerate(boards)]
-    (table,) = ladder.tables(short)
+    (table,) = ladder.tabulate_ladder(short)
     assert sorted(cell.lines for cell in table.rows[1].cells[1:])[-1] == ("–", "not stored")
-    (alone,) = ladder.tables(boards[:1])
+    (alone,) = ladder.tabulate_ladder(boards[:1])
     assert len(alone.heads) == 3
-    assert ladder.tables([]) == ()
+    assert ladder.tabulate_ladder([]) == ()
 
 
 def test_front_page_and_markdown_show_the_ladder(boards):
-    front = render.index(boards)
+    front = render.front(boards)
     assert "The ladder: phantom corpus, simulated tasks" in front
     testable = {one.asks for board in boards for one in board.claims if one.verdict != UNTESTABLE}
-    (table,) = ladder.tables(boards, tested=True)
+    (table,) = ladder.tabulate_ladder(boards, tested=True)
     assert {row.head.lines[0] for row in table.rows} == testable
     assert f"{len(boards[0].claims) - len(testable)} that no rung can test are left out" in front
     silent = [
         replace(board, claims=tuple(replace(one, verdict=UNTESTABLE) for one in board.claims)) for board in boards
     ]
-    assert ladder.tables(silent, tested=True) == ()
-    text = render.markdown(boards[0], view.view(boards[0], boards))
+    assert ladder.tabulate_ladder(silent, tested=True) == ()
+    text = render.markdown(boards[0], board_page.describe_board(boards[0], boards))
     assert "## The ladder: phantom corpus, simulated tasks" in text
     assert text.count("(recommended) is above I-JEPA (recommended) on local signal") == 1

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from benchmark.storage.results import read
 from leaderboards.__main__ import app
-from leaderboards.pages import render
+from leaderboards.boards import aggregate
 from leaderboards.publish import printed, site
 from tests.leaderboards.pages.test_site import localities
 from tests.leaderboards.test_leaderboards import add_cell, recipe, rewrite, store, tree
@@ -53,7 +53,7 @@ def test_pages_as_they_were_built_are_as_printed_and_the_report_says_what_was_re
     report = printed.check(results, built)
     assert report.misprints == ()
     assert tree(built) == before
-    board = render.boards(results)[0]
+    board = aggregate.boards(results)[0]
     rows = [row for row in board.sections[0].rows if not row.twin]
     pairs = [*board.comparison.pretexts, *board.comparison.twins]
     assert report.numbers["scores"] == 3 * len(board.sections[0].rows)
@@ -67,7 +67,6 @@ def test_pages_as_they_were_built_are_as_printed_and_the_report_says_what_was_re
     said = str(report)
     for kind, count in report.files.items():
         assert f"{count} {kind}" in said
-    assert f"{report.drawings} figures, whose data were compared" in said
     assert "printed as stored, not recomputed: measured locality, scores of trials, of maps" in said
 
 
@@ -85,8 +84,8 @@ NUMBERS = {
     f"{BOARD}.csv": ("gain", "gain_low", "gain_high", "gain_p", "score", "score_low", "score_high", "groups", "flops"),
     f"{BOARD}-contrasts.csv": ("difference", "low", "high", "p", "seeds", "groups"),
     f"{BOARD}-claims.csv": ("value", "low", "high"),
-    f"figures/{BOARD}-forest.csv": ("value", "low", "high"),
-    "figures/answer.csv": ("locality", "value", "low", "high"),
+    f"{BOARD}-figures.csv": ("value", "low", "high"),
+    "index.csv": ("locality", "value", "low", "high"),
 }
 
 

@@ -16,19 +16,22 @@ import pytest
 from sklearn.metrics import confusion_matrix
 from typer.testing import CliRunner
 
-from benchmark.recipe import key, twin
+from benchmark.recipe import Recipe, from_json, key, twin
 from benchmark.storage import results, schema
 from leaderboards.__main__ import app
 from leaderboards.boards.board import Entry
-from leaderboards.export import compare
-from leaderboards.pages import details, figures, flat, map_pages, pages, render, svg
+from leaderboards.export import board_tables, two_encoders
+from leaderboards.figures import chart, lead_by_locality
+from leaderboards.pages import map_blocks, page, render, run_details
 from leaderboards.publish import releases, site
 from leaderboards.stats import statistics
+from leaderboards.tables import addresses
 from tests.helpers import wide
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, store, tree
+from tests.leaderboards.test_leaderboards import add_cell, recipe, store, tree
 
 ROOT = Path(__file__).parents[3]
 ATOM = "{http://www.w3.org/2005/Atom}"
+BOARD = "ultrasound-phantom-demo"
 FAMILY = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
 HOSTILE = "<script>alert(1)</script>"
 
@@ -64,6 +67,10 @@ def localities(root: Path, values: dict[str, float]) -> None:
         results.write(root / "ultrasound" / "locality" / task, {"locality": schema.table("locality", [row])})
 
 
+def page_of(made: Recipe) -> str:
+    return addresses.recipe_page(key(replace(made, seed=0)))
+
+
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory) -> Path:
     """Three pretexts on three tasks of measured locality."""
@@ -88,16 +95,20 @@ def built(complete, tmp_path_factory) -> Path:
 
 
 def test_there_is_a_page_for_everything(built, complete):
-    runs = {f"runs/{run}.html" for run in results.read(complete, "runs")["run"]}
+    recipes = {
+        addresses.recipe_page(key(replace(from_json(text), seed=0)))
+        for text in results.read(complete, "runs")["recipe"]
+    }
+    assert len(recipes) == 6  # three pretexts and their twins, of two seeds each
     there = {str(path.relative_to(built)) for path in built.rglob("*.html")}
-    assert there == runs | {
+    assert there == recipes | {
         "index.html",
         "compare.html",
         "methods.html",
         "trials.html",
         "phantoms.html",
         "ultrasound-phantom-demo.html",
-        *(pages.task_page("ultrasound", task) for task in FAMILY),
+        *(addresses.task_page("ultrasound", task) for task in FAMILY),
         *(f"pretexts/{name}.html" for name in ("mae", "ijepa", "dinov3")),
     }
 
@@ -146,11 +157,10 @@ def test_names_from_outside_are_text_on_every_page(tmp_path):
     "link", ["javascript:alert(1)", "JAVASCRIPT:alert(1)", "data:text/html,x", "//evil.example/x", "/etc"]
 )
 def test_links_from_outside_lead_to_https_or_nowhere(link):
-    block = pages.Block(title="Links", links=(("the owner's page", link),))
-    made = pages.Page(path="tasks/x.html", title="x", label="", lead="", blocks=(block,))
-    page = render.page(made, render.Place())
-    assert link not in Links(page).targets
-    assert link in page  # shown as text
+    block = page.Block(title="Links", links=(("the owner's page", link),))
+    text = render.page(page.Page(path="tasks/x.html", title="x", label="", lead="", blocks=(block,)))
+    assert link not in Links(text).targets
+    assert link in text
 
 
 def test_tables_for_programs_hold_the_stored_values(complete, built, tmp_path):
@@ -162,13 +172,13 @@ def test_tables_for_programs_hold_the_stored_values(complete, built, tmp_path):
         assert float(row["score"]) == pytest.approx(mine[False], abs=1e-9)
         assert float(row["gain"]) == pytest.approx(mine[False] - mine[True], abs=1e-9)
     again = pq.read_table(built / "ultrasound-phantom-demo.parquet")
-    assert again.schema.equals(flat.SCHEMA)
+    assert again.schema.equals(board_tables.SCHEMA)
     assert [row["encoder"] for row in again.to_pylist()] == [row["encoder"] for row in rows]
 
 
 def test_the_answer_is_a_least_squares_line_through_the_simulated_tasks(complete):
-    (board,) = render.stored(complete)
-    (drawing,) = figures.slope([board])
+    (board,) = site.load_boards(complete)
+    (drawing,) = lead_by_locality.draw_lead_by_locality([board])
     rows = [dict(zip(drawing.heads, row, strict=True)) for row in drawing.rows]
     ahead = next(one for one in board.comparison.pretexts if {one.first, one.second} == {"DINOv3", "I-JEPA"})
     sign = 1 if ahead.first == "DINOv3" else -1
@@ -179,12 +189,12 @@ def test_the_answer_is_a_least_squares_line_through_the_simulated_tasks(complete
     judged = next(one for one in board.claims if one.within == "within relation's distances" and one.estimates)
     assert {row["kind"] for row in rows} == {"relation"}
     assert judged.estimates[0].value == pytest.approx(slope)
-    assert f"{slope:+.3f}".replace("-", "−") in figures.slope_said(board)
-    assert f"{slope:+.3f}".replace("-", "−") in render.index([board])
+    assert f"{slope:+.3f}".replace("-", "−") in lead_by_locality.describe_slopes(board)
+    assert f"{slope:+.3f}".replace("-", "−") in render.front([board])
 
 
 def test_a_single_seed_of_a_number_is_that_seed_resampled(complete):
-    (board,) = render.stored(complete)
+    (board,) = site.load_boards(complete)
     number = next(iter(board.numbers.values()))
     one = statistics.alone(number, 1)
     assert one.seeds == (1,)
@@ -201,7 +211,7 @@ def test_pairs_of_the_compare_page_are_those_of_the_command(complete, built):
     stored = data["pairs"].get(f"{a} {b}")
     sign = 1 if stored else -1
     stored = stored or data["pairs"][f"{b} {a}"]
-    lines = {line.task: line.difference.estimate for line in compare.compare(complete, a, b).lines}
+    lines = {line.task: line.difference.estimate for line in two_encoders.compare(complete, a, b).lines}
     for title, (value, low, high, _) in zip(data["boards"][0]["tasks"], stored, strict=True):
         expected = lines[title]
         ends = sorted((sign * low, sign * high))
@@ -216,52 +226,78 @@ def test_confusion_and_reliability_agree_with_scikit_learn():
     seen = statistics.Predictions(
         sample=np.arange(300), group=np.arange(300), label=label, scores=scores, repeat=zeros, fold=zeros
     )
-    assert details.confusion(seen) == tuple(map(tuple, confusion_matrix(label, scores.argmax(1)).tolist()))
-    bins = details.reliability(seen)
+    assert run_details.count_confusion(seen) == tuple(map(tuple, confusion_matrix(label, scores.argmax(1)).tolist()))
+    bins = run_details.bin_confidence(seen)
     assert sum(count for *_, count in bins) == 300
     mean = sum(right * count for _, right, count in bins) / 300
     assert mean == pytest.approx((scores.argmax(1) == label).mean())
     assert [confidence for confidence, *_ in bins] == sorted(confidence for confidence, *_ in bins)
 
 
-def test_figures_are_documents_with_words_data_and_a_dark_side(built):
-    files = sorted((built / "figures").glob("*.svg"))
-    assert {"answer.svg", "ultrasound-phantom-demo-forest.svg", "ultrasound-phantom-demo-heat.svg"} <= {
-        path.name for path in files
-    }
-    for path in files:
-        root = xml.parse(path).getroot()
+def test_figures_of_boards_are_files_with_words_and_a_dark_side_and_curves_are_part_of_their_page(built):
+    files = {path.stem: path.read_text() for path in (built / "figures").glob("*.svg")}
+    assert {"answer", f"{BOARD}-forest", f"{BOARD}-heat", f"{BOARD}-cost"} == set(files)
+    for text in files.values():
+        root = xml.fromstring(text)
         assert root.find("{http://www.w3.org/2000/svg}title").text
         assert root.find("{http://www.w3.org/2000/svg}desc").text
-        assert "prefers-color-scheme:dark" in path.read_text()
-        assert not re.search(r"\d{4}-\d\d-\d\dT", path.read_text())  # no date
-        rows = list(csv.reader(path.with_suffix(".csv").open()))
-        assert len(rows) > 1
-        assert len({len(row) for row in rows}) == 1
+        assert "prefers-color-scheme: dark" in text
+        assert not re.search(r"nan|inf|None", text.partition("</style>")[2])
+    pages = {path: path.read_text() for path in built.rglob("*.html")}
+    curves = [re.findall(r'<svg class="chart".*?</svg>', text) for text in pages.values()]
+    assert sum(map(len, curves)) == 4 + 3 * 2 + 3 * (2 + 3) + 3 * 3  # board, pretexts, their recipes, twins
+    for svg in (svg for found in curves for svg in found):
+        assert xml.fromstring(svg).get("aria-label")
+        assert not re.search(r"nan|inf|None", svg)
 
 
-def test_every_colour_of_a_figure_has_a_dark_one(complete):
-    (board,) = render.stored(complete)
-    text = "".join(svg.svg(drawing) for drawing in figures.of_board(board) if not drawing.name.endswith("heat"))
-    body = re.sub(r"<style>.*?</style>|<style type.*?</style>", "", text, flags=re.DOTALL)
-    used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", body))
-    assert used <= set(svg.DARK)
+def test_the_data_of_the_figures_of_a_page_are_one_table(built):
+    rows = list(csv.DictReader((built / f"{BOARD}-figures.csv").open()))
+    forest = [row for row in rows if row["figure"] == f"{BOARD}-forest"]
+    assert [row["encoder"] for row in forest][:1] == ["DINOv3"]
+    assert all(float(row["low"]) <= float(row["value"]) <= float(row["high"]) for row in forest)
+    assert {row["seed"] for row in rows if row["figure"] == f"{BOARD}-loss-0"} == {"0", "1"}
+    recipe_page = next(path for path in (built / "runs").glob("*.csv") if "rankme" in path.read_text())
+    rows = list(csv.DictReader(recipe_page.open()))
+    losses = [(float(row["share of training"]), float(row["value"])) for row in rows if row["figure"] == "loss"]
+    assert len(losses) == 2 * 20
+    assert losses[:2] == [(0.0, 2.0), (0.05, pytest.approx(2 / 21, abs=1e-6))]
+    assert {row["images"] for row in rows if row["figure"].startswith("reliability")} == {"12"}
+    assert not list((built / "figures").glob("*.csv"))
+
+
+def test_round_values_mark_an_axis():
+    assert chart.ticks(-0.07, 0.23) == pytest.approx([-0.05, 0.0, 0.05, 0.1, 0.15, 0.2])
+    assert chart.ticks(0.5, -0.5, most=4) == pytest.approx([-0.4, -0.2, 0, 0.2, 0.4])
+    assert chart.ticks(0.01, 1, logarithmic=True) == pytest.approx([0.01, 0.1, 1])
+    assert chart.ticks(8e12, 7.5e13, logarithmic=True) == pytest.approx([1e13, 2e13, 5e13])
+
+
+def test_a_seed_of_a_recipe_page_has_a_place_of_its_own_that_boards_and_feed_lead_to(built, complete):
+    made = recipe("mae", 1)
+    link = addresses.run_link(key(replace(made, seed=0)), key(made))
+    path, _, anchor = link.partition("#")
+    text = (built / path).read_text()
+    assert anchor in Links(text).ids
+    for run in (key(recipe("mae", 0)), key(made)):
+        assert f"python -m benchmark reproduce {run}" in text
+    for name in (f"{BOARD}.html", "feed.xml", "compare.html", "compare-data.js"):
+        assert link in (built / name).read_text(), name
 
 
 def test_maps_of_a_run_are_on_its_page_and_beside_another(complete):
-    (board,) = render.stored(complete)
+    (board,) = site.load_boards(complete)
     run = key(recipe("mae", 0))
-    shown = pages.Picture(source="maps/mae.png", alt="What MAE <looks> at", caption="Attention")
+    shown = page.Picture(source="maps/mae.png", alt="What MAE <looks> at", caption="Attention")
     (weights,) = {one.weights for one in board.runs if one.run == run}
-    block = pages.Block(title="What it looks at", pictures=(shown,))
-    maps = map_pages.Shown(
-        {(run, weights): (block,)}, {"maps/mae.png": b"PNG", "maps/of-an-encoder-not-shown.png": b"PNG"}, {}
-    )
-    whole = replace(site.gathered(complete, [board]), maps=maps)
-    made = site.files(whole, render.Place())
+    block = page.Block(title="What it looks at", pictures=(shown,))
+    images = {"maps/mae.png": b"PNG", "maps/of-an-encoder-not-shown.png": b"PNG"}
+    maps = map_blocks.Maps({(run, weights): (block,)}, images, {})
+    whole = replace(site.gather(complete, [board]), maps=maps)
+    made = site.make_files(whole)
     assert made["maps/mae.png"] == b"PNG"
     assert "maps/of-an-encoder-not-shown.png" not in made
-    assert 'src="../maps/mae.png" alt="What MAE &lt;looks&gt; at"' in made[f"runs/{run}.html"].decode()
+    assert 'src="../maps/mae.png" alt="What MAE &lt;looks&gt; at"' in made[page_of(recipe("mae", 0))].decode()
     assert '["maps/mae.png","What MAE <looks> at","Attention"]' in made["compare-data.js"].decode()
 
 
@@ -276,25 +312,33 @@ def test_a_feed_of_new_results(built, complete):
     assert all("Simulated" in entry.find(f"{ATOM}summary").text for entry in entries)
 
 
-def test_a_release_is_frozen_and_named(complete, tmp_path):
-    out = tmp_path / "site"
-    ran = CliRunner().invoke(app, ["release", "0.1.0", "--results", str(complete), "--out", str(out)])
+def test_a_release_is_markdown_and_tables_that_never_change_and_is_named(tmp_path):
+    """Older releases are Markdown and CSV alone, so that a release does not bring the whole site once more."""
+    root, out = store(tmp_path / "store", pretexts=("mae",), seeds=(0,), tasks=("local",)), tmp_path / "site"
+    command = ["release", "0.1.0", "--results", str(root), "--out", str(out)]
+    ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.output
     frozen = tree(out / "releases" / "0.1.0")
-    assert "Release 0.1.0, frozen" in frozen["index.html"].decode()
-    assert "releases/0.1.0/index.html" in (out / "index.html").read_text()
-    add_run(complete.parent / "other", recipe("simmim", 0))
-    site.build(complete, out)
+    endings = (".md", ".csv", "-contrasts.csv", "-claims.csv", ".bib")
+    assert set(frozen) == {"README.md", *(f"{BOARD}{ending}" for ending in endings)}
+    assert "Release 0.1.0, frozen" in frozen["README.md"].decode()
+    assert "Pretext Bench 0.1.0, 2 runs" in frozen[f"{BOARD}.md"].decode()
+    assert frozen[f"{BOARD}.csv"] == (out / f"{BOARD}.csv").read_bytes()
+    assert "releases/0.1.0/README.md" in (out / "index.html").read_text()
+    assert len(Links((out / f"{BOARD}.html").read_text()).targets) > 5
+    add_cell(root, recipe("mae", 0), "global")
+    releases.build_site(root, out)
     assert tree(out / "releases" / "0.1.0") == frozen
-    again = CliRunner().invoke(app, ["release", "0.1.0", "--results", str(complete), "--out", str(out)])
+    assert frozen[f"{BOARD}.csv"] != (out / f"{BOARD}.csv").read_bytes()
+    again = CliRunner().invoke(app, command)
     assert again.exit_code == 2
     assert "never changes" in again.stderr
     for version in ("../x", "latest", ""):
         with pytest.raises(ValueError, match="no version"):
-            releases.freeze(complete, out, version)
+            releases.freeze(root, out, version)
     (out / "releases" / "0.10.0").mkdir()
     (out / "releases" / "0.9.0").mkdir()
-    assert releases.versions(out) == ("0.1.0", "0.9.0", "0.10.0")
+    assert releases.list_versions(out) == ("0.1.0", "0.9.0", "0.10.0")
 
 
 def test_an_empty_store_is_a_site_that_says_so(tmp_path):
@@ -309,24 +353,12 @@ def test_the_committed_site_is_what_the_published_store_gives(tmp_path):
     if (committed / "releases").exists():
         shutil.copytree(committed / "releases", tmp_path / "releases")
     published = ROOT / "results" / "published"
-    boards = site.public(published)
+    boards = site.load_public_boards(published)
     assert "smoke" not in {board.track for board in boards}
-    site.build(published, tmp_path, found=boards)
+    site.build(published, tmp_path, boards=boards)
     here, there = tree(tmp_path), tree(committed)
     assert sorted(here) == sorted(there), "run `make site` and commit leaderboards/site"
     assert [name for name in here if here[name] != there[name]] == [], "run `make site` and commit leaderboards/site"
-
-
-def test_a_board_of_a_thousand_runs_and_twenty_tasks_is_under_a_megabyte():
-    board = wide.board(1000, 20)
-    made = render.board_files(board, render.view(board), render.Place())
-    vendored = ("style.css", "board.js", "vendor/datatables/dataTables.min.js")
-    loaded = [made["wide.html"].encode(), made["wide-rows.js"].encode()]
-    loaded += [(site.STATIC / name).read_bytes() for name in vendored]
-    assert sum(map(len, loaded)) < 1_000_000
-    assert made["wide.html"].count("<tr") < 200
-    assert "of 1,001 rows" in made["wide.html"]  # and that of the ceilings
-    assert "and 987 more, each with its twin" in made["wide.html"]
 
 
 def test_what_a_vendored_library_is_and_its_licence_stand_beside_it():
@@ -340,5 +372,5 @@ def test_a_missing_cell_says_why_in_the_table_for_programs():
     first = Entry(missing="not run yet")
     rows = [replace(row, entries=(first, *row.entries[1:])) for row in board.sections[0].rows]
     section = replace(board.sections[0], rows=tuple(rows))
-    found = flat.rows(replace(board, sections=(section,)))
+    found = board_tables.list_rows(replace(board, sections=(section,)))
     assert {row["note"] for row in found if row["task"] == "task_0"} == {"not run yet"}

@@ -13,8 +13,8 @@ from benchmark.recipe import key, twin
 from leaderboards.__main__ import app
 from leaderboards.audit import simulate
 from leaderboards.boards.contrasts import task_draws
-from leaderboards.export import compare, export
-from leaderboards.pages import details, flat, render
+from leaderboards.export import board_tables, latex, store_tables, two_encoders
+from leaderboards.pages import render, run_details, terminal
 from leaderboards.publish import site
 from leaderboards.stats.families import Largest, correlations, judge, turned
 from leaderboards.stats.statistics import alone, combination, draw, estimate, mean, minus, p_value, resample
@@ -188,12 +188,12 @@ def entries(board, name="MAE"):
 
 def test_an_unrelated_task_changes_no_score_gain_or_error_of_the_others(tmp_path):
     root = store(tmp_path / "store", seeds=(0, 1), tasks=("local",))
-    (before,) = render.stored(root)
+    (before,) = site.load_boards(root)
     for pretext in ("mae", "ijepa"):
         for seed in (0, 1):
             for one in (recipe(pretext, seed), twin(recipe(pretext, seed))):
                 add_cell(root, one, "elsewhere", groups=40, family="other")
-    (after,) = render.stored(root)
+    (after,) = site.load_boards(root)
     same_but_for_the_family(entries(before)["local"], entries(after)["local"], grown=(2, 4))
 
 
@@ -209,12 +209,12 @@ def same_but_for_the_family(before, after, grown):
 def test_a_scores_interval_does_not_depend_on_the_tasks_beside_it(tmp_path, family):
     """Of patients of the same names, of another dataset or of the same with other labels."""
     root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,), tasks=("local",))
-    (before,) = render.stored(root)
+    (before,) = site.load_boards(root)
     for one in (recipe("mae", 0), twin(recipe("mae", 0))):
         add_cell(root, one, "global", groups=60, family=family)
-    (after,) = render.stored(root)
+    (after,) = site.load_boards(root)
     same_but_for_the_family(entries(before)["local"], entries(after)["local"], grown=(1, 2))
-    exported = export.numbers(root)
+    exported = store_tables.list_numbers(root)
     own = exported.query("task == 'local' and probe == 'linear' and metric == 'auroc' and not twin").iloc[0]
     score = entries(after)["local"].score
     assert (own["low"], own["high"]) == (score.low, score.high)
@@ -226,24 +226,24 @@ def complete(tmp_path_factory):
 
 
 def test_board_command_export_and_run_page_say_the_same(complete, tmp_path):
-    (board,) = render.stored(complete)
+    (board,) = site.load_boards(complete)
     contrast = next(one for one in board.comparison.pretexts if (one.first, one.second) == ("MAE", "I-JEPA"))
     expected = dict(zip([column.task for column in board.columns], contrast.entries, strict=True))
-    found = compare.compare(complete, "mae", "ijepa")
+    found = two_encoders.compare(complete, "mae", "ijepa")
     assert {line.task: line.difference for line in found.lines if line.a is not None} == expected
     assert found.lines[-1].difference == contrast.mean
-    back = {line.task: line.difference for line in compare.compare(complete, "ijepa", "mae").lines}
+    back = {line.task: line.difference for line in two_encoders.compare(complete, "ijepa", "mae").lines}
     for task, one in expected.items():
         assert (-back[task].estimate.high, -back[task].estimate.low) == (one.estimate.low, one.estimate.high)
         assert (back[task].verdict, back[task].p) == (one.verdict, one.p)
-    gain = compare.compare(complete, "mae", "mae:twin")
-    rows = {row["task"]: row for row in flat.rows(board) if row["encoder"] == "MAE"}
+    gain = two_encoders.compare(complete, "mae", "mae:twin")
+    rows = {row["task"]: row for row in board_tables.list_rows(board) if row["encoder"] == "MAE"}
     for line in gain.lines[:-1]:
         entry, one = entries(board)[line.task], line.difference
         assert (entry.gain, entry.p, entry.verdict) == (one.estimate, one.p, one.verdict)
         row = rows[line.task]
-        assert (row["gain_low"], row["verdict"]) == (round(entry.gain.low, flat.DECIMALS), entry.verdict)
-        assert f"[{entry.gain.low:+.3f}, {entry.gain.high:+.3f}]" in export.latex(board)
+        assert (row["gain_low"], row["verdict"]) == (round(entry.gain.low, board_tables.DECIMALS), entry.verdict)
+        assert f"[{entry.gain.low:+.3f}, {entry.gain.high:+.3f}]" in latex.latex(board)
     said = CliRunner().invoke(app, ["compare", "mae", "ijepa", "--results", str(complete)]).stdout
     assert contrast.entries[0].verdict in said
     assert "As on the board of ultrasound, phantom" in said
@@ -251,23 +251,23 @@ def test_board_command_export_and_run_page_say_the_same(complete, tmp_path):
 
 def test_a_row_of_one_run_has_one_gain_on_board_run_page_and_command(tmp_path):
     root = store(tmp_path / "store", pretexts=("mae", "ijepa", "dinov3"), seeds=(0,))
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     run = next(one for one in board.runs if one.run == key(recipe("mae", 0)))
     floor = next(one for one in board.runs if one.run == run.twin)
-    shown = details.gained(board, run, floor)
+    shown = run_details.gains_of(board, run, floor)
     for column, entry in zip(board.columns, board.sections[0].rows[0].entries, strict=True):
         assert (shown[column].estimate, shown[column].p) == (entry.gain, entry.p)
-    lines = compare.compare(root, run.run, floor.run).lines
+    lines = two_encoders.compare(root, run.run, floor.run).lines
     assert {line.task: line.difference.p for line in lines[:-1]} == {c.task: one.p for c, one in shown.items()}
 
 
 def test_a_run_of_a_row_of_several_is_a_family_over_its_tasks(complete):
-    (board,) = render.stored(complete)
+    (board,) = site.load_boards(complete)
     a, b = (next(one for one in board.runs if one.run == key(recipe(name, 1))) for name in ("dinov3", "ijepa"))
-    shown = details.compared(board, a, b)
+    shown = run_details.compare_runs(board, a, b)
     numbers = [minus(*(alone(board.numbers[one.variant, c], 1) for one in (a, b))) for c in board.columns]
     assert tuple(one.p for one in shown.values()) == tuple(one.p for one in judge(numbers, [GAIN] * len(numbers)))
-    found = compare.compare(complete, a.run, b.run)
+    found = two_encoders.compare(complete, a.run, b.run)
     assert "a family of its own" in found.family
     assert {line.task: line.difference.estimate for line in found.lines} == {
         column.task: one.estimate for column, one in shown.items()
@@ -288,7 +288,7 @@ def dependent(root, pretexts=("mae", "ijepa"), seeds=(0,), tasks=("local", "glob
 
 def test_tasks_whose_groups_are_not_patients_have_values_and_no_verdict_anywhere(tmp_path):
     root = dependent(tmp_path / "store")
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     for section in board.sections:
         for row in section.rows:
             assert (row.letters, row.ranks) == ("", None)
@@ -302,8 +302,8 @@ def test_tasks_whose_groups_are_not_patients_have_values_and_no_verdict_anywhere
     text = render.markdown(board)
     assert f"{DEPENDENT}: {AS_IF}" in text
     assert "above twin<br>" not in text
-    assert AS_IF in export.latex(board)
-    printed = render.compact(board)
+    assert AS_IF in latex.latex(board)
+    printed = terminal.format_board(board)
     assert f"* {DEPENDENT}, no verdict: {AS_IF}" in printed
     assert re.search(r"\] \*", printed)
     assert "○" not in printed.partition("▲ above twin")[0]
@@ -313,7 +313,7 @@ def test_tasks_whose_groups_are_not_patients_have_values_and_no_verdict_anywhere
 def test_tasks_without_patients_stay_out_of_the_mean_where_others_have_them(tmp_path):
     root = store(tmp_path / "store", seeds=(0,), tasks=("local",))
     dependent(root, tasks=("global",))
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     assert board.pooled == ("Calcification",)
     assert board.ranked
 
@@ -324,7 +324,7 @@ def test_an_undefined_cell_stays_out_of_the_mean_in_words_in_every_format(tmp_pa
     for pretext in ("mae", "ijepa"):
         for one in (recipe(pretext, 0), twin(recipe(pretext, 0))):
             add_cell(root, one, "single", one_class=True)
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     mae = board.sections[0].rows[0]
     assert board.pooled == ("Calcification", "Steatosis")
     assert np.isfinite(mae.mean.gain.value)
@@ -332,7 +332,7 @@ def test_an_undefined_cell_stays_out_of_the_mean_in_words_in_every_format(tmp_pa
     assert mae.entries[2].missing == "undefined: its test part holds one class"
     assert ("MAE on single", "undefined: its test part holds one class") in board.missing
     written = site.build(root, tmp_path / "out")
-    export.export(root, tmp_path / "out" / "export", ("csv", "latex"), render.stored)
+    store_tables.write_tables(root, tmp_path / "out" / "export", ("csv", "latex"), site.load_boards)
     texts = {path.name: path.read_text() for path in (tmp_path / "out").rglob("*") if path.suffix in TEXTS}
     texts |= {
         command: CliRunner().invoke(app, [command, "--results", str(root)]).stdout for command in ("show", "claims")

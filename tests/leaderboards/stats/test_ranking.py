@@ -6,7 +6,7 @@ import scikit_posthocs
 from scipy import stats
 
 from leaderboards.audit import simulate
-from leaderboards.pages import figures, svg
+from leaderboards.figures import board_figures
 from leaderboards.stats.families import judge
 from leaderboards.stats.power import POWER, detectable
 from leaderboards.stats.ranking import classical, holm, letters, rank_intervals
@@ -47,9 +47,9 @@ def test_the_classical_view_agrees_with_scikit_posthocs(scores):
         assert (apart > found.critical) == (nemenyi[place[a], place[b]] < 0.05)
     tied = {(a, b) for a, b, p in found.pairs if p >= 0.05}
     assert all(any(c <= a and b <= d for c, d in found.cliques) for a, b in tied if b == a + 1)
-    drawn = figures.critical_difference(found, "ranks")
+    drawn = board_figures.draw_critical_difference(found, "ranks")
     assert drawn.rows == tuple(zip(found.names, found.ranks, strict=True))
-    assert all(f"{name} {rank:.2f}" in svg.svg(drawn) for name, rank in drawn.rows)
+    assert all(f"{name} {rank:.2f}" in drawn.svg for name, rank in drawn.rows)
 
 
 def test_too_few_tasks_can_show_nothing(scores):
