@@ -323,9 +323,7 @@ def test_verify_counts_ceilings_and_shares_and_names_one_that_was_changed(comple
     path = built / f"{BOARD}.csv"
     text = path.read_text()
     row = next(line for line in text.splitlines() if line.startswith(f"{BOARD},MAE,trained,local"))
-    share = next(
-        value for name, value in zip(board_tables.SCHEMA.names, row.split(","), strict=True) if name == "share"
-    )
+    share = dict(zip(board_tables.SCHEMA.names, row.split(","), strict=True))["share"]
     path.write_text(text.replace(row, row.replace(share, f"{float(share) + 1e-6:.9f}")))
     (wrong,) = printed.check(complete, built).misprints
     assert wrong.where.endswith("column share")
@@ -357,9 +355,8 @@ def test_a_ceiling_under_the_mark_is_marked_in_words(board):
 
 def test_different_numbers_of_labels_share_a_row_that_says_so(board):
     tops = (board.ceilings[0], replace(board.ceilings[1], labels=2000))
-    (row,) = (
-        row for row in board_page.describe_board(replace(board, ceilings=tops)).headline.rows if row.kind == "ceiling"
-    )
+    headline = board_page.describe_board(replace(board, ceilings=tops)).headline
+    (row,) = (row for row in headline.rows if row.kind == "ceiling")
     assert row.head.lines[0] == "With labels (2,000–6,000)"
     assert [cell.lines[1] for cell in row.cells[1:3]] == ["6,000 labels, 2 seeds", "2,000 labels, 2 seeds"]
     assert "With labels (2,000--6,000)" in latex.latex(replace(board, ceilings=tops))
