@@ -10,10 +10,11 @@ import numpy as np
 
 from benchmark.metrics import title as metric
 from leaderboards.boards.board import Board, Column, Entry, Row, Series
-from leaderboards.figures.chart import COLOURS, LETTER, Panel, cut
+from leaderboards.figures.chart import COLOURS, LETTER, WIDTH, Panel, cut
 from leaderboards.figures.curves import draw_curves
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
 from leaderboards.stats.ranking import Classical
+from leaderboards.stats.statistics import Estimate
 from leaderboards.words import flops, interval, slug
 
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
@@ -99,7 +100,8 @@ def _cells(rows: Sequence[Row], columns: Sequence[Column]) -> Panel:
     values = np.array([[_gain(entry) for entry in row.entries] for row in rows])
     extent = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     names, titles = [cut(row.name, 26) for row in rows], [cut(column.title, 30) for column in columns]
-    panel = Panel((), (), height=ROW * len(rows), left=_room(names))
+    left = _room(names)
+    panel = Panel((), (), height=ROW * len(rows), left=left, width=max(WIDTH, left + 36 * len(columns) + 12))
     panel.x_ends, panel.y_ends = (-0.5, len(columns) - 0.5), (len(rows) - 0.5, -0.5)
     panel.names(names)
     wide = panel.x(1) - panel.x(0)
@@ -110,7 +112,7 @@ def _cells(rows: Sequence[Row], columns: Sequence[Column]) -> Panel:
             f'fill="{_colour(value / extent)}"/>'
         )
         text = "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
-        panel.text(x, y + 4, text, anchor="middle", kind="pale" if abs(value) > 0.65 * extent else "dark")
+        panel.text(x, y + 4, text, anchor="middle", kind="pale" if value < -0.4 * extent else "dark")
     for place, title in enumerate(titles):
         panel.text(panel.x(place) + 4, panel.bottom + 12, title, anchor="end", turned=-40)
     panel.end = panel.bottom + 16 + 0.65 * LETTER * max(map(len, titles))
@@ -259,10 +261,16 @@ def _panel_of_task(
     task: str, here: Sequence[Series], names: Sequence[str], what: str, labels: bool, top: float
 ) -> Panel:
     """Of one task. Series are moved a little aside, so that the intervals of several rows can be told apart."""
-    xs = [x for one in here for x, _ in one.points]
+    levels = [x for one in here for x, _ in one.points]
+    span = max(levels) - min(levels)
+    lines: list[tuple[int, list[tuple[float, Estimate]]]] = []
+    for one in here:
+        place = names.index(one.name)
+        aside = 0.02 * (place - (len(names) - 1) / 2)
+        lines.append((place, [(x * (1 + 3 * aside) if labels else x + aside * span, y) for x, y in one.points]))
     panel = Panel(
-        xs,
-        ends(y for one in here for _, y in one.points),
+        [x for _, points in lines for x, _ in points],
+        ends(y for _, points in lines for _, y in points),
         top=top,
         logarithmic=labels,
         title=task,
@@ -270,10 +278,7 @@ def _panel_of_task(
         x_label=what if labels else f"strength of {what}",
         y_label=metric(here[0].metric),
     )
-    for one in here:
-        place = names.index(one.name)
-        aside = 0.02 * (place - (len(names) - 1) / 2)
-        points = [(x * (1 + 3 * aside) if labels else x + aside * (max(xs) - min(xs)), y) for x, y in one.points]
+    for place, points in lines:
         panel.line([(x, y.value) for x, y in points], place)
         panel.mark([(x, y.value) for x, y in points], place)
         for x, y in points:

@@ -1,6 +1,6 @@
 """Charts as SVG in a few strings: panels of two axes, and lines, marks, intervals and bands on them.
 
-Coordinates are of a box WIDTH units wide, which a page shows at its own width. Colours are classes of
+Coordinates are of a box, mostly WIDTH units wide, which a page shows at its own width. Colours are classes of
 `static/chart.css`, which knows the light and the dark ones; a chart that is a file of its own carries that sheet.
 """
 
@@ -39,7 +39,7 @@ class Panel:
         top: float = 0,
         height: float = 130,
         left: float = 52,
-        right: float = 12,
+        width: float = WIDTH,
         logarithmic: bool = False,
         title: str = "",
         legend: Sequence[tuple[str, int]] = (),
@@ -51,9 +51,9 @@ class Panel:
         mark where its points have one."""
         self.logarithmic = logarithmic
         self.x_ends, self.y_ends = _ends(xs, logarithmic), _ends(ys)
-        self.left, self.right, self.parts = left, WIDTH - right, []
+        self.left, self.right, self.width, self.parts = left, width - 12, width, []
         if title:
-            top += LINE
+            top += LINE + 4
             self.text(4, top - 4, cut(title, 54), kind="title")
         for at, (label, place) in enumerate(legend):
             x, y = (4, WIDTH / 2)[at % 2], top + LINE * (at // 2 + 1) - 8
@@ -161,7 +161,8 @@ def inline(panels: Sequence[Panel], alt: str) -> str:
 
 def _svg(panels: Sequence[Panel], attributes: str, head: str) -> str:
     body = "".join(part for panel in panels for part in panel.parts)
-    return f'<svg class="chart" {attributes} viewBox="0 0 {WIDTH} {panels[-1].end:.0f}">{head}{body}</svg>'
+    size = f"{max(panel.width for panel in panels):.0f} {panels[-1].end:.0f}"
+    return f'<svg class="chart" {attributes} viewBox="0 0 {size}">{head}{body}</svg>'
 
 
 def cut(text: str, width: int) -> str:
