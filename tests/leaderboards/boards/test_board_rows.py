@@ -127,6 +127,6 @@ def test_long_names_of_one_family_stay_apart_in_the_terminal():
     names = [
         f"phantom_levels_{distance}_{which}" for distance in ("near", "middle", "far") for which in ("first", "second")
     ]
-    heads = [render._across(name, ["+0.1"])[:21] for name in names]
+    heads = [terminal._row(name, ["+0.1"])[:21] for name in names]
     assert len(set(heads)) == len(names)
-    assert render._across("phantom_relation_near", [])[:21] == "phantom_relation_near"
+    assert terminal._row("phantom_relation_near", [])[:21] == "phantom_relation_near"

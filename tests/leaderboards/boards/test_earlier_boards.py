@@ -76,7 +76,7 @@ def test_claims_costs_and_the_answer_of_the_front_page_are_of_current_boards_alo
     other = replace(one, track="other", slug="other")
     (drawn,) = board_figures.draw_costs([one, other])
     assert {row[1] for row in drawn.rows} == {"wide", "other"}
-    assert board_figures.draw_costs([one, replace(other, corpus_digest="aaaa23456789")]) == []
+    assert board_figures.draw_costs([one, replace(other, corpus_digest="aaaa23456789")]) == ()
 
 
 def test_a_page_of_a_task_says_which_version_its_numbers_and_its_card_are_of(succeeded, tmp_path):
