@@ -19,6 +19,7 @@ from benchmark.recipe import key
 from benchmark.storage import results
 from leaderboards.audit.promote import promote
 from leaderboards.pages import render
+from leaderboards.publish import site
 from leaderboards.stats.statistics import group_mean
 from tasks.base import DataError
 from tests.leaderboards.test_leaderboards import recipe, store
@@ -258,11 +259,11 @@ def test_the_commands_check_and_analyse_and_store_once(rated, tmp_path):
 
 
 def test_a_board_says_that_no_one_has_rated_until_someone_has(rated, tmp_path):
-    (unrated,) = render.stored(store(tmp_path / "unrated", seeds=(0,)))
+    (unrated,) = site.load_boards(store(tmp_path / "unrated", seeds=(0,)))
     assert "No expert ratings yet" in render.markdown(unrated)
     assert "Experts" not in render.markdown(unrated)
     root, _, _, runs, _ = rated
-    (board,) = render.stored(root)
+    (board,) = site.load_boards(root)
     text = render.markdown(board)
     assert "No expert ratings yet" not in text
     assert "Experts" in text
