@@ -1,99 +1,24 @@
 // The headline table of a board: order, search, filters, columns, what is shown as text, and all of it in the address.
-// The table is in the page already; DataTables (vendor/) enhances it, and the rest of a long one comes from <board>-rows.js.
+// The table is in the page already; DataTables (vendor/) enhances it.
 "use strict";
 
 const table = document.querySelector("table.rich");
 const SHOWN = 50; // rows of a page of the table
 
-const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-const escaped = (text) => text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
-
-const number = (packed, signed) => {
-  const sign = packed.startsWith("-") ? "−" : signed && packed !== "0" ? "+" : "";
-  return sign + (Math.abs(Number(packed)) / 1000).toFixed(3);
-};
-
-const TONES = { a: "above", b: "below", s: "same", m: "missing", "-": "" };
-
-// A cell of a later row, in the shape in which DataTables keeps those that it read from the page. It holds what `_packed`
-// of leaderboards/render.py wrote, "a31,-2,64;4;0:712,680,744", and becomes HTML when somebody looks.
-class Cell {
-  constructor(packed, words, extent) {
-    Object.assign(this, { packed, words, extent, tone: TONES[packed[0]] });
-  }
-
-  get parts() {
-    return this.packed.slice(1).split("=")[0].split(";").map((part) => {
-      const [word, numbers] = part.split(":");
-      return { word: this.words[Number(word)], numbers: numbers ? numbers.split(",") : [] };
-    });
-  }
-
-  get display() {
-    const parts = this.parts;
-    const gain = parts[0].word === "" ? parts[0].numbers : [];
-    const spans = parts.map(({ word, numbers }, place) => {
-      const said = numbers.map((one) => number(one, place === 0 && gain.length > 0));
-      const interval = said.length === 3 ? `${said[0]} [${said[1]}, ${said[2]}]` : said.join("");
-      return `<span class="l${place + 1}">${escaped([word, interval].filter(Boolean).join(" "))}</span>`;
-    });
-    if (gain.length === 3 && this.extent) {
-      const [value, low, high] = gain.map((one) => Math.round((76 * Number(one)) / 1000 / this.extent));
-      spans.splice(1, 0, '<svg class="bar" viewBox="-80 -7 160 14" aria-hidden="true">' +
-        `<path class="zero" d="M-76 0H76M0-6V6"/><path class="range" d="M${low} 0H${high}"/><circle cx="${value}" r="3.5"/></svg>`);
-    }
-    return spans.join("");
-  }
-
-  get "@data-order"() {
-    const [content, order] = this.packed.slice(1).split("=");
-    const [word, first] = content.split(/[:;,]/);
-    return order ?? (content[word.length] === ":" ? String(Number(first) / 1000) : this.words[Number(word)]);
-  }
-}
-
-// Rows of the script file: a name with its other lines and links, then cells.
-function later({ words, rows }, extent) {
-  return rows.map(([kind, name, about, links, packed]) => {
-    const head = {
-      kind,
-      "@data-order": name,
-      get display() {
-        const lines = [name, ...about.map((place) => words[place])];
-        const spans = lines.map((line, place) => `<span class="l${place + 1}">${escaped(line)}</span>`);
-        const named = [];
-        for (let at = 0; at < links.length; at += 2) {
-          named.push(`<a href="${escaped(links[at + 1])}">${escaped(words[links[at]])}</a>`);
-        }
-        return `${spans.join("")}<span class="links">${named.join(" ")}</span>`;
-      },
-    };
-    return [head, ...packed.split("|").map((cell) => new Cell(cell, words, extent))];
-  });
-}
-
 const find = (id) => document.getElementById(id);
 const tools = { search: find("search"), kind: find("kind"), where: find("where"), verdict: find("verdict") };
 const said = (text) => { find("said").textContent = text; };
-
-const added = window.pretextRows ? later(window.pretextRows, Number(table.dataset.extent)) : [];
 
 const heads = [...table.tHead.rows[0].cells].map((head) => head.querySelector(".l1").textContent);
 const numeric = heads.map((_, place) => place).filter((place) => !("words" in table.tHead.rows[0].cells[place].dataset));
 
 const shown = new DataTable(table, {
   order: [],
-  paging: table.tBodies[0].rows.length + added.length > SHOWN,
+  paging: table.tBodies[0].rows.length > SHOWN,
   pageLength: SHOWN,
   lengthMenu: [SHOWN, 200, { label: "all", value: -1 }],
   autoWidth: false,
   columnDefs: [{ targets: 0, cellType: "th" }, { targets: numeric, searchable: false }],
-  createdRow(row, cells) {
-    if (cells[0].kind === undefined) return; // it was in the page
-    row.className = cells[0].kind === "trained" ? "trained" : `${cells[0].kind} twin`;
-    row.cells[0].scope = "row";
-    cells.forEach((one, place) => { if (one.tone) shown.cell(row, place).node().classList.add(one.tone); });
-  },
   layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: ["pageLength", "paging"] },
 });
 
@@ -105,11 +30,8 @@ region.before(around);
 inner.append(region);
 region.append(table);
 
-if (added.length) shown.rows.add(added);
-
-// A later row has no nodes until it is looked at, and a hidden column takes its cells out of the row.
-const tone = (index, column) => shown.cell(index, column).node()?.className ?? shown.row(index).data()[column].tone;
-const kind = (index) => shown.row(index).data()[0].kind ?? shown.row(index).node().className;
+const tone = (index, column) => shown.cell(index, column).node().className;
+const kind = (index) => shown.row(index).node().className;
 
 shown.search.fixed("chosen", (text, data, index) => {
   const asked = { kind: tools.kind.value, verdict: tools.verdict.value };
