@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,7 +28,6 @@ from leaderboards.tables import addresses
 from tests.helpers import wide
 from tests.leaderboards.test_leaderboards import add_cell, recipe, store, tree
 
-ROOT = Path(__file__).parents[3]
 ATOM = "{http://www.w3.org/2005/Atom}"
 BOARD = "ultrasound-phantom-demo"
 FAMILY = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
@@ -346,19 +344,6 @@ def test_an_empty_store_is_a_site_that_says_so(tmp_path):
     assert ran.exit_code == 0
     assert "No results are published yet" in (tmp_path / "out" / "index.html").read_text()
     assert Links((tmp_path / "out" / "compare.html").read_text()).forbidden == []
-
-
-def test_the_committed_site_is_what_the_published_store_gives(tmp_path):
-    committed = ROOT / "leaderboards" / "site"
-    if (committed / "releases").exists():
-        shutil.copytree(committed / "releases", tmp_path / "releases")
-    published = ROOT / "results" / "published"
-    boards = site.load_public_boards(published)
-    assert "smoke" not in {board.track for board in boards}
-    site.build(published, tmp_path, boards=boards)
-    here, there = tree(tmp_path), tree(committed)
-    assert sorted(here) == sorted(there), "run `make site` and commit leaderboards/site"
-    assert [name for name in here if here[name] != there[name]] == [], "run `make site` and commit leaderboards/site"
 
 
 def test_what_a_vendored_library_is_and_its_licence_stand_beside_it():

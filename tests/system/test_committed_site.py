@@ -1,0 +1,22 @@
+"""The committed site, byte for byte: the slowest of all tests, as it draws every interval again."""
+
+import shutil
+from pathlib import Path
+
+from leaderboards.publish import releases, site
+from tests.leaderboards.test_leaderboards import tree
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_committed_site_is_what_the_published_store_gives(tmp_path):
+    committed = ROOT / "leaderboards" / "site"
+    if (committed / "releases").exists():
+        shutil.copytree(committed / "releases", tmp_path / "releases")
+    published = ROOT / "results" / "published"
+    boards = site.load_public_boards(published)
+    assert "smoke" not in {board.track for board in boards}
+    site.build(published, tmp_path, boards=boards, releases=releases.list_versions(tmp_path))
+    here, there = tree(tmp_path), tree(committed)
+    assert sorted(here) == sorted(there), "run `make site` and commit leaderboards/site"
+    assert [name for name in here if here[name] != there[name]] == [], "run `make site` and commit leaderboards/site"
