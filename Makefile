@@ -1,7 +1,7 @@
 # Every target sets up what it needs. Variables narrow or widen the work:
 #   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
 NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS CEILINGS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
-	MINUTES GRID SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS WORKERS
+	MINUTES GRID SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS WORKERS RECORD
 PYTHON ?= python3
 VENV := .venv
 PY := $(value VENV)/bin/python
@@ -96,9 +96,11 @@ site: $(value READY)
 verify: $(value READY)
 	@$(RUN) leaderboards verify --results $(call quoted,RESULTS) --results results/published
 
-# verify, the golden micro-runs, and the smoke track trained again: which number moved
+# Which reported number does this code move: golden micro-runs, the smoke track trained again, claims judged again.
+# RECORD=1 stores what it gives instead
 regression: $(value READY)
-	@$(RUN) benchmark regression --results $(call quoted,RESULTS)
+	@$(RUN) benchmark regression $(if $(value RECORD),--record)
+	@$(RUN) leaderboards regression $(if $(value RECORD),--record)
 
 # verified runs of TRACK, packed into results/published
 promote: $(value READY)

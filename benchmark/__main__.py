@@ -1,10 +1,8 @@
 """The command line: parses, calls, prints. No logic."""
 
-import importlib.util
 import json
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -449,47 +447,18 @@ def doctor(data: Data = Path("data"), cache: Cache = Path(".cache")) -> None:
 
 @app.command()
 def regression(
-    results: Results = Path("results/local"),
-    published: Published = Path("results/published"),
     cache: Cache = Path(".cache"),
-    record: Annotated[bool, typer.Option("--record", help="Write this machine's golden losses down anew.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Store what this code gives, with three smoke seeds.")
+    ] = False,
 ) -> None:
-    """Verify both stores, run the goldens, retrain the smoke track: say which number moved. Exit code 1 if one did."""
-    if not machine.is_checkout():
-        raise ValueError(
-            "regression needs a checkout of the repository, for its golden losses and published results; "
-            f"{machine.ROOT} holds the installed package alone"
-        )
-    from benchmark.lab import goldens
+    """Run the goldens, retrain the smoke track: say which number moved and what to bump. Exit code 1 if one did."""
+    from benchmark.lab import regression as numbers
 
     if record:
-        found = {name: goldens.golden(name, goldens.losses(name)) for name in registry.names("pretexts")}
-        goldens.FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        typer.echo(f"{goldens.FILE.name}: losses of {', '.join(found)} written down")
+        numbers.record(cache, typer.echo)
         return
-    from benchmark.lab import reproduce
-    from leaderboards.audit.published import lost
-    from leaderboards.audit.verify import verify
-
-    failed = 0
-    for root in (results, published):
-        report = verify(root)
-        failed += len(report.problems)
-        typer.echo(report if report.files or report.problems else f"{root}: nothing stored, nothing to verify")
-    gone = lost(published)
-    failed += len(gone)
-    for line in gone:
-        typer.echo(line)
-    moved = [one for name in registry.names("pretexts") for one in goldens.compare(name, goldens.losses(name))]
-    failed += len(moved)
-    typer.echo("\n".join([*map(str, moved), f"goldens: {len(moved)} losses moved"]))
-    with tempfile.TemporaryDirectory() as folder:
-        runtime = Runtime(data=Path(folder) / "none", results=Path(folder) / "results", cache=cache)
-        failed += _told(reproduce.retrain_smoke(published, runtime, typer.echo))
-    if any(published.rglob("cells.parquet")) and importlib.util.find_spec("leaderboards.boards.claims"):
-        claims = [sys.executable, "-m", "leaderboards", "claims", "--results", str(published)]
-        failed += subprocess.run(claims, check=False).returncode != 0
-    typer.echo("regression: " + (f"{failed} differences" if failed else "no number moved"))
+    failed = numbers.check(cache, typer.echo)
     raise typer.Exit(code=1 if failed else 0)
 
 

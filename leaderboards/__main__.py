@@ -178,6 +178,26 @@ def claims(
 
 
 @app.command()
+def regression(
+    results: Results = PUBLISHED,
+    record: Annotated[bool, typer.Option("--record", help="Store the verdicts of now.")] = False,
+):
+    """Judge the claims again, against stored verdicts, and look for published files lost; exit with 1 for any."""
+    from leaderboards.audit import regression as verdicts
+    from leaderboards.audit.published import lost
+
+    with _one_line():
+        now = verdicts.judge(_boards(results))
+        if record:
+            verdicts.record(now, verdicts.FILE)
+            typer.echo(f"{verdicts.FILE.name}: {len(now)} claims")
+            return
+        found = [*lost(results), *verdicts.compare(now, verdicts.read(verdicts.FILE))]
+    typer.echo("\n".join([*found, f"{len(now)} claims judged again, {len(found) or 'no'} differences"]))
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
 def simulate(
     simulations: Annotated[int, typer.Option(min=2, help="Of ten tasks; docs/statistics.md says of what else.")] = 300,
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,

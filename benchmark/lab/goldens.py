@@ -1,8 +1,8 @@
 """Golden micro-runs: six steps of every pretext from a fixed seed, whose losses are written down.
 
-They are computed on the processor, whatever GPUs there are. On the machine that wrote them down they are equal to the
-last digit; elsewhere within a tolerance that no change of an objective stays under. A loss that moved needs a higher
-VERSION of its pretext, or ENGINE where a shared part moved.
+They are computed on the processor, whatever GPUs there are. Other instructions (SSE to AVX-512, of torch, oneDNN and
+MKL) and two threads move them by 4.5e-7 at most, relative; TOLERANCE is 20 times that, on any processor. A loss
+that moved needs a higher VERSION of its pretext, or ENGINE where a shared part moved.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from tasks import host
 
 FILE = machine.ROOT / "tests" / "goldens.json"
 STEPS, BATCH, COUNT = 6, 8, 96
-TOLERANCE = 2e-4  # relative, on another machine
+TOLERANCE = 1e-5  # relative
 HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}  # an environment without GPUs
 CORPUS = Corpus(name="phantom", members=(("noise", 1),), digest="0" * 12, images=COUNT)
 
@@ -125,10 +125,9 @@ def compare(pretext: str, found: list[float]) -> list[Moved]:
             f"{FILE.name}: {pretext} is written down in version {stored.get('version', 'none')}, the code is in "
             f"{version(pretext)}; once checked, put in: {text}"
         )
-    here = stored.get("machine") == fingerprint()
     moved = []
     for step, (a, b) in enumerate(zip(stored["losses"], found, strict=True)):
-        tolerance = 0.0 if here else TOLERANCE * abs(a)
+        tolerance = TOLERANCE * abs(a)
         if not abs(a - b) <= tolerance:
             bump = f"VERSION in benchmark/pretexts/{pretext}.py, or ENGINE in benchmark/recipe.py for a shared part"
             what = f"golden {pretext}, loss of step {step}"

@@ -1,4 +1,4 @@
-"""Compute published numbers anew, and compare: `retrain_smoke` the smoke track, `reproduce_run` one run.
+"""Compute the numbers of a published run anew, and compare.
 
 A number that is computed again may differ by as much as the published pretraining seeds differ among themselves; from
 the same weights it may not differ at all.
@@ -12,63 +12,25 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmark import plan, registry, tracks
+from benchmark import plan, registry
 from benchmark import run as runs
 from benchmark.lab.goldens import Moved
 from benchmark.plan import Job
 from benchmark.recipe import ENGINE, EXTERNAL, Cell, Recipe, Runtime, from_json, key, twin
 from benchmark.storage import results
-from benchmark.study import Study, Wanted, survey, validate
+from benchmark.study import Study, Wanted, survey
 from benchmark.training import data, pretrain
 from tasks.base import DataError
 from tasks.reading import squares
 
 QUESTION = ["variant", "task", "task_version", "data", "probe", "probe_version", "settings", "readout", "metric"]
 EXACT = 1e-9  # of the same weights
-SMOKE = "smoke"
 
 
 class Comparison(NamedTuple):
     compared: int  # numbers that were held against a published one
     moved: list[Moved]
     notes: list[str]  # what could not be compared, and why
-
-
-def retrain_smoke(published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
-    """Retrain the published runs of the smoke track, first seed, into `runtime.results`, and compare."""
-    rows = results.read(published, "runs")
-    rows = rows[(rows.track == SMOKE) & rows.corpus.eq("phantom")]
-    if rows.empty:
-        remedy = "`make bench TRACK=smoke SEEDS=3`, commit, `python -m leaderboards promote --track smoke`"
-        return Comparison(0, [], [f"{published}: no smoke run is published yet, so nothing was retrained; {remedy}"])
-    current = rows[rows.engine.eq(ENGINE)]
-    notes = describe_other_engines(published, rows[rows.engine.ne(ENGINE)])
-    if current.empty:
-        return Comparison(0, [], notes)
-    trained = current[(current.run != current.twin) & current.pretext.ne(EXTERNAL)]
-    wanted = Wanted(
-        modalities=tuple(sorted(set(trained.modality))),
-        track=SMOKE,
-        pretexts=tuple(dict.fromkeys(map(_name_pretext, trained.recipe))),
-        seeds=1,
-        ceilings=0,
-        corpus="phantom",
-    )
-    validate(wanted)
-    studies = [survey(wanted, modality, runtime.data, runtime.cache) for modality in wanted.modalities]
-    runs.bench(wanted, studies, runtime, tracks.get(SMOKE).stored_pixels, say)
-    compared = compare(published, runtime.results)
-    return compared._replace(notes=[*notes, *compared.notes])
-
-
-def describe_other_engines(published: Path, rows: pd.DataFrame) -> list[str]:
-    """Notes on published runs (rows of `runs`) that another engine than this code's trained."""
-    return [
-        f"{published}: {len(runs)} smoke runs are of engine {engine}, this code is of engine {ENGINE}: they cannot be "
-        f"trained again by it, but by commit {', '.join(sorted(set(runs.commit)))}; what is stored of them is "
-        f"verified, and the goldens hold the numbers of engine {ENGINE}"
-        for engine, runs in rows.groupby("engine")
-    ]
 
 
 def reproduce_run(run: str, published: Path, runtime: Runtime, say: Callable[[str], None]) -> Comparison:
@@ -192,9 +154,3 @@ def _read_numbers(root: Path) -> pd.DataFrame:
     cells = results.read(root, "cells")
     cells = cells[cells["run"].isin(variants)].assign(variant=cells["run"].map(variants))
     return cells[[*kept, *QUESTION]].drop_duplicates([*QUESTION, "seed"])
-
-
-def _name_pretext(text: str) -> str:
-    recipe = from_json(text)
-    arm = getattr(recipe.settings, "arm", "")
-    return f"{recipe.pretext}:{arm}" if arm else recipe.pretext

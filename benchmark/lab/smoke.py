@@ -1,7 +1,8 @@
 """The smoke track trained again: its headline numbers against those of the seeds in tests/smoke.json.
 
 A number may differ from the stored one of its seed by TIMES the standard deviation over seeds, pooled over the rows of
-one probe, readout and metric: with three seeds, the deviation of a single row is itself a matter of chance.
+one probe, readout and metric: with three seeds, the deviation of a single row is itself a matter of chance. It is about
+.005 of AUROC; SSE instead of AVX-512, in torch, oneDNN and MKL, moved none of 72 numbers by more than .00001.
 """
 
 import json
@@ -24,7 +25,7 @@ from benchmark.storage import results
 
 FILE = machine.ROOT / "tests" / "smoke.json"
 SEEDS = 3
-TIMES = 2.0
+TIMES = 0.25
 ENVIRONMENT = {"PRETEXT_BENCH_PATIENTS": "240"} | goldens.HIDDEN  # fewer simulated patients, so that it takes a minute
 QUESTION = ["modality", "pretext", "twin", "recipe", "task", "task_version", "data"]
 QUESTION += ["probe", "probe_version", "readout", "metric"]
@@ -40,7 +41,12 @@ def train(folder: Path, cache: Path, seeds: int) -> pd.DataFrame:
     options = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "benchmark", "run", *options]
     done = subprocess.run(
-        command, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False
+        command,
+        env=os.environ | ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
     )
     if done.returncode:
         raise ValueError(f"the smoke track could not be run: {' '.join(command)}\n{done.stdout[-2000:]}")
@@ -69,7 +75,10 @@ def record(cache: Path) -> str:
         "seeds": SEEDS,
         "columns": QUESTION,
     }
-    rows = [json.dumps([*index, values]) for index, values in zip(wide.index.tolist(), wide.to_numpy().tolist(), strict=True)]
+    rows = [
+        json.dumps([*index, values])
+        for index, values in zip(wide.index.tolist(), wide.to_numpy().tolist(), strict=True)
+    ]
     FILE.write_text(json.dumps({"made": made})[:-1] + ', "rows": [\n' + ",\n".join(rows) + "\n]}\n", encoding="utf-8")
     return f"{FILE.name}: {len(rows)} numbers of {SEEDS} seeds"
 
@@ -92,7 +101,9 @@ def compare(numbers: pd.DataFrame, table: pd.DataFrame) -> Comparison:
         if len(rows := both[both["_merge"] == side])
     ]
     both = both[both["_merge"] == "both"]
-    both = both.assign(stored=[values[seed] for values, seed in zip(both["values"], both["seed"].astype(int), strict=True)])
+    both = both.assign(
+        stored=[values[seed] for values, seed in zip(both["values"], both["seed"].astype(int), strict=True)]
+    )
     both["times"] = (both["value"] - both["stored"]).abs() / both["tolerance"]
     both["moved"] = ~(both["times"] <= 1)
     moved = [

@@ -37,10 +37,19 @@ def compare(now: dict[str, dict], stored: dict[str, dict]) -> list[str]:
     for name in sorted(now.keys() | stored.keys()):
         before, after = stored.get(name), now.get(name)
         if before is None or after is None:
-            said.append(f"{name}: {'judged now, not stored' if before is None else 'stored, judged no longer'}; {REMEDY}")
+            said.append(
+                f"{name}: {'judged now, not stored' if before is None else 'stored, judged no longer'}; {REMEDY}"
+            )
         elif before["verdict"] != after["verdict"] or not _close(before["estimates"], after["estimates"]):
             said.append(f"{name}: stored {_say(before)}, now {_say(after)}{_moved(before, after)}; {REMEDY}")
     return said
+
+
+def read(path: Path) -> dict[str, dict]:
+    """Raises ValueError where there is none, as outside a checkout."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; regression needs a checkout, and is run from its root")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def record(now: dict[str, dict], path: Path) -> None:
@@ -66,5 +75,8 @@ def _moved(before: dict, after: dict) -> str:
 
 
 def _say(claim: dict) -> str:
-    shown = (f"{value:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low is not None else "") for value, low, high in claim["estimates"])
+    shown = (
+        f"{value:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low is not None else "")
+        for value, low, high in claim["estimates"]
+    )
     return f"{claim['verdict']!r} ({'; '.join(shown) or 'no estimate'})"

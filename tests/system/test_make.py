@@ -62,7 +62,6 @@ TARGETS = {
     "data": {"TASK": "fetch", "DATA": "--data"},
     "doctor": {"DATA": "--data"},
     "verify": {"RESULTS": "--results"},
-    "regression": {"RESULTS": "--results"},
     "promote": {"RESULTS": "--results", "TRACK": "--track", "MODALITY": "--modality"},
     "export": {"RESULTS": "--results"},
     "calibrate": {"MODALITY": "--modality"},

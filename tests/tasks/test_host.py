@@ -278,7 +278,7 @@ def test_without_git_or_its_trust_or_a_commit_there_is_none(tmp_path, commit, mo
 def test_what_needs_a_checkout_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     with pytest.raises(ValueError, match="regression needs a checkout of the repository"):
-        command_line.regression(record=True)
+        command_line.regression(cache=tmp_path, record=True)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2", "no-such-thing>=1", "x; extra == 'dev'"])
     assert checks.find_missing() == ["no-such-thing"]

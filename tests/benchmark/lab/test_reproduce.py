@@ -47,19 +47,6 @@ def change(root: Path, by: float, **which: object) -> None:
             rewrite(path, lambda rows: [one.update(value=one["value"] + by) for one in rows])
 
 
-def test_nothing_published_is_said_plainly(tmp_path, cache):
-    found = reproduce.retrain_smoke(tmp_path / "none", runtime(tmp_path, cache), print)
-    assert (found.compared, found.moved) == (0, [])
-    assert "no smoke run is published yet, so nothing was retrained" in found.notes[0]
-
-
-def test_the_smoke_track_comes_out_the_same(published, tmp_path, cache):
-    found = reproduce.retrain_smoke(published, runtime(tmp_path, cache), print)
-    asked = results.read(published, "cells").query("seed == 0")
-    assert found.compared == len(asked)
-    assert found.moved == []
-
-
 @pytest.mark.parametrize(
     ("which", "bump"),
     [
@@ -113,16 +100,3 @@ def test_what_cannot_be_reproduced_says_why(published, copy, tmp_path, cache, mo
     monkeypatch.setattr(reproduce, "ENGINE", 99)
     with pytest.raises(ValueError, match=f"of engine 99 .*check out commit {row.commit}"):
         reproduce.reproduce_run(row.run, published, runtime(tmp_path, cache), print)
-
-
-def test_published_runs_of_an_earlier_engine_are_not_trained_again_and_that_is_no_difference(
-    published, tmp_path, cache, monkeypatch
-):
-    monkeypatch.setattr(reproduce, "ENGINE", 99)
-    monkeypatch.setattr(reproduce.runs, "bench", lambda *_: pytest.fail("trained again"))
-    found = reproduce.retrain_smoke(published, runtime(tmp_path, cache), print)
-    (row, *_) = results.read(published, "runs").itertuples()
-    assert (found.compared, found.moved) == (0, [])
-    (note,) = found.notes
-    assert f"4 smoke runs are of engine {row.engine}, this code is of engine 99: they cannot be trained again" in note
-    assert row.commit in note
