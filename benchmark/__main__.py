@@ -607,7 +607,7 @@ def main() -> None:
     try:
         app()
     except BaseException as error:
-        sys.exit(_ended(stopping.behind(error)))
+        sys.exit(_ended(stopping.find_request(error)))
 
 
 def _ended(error: BaseException) -> int:
@@ -621,7 +621,7 @@ def _ended(error: BaseException) -> int:
     interrupted = isinstance(error, SystemExit) and error.code == INTERRUPTED  # what typer makes of Ctrl-C
     if not interrupted and not isinstance(error, (KeyboardInterrupt, stopping.Stopped)):
         raise error
-    stopping.leaving()
+    stopping.ignore()
     by_make = shlex.split(os.environ.get("PRETEXT_BENCH_COMMAND", ""))
     again = shlex.join(by_make or ["python", "-m", "benchmark", *sys.argv[1:]])
     print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)

@@ -68,12 +68,12 @@ def attend(attention: Attention, x: Tensor, sizes: list[tuple[int, int]], rotati
     out = []
     parts = attention.qkv(x).split([batch * tokens for batch, tokens in sizes])
     for part, size, rotation in zip(parts, sizes, rotations, strict=True):
-        q, k, v = projected(attention, part.unflatten(0, size), rotation)
+        q, k, v = project(attention, part.unflatten(0, size), rotation)
         out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(len(part), -1))
     return attention.proj(torch.cat(out) if len(out) > 1 else out[0])
 
 
-def projected(attention: Attention, qkv: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def project(attention: Attention, qkv: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """(B, T, 3·D) from the first layer of an attention -> queries, keys and values (B, heads, T, head), rotated."""
     qkv = qkv.unflatten(-1, (3, attention.num_heads, attention.head_dim))
     q, k, v = qkv.unbind(2)

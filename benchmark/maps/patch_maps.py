@@ -24,7 +24,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from benchmark.encoders.encoder import Encoder, projected
+from benchmark.encoders.encoder import Encoder, project
 from benchmark.parts import draws
 from benchmark.probes.dense import covered
 
@@ -63,7 +63,7 @@ def look(encoder: Encoder, images: Tensor, query: str) -> Seen:
     rolled = still
     for block in encoder.vit.blocks:
         attention = block.attn
-        q, k, v = projected(attention, attention.qkv(block.norm1(x)), rotation)
+        q, k, v = project(attention, attention.qkv(block.norm1(x)), rotation)
         weights = (q @ k.mT * attention.head_dim**-0.5).softmax(dim=-1)  # (B, heads, T, T)
         x = x + block.ls1(attention.proj((weights @ v).transpose(1, 2).flatten(2)))
         x = x + block.ls2(block.mlp(block.norm2(x)))

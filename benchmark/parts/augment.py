@@ -139,7 +139,7 @@ def cut(images: Tensor, drawn: dict[str, Tensor], purpose: str, pixels: int, lar
 # ----------------------------------------------------------------------------------------------- photometric
 
 
-def of_crops(draws: Draws, purpose: str, count: int, size: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+def draw_per_crop(draws: Draws, purpose: str, count: int, size: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """(count·B, size) float32 in [low, high), crop after crop."""
     return draws.between(purpose, low, high, count, size).swapaxes(0, 1).reshape(-1, size)
 
@@ -161,8 +161,8 @@ def draw_blur(
 ) -> Drawn:
     """Which of the crops are blurred, and the kernel of each. probability: of all, or (count,). sigma: pixels."""
     chance = np.repeat(np.broadcast_to(probability, count), len(draws))
-    index = np.flatnonzero(of_crops(draws, f"{purpose}/blur?", count, 1)[:, 0] < chance)
-    strength = of_crops(draws, f"{purpose}/sigma", count, 1, *sigma)[index].astype(np.float64)
+    index = np.flatnonzero(draw_per_crop(draws, f"{purpose}/blur?", count, 1)[:, 0] < chance)
+    strength = draw_per_crop(draws, f"{purpose}/sigma", count, 1, *sigma)[index].astype(np.float64)
     reach = blur_taps(sigma[1]) // 2
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / strength) ** 2)
     kernel /= kernel.sum(axis=1, keepdims=True)
@@ -183,7 +183,7 @@ def blur(images: Tensor, drawn: dict[str, Tensor], purpose: str) -> Tensor:
 
 def draw_ultrasound(draws: Draws, purpose: str, count: int, pixels: int) -> Drawn:
     ranges = {"dynamic range": (0.8, 1.2), "gain": (0.9, 1.1), "tilt": (-0.2, 0.2)}
-    settings = [of_crops(draws, f"{purpose}/{name}", count, 1, *limits) for name, limits in ranges.items()]
+    settings = [draw_per_crop(draws, f"{purpose}/{name}", count, 1, *limits) for name, limits in ranges.items()]
     blurs = draw_blur(draws, purpose, count, 0.2, (0.1, pixels / 224))
     return {f"{purpose}/receiver": np.concatenate(settings, axis=1)} | blurs
 
@@ -210,8 +210,8 @@ def ultrasound(images: Tensor, drawn: dict[str, Tensor], purpose: str, fuse: Fus
 
 
 def draw_exposure(draws: Draws, purpose: str, count: int, _: int) -> Drawn:
-    slope = of_crops(draws, f"{purpose}/contrast", count, 1, 0.8, 1.2)
-    gain = of_crops(draws, f"{purpose}/brightness", count, 1, 0.9, 1.1)
+    slope = draw_per_crop(draws, f"{purpose}/contrast", count, 1, 0.8, 1.2)
+    gain = draw_per_crop(draws, f"{purpose}/brightness", count, 1, 0.9, 1.1)
     return {f"{purpose}/exposure": np.concatenate([slope, gain], axis=1)}
 
 
@@ -229,8 +229,8 @@ def exposure(images: Tensor, drawn: dict[str, Tensor], purpose: str, fuse: Fuse 
 
 def draw_stains(draws: Draws, purpose: str, count: int, sigma: float = 0.08) -> Drawn:
     """Gain and shift of the three densities, as one affine change of the optical densities of red, green and blue."""
-    gain = of_crops(draws, f"{purpose}/stain gain", count, 3, 1 - sigma, 1 + sigma)
-    shift = of_crops(draws, f"{purpose}/stain shift", count, 3, -sigma / 4, sigma / 4)
+    gain = draw_per_crop(draws, f"{purpose}/stain gain", count, 3, 1 - sigma, 1 + sigma)
+    shift = draw_per_crop(draws, f"{purpose}/stain shift", count, 3, -sigma / 4, sigma / 4)
     stains = STAINS.double().numpy()
     remix = ((np.linalg.inv(stains) * gain[:, None]) @ stains).swapaxes(1, 2)
     offset = -(shift @ stains)[..., None]
@@ -273,9 +273,9 @@ class Imagenet:
     solarise: tuple[float, ...]  # likewise
 
     def draw(self, draws: Draws, purpose: str, count: int, pixels: int) -> Drawn:
-        jittered, grey, solarised = of_crops(draws, f"{purpose}/imagenet?", count, 3).T
-        order = of_crops(draws, f"{purpose}/jitter order", count, len(JITTER)).argsort(axis=1)
-        departure = of_crops(draws, f"{purpose}/jitter", count, len(JITTER), -1, 1)
+        jittered, grey, solarised = draw_per_crop(draws, f"{purpose}/imagenet?", count, 3).T
+        order = draw_per_crop(draws, f"{purpose}/jitter order", count, len(JITTER)).argsort(axis=1)
+        departure = draw_per_crop(draws, f"{purpose}/jitter", count, len(JITTER), -1, 1)
         drawn = {}
         for place, kind in product(range(len(JITTER)), repeat=2):
             index = np.flatnonzero((jittered < 0.8) & (order[:, place] == kind))

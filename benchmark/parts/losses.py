@@ -33,7 +33,7 @@ def normalise_patches(patches: Tensor, floor: float = 1e-6) -> Tensor:
     return (patches - mean) / (variance + floor).sqrt()
 
 
-def of_image(patches: Tensor, floor: float = 1e-6) -> tuple[Tensor, Tensor]:
+def image_moments(patches: Tensor, floor: float = 1e-6) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each image over all its patches (B, N, patch·patch·3): (B, 1, 1) both. floor: as above."""
     variance, mean = torch.var_mean(patches, dim=(1, 2), keepdim=True)
     return mean, (variance + floor).sqrt()

@@ -17,7 +17,7 @@ def block_sides(grid: int, scale: float, aspect: float) -> tuple[int, int]:
     return min(max(rows, 1), grid), min(max(columns, 1), grid)
 
 
-def within(value: float, bounds: tuple[float, float]) -> float:
+def scale_to(value: float, bounds: tuple[float, float]) -> float:
     """A draw in [0, 1) mapped to the bounds."""
     return bounds[0] + value * (bounds[1] - bounds[0])
 
@@ -32,7 +32,7 @@ def mean_target_tokens(
     if published:
         sides = [published_sides(grid, draw, scale, aspect) for draw in points]
     else:
-        sides = [block_sides(grid, within(s, scale), within(a, aspect)) for s in points for a in points]
+        sides = [block_sides(grid, scale_to(s, scale), scale_to(a, aspect)) for s in points for a in points]
     return float(np.mean([rows * columns for rows, columns in sides]))
 
 
@@ -50,7 +50,7 @@ def published_sides(
     grid: int, draw: float, scale: tuple[float, float], aspect: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[int, int]:
     """`block_sides` as I-JEPA's code draws them: one draw sets scale and aspect, and no side reaches the full grid."""
-    rows, columns = block_sides(grid, within(draw, scale), within(draw, aspect))
+    rows, columns = block_sides(grid, scale_to(draw, scale), scale_to(draw, aspect))
     return min(rows, grid - 1), min(columns, grid - 1)
 
 

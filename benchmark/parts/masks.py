@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.parts.draws import Draws
-from benchmark.parts.mask_sizes import block_sides, published_blocks, within
+from benchmark.parts.mask_sizes import block_sides, published_blocks, scale_to
 
 ATTEMPTS = 16  # at a multi-block mask that leaves enough context, before the targets are laid on one another
 
@@ -50,8 +50,8 @@ def multiblock(
     the last attempt are laid on one another, which always leaves enough (see `mask_sizes.check_context`).
     """
     attempts, blocks = positions.shape[1:3]
-    rows, columns = block_sides(grid, within(sizes[0], target_scale), within(sizes[1], target_aspect))
-    side = block_sides(grid, within(sizes[2], context_scale), 1.0)
+    rows, columns = block_sides(grid, scale_to(sizes[0], target_scale), scale_to(sizes[1], target_aspect))
+    side = block_sides(grid, scale_to(sizes[2], context_scale), 1.0)
     heights = np.array([rows] * (blocks - 1) + [side[0]])
     widths = np.array([columns] * (blocks - 1) + [side[1]])
     inside = np.empty((len(positions), blocks, grid**2), dtype=bool)
@@ -61,7 +61,7 @@ def multiblock(
         corners = positions[left, min(attempt, attempts - 1)]
         if attempt == attempts:
             corners[:, : blocks - 1] = corners[:, :1]
-        inside[left] = filled(corners, heights, widths, grid)
+        inside[left] = fill_blocks(corners, heights, widths, grid)
         eligible[left] = inside[left, -1] & ~inside[left, :-1].any(axis=1)
         left = left[eligible[left].sum(axis=1) < context]
         if not len(left):
@@ -80,7 +80,7 @@ def draw_multiblock(
     return multiblock(batch, positions, order, grid=grid, **sizes)
 
 
-def filled(corners: np.ndarray, heights: np.ndarray, widths: np.ndarray, grid: int) -> np.ndarray:
+def fill_blocks(corners: np.ndarray, heights: np.ndarray, widths: np.ndarray, grid: int) -> np.ndarray:
     """Blocks of those sides (T,) with corners (B, T, 2) in [0, 1) of where they can lie -> (B, T, grid²) bool."""
     top = (corners[..., 0] * (grid - heights + 1)).astype(int)[..., None]
     left = (corners[..., 1] * (grid - widths + 1)).astype(int)[..., None]

@@ -166,7 +166,7 @@ class Model(Pretext):
         target = losses.normalise_patches(hidden, s.variance_floor)
         if s.target == "normalised":
             return target
-        level, spread = losses.of_image(patches, s.variance_floor)
+        level, spread = losses.image_moments(patches, s.variance_floor)
         return target + (hidden.mean(dim=-1, keepdim=True) - level) / spread
 
     def pixels(self, predicted: Tensor, patches: Tensor, hide: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class Model(Pretext):
         spread = (true.var(dim=-1, keepdim=True) + s.variance_floor).sqrt()
         if s.target == "normalised":
             return predicted * spread + true.mean(dim=-1, keepdim=True)
-        level, of_image = losses.of_image(patches, s.variance_floor)
+        level, of_image = losses.image_moments(patches, s.variance_floor)
         mean = predicted.mean(dim=-1, keepdim=True)
         return (predicted - mean) * spread + mean * of_image + level
 

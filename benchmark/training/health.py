@@ -30,7 +30,7 @@ ALARM = "alarm: "  # how the name of an alarm's row begins
 
 
 @torch.no_grad()
-def figures(pooled: Tensor) -> dict[str, float]:
+def measure_features(pooled: Tensor) -> dict[str, float]:
     """RankMe (Garrido et al. arXiv 2210.02885, eq. 1), per-dimension deviation over images, mean pairwise cosine."""
     x = pooled.float()
     spectrum = torch.linalg.svdvals(x)
@@ -46,7 +46,7 @@ def figures(pooled: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def weights(model: nn.Module, resting: tuple[str, ...] = ()) -> dict[str, Tensor]:
+def measure_weights(model: nn.Module, resting: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """Weight norm of every sub-module but the resting ones, in float64 so that a small step shows, and the distance of
     `teacher` from `student` relative to the student's norm."""
     parts = dict(model.named_children())
@@ -74,7 +74,7 @@ def below_trivial(parts: dict[str, float]) -> dict[str, float]:
     }
 
 
-def alarms(curves: list[dict[str, object]], warmup: float = 0.1) -> list[str]:
+def find_alarms(curves: list[dict[str, object]], warmup: float = 0.1) -> list[str]:
     """Sentences for a person, with cause and remedy, that the rows of a run so far give rise to; empty while all is
     well. Judged from JUDGED and the end of the warm-up on, and what has been learnt from LATE on."""
     progress = max((row["progress"] for row in curves), default=0.0)
@@ -119,7 +119,7 @@ def alarms(curves: list[dict[str, object]], warmup: float = 0.1) -> list[str]:
             "the targets hardly differ between images at the same position: partial collapse, the position alone "
             "predicts them; try a lower learning rate, a higher teacher momentum or stronger crops"
         )
-    if falling(series.get("rankme", [])):
+    if is_falling(series.get("rankme", [])):
         found.append(
             "RankMe falls steadily: features collapse into fewer dimensions even if the loss improves; "
             "try a lower learning rate or a higher teacher momentum"
@@ -136,7 +136,7 @@ TRIVIAL = {
 }
 
 
-def falling(ranks: list[float]) -> bool:
+def is_falling(ranks: list[float]) -> bool:
     """Whether a straight line fits the values (correlation with the step under -0.8) and loses 15 % from end to end."""
     if len(ranks) < RANK_POINTS or np.ptp(ranks) == 0:
         return False

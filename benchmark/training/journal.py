@@ -144,11 +144,11 @@ class Journal:
     ) -> None:
         """A log point, after that many steps. norms: of gradients; resting: sub-modules that do, on purpose."""
         with self.clock("health"):
-            measured = {**out.parts, **norms, **health.weights(self.model, resting)}
+            measured = {**out.parts, **norms, **health.measure_weights(self.model, resting)}
             values = torch.stack([value.detach().double().to(self.accelerator.device) for value in measured.values()])
             parts = dict(zip(measured, self._mean(values).tolist(), strict=True))
             pooled = self.accelerator.gather(out.pooled.float().contiguous())  # (B, D) of the global batch
-            row = {**parts, **health.below_trivial(parts), **rates, **health.figures(pooled)}
+            row = {**parts, **health.below_trivial(parts), **rates, **health.measure_features(pooled)}
             row |= self.model.figures({name: self._mean(mean) for name, mean in out.means.items()})
         with self.clock("online probe"):
             looks = [max(0, at) * (health.LOOKS - 1) // self.total for at in (done - self.every, done)]
@@ -160,7 +160,7 @@ class Journal:
         self._write(done, row | {"seconds": self.before + seconds})
         self.bar.set_postfix(loss=f"{parts['loss']:.3f}", refresh=False)
         rung = {point["name"] for point in self.curves}
-        for sentence in health.alarms(self.curves, self.model.settings.warmup):
+        for sentence in health.find_alarms(self.curves, self.model.settings.warmup):
             if health.ALARM + sentence not in rung:
                 self._write(done, {health.ALARM + sentence: 1.0})
                 self._tell(sentence)

@@ -81,7 +81,7 @@ def train(
     saved = time.perf_counter()
     model.train()
     journal.begin()
-    with stopping.postponed() as asked_to_stop, journal.bar:
+    with stopping.postpone() as asked_to_stop, journal.bar:
         for step in range(journal.first, total):
             # step
             progress, done = (step + 0.5) / total, step + 1

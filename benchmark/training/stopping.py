@@ -25,13 +25,13 @@ def listen() -> None:
         signal.signal(number, _stop)
 
 
-def leaving() -> None:
+def ignore() -> None:
     """From now on both are ignored: this process is on its way out, and a scheduler may ask twice."""
     for number in ASKS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def behind(error: BaseException) -> BaseException:
+def find_request(error: BaseException) -> BaseException:
     """The wish to stop that an error was made from, else the error: Python before 3.12 turns whatever is raised in a
     `__set_name__`, as while modules are imported, into a RuntimeError."""
     cause: BaseException | None = error
@@ -49,7 +49,7 @@ def _stop(number: int, _: object) -> None:
 
 
 @contextmanager
-def postponed() -> Iterator[Callable[[], int | None]]:
+def postpone() -> Iterator[Callable[[], int | None]]:
     """In this block the first signal is only noted: gives a function that says which, or None."""
     noted: list[int] = []
     when = 0.0

@@ -64,7 +64,7 @@ class Pool(NamedTuple):
         return self.images._replace(ids=self.images.names(index), rows=self.images.rows[index])
 
 
-def pool(family: Family, stores: list[Store]) -> Pool:
+def pool_images(family: Family, stores: list[Store]) -> Pool:
     """stores: of each task."""
     names = sorted({image(sample) for found in family.tasks for sample in found.samples})
     at = {name: i for i, name in enumerate(names)}
@@ -115,7 +115,7 @@ def masked_loss(logits: list[Tensor], labels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def answers(encoder: Encoder, heads: nn.ModuleList, images: Images) -> list[np.ndarray]:
+def predict(encoder: Encoder, heads: nn.ModuleList, images: Images) -> list[np.ndarray]:
     """What each head says of whole images, as encoders are probed on them: probabilities (N, classes) float64."""
     device, said = next(encoder.parameters()).device, []
     for start in range(0, images.total, features.BATCH):
@@ -132,12 +132,12 @@ class Look(NamedTuple):
     scores: list[float]  # headline metric of each head
 
 
-def best(looks: list[Look]) -> int:
+def find_best(looks: list[Look]) -> int:
     """The earliest of the highest."""
-    return max(range(len(looks)), key=lambda i: (_judged(looks[i]), -i))
+    return max(range(len(looks)), key=lambda i: (_mean_score(looks[i]), -i))
 
 
-def _judged(look: Look) -> float:
+def _mean_score(look: Look) -> float:
     """Mean over the heads whose metric is defined there."""
     return float(np.nanmean(look.scores))
 
@@ -180,7 +180,7 @@ def train(
         dynamic_ncols=True,
     )
     model.train()
-    with stopping.postponed() as asked_to_stop, bar:
+    with stopping.postpone() as asked_to_stop, bar:
         for step in range(start, total):
             done = step + 1
             optimise.set_schedules(optimiser, model, (step + 0.5) / total)
@@ -200,7 +200,7 @@ def train(
                         f"{label}: the loss is {loss.item()} at step {done}; CEILINGS=0 leaves ceilings out"
                     )
                 looks.append(Look(done / total, scores(model, family, watched, truth)))
-                if best(looks) == len(looks) - 1:
+                if find_best(looks) == len(looks) - 1:
                     model.keep()
             now = time.perf_counter()
             if done == total or asked_to_stop() is not None or now - saved > runtime.checkpoint_seconds:
@@ -214,7 +214,7 @@ def train(
 
 def scores(model: Model, family: Family, images: Images, labels: np.ndarray) -> list[float]:
     """The headline metric of each head on images with labels (N, heads), -1: none."""
-    said = answers(model.student, model.heads, images)
+    said = predict(model.student, model.heads, images)
     pairs = zip(family.tasks, said, labels.T, strict=True)
     return [metrics.score(found.task.metric, true[true >= 0], one[true >= 0]) for found, one, true in pairs]
 
@@ -224,7 +224,7 @@ def measure(ceiling: Ceiling, stores: list[Store], runtime: Runtime, say: Callab
 
     Tasks by folds get a model for each fold of the first repeat. Raises DataError for answers that are not finite."""
     family, recipe = ceiling.family, ceiling.recipe
-    gathered, divisions = pool(family, stores), family.divisions
+    gathered, divisions = pool_images(family, stores), family.divisions
     label = f"{recipe.modality} ceiling seed {recipe.seed}"
     several = f" each of {len(divisions)} folds" if len(divisions) > 1 else ""
     say(
@@ -235,9 +235,9 @@ def measure(ceiling: Ceiling, stores: list[Store], runtime: Runtime, say: Callab
     taught, fitted = [], []
     for number, division in enumerate(divisions):
         taught.append(train(ceiling, gathered, division, checkpoints / f"{number}", runtime, label))
-        fitted.append(examined(taught[-1], family, gathered, division))
-    chosen = [one.looks[best(one.looks)] for one in taught]
-    value, share = mean(_judged(look) for look in chosen), mean(look.share for look in chosen)
+        fitted.append(examine(taught[-1], family, gathered, division))
+    chosen = [one.looks[find_best(one.looks)] for one in taught]
+    value, share = mean(_mean_score(look) for look in chosen), mean(look.share for look in chosen)
     say(f"{label}: {value:.3f} on validation groups, mean of the heads, at {share:.0%} of training")
     shutil.rmtree(checkpoints, ignore_errors=True)
     common = columns(ceiling) | {"chosen": share, "seconds": sum(one.seconds for one in taught)}
@@ -250,12 +250,12 @@ def measure(ceiling: Ceiling, stores: list[Store], runtime: Runtime, say: Callab
         results.write(folder, tables, [{**about, **common, **metric} for metric in scored], sealed="ceilings")
 
 
-def examined(taught: Taught, family: Family, gathered: Pool, division: tuple[Assignment, ...]) -> list[Fitting]:
+def examine(taught: Taught, family: Family, gathered: Pool, division: tuple[Assignment, ...]) -> list[Fitting]:
     """What a model says of the test images of each task, and what it reached on validation groups on its way."""
     tested = [place[divided.test] for place, divided in zip(gathered.place, division, strict=True)]
     every = np.unique(np.concatenate(tested))
-    answered = answers(*taught.model.kept, gathered.at(every))
-    chosen, made = best(taught.looks), []
+    answered = predict(*taught.model.kept, gathered.at(every))
+    chosen, made = find_best(taught.looks), []
     for head, (found, divided) in enumerate(zip(family.tasks, division, strict=True)):
         said = answered[head][np.searchsorted(every, tested[head])]
         refuse_broken(said, [found.samples[i] for i in divided.test], f"{found.task.name}: what the ceiling says")

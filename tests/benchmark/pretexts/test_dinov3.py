@@ -196,9 +196,9 @@ def test_alarms_sound_for_a_uniform_and_for_a_constant_model(images):
     def alarms():
         step = model(seen, 0.5)
         parts = {name: float(value) for name, value in step.parts.items()}
-        row = parts | health.below_trivial(parts) | health.figures(step.pooled)
+        row = parts | health.below_trivial(parts) | health.measure_features(step.pooled)
         curves = [{"progress": k / 20, "name": name, "value": value} for k in range(21) for name, value in row.items()]
-        return parts, health.alarms(curves)
+        return parts, health.find_alarms(curves)
 
     shake(model)
     assert not [sentence for sentence in alarms()[1] if "teacher entropy" in sentence or "same features" in sentence]

@@ -133,7 +133,7 @@ def test_recommended_masks_reach_every_place_alike_and_keep_their_sizes():
         hidden = torch.zeros(100, 196).scatter_(1, targets.flatten(1), 1)
         assert not (seen * hidden).any()
         assert (seen.sum(1) == 49).all()
-        rows, columns = mask_sizes.block_sides(14, *map(mask_sizes.within, sizes[:2], BOUNDS))
+        rows, columns = mask_sizes.block_sides(14, *map(mask_sizes.scale_to, sizes[:2], BOUNDS))
         assert targets.shape[1:] == (4, rows * columns)
         assert 24 <= rows * columns <= 42  # 15 to 20 % of 196, sides rounded
         reached, asked = reached + seen.sum(0), asked + hidden.sum(0)

@@ -208,18 +208,18 @@ def curve(name: str, series: list[float]) -> list[dict[str, object]]:
     ],
 )
 def test_what_has_been_learnt_is_judged_in_the_second_half(name, value, said):
-    (sentence,) = health.alarms(curve(name, [value] * 20))
+    (sentence,) = health.find_alarms(curve(name, [value] * 20))
     assert said in sentence
-    assert health.alarms([row for row in curve(name, [value] * 20) if row["progress"] < 0.5]) == []
-    assert health.alarms(curve(name, [value] * 18 + [0.5, value])) == []
+    assert health.find_alarms([row for row in curve(name, [value] * 20) if row["progress"] < 0.5]) == []
+    assert health.find_alarms(curve(name, [value] * 18 + [0.5, value])) == []
 
 
 def test_nothing_is_judged_in_the_warm_up():
     rows = curve("feature deviation", [0.0] * 20)
-    assert len(health.alarms(rows)) == 1
-    assert health.alarms(rows, warmup=0.9) == []
-    assert health.alarms(rows[:6]) == []
-    assert health.alarms([]) == []
+    assert len(health.find_alarms(rows)) == 1
+    assert health.find_alarms(rows, warmup=0.9) == []
+    assert health.find_alarms(rows[:6]) == []
+    assert health.find_alarms([]) == []
 
 
 # RankMe over a demo run on the ultrasound phantom: I-JEPA's partial collapse, and MAE's dip before it learns.
@@ -231,24 +231,24 @@ def test_a_steadily_falling_rank_rings_and_a_dip_does_not():
     def thick(series):
         return [value for value in series for _ in range(4)]
 
-    (sentence,) = health.alarms(curve("rankme", thick(IJEPA)))
+    (sentence,) = health.find_alarms(curve("rankme", thick(IJEPA)))
     assert "RankMe falls steadily" in sentence
-    assert health.alarms(curve("rankme", thick(MAE))) == []
-    assert not health.falling([9.0] * 40)
-    assert not health.falling([9.0, 8.0, 5.0])
-    assert not health.falling([9.0 - 0.02 * i for i in range(40)])  # straight, but only a little
+    assert health.find_alarms(curve("rankme", thick(MAE))) == []
+    assert not health.is_falling([9.0] * 40)
+    assert not health.is_falling([9.0, 8.0, 5.0])
+    assert not health.is_falling([9.0 - 0.02 * i for i in range(40)])  # straight, but only a little
     noisy = np.random.default_rng(0).normal(9, 2, 40)
-    assert not health.falling(list(noisy - np.linspace(0, 1.8, 40)))
+    assert not health.is_falling(list(noisy - np.linspace(0, 1.8, 40)))
 
 
 def test_rankme_counts_dimensions():
     x = torch.zeros(64, 16)
     x[torch.arange(64), torch.arange(64) % 4] = 1.0
-    found = health.figures(x)
+    found = health.measure_features(x)
     assert found["rankme"] == pytest.approx(4.0, rel=1e-3)
     assert found["feature deviation"] == pytest.approx(4 * math.sqrt(16 * 48 / 64 / 63) / 16)
     assert found["pairwise cosine"] == pytest.approx(15 / 63)
-    assert health.figures(torch.ones(1, 4))["pairwise cosine"] == 1.0
+    assert health.measure_features(torch.ones(1, 4))["pairwise cosine"] == 1.0
 
 
 def test_distance_to_the_trivial_loss_is_a_share_of_it():

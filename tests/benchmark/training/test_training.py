@@ -113,7 +113,7 @@ def test_asking_again_stops_at_once(monkeypatch):
     monkeypatch.setattr(stopping, "ECHO", 0.0)
 
     def impatient():
-        with stopping.postponed() as asked:
+        with stopping.postpone() as asked:
             os.kill(os.getpid(), signal.SIGTERM)
             assert asked() == signal.SIGTERM
             time.sleep(0.01)
@@ -132,7 +132,7 @@ stopping.listen()
 try:
     os.kill(os.getpid(), signal.SIGTERM)
 except stopping.Stopped as end:
-    stopping.leaving()
+    stopping.ignore()
     os.kill(os.getpid(), signal.SIGTERM)
     sys.exit(end.code)
 """
