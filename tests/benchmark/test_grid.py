@@ -1,7 +1,6 @@
 """A grid is worked through as it was frozen, or refused by file, line and remedy."""
 
 import json
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,11 +11,8 @@ from benchmark import grid, plan, tracks
 from benchmark.__main__ import app
 from benchmark.lab.goldens import CORPUS
 from benchmark.recipe import ENGINE, Recipe, canonical, key, twin
-from benchmark.storage import results
 from benchmark.study import Study, Wanted, survey
 from tasks.base import DataError
-from tests.system.test_end_to_end import run
-from tests.system.test_slurm import same
 
 POLICY = "simulated at the stored size"
 
@@ -192,34 +188,6 @@ def test_what_a_grid_says_is_not_said_again(tmp_path, command, more):
     assert isinstance(done.exception, ValueError)
     assert f"{more[0]} has no say beside --grid" in str(done.exception)
     assert [one.name for one in tmp_path.iterdir()] == ["runs.jsonl"]
-
-
-def test_a_grid_of_tracks_and_modalities_gives_what_its_runs_give_alone(tmp_path, stores):
-    shutil.copytree(stores, tmp_path / "cache" / "stores")
-    cache, path = ["--cache", str(tmp_path / "cache")], tmp_path / "runs.jsonl"
-    alone = (
-        ["--track", "smoke", "--modality", "histo", "--pretext", "ijepa", "--seeds", "1"],
-        ["--track", "smoke-images", "--modality", "histo,ultrasound", "--pretext", "mae", "--seeds", "1"],
-    )
-    lines = []
-    for number, options in enumerate(alone):
-        said = run("plan", *options, *cache, "--write", f"{path}.{number}", "--results", f"{tmp_path}/none")
-        assert f"a grid of {1 + number} runs and their twins" in said
-        lines += (tmp_path / f"runs.jsonl.{number}").read_text(encoding="utf-8").splitlines()
-    file(tmp_path, *lines)
-    narrow = ["--task", "phantom_local", "--probe", "knn", *cache]
-    compute = [*narrow, "--threads", "1", "--boards", f"{tmp_path}/boards"]
-    for options in alone:
-        run("run", *options, *compute, "--results", f"{tmp_path}/alone")
-    said = run("run", "--grid", str(path), *compute, "--pack", "2", "--results", f"{tmp_path}/grid")
-    assert "Ultrasound: phantom corpus, smoke-images track" in said
-    assert "Histo: phantom corpus, smoke track" in said
-    same(tmp_path / "grid", tmp_path / "alone")
-    assert len(results.read(tmp_path / "grid", "runs")) == 6
-    said = run("plan", "--grid", str(path), *narrow, "--results", f"{tmp_path}/grid")
-    assert "12 cells are there already; 0 missing, 0 runs to pretrain" in said
-    said = run("plan", "--grid", str(path), *narrow, "--modality", "ultrasound", "--results", f"{tmp_path}/none")
-    assert "0 cells are there already; 4 missing, 1 runs to pretrain" in said
 
 
 def test_jobs_of_a_cluster_are_given_the_grid(tmp_path, study):

@@ -27,11 +27,8 @@ SMALL = ("--pretext", "mae", "--task", "phantom_local")
 
 
 @pytest.fixture(scope="module")
-def whole(stores, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    shutil.copytree(stores, folder / "cache" / "stores")
-    faults.finish(folder, *SMALL)
-    return folder
+def whole(smoke_run) -> Path:
+    return smoke_run
 
 
 @pytest.fixture

@@ -191,20 +191,6 @@ def test_goldens_are_computed_on_the_processor_of_a_machine_with_a_gpu(cards):
     assert "H100" not in goldens.fingerprint()
 
 
-def test_several_processes_keep_threads_and_micro_batches_and_say_so(stores, tmp_path):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "stores").symlink_to(stores)
-    asked = ["--track", "smoke", "--modality", "histo", "--pretext", "mae", "--task", "phantom_local"]
-    places = [word for name in ("results", "cache") for word in (f"--{name}", str(tmp_path / name))]
-    command = [sys.executable, "-m", "benchmark", "run", *asked, *places, "--stage", "pretrain"]
-    command += ["--gpus", "2", "--threads", "2", "--micro", "24"]
-    subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    rows = results.read(tmp_path / "results", "runs").set_index("budget_flops")
-    trained, floor = rows[rows.index > 0].iloc[0], rows.loc[0.0]
-    assert (trained.processes, trained.threads, trained.micro, trained.compiled) == (2, 2, 24, False)
-    assert (floor.processes, floor.threads, np.isnan(floor.micro)) == (1, 2, True)
-
-
 def test_what_was_asked_for_and_not_in_force_is_not_recorded(tmp_path):
     asked = Runtime(data=tmp_path, results=tmp_path, cache=tmp_path, micro=8)
     trained = loop.train(short("mae"), asked, goldens.images())

@@ -2,9 +2,6 @@
 costs no other."""
 
 import os
-import shutil
-import signal
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -21,9 +18,7 @@ from benchmark.lab.goldens import CORPUS, short
 from benchmark.recipe import twin
 from benchmark.storage import results
 from tasks.base import DataError
-from tests.helpers import faults
 from tests.system.test_end_to_end import run
-from tests.system.test_slurm import same
 
 GIGABYTE = 10**9
 
@@ -49,36 +44,6 @@ def missing(track: str, *pretexts: str, seeds: int = 9, precision: str = "bf16")
     asked = {"modality": "histo", "corpus": CORPUS, "policy": "none", "precision": precision}
     made = [tracks.recipe(track, name, seed=seed, **asked) for name in pretexts for seed in range(seeds)]
     return [plan.Job(one, False, []) for recipe in made for one in (recipe, twin(recipe))]
-
-
-def test_packed_runs_equal_runs_in_turn(tmp_path, stores):
-    asked = ["--track", "smoke", "--modality", "histo", "--task", "phantom_local", "--pretext", "mae,ijepa"]
-    asked += ["--seeds", "1", "--threads", "1", "--cache", str(tmp_path / "cache")]
-    shutil.copytree(stores, tmp_path / "cache" / "stores")
-    for name, more in (
-        ("in turn", []),
-        ("two on one", ["--pack", "2"]),
-        ("one on two", ["--pack", "1", "--gpus", "2"]),
-    ):
-        said = run("run", *asked, *more, "--results", f"{tmp_path}/{name}", "--boards", f"{tmp_path}/boards")
-        assert "leaderboard:" in said
-        same(tmp_path / name, tmp_path / "in turn")
-        assert len(results.read(tmp_path / name, "runs")) == 4
-
-
-def test_a_pack_that_is_stopped_stops_its_runs_and_goes_on(tmp_path, stores):
-    shutil.copytree(stores, tmp_path / "cache" / "stores")
-    asked = ["--pretext", "mae,ijepa", "--task", "phantom_local", "--pack", "2"]
-    process = faults.start(tmp_path, *asked)
-    while process.poll() is None and not list((tmp_path / "cache").rglob("*.safetensors")):  # a checkpoint or encoder
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 128 + signal.SIGTERM
-    faults._gone(process.pid)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").glob("*/runs/*/*.parquet")}
-    faults.finish(tmp_path, *asked)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(results.read(tmp_path / "results", "runs")) == 4
 
 
 def test_a_run_that_fails_is_named_after_the_others_are_done(tmp_path):

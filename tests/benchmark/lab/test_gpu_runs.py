@@ -12,7 +12,7 @@ from benchmark.lab.gpu import runs, timebox
 from benchmark.lab.gpu.timebox import Timebox
 from benchmark.recipe import Corpus, Recipe, key, twin
 from tasks.base import ProcessError
-from tests.benchmark.lab.test_gpu import setup
+from tests.system.test_gpu import setup
 
 
 def recipe(pretext: str = "mae", track: str = "smoke", seed: int = 0, precision: str = "fp32") -> Recipe:

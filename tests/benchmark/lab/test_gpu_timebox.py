@@ -8,7 +8,7 @@ import pytest
 from benchmark.lab.gpu import __main__ as command
 from benchmark.lab.gpu import timebox
 from benchmark.lab.gpu.timebox import Piece, Timebox
-from tests.benchmark.lab.test_gpu import noted, setup
+from tests.system.test_gpu import noted, setup
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from benchmark.study import Wanted, survey
 from tasks.phantoms import scenes
 from tests.leaderboards.test_leaderboards import rewrite
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 FEW = {"train": 24, "val": 8, "test": 12}  # patients
 ABSENT = """
 from importlib.machinery import PathFinder
