@@ -190,53 +190,57 @@ def directory(root: Path, task: Task, data: str) -> Path:
     return root / task.modality / "locality" / digest("locality", VERSION, task.modality, task.name, data)[:12]
 
 
-def store_task(task: Task, data: Path, cache: Path, root: Path, steps: int = STEPS) -> Measured | None:
-    """Measure a task alone and store its row; None where it is stored already. Raises DataError, NoData among them."""
-    samples = scan_grouped(task, data, cache)
-    if directory(root, task, identity(task, samples)).exists():
-        return None
-    chosen = choose_groups(samples)
-    images = _read_pixels(task, data, samples, cache)
-    found = measure(
+def store_family(family: list[Task], data: Path, cache: Path, root: Path, steps: int = 0) -> dict[str, Measured]:
+    """Measure a real task, or the tasks of one image family together, and store a row for each, of those that are not
+    stored already. Raises DataError, NoData among them."""
+    samples = {task.name: scan_grouped(task, data, cache) for task in family}
+    lacking = [task for task in family if not directory(root, task, identity(task, samples[task.name])).exists()]
+    if not lacking:
+        return {}
+    if family[0].synthetic:
+        measured = _measure_family(family, samples, data, cache, steps or TOGETHER)
+    else:
+        (task,) = family
+        measured = {task.name: _measure_task(task, samples[task.name], data, cache, steps or STEPS)}
+    for task in lacking:
+        _store(task, samples[task.name], measured[task.name], root)
+    return {task.name: measured[task.name] for task in lacking}
+
+
+def _measure_task(task: Task, samples: list[Sample], data: Path, cache: Path, steps: int) -> Measured:
+    chosen, images = choose_groups(samples), _read_pixels(task, data, samples, cache)
+    return measure(
         np.stack([images[sample.id] for sample in chosen]),
         np.array([sample.label for sample in chosen]),
         np.array([sample.group for sample in chosen]),
         len(task.classes),
         steps,
     )
-    _store(task, samples, found, root)
-    return found
 
 
-def store_family(family: list[Task], data: Path, cache: Path, root: Path, steps: int = TOGETHER) -> dict[str, Measured]:
-    """Measure tasks of one image family together and store a row for each, of those that are not stored already."""
-    samples = {task.name: scan_grouped(task, data, cache) for task in family}
-    lacking = [task for task in family if not directory(root, task, identity(task, samples[task.name])).exists()]
-    if not lacking:
-        return {}
+def _measure_family(
+    family: list[Task], samples: dict[str, list[Sample]], data: Path, cache: Path, steps: int
+) -> dict[str, Measured]:
     pixels: dict[str, np.ndarray] = {}  # digest of an image -> its pixels
-    answers: dict[str, dict[str, Sample]] = {"train": {}, "test": {}}  # split -> digest -> one of its samples
+    shown: dict[str, dict[str, Sample]] = {"train": {}, "test": {}}  # split -> digest -> one of its samples
     labels: dict[str, dict[str, int]] = {task.name: {} for task in family}  # task -> digest -> label
     for task in family:
         images = _read_pixels(task, data, samples[task.name], cache)
         for sample in samples[task.name]:
-            if sample.split in answers:
+            if sample.split in shown:
                 pixels[sample.digest] = images[sample.id]
-                answers[sample.split][sample.digest] = sample
+                shown[sample.split][sample.digest] = sample
                 labels[task.name][sample.digest] = sample.label
-    parts = {
-        split: Part(
+    train, test = (
+        Part(
             np.stack([pixels[sha] for sha in sorted(seen)]),
             np.array([[labels[task.name].get(sha, -1) for task in family] for sha in sorted(seen)]),
             np.array([seen[sha].group for sha in sorted(seen)]),
         )
-        for split, seen in answers.items()
-    }
-    measured = measure_together(parts["train"], parts["test"], tuple(len(task.classes) for task in family), steps)
-    found = {task.name: one for task, one in zip(family, measured, strict=True) if task in lacking}
-    for task in lacking:
-        _store(task, samples[task.name], found[task.name], root)
-    return found
+        for seen in shown.values()
+    )
+    found = measure_together(train, test, tuple(len(task.classes) for task in family), steps)
+    return {task.name: one for task, one in zip(family, found, strict=True)}
 
 
 def _read_pixels(task: Task, data: Path, samples: list[Sample], cache: Path) -> dict[str, np.ndarray]:
@@ -275,12 +279,9 @@ def main(
         ):
             if card.name in done:
                 continue
+            family = [other for other in known if other.images == card.images] if card.synthetic else [card]
             try:
-                if card.synthetic:
-                    family = [other for other in known if other.images == card.images]
-                    found = store_family(family, data, cache, root)
-                else:
-                    family, found = [card], {card.name: store_task(card, data, cache, root)}
+                found = store_family(family, data, cache, root)
             except DataError as error:
                 typer.echo(f"{name}/{card.name}: {error}")
                 continue

@@ -1,5 +1,6 @@
 """Measured locality: near 1 where a patch decides, near 0 where the arrangement does, omitted where neither is read."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -96,14 +97,15 @@ def test_a_family_is_stored_task_by_task_and_once(tmp_path, monkeypatch):
 
 def test_no_signal_is_omitted_and_nothing_is_measured_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(locality, "IMAGES", 100)
-    asked = tasks.get("histo", "phantom_global")
+    asked = replace(tasks.get("histo", "phantom_global"), synthetic=False)
     monkeypatch.setattr(locality, "measure", lambda *given: locality.Measured(None, None, None, 0.5, 0.6, 50, 100))
     monkeypatch.setattr(
         locality.store, "build", lambda task, data, samples, *_: FakeStore(sorted(s.id for s in samples))
     )
-    found = locality.store_task(asked, tmp_path, tmp_path / "cache", tmp_path / "results")
-    assert locality.describe(found).startswith("omitted: AUROC 0.500")
-    assert locality.store_task(asked, tmp_path, tmp_path / "cache", tmp_path / "results") is None
+    places = tmp_path, tmp_path / "cache", tmp_path / "results"
+    found = locality.store_family([asked], *places)
+    assert locality.describe(found["phantom_global"]).startswith("omitted: AUROC 0.500")
+    assert locality.store_family([asked], *places) == {}
     row = results.read(tmp_path / "results", "locality").iloc[0]
     assert (row.modality, row.task, row.full) == ("histo", "phantom_global", 0.6)
     assert np.isnan(row.value)
