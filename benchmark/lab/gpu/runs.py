@@ -231,13 +231,13 @@ def _train_at_once(work: Work, chosen: list[Batch], box: Timebox) -> None:
     for batch in chosen:
         for name in batch.names if lacking & {*batch.ids} else ():
             box.fail(name, failure or ProcessError(f"it ended, and is not whole: see {logs / batch.ids[0]}.log"))
-    verify(work, box, {run for batch in chosen for run in batch.ids}, each, time.monotonic() - began)
+    verify(work, box, {run for batch in chosen for run in batch.ids}, each, began)
 
 
-def verify(work: Work, box: Timebox, fresh: Iterable[str] = (), each: int = 1, taken: float = 0.0) -> None:
+def verify(work: Work, box: Timebox, fresh: Iterable[str] = (), each: int = 1, began: float = 0.0) -> None:
     """Verify and note every run that is whole and was not noted before.
 
-    fresh: ids of runs that were just computed, `each` at once on a GPU, in `taken` seconds all told."""
+    fresh: ids of runs that were just computed, `each` at once on a GPU; began: when, by the monotonic clock."""
     root, fresh = work.setup.results, set(fresh)
     lacking = {run for batch in work.list_missing() for run in batch.ids}
     noted = {row["result"]["run"] for row in box.rows if row.get("kind", "").startswith("run/")}
@@ -245,6 +245,7 @@ def verify(work: Work, box: Timebox, fresh: Iterable[str] = (), each: int = 1, t
     due = {run: recipe for run, recipe in whole.items() if run in fresh or run not in noted}
     with ThreadPoolExecutor(max(1, min(len(due), machine.processors()))) as pool:
         faults = dict(zip(due, pool.map(lambda run: _find_fault(run, root), due), strict=True))
+    taken = time.monotonic() - began
     places = {run: results.run_directory(root, recipe.modality, run) for run, recipe in due.items() if not faults[run]}
     rows = {run: results.read_file(place / "runs.parquet").to_pylist()[0] for run, place in places.items()}
     longest = max((rows[run]["seconds"] for run in rows.keys() & fresh), default=0.0)
