@@ -49,22 +49,6 @@ class EncoderSpec:
         if self.trunk == "rope" and self.width // self.heads % 4:
             raise ValueError(f"rotary positions need heads of a multiple of 4, got {self.width // self.heads}")
 
-    @staticmethod
-    def named(size: str, *, patch: int, pixels: int, **options: Any) -> EncoderSpec:
-        """One of the usual sizes. Raises ValueError for another."""
-        sizes = {
-            "nano": (64, 2, 2),
-            "micro": (128, 4, 2),
-            "tiny": (192, 12, 3),
-            "small": (384, 12, 6),
-            "base": (768, 12, 12),
-            "large": (1024, 24, 16),
-        }
-        if size not in sizes:
-            raise ValueError(f'unknown size "{size}": {", ".join(sizes)}')
-        width, depth, heads = sizes[size]
-        return EncoderSpec(width=width, depth=depth, heads=heads, patch=patch, pixels=pixels, **options)
-
     @property
     def grid(self) -> int:
         """Patches per side."""

@@ -30,6 +30,7 @@ from benchmark.parts.draws import Draws
 
 # Optical-density vectors of haematoxylin, eosin and the residual (Ruifrok & Johnston 2001), rows of unit length.
 STAINS = F.normalize(torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]]), dim=1)
+STAINED = 0.08  # largest departure of the gain of a stain's density from 1; of its shift from 0, a quarter of that
 # DINO's colour jitter: operator, neutral factor, largest departure from it (hue in radians).
 JITTER = (
     (adjust_brightness_accumulative, 1.0, 0.4),
@@ -63,9 +64,7 @@ def to_float(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
-def boxes(
-    draws: Draws, purpose: str, count: int, scale: tuple[float, float], aspect: tuple[float, float] = ASPECT
-) -> np.ndarray:
+def boxes(draws: Draws, purpose: str, count: int, scale: tuple[float, float]) -> np.ndarray:
     """Random-resized-crop boxes (B, count, 4): left, top, width, height as shares of the side.
 
     Area uniform in scale, aspect log-uniform, as torchvision draws them; a side longer than the image is cut to it
@@ -73,7 +72,7 @@ def boxes(
     """
     u = draws.uniform(f"{purpose}/box", count, 4)
     area = scale[0] + (scale[1] - scale[0]) * u[..., 0]
-    ratio = np.exp(math.log(aspect[0]) + (math.log(aspect[1]) - math.log(aspect[0])) * u[..., 1])
+    ratio = np.exp(math.log(ASPECT[0]) + (math.log(ASPECT[1]) - math.log(ASPECT[0])) * u[..., 1])
     width, height = np.sqrt(area * ratio).clip(max=1), np.sqrt(area / ratio).clip(max=1)
     return np.stack([u[..., 2] * (1 - width), u[..., 3] * (1 - height), width, height], axis=-1)
 
@@ -227,10 +226,10 @@ def exposure(images: Tensor, drawn: dict[str, Tensor], purpose: str, fuse: Fuse 
     return fuse(expose)(images, drawn[f"{purpose}/exposure"])
 
 
-def draw_stains(draws: Draws, purpose: str, count: int, sigma: float = 0.08) -> Drawn:
+def draw_stains(draws: Draws, purpose: str, count: int) -> Drawn:
     """Gain and shift of the three densities, as one affine change of the optical densities of red, green and blue."""
-    gain = draw_per_crop(draws, f"{purpose}/stain gain", count, 3, 1 - sigma, 1 + sigma)
-    shift = draw_per_crop(draws, f"{purpose}/stain shift", count, 3, -sigma / 4, sigma / 4)
+    gain = draw_per_crop(draws, f"{purpose}/stain gain", count, 3, 1 - STAINED, 1 + STAINED)
+    shift = draw_per_crop(draws, f"{purpose}/stain shift", count, 3, -STAINED / 4, STAINED / 4)
     stains = STAINS.double().numpy()
     remix = ((np.linalg.inv(stains) * gain[:, None]) @ stains).swapaxes(1, 2)
     offset = -(shift @ stains)[..., None]

@@ -39,13 +39,13 @@ def image_moments(patches: Tensor, floor: float = 1e-6) -> tuple[Tensor, Tensor]
     return mean, (variance + floor).sqrt()
 
 
-def _world(distributed: bool) -> int:
-    return dist.get_world_size() if distributed and dist.is_initialized() else 1
+def _world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def add_up(x: Tensor) -> None:
     """Sum over all processes, in place."""
-    if _world(distributed=True) > 1:
+    if _world() > 1:
         dist.all_reduce(x)
 
 
@@ -57,10 +57,10 @@ def _logsumexp(x: Tensor, dim: int, spare: Tensor) -> Tensor:
     return torch.sub(x, top, out=spare).exp_().sum(dim=dim, keepdim=True).log_().add_(top)
 
 
-def _logsumexp_rows(x: Tensor, spare: Tensor, distributed: bool) -> Tensor:
+def _logsumexp_rows(x: Tensor, spare: Tensor) -> Tensor:
     """Log of the sum of exp over the rows of every process. (M, K) -> (1, K)."""
     local = _logsumexp(x, 0, spare)
-    if _world(distributed) == 1:
+    if _world() == 1:
         return local
     parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, local)
@@ -68,10 +68,10 @@ def _logsumexp_rows(x: Tensor, spare: Tensor, distributed: bool) -> Tensor:
 
 
 @torch.no_grad()
-def sinkhorn_knopp(logits: Tensor, temperature: float, rounds: int = 3, distributed: bool = True) -> Tensor:
+def sinkhorn_knopp(logits: Tensor, temperature: float, rounds: int = 3) -> Tensor:
     """Teacher targets by Sinkhorn-Knopp (SwAV, arXiv 2006.09882, 3.1; DINOv3, arXiv 2508.10104).
 
-    logits: (M, K), rows of all processes taken jointly when distributed; returns (M, K), every row sums to 1. The
+    logits: (M, K), rows of all processes taken jointly; returns (M, K), every row sums to 1. The
     scaling by M and K in the usual form cancels. The first round is in the log domain, so nothing overflows; it leaves
     rows that sum to 1 and columns that sum to at least 1/K, so later rounds, which scale by vectors and read the matrix
     twice each, divide by nothing near 0.
@@ -79,14 +79,14 @@ def sinkhorn_knopp(logits: Tensor, temperature: float, rounds: int = 3, distribu
     with torch.autocast(logits.device.type, enabled=False):
         plan = logits.float() / temperature
         spare = torch.empty_like(plan)
-        plan -= _logsumexp_rows(plan, spare, distributed)
+        plan -= _logsumexp_rows(plan, spare)
         plan -= _logsumexp(plan, 1, spare)
         plan.exp_()
         rows = plan.new_ones(len(plan))
         columns = plan.new_ones(plan.shape[1])
         for _ in range(rounds - 1):
             columns = plan.mT @ rows
-            if _world(distributed) > 1:
+            if _world() > 1:
                 dist.all_reduce(columns)
             columns = columns.reciprocal_()
             rows = (plan @ columns).reciprocal_()
@@ -119,7 +119,7 @@ def ibot(student: Tensor, teacher: Tensor, weights: Tensor, crops: int, temperat
     return (cross_entropy(student, teacher, temperature) * weights).sum() / crops
 
 
-def koleo(x: Tensor, distributed: bool = True) -> Tensor:
+def koleo(x: Tensor) -> Tensor:
     """KoLeo (arXiv 1806.03198): -mean log distance to the nearest neighbour of the L2-normalised rows. x: (B, D).
 
     Neighbours are sought over all processes, with gradients, so that two processes equal one. Raises ValueError for
@@ -127,7 +127,7 @@ def koleo(x: Tensor, distributed: bool = True) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):
         x = F.normalize(x.float(), eps=1e-8)
-        world = _world(distributed)
+        world = _world()
         everyone, first = x, 0
         if world > 1:
             everyone = torch.cat(dist.nn.functional.all_gather(x))

@@ -150,8 +150,8 @@ def size() -> list[Row]:
     s = registry.settings("dinov3:official", tracks.SMALL)
     heads = [parameters(dinov3.Head(replace(s, prototypes=k), 384, seed=0)) for k in (65536, 8192)]
     keys, found = [12 * 192, 12 * 384], []
-    for name, key_biases in zip(("tiny", "small"), keys, strict=True):
-        spec = EncoderSpec.named(name, patch=16, pixels=224, trunk="rope", registers=4)
+    for size, key_biases in zip((tracks.TINY, tracks.SMALL), keys, strict=True):
+        spec = replace(size, trunk="rope", registers=4)
         found.append(parameters(Encoder(spec, seed=0)) - key_biases)
     return [
         published("head of 65536 and of 8192 prototypes, width 384", [22_286_592, 7_606_528], heads, 0),
@@ -161,7 +161,7 @@ def size() -> list[Row]:
 
 def beside_timm() -> list[Row]:
     """ViT-S/16 with four registers and shaken weights, LayerScale near 1: initial ones would hide attention."""
-    spec, rows = EncoderSpec.named("small", patch=16, pixels=224, trunk="rope", registers=4), []
+    spec, rows = replace(tracks.SMALL, trunk="rope", registers=4), []
     encoder = Encoder(spec, seed=0)
     with torch.no_grad():
         for name, value in encoder.named_parameters():
