@@ -50,8 +50,6 @@ LONG = {
 }
 CROWDED: set[str] = set()
 AGAINST_THE_ARROWS = {
-    "benchmark.__main__ -> leaderboards.audit.published",
-    "benchmark.__main__ -> leaderboards.audit.verify",
     "benchmark.__main__ -> leaderboards.pages.terminal",
     "benchmark.__main__ -> leaderboards.publish.site",
 }
