@@ -184,7 +184,7 @@ def regression(
 ):
     """Judge the claims again, against stored verdicts, and look for published files lost; exit with 1 for any."""
     from leaderboards.audit import regression as verdicts
-    from leaderboards.audit.published import lost
+    from leaderboards.audit.history import lost
 
     with _one_line():
         now = verdicts.judge(_boards(results))
@@ -203,7 +203,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
 ):
     """Measure how often the rules of a board are wrong on equal methods; print the tables of docs/statistics.md."""
-    from leaderboards.audit.simulate import report
+    from leaderboards.stats.simulate import report
 
     for line in report(simulations, seed):
         typer.echo(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.verdicts import UNDEFINED
 
 PROBES = {

@@ -26,9 +26,10 @@ import pyarrow.parquet as pq
 
 from benchmark.storage import results, schema, scores, seals
 from benchmark.storage.schema import SchemaError
-from leaderboards.audit.recount import Problem, examine
+from leaderboards.audit.directory import Problem, examine
 from leaderboards.audit.verify import verify
-from leaderboards.boards import aggregate, store, summaries
+from leaderboards.boards import aggregate, store
+from leaderboards.boards.series import SUMMARISED
 from leaderboards.boards.trials import TWIN
 from tasks.base import digest
 
@@ -145,7 +146,7 @@ def _refuse_uncommitted(what: str, rows: Mapping[str, Mapping[str, object]]) -> 
 def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[str, str]]) -> Iterator[Packed]:
     own = cells[cells["run"].eq(run["run"]) & cells["weights_sha256"].eq(run["weights_sha256"])]
     own = own[[(cell, run["weights_sha256"]) not in there for cell in own["cell"]]]
-    own = own[~own["probe"].isin(summaries.PROBES)]
+    own = own[~own["probe"].isin(SUMMARISED)]
     name = f"{run['run']}-{(run['weights_sha256'] or '0' * 12)[:12]}"
     first = published / run["modality"] / run["track"] / name
     if first.exists() and own.empty:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmark.storage import results
-from leaderboards.audit.recount import examine
+from leaderboards.audit.directory import examine
 from leaderboards.audit.verify import run_problems
 
 ENCODER = "encoder.safetensors"

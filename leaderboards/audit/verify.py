@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmark import recipe as recipes
 from benchmark.recipe import Recipe
 from benchmark.storage import results, schema, seals
-from leaderboards.audit.recount import STORED, Examined, Problem, examine
+from leaderboards.audit.directory import STORED, Examined, Problem, examine
 from leaderboards.boards import store
 from tasks import host
 from tasks.base import ProcessError

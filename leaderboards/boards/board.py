@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from leaderboards.stats.families import Difference
+from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.ranking import Classical
-from leaderboards.stats.statistics import Estimate, Resampled
+from leaderboards.stats.resampling import Resampled
 
 SYNTHETIC = "SYNTHETIC: simulated phantoms, not clinical evidence"
 LOSS, HEALTH = "training loss", "RankMe of the features"  # quantities of curves
@@ -119,7 +120,7 @@ class Judged:
     why: str  # untestable
     asks: str = ""  # `says` without the budget: the same on every rung
     within: str = ""  # of a slope: the family of tasks that it is fitted to
-    per: str = ""  # of a slope: of what it is, as `leads.PER` names it
+    per: str = ""  # of a slope: of what it is, as `contrasts.PER` names it
     probes: tuple[tuple[str, tuple[Estimate, ...]], ...] = ()  # what other probes find, pair by pair: no verdict
 
 

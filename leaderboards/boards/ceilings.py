@@ -7,9 +7,9 @@ pretraining seed of the other side (`room`), so that the interval is about these
 
 Where a ceiling is not shown above the floor (the 95 % interval of `room`, by itself, is not above zero), labels do not
 teach the encoder the task, and no pretext can be blamed for not learning it: the task is not `taught`, and there is no
-verdict on it (`statistics.barred`).
+verdict on it (`intervals.barred`).
 
-`contrasts.Measured.ceilings` holds them by column, as numbers that combine with the rows': the `share` of a gain,
+`sections.Measured.ceilings` holds them by column, as numbers that combine with the rows': the `share` of a gain,
 and the `room` above its twin.
 """
 
@@ -27,16 +27,8 @@ from benchmark.recipe import EXTERNAL
 from benchmark.storage.schema import SchemaError
 from leaderboards.boards import store
 from leaderboards.boards.board import Column
-from leaderboards.stats.statistics import (
-    Predictions,
-    Resampled,
-    combination,
-    draw,
-    estimate,
-    minus,
-    paired,
-    resample,
-)
+from leaderboards.stats.intervals import estimate
+from leaderboards.stats.resampling import Predictions, Resampled, combination, draw, minus, paired, resample
 
 SIZES = ("width", "depth", "heads", "patch", "pixels")
 SETTING = ["family", "heads", "encoder", "pixels", "policy", "budget_flops", "labels", "label_groups"]

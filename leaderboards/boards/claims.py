@@ -32,18 +32,24 @@ import numpy as np
 
 from benchmark.metrics import chance
 from leaderboards.boards.board import Column, Judged
-from leaderboards.boards.comparisons import Numbers, difference, mean_difference
-from leaderboards.boards.contrasts import Line
-from leaderboards.boards.leads import CEILING, GAIN, PER, Ceilings, Side, Sides, by_gain, by_share, scale, slope_weights
-from leaderboards.stats.statistics import (
-    RANDOM_TASKS,
-    Estimate,
-    Resampled,
-    barred,
-    combination,
-    estimate,
-    subject,
+from leaderboards.boards.contrasts import (
+    CEILING,
+    GAIN,
+    PER,
+    Ceilings,
+    Numbers,
+    Side,
+    Sides,
+    by_gain,
+    by_share,
+    difference,
+    mean_difference,
+    scale,
+    slope_weights,
 )
+from leaderboards.boards.selection import Line
+from leaderboards.stats.intervals import Estimate, barred, estimate, subject
+from leaderboards.stats.resampling import RANDOM_TASKS, Resampled, combination
 from leaderboards.stats.verdicts import (
     CLAIM_NOT_SHOWN,
     CONTRADICTED,

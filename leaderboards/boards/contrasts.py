@@ -1,355 +1,193 @@
-"""From the cells of a board to its estimates: values, gains over the twin, the mean over tasks, tie groups."""
+"""Every method against every other and against its twin: on all tasks, and over the tasks, each a family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from benchmark.metrics import chance
-from benchmark.storage.schema import SchemaError
-from leaderboards.boards.board import Column, Comparison, Contrast, Entry, Row, Section
-from leaderboards.boards.ceilings import Ceiling, fitting, room, share
-from leaderboards.boards.comparisons import Numbers, compare, contrasts, difference
-from leaderboards.stats.families import Difference
-from leaderboards.stats.ranking import letters, rank_intervals
-from leaderboards.stats.statistics import (
-    DRAWS,
-    RANKED_GROUPS,
-    Draws,
-    Estimate,
-    Predictions,
-    Resampled,
-    averaged,
-    draw,
-    estimate,
-    paired,
-    resample,
-)
-from leaderboards.stats.verdicts import GAIN, UNDEFINED
+from leaderboards.boards.board import Column, Comparison, Contrast, Sensitivity
+from leaderboards.boards.ceilings import room, share
+from leaderboards.stats.families import Difference, detectable, judge, turned
+from leaderboards.stats.intervals import Estimate, barred, estimate
+from leaderboards.stats.ranking import classical
+from leaderboards.stats.resampling import Resampled, alone, mean, minus
+from leaderboards.stats.verdicts import Words, pair
 
-HEADLINE = ("linear", "patches")
+Numbers = Mapping[tuple[str, Column], Resampled]  # (variant, column) -> metric
+Pair = tuple[str, str]  # two variants
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A row before it has numbers: one recipe, its pretraining seeds, its twin."""
-
-    name: str
-    recipe: str  # its name without what tells several of one pretext and arm apart: "DINOv3", "DINOv3 (official)"
-    twin: bool
-    variant: str  # hash of the recipe without its seed
-    twin_variant: str
-    runs: dict[int, str]  # seed -> run
-    weights: tuple[str, ...]  # per seed, in order
-    diverged: tuple[int, ...]  # seeds
-    size: str = ""  # of its encoder, as `ceilings.size` has it
-
-
-Load = Callable[
-    [Line, Column, str, str], dict[int, Predictions]
-]  # (line, column, probe, readout) -> seed -> predictions
-
-
-def pooled(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The tasks behind the mean gain: those with a constant chance level that labels teach, whose groups are patients
-    or slides, and enough of them to rank by; where no task is such, the next best. Of two sets of one task's images,
-    the larger."""
-    usable = [column for column in columns if chance(column.metric, len(column.classes)) is not None]
-    largest = {column.task: column for column in sorted(usable, key=lambda column: column.images)}
-    usable = [column for column in usable if largest[column.task] is column]
-    usable = [column for column in usable if column.independent] or usable
-    usable = [column for column in usable if column.taught] or usable
-    return tuple(column for column in usable if column.groups >= RANKED_GROUPS) or tuple(usable)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """The sections of a board, and what its headline compares."""
-
-    sections: tuple[Section, ...]
-    comparison: Comparison
-    pooled: tuple[Column, ...]
-    numbers: Numbers  # of the headline
-    ceilings: Mapping[Column, Resampled] = field(default_factory=dict)  # in the headline's metric, under its draws
-    others: Mapping[tuple[str, str], Numbers] = field(default_factory=dict)  # of every other (probe, readout)
-
-
-def sections(
-    lines: Sequence[Line],
-    columns: Sequence[Column],
-    asked: Sequence[tuple[str, str]],
-    load: Load,
-    measures: Mapping[str, str],
-    tops: Mapping[Column, Ceiling] | None = None,
-) -> Measured:
-    """One section per (probe, readout) of `asked`, in its order, last the headline again with one score per group.
-    measures: the metric of a probe that has its own. tops: the ceilings that are stored."""
-    loaded = {
-        (line.variant, column, question): found
-        for question in asked
-        for column in columns
-        for line, found in zip(lines, _paired(column, [load(line, column, *question) for line in lines]), strict=True)
-    }
-    tests: dict[tuple[str, str], dict[Column, Predictions]] = {question: {} for question in asked}
-    for (_, column, question), found in loaded.items():
-        if found:
-            tests[question][column] = next(iter(found.values()))
-    draws = {question: task_draws(of_tasks) for question, of_tasks in tests.items()}
-    grouped = any(len(np.unique(test.group)) < len(np.unique(test.sample)) for test in tests[HEADLINE].values())
-    built, others = [], {}
-    for question, by_group in [*((question, False) for question in asked), *([(HEADLINE, True)] if grouped else [])]:
-        measure = measures.get(question[0], "")
-        here = tuple(replace(column, metric=measure or column.metric) for column in columns)
-        numbers, undefined = {}, {}
-        for line in lines:
-            for column, judged in zip(columns, here, strict=True):
-                found = loaded[line.variant, column, question]
-                if not found:
-                    continue
-                scored = [averaged(one) for one in found.values()] if by_group else list(found.values())
-                number = draws[question][column].resample(tuple(found), scored, judged)
-                if np.isfinite(number.values).all():
-                    numbers[line.variant, judged] = number
-                else:
-                    undefined[judged] = _undefined(scored[0])
-        over = pooled([column for column in here if column not in undefined])
-        trained = [line for line in lines if not line.twin]
-        names = {line.variant: f"untrained {line.name}" if line.twin else line.name for line in lines}
-        twins = [(line.variant, line.twin_variant) for line in trained if line.twin_variant in names]
-        gains = contrasts(twins, names, here, over, numbers, GAIN)
-        headline = question == HEADLINE and not by_group
-        if headline:
-            comparison, shown, behind = compare(names, gains, here, over, numbers), numbers, over
-            above = {
-                column: draws[question][column].resample(tuple(fitted.seen), list(fitted.seen.values()), column)
-                for column, one in (tops or {}).items()
-                if (test := tests[question].get(column)) and (fitted := fitting(column, one, test))
-            }
-        rows = _rows(lines, here, over, numbers, undefined, gains, comparison.pretexts if headline else ())
-        if headline:
-            rows = _shared(rows, trained, here, numbers, above, tops or {})
-        elif not by_group:
-            others[question] = numbers
-        built.append(Section(probe=question[0], readout=question[1], by_group=by_group, rows=rows, metric=measure))
-    return Measured(
-        sections=tuple(built), comparison=comparison, pooled=behind, numbers=shown, ceilings=above, others=others
-    )
-
-
-def _shared(
-    rows: Sequence[Row],
-    trained: Sequence[Line],
-    columns: Sequence[Column],
-    numbers: Numbers,
-    above: Mapping[Column, Resampled],
-    tops: Mapping[Column, Ceiling],
-) -> tuple[Row, ...]:
-    """The rows with their shares of the way from twin to ceiling, where labels teach the task to an encoder like
-    theirs."""
-    lines = {line.variant: line for line in trained}
-
-    def share_of(line: Line | None, column: Column) -> Estimate | None:
-        if line is None or column not in above or not column.taught or line.size != tops[column].size:
-            return None
-        gained = difference(numbers, (line.variant, line.twin_variant), column)
-        if gained is None:
-            return None
-        return estimate(share(gained, room(above[column], numbers[line.twin_variant, column])))
-
-    def with_shares(row: Row) -> Row:
-        pairs = zip(row.entries, columns, strict=True)
-        return replace(row, entries=tuple(replace(e, share=share_of(lines.get(row.variant), c)) for e, c in pairs))
-
-    return tuple(with_shares(row) for row in rows)
-
-
-def _undefined(test: Predictions) -> str:
-    one = len(np.unique(test.label)) == 1
-    return f"{UNDEFINED}: {'its test part holds one class' if one else 'the metric has no value on its test part'}"
-
-
-def under(lines: Sequence[Line], columns: Sequence[Column], load: Callable[[Line, Column], dict[int, Predictions]]):
-    """The metric of every line on every column under a condition, as far as `load` finds predictions."""
-    loaded = {
-        (line.variant, column): found
-        for column in columns
-        for line, found in zip(lines, _paired(column, [load(line, column) for line in lines]), strict=True)
-        if found
-    }
-    draws = task_draws({column: one for (_, column), found in loaded.items() for one in found.values()})
-    numbers = {
-        (variant, column): draws[column].resample(tuple(found), list(found.values()), column)
-        for (variant, column), found in loaded.items()
-    }
-    return {key: number for key, number in numbers.items() if np.isfinite(number.values).all()}
-
-
-def _paired(column: Column, loaded: list[dict[int, Predictions]]) -> list[dict[int, Predictions]]:
-    """The predictions of all lines on one task, holding its samples once. Raises SchemaError where these differ."""
-    first = next((one for found in loaded for one in found.values()), None)
-    try:
-        return [{seed: paired(one, first) for seed, one in found.items()} for found in loaded]
-    except ValueError as error:
-        raise SchemaError(f"{column.title}: {error}; `make verify` names what was changed") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What must be known of a task to resample it."""
-
-    task: str
-    metric: str
-    family: str  # of its dataset
-    independent: bool  # its groups are patients or slides
-    taught: bool = True  # of `Column`
-
-
-Asked = Column | Question
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskDraws:
-    """The draws of a task: its own, within strata of its own labels, and those of all tasks that share its groups."""
-
-    own: Draws
-    joint: Draws | None  # None where no other task shares its groups, or all have the same strata
-
-    def resample(self, seeds: Sequence[int], predictions: Sequence[Predictions], column: Asked) -> Resampled:
-        return resample(seeds, predictions, column.metric, self.own, column.independent, self.joint, column.taught)
-
-
-def task_draws(tests: Mapping[Asked, Predictions], draws: int = DRAWS) -> dict[Asked, TaskDraws]:
-    """Draws of every task. A group is one where its name and its dataset family are: such patients are resampled
-    together where tasks are combined, and nowhere else."""
-    groups = {column: {(column.family, name) for name in np.unique(test.group)} for column, test in tests.items()}
-    clusters: list[list[Asked]] = []
-    for column in tests:
-        joined = [cluster for cluster in clusters if any(groups[column] & groups[other] for other in cluster)]
-        clusters = [cluster for cluster in clusters if cluster not in joined] + [[*chain.from_iterable(joined), column]]
-    found = {}
-    for cluster in clusters:
-        own = [draw([tests[column]], column.family, draws) for column in cluster]
-        several = len(set(own)) > 1
-        joint = draw([tests[column] for column in cluster], cluster[0].family, draws) if several else None
-        found |= {column: TaskDraws(own=each, joint=joint) for column, each in zip(cluster, own, strict=True)}
-    return found
-
-
-def _rows(
-    lines: Sequence[Line],
-    columns: Sequence[Column],
-    over: Sequence[Column],
-    numbers: Numbers,
-    undefined: Mapping[Column, str],
+def compare(
+    names: Mapping[str, str],
     gains: Sequence[Contrast],
-    pairs: Sequence[Contrast],
-) -> tuple[Row, ...]:
-    """Rows by mean gain, twins last; with places where the contrasts between them are given."""
-    gained = {one.variants[0]: one for one in gains}
-    means = {variant: one.mean for variant, one in gained.items() if one.mean is not None}
-    places = _places(means, pairs) if pairs else {}
-    rows = []
-    for line in lines:
-        own = gained.get(line.variant)
-        place = places.get(line.variant)
-        entries = [
-            _entry(line, numbers.get((line.variant, column)), own and own.entries[at], undefined.get(column))
-            for at, column in enumerate(columns)
-        ]
-        rows.append(
-            Row(
-                name=line.name,
-                twin=line.twin,
-                variant=line.variant,
-                seeds=tuple(sorted(line.runs)),
-                letters=place.letters if place else "",
-                ranks=place.ranks if place else None,
-                mean=_mean_entry(line, columns, over, means, entries, undefined),
-                entries=tuple(entries),
-                note=f"{len(line.diverged)} of {len(line.runs)} seeds diverged" if line.diverged else "",
-                runs=tuple(line.runs[seed] for seed in sorted(line.runs)),
-            )
-        )
-    order = {line.variant: place for place, line in enumerate(lines)}
-    return tuple(sorted(rows, key=lambda row: (row.twin, row.mean.gain is None, -_value(row), order[row.variant])))
-
-
-def _value(row: Row) -> float:
-    return row.mean.gain.value if row.mean.gain is not None else 0.0
-
-
-def _mean_entry(
-    line: Line,
     columns: Sequence[Column],
-    over: Sequence[Column],
-    means: Mapping[str, Difference],
-    entries: Sequence[Entry],
-    undefined: Mapping[Column, str],
-) -> Entry:
-    if line.twin:
-        return Entry(note="the floor")
-    if line.variant in means:
-        found = means[line.variant]
-        short = found.estimate.seeds < len(line.runs)
-        notes = [f"{found.estimate.seeds} of {len(line.runs)} seeds"] if short else []
-        without = [column.title for column in undefined if chance(column.metric, len(column.classes)) is not None]
-        notes += [f"without {', '.join(without)}: {UNDEFINED}"] if without else []
-        return _gained(found, note=", ".join(notes))
-    lacking = [
-        column.title for column, one in zip(columns, entries, strict=True) if column in over and one.gain is None
-    ]
-    if not over:
-        return Entry(missing="no task with a chance level")
-    return Entry(missing=f"needs {', '.join(lacking)}" if lacking else "no seed with every task")
-
-
-def _entry(line: Line, number: Resampled | None, gained: Difference | None, undefined: str | None) -> Entry:
-    if number is None:
-        gone = len(line.diverged) == len(line.runs)
-        return Entry(missing="diverged in training" if gone else undefined or "not run yet")
-    notes = [f"{len(number.seeds)} of {len(line.runs)} seeds"] if len(number.seeds) < len(line.runs) else []
-    score = estimate(number)
-    if line.twin:
-        return Entry(score=score, note=", ".join(notes))
-    if gained is None:
-        return Entry(score=score, note=", ".join([*notes, "twin not run yet"]))
-    return _gained(gained, score=score, note=", ".join(notes))
-
-
-def _gained(found: Difference, **others: object) -> Entry:
-    return Entry(
-        gain=found.estimate, p=found.p, shown=found.shown, verdict=found.verdict, family=found.family, **others
+    pooled: Sequence[Column],
+    numbers: Numbers,
+) -> Comparison:
+    """All contrasts of the trained variants; `names`: variant -> name, `gains`: each with its twin."""
+    twins = dict(one.variants for one in gains)
+    pretexts = contrasts(list(combinations(twins, 2)), names, columns, pooled, numbers)
+    return Comparison(
+        pretexts=pretexts,
+        twins=tuple(gains),
+        detectable=tuple(_detectable([one.entries[place] for one in pretexts]) for place in range(len(columns))),
+        classical=_classical(twins, names, columns, numbers),
+        sensitivity=sensitivity(twins, names, pooled, numbers),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a row stands among the ranked."""
+def sensitivity(
+    twins: Mapping[str, str], names: Mapping[str, str], pooled: Sequence[Column], numbers: Numbers
+) -> tuple[Sensitivity, ...]:
+    """The differences over the tasks again, of those seeds alone in which the mean gains of both runs have an interval
+    above zero, each by itself: a selection, not a verdict."""
+    gains = {variant: mean_difference(numbers, (variant, floor), pooled) for variant, floor in twins.items()}
+    learned = {
+        variant: {seed for seed in gained.seeds if _above(estimate(alone(gained, seed)))}
+        for variant, gained in gains.items()
+        if gained is not None
+    }
+    made = []
+    for a, b in combinations(learned, 2):
+        found = mean_difference(numbers, (a, b), pooled)
+        if found is not None:
+            seeds = tuple(seed for seed in found.seeds if seed in learned[a] & learned[b])
+            kept = estimate(alone(found, *seeds)) if seeds else None
+            made.append(Sensitivity(first=names[a], second=names[b], seeds=seeds, of=len(found.seeds), estimate=kept))
+    return tuple(made)
 
-    letters: str
-    ranks: tuple[int, int]
 
+def contrasts(
+    pairs: Sequence[Pair],
+    names: Mapping[str, str],
+    columns: Sequence[Column],
+    pooled: Sequence[Column],
+    numbers: Numbers,
+    words: Words | None = None,
+) -> tuple[Contrast, ...]:
+    """Differences of these pairs, in two families: all pairs on all tasks, as they stand before a reader at once, and
+    all pairs over the tasks.
 
-def _places(means: Mapping[str, Difference], pairs: Sequence[Contrast]) -> dict[str, Place]:
-    """Places of the rows with a mean gain, where all have enough groups to be ranked.
-
-    Two rows share a letter, and neither is ahead, unless their difference over the tasks is shown.
+    words: of their verdicts; of a pair, where there are none.
     """
-    order = sorted(means, key=lambda variant: -means[variant].estimate.value)
-    found = {one.variants: one.mean for one in pairs if set(one.variants) <= set(order)}
-    if (
-        len(order) < 2
-        or any(one is None or one.shown is None for one in found.values())
-        or min(one.estimate.groups for one in means.values()) < RANKED_GROUPS
-    ):
-        return {}
-    ahead = [
-        tuple(order.index(variant) for variant in variants[:: one.shown])
-        for variants, one in found.items()
-        if one.shown
-    ]
-    tied, ranks = letters(len(order), ahead), rank_intervals(len(order), ahead)
-    return {variant: Place(letters=tied[place], ranks=ranks[place]) for place, variant in enumerate(order)}
+    called = [words or pair(names[a], names[b]) for a, b in pairs]
+    on_tasks = [difference(numbers, each, column) for each in pairs for column in columns]
+    entries = judge(on_tasks, [each for each in called for _ in columns])
+    overall = judge([mean_difference(numbers, each, pooled) for each in pairs], called)
+    width = len(columns)
+    return tuple(
+        Contrast(
+            first=names[a],
+            second=names[b],
+            variants=(a, b),
+            mean=overall[place],
+            entries=entries[place * width : (place + 1) * width],
+        )
+        for place, (a, b) in enumerate(pairs)
+    )
+
+
+def of_rows(comparison: Comparison, first: str, second: str) -> Contrast | None:
+    """The contrast of two variants of a board, the first minus the second; None where they are no pair of a family."""
+    for one in (*comparison.pretexts, *comparison.twins):
+        if one.variants == (first, second):
+            return one
+        if one.variants == (second, first):
+            return _turned(one)
+    return None
+
+
+def _turned(one: Contrast) -> Contrast:
+    words = pair(one.second, one.first)
+    mean, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
+    return Contrast(first=one.second, second=one.first, variants=one.variants[::-1], mean=mean, entries=tuple(entries))
+
+
+def difference(numbers: Numbers, pair: Pair, column: Column) -> Resampled | None:
+    """Paired difference on a task; None where a side or a common seed is missing."""
+    a, b = (numbers.get((variant, column)) for variant in pair)
+    return minus(a, b) if a is not None and b is not None and set(a.seeds) & set(b.seeds) else None
+
+
+def mean_difference(numbers: Numbers, pair: Pair, columns: Sequence[Column]) -> Resampled | None:
+    """Mean over tasks of difference / (1 - chance); None where a task or a common seed is missing."""
+    found = [difference(numbers, pair, column) for column in columns]
+    if not found or None in found or not set.intersection(*(set(one.seeds) for one in found)):
+        return None
+    return mean(found, [1 / (1 - chance(column.metric, len(column.classes))) for column in columns])
+
+
+def _above(gained: Estimate) -> bool:
+    return not barred(gained) and gained.low > 0
+
+
+def _detectable(differences: Sequence[Difference | None]) -> float | None:
+    """Of the pairs with a verdict on a task, the one that is hardest to tell apart."""
+    return max((detectable(one) for one in differences if one is not None and one.shown is not None), default=None)
+
+
+def _classical(twins: Mapping[str, str], names: Mapping[str, str], columns: Sequence[Column], numbers: Numbers):
+    """The classical view over the tasks that can have a verdict and that every trained variant answered; None with
+    under two of either."""
+    whole = [c for c in columns if c.independent and c.taught and all((variant, c) in numbers for variant in twins)]
+    if len(twins) < 2 or len(whole) < 2:
+        return None
+    scores = np.array([[numbers[variant, column].values.mean() for variant in twins] for column in whole])
+    return classical([names[variant] for variant in twins], scores)
+
+
+GAIN, CEILING = "gain", "ceiling"
+
+
+PER = {GAIN: "in gain", CEILING: "in gain over (ceiling − floor)"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A row that leads or is led."""
+
+    variant: str
+    twin: str  # variant of its twin: the floor
+
+
+Sides = tuple[Side, Side]
+
+
+Ceilings = Mapping[Column, Resampled]  # the metric of an encoder trained with labels, resampled as the rows are
+
+
+def by_gain(numbers: Numbers, sides: Sides, column: Column) -> Resampled | None:
+    """Difference of two gains; None where a row, a twin or a common seed is missing."""
+    return _minus([_gain(numbers, side, column) for side in sides])
+
+
+def by_share(numbers: Numbers, ceilings: Ceilings, sides: Sides, column: Column) -> Resampled | None:
+    """Difference of two shares of the way from the twin to the ceiling: gain / (ceiling - floor), each by its own twin;
+    None where one of them is missing."""
+    if column not in ceilings or by_gain(numbers, sides, column) is None:
+        return None
+    above = [room(ceilings[column], numbers[side.twin, column]) for side in sides]
+    return _minus([share(_gain(numbers, side, column), one) for side, one in zip(sides, above, strict=True)])
+
+
+def _gain(numbers: Numbers, side: Side, column: Column) -> Resampled | None:
+    return difference(numbers, (side.variant, side.twin), column)
+
+
+def _minus(gains: Sequence[Resampled | None]) -> Resampled | None:
+    return minus(*gains) if None not in gains and set(gains[0].seeds) & set(gains[1].seeds) else None
+
+
+def scale(column: Column, per: str) -> float:
+    """What a lead is multiplied by: a gain is corrected for chance, which has cancelled in a share."""
+    return 1.0 if per == CEILING else 1 / (1 - chance(column.metric, len(column.classes)))
+
+
+def slope_weights(places: Sequence[float]) -> np.ndarray:
+    """(T,) by which values at these places are multiplied, and added up, to their least-squares slope."""
+    centred = np.array(places) - np.mean(places)
+    return centred / (centred @ centred)

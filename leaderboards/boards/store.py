@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from benchmark.recipe import Recipe, from_json
 from benchmark.storage import results, schema
-from leaderboards.stats.statistics import Predictions
+from leaderboards.stats.resampling import Predictions
 
 REDUCED = 0.9  # of the released median side: below, a copy is called reduced
 NAMES = ("runs", "cells", "baselines", "ceilings", "locality", "ratings", "summaries")  # tables

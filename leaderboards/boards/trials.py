@@ -17,7 +17,7 @@ import numpy as np
 from benchmark import tracks
 from leaderboards.boards import store
 from leaderboards.boards.claims import APART, SLOPE_TASKS, Claim
-from leaderboards.boards.leads import slope_weights
+from leaderboards.boards.contrasts import slope_weights
 
 TWIN = "twin"  # in place of a pretext: the untrained encoder
 LATENTS = {  # what the names of its tasks are, or begin with

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from leaderboards.boards import citation
 from leaderboards.boards.board import Board, Entry
 from leaderboards.export.latex import latex
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.tables.gains import name_of_ceilings
 from leaderboards.words import with_labels
 

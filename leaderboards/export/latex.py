@@ -6,7 +6,7 @@ import math
 
 from benchmark.metrics import title as metric
 from leaderboards.boards.board import Board, Column, Entry
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.verdicts import AS_IF, UNDEFINED
 from leaderboards.tables.gains import name_of_ceilings
 from tasks.cards import plural

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from leaderboards.audit import recount
 from leaderboards.boards import store
 from leaderboards.boards.board import Board
 from leaderboards.export.board_tables import inert
 from leaderboards.export.latex import latex
-from leaderboards.stats import statistics
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate, estimate
+from leaderboards.stats.resampling import resample, shared_draws
 
 FORMATS = ("csv", "parquet", "latex")
 RUN_COLUMNS = ("pretext_version", "engine", "budget_flops", "realised_flops", "images_seen", "seconds", "status")
@@ -44,8 +43,8 @@ def list_numbers(root: Path) -> pd.DataFrame:
 
 def _interval(row: dict) -> Estimate | None:
     seen = store.predictions(row["directory"], row["cell"], row["protocol"])
-    draws = recount.shared_draws(seen)
-    return statistics.estimate(statistics.resample((0,), [seen], row["metric"], draws, row["independent"]))
+    draws = shared_draws(seen)
+    return estimate(resample((0,), [seen], row["metric"], draws, row["independent"]))
 
 
 def write_tables(root: Path, out: Path, formats: Sequence[str], boards: Callable[[Path], list[Board]]) -> list[Path]:

@@ -12,10 +12,10 @@ import pandas as pd
 from benchmark.storage.schema import SchemaError
 from leaderboards.boards import aggregate, store
 from leaderboards.boards.aggregate import BOARD
-from leaderboards.boards.comparisons import of_rows
-from leaderboards.boards.contrasts import HEADLINE, Question, task_draws
+from leaderboards.boards.contrasts import of_rows
+from leaderboards.boards.sections import HEADLINE
 from leaderboards.stats.families import Difference, judge
-from leaderboards.stats.statistics import Predictions, alone, minus, paired
+from leaderboards.stats.resampling import Predictions, Question, alone, minus, paired, task_draws
 from leaderboards.stats.verdicts import AS_IF, pair
 from leaderboards.words import interval, number
 

@@ -13,8 +13,8 @@ from leaderboards.boards.board import Board, Column, Entry, Row, Series
 from leaderboards.figures.chart import COLOURS, LETTER, WIDTH, Panel, cut
 from leaderboards.figures.curves import draw_curves
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
+from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.ranking import Classical
-from leaderboards.stats.statistics import Estimate
 from leaderboards.words import flops, interval, slug
 
 SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from leaderboards.export.board_tables import inert
 from leaderboards.figures import chart
 from leaderboards.figures.chart import Panel
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 
 BOUNDS = ("value", "low", "high")
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from benchmark.metrics import chance
 from leaderboards.boards.board import Board, Column, Judged
-from leaderboards.boards.leads import GAIN, Side, by_gain, scale
+from leaderboards.boards.contrasts import GAIN, Side, by_gain, scale
 from leaderboards.figures.chart import Panel
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
-from leaderboards.stats.statistics import Estimate, Resampled, combination, estimate
+from leaderboards.stats.intervals import Estimate, estimate
+from leaderboards.stats.resampling import Resampled, combination
 from leaderboards.tables.claims import slope_in_words
 
 REAL = "real, not fitted"

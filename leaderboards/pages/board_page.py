@@ -10,7 +10,7 @@ from leaderboards.boards.aggregate import BESIDE
 from leaderboards.boards.board import SYNTHETIC, Board, Column
 from leaderboards.figures.board_figures import draw_board
 from leaderboards.figures.figure import Figure
-from leaderboards.stats.statistics import INTERVAL_GROUPS, PRETEXT_SEEDS, RANKED_GROUPS, subject
+from leaderboards.stats.intervals import INTERVAL_GROUPS, PRETEXT_SEEDS, RANKED_GROUPS, subject
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT, FEW_ERRORS, FEW_TO_TEACH, UNTAUGHT
 from leaderboards.tables.alterations import tabulate_ledger, tabulate_robustness, tabulate_scales
 from leaderboards.tables.claims import tabulate_claims

@@ -12,7 +12,7 @@ from leaderboards.pages.map_blocks import Maps
 from leaderboards.pages.page import Block
 from leaderboards.pages.run_details import RunDetail, compare_pairs
 from leaderboards.stats.families import Difference
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.words import duration, flops
 
 PAIRS = 2500  # of one board: more runs than that have no stored paired differences

@@ -14,7 +14,8 @@ from benchmark.storage import results as schema
 from leaderboards.boards.board import Board
 from leaderboards.pages.page import Block, Picture
 from leaderboards.pages.run_details import RunDetail
-from leaderboards.stats.statistics import estimate, group_mean, resample_mean
+from leaderboards.stats.intervals import estimate, group_mean
+from leaderboards.stats.resampling import resample_mean
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT
 from leaderboards.tables.table import Line, Table, Text, heads_of
 from leaderboards.words import interval, number, slug

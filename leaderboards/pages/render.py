@@ -17,7 +17,7 @@ from leaderboards.pages.board_page import BoardPage, bearing, calibration, descr
 from leaderboards.pages.page import Page
 from leaderboards.pages.run_details import RunDetail
 from leaderboards.pages.task_page import find_phantom_sheet
-from leaderboards.stats import statistics
+from leaderboards.stats import intervals, resampling
 from leaderboards.tables.gains import tabulate_gains
 from leaderboards.tables.ladder import tabulate_ladder
 from leaderboards.tables.table import Line, Table, Text, heads_of
@@ -69,7 +69,7 @@ def compare(runs: Sequence[RunDetail], boards: Sequence[Board], releases: Sequen
 
 
 def methods(releases: Sequence[str] = ()) -> str:
-    return _render("methods.html.j2", "methods.html", releases, s=statistics)
+    return _render("methods.html.j2", "methods.html", releases, s=vars(intervals) | vars(resampling))
 
 
 def phantoms(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:

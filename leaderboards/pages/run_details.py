@@ -15,10 +15,11 @@ from benchmark.metrics import BINS
 from benchmark.storage import results as schema
 from leaderboards.boards import store
 from leaderboards.boards.board import Board, Column, Run
-from leaderboards.boards.comparisons import of_rows
-from leaderboards.boards.contrasts import HEADLINE
+from leaderboards.boards.contrasts import of_rows
+from leaderboards.boards.sections import HEADLINE
 from leaderboards.stats.families import Difference, judge
-from leaderboards.stats.statistics import Estimate, Predictions, Resampled, alone, estimate, minus, named
+from leaderboards.stats.intervals import Estimate, estimate
+from leaderboards.stats.resampling import Predictions, Resampled, alone, minus, named
 from leaderboards.stats.verdicts import GAIN, Words, pair
 from leaderboards.tables.addresses import run_link
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmark.tracks import RECOMMENDED
 from leaderboards.boards import claims, trials
-from leaderboards.boards.aggregate import NAMES
 from leaderboards.boards.board import SYNTHETIC
 from leaderboards.boards.claims import Claim
-from leaderboards.boards.leads import GAIN, PER
+from leaderboards.boards.contrasts import GAIN, PER
+from leaderboards.boards.selection import NAMES
 from leaderboards.boards.trials import TWIN, Trial, Trials
 from leaderboards.pages.page import Block, Page
 from leaderboards.tables.table import Line, Table, Text, heads_of

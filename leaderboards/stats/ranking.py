@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from leaderboards.stats.statistics import LEVEL
+from leaderboards.stats.intervals import LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from benchmark.metrics import title as metric
 from leaderboards.boards.board import Board, Column, Ledger, Series
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.tables.table import Line, Table, Text, finite
 from leaderboards.words import interval, number
 

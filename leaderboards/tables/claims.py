@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from leaderboards.boards.board import Board, Judged
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.verdicts import CONTRADICTED, HOLDS
 from leaderboards.tables.table import Line, Table, Text, heads_of
 from leaderboards.words import PROBES, flops, interval, number

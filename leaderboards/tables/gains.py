@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmark.metrics import title as metric
 from leaderboards.boards.board import Board, Ceiling, Column, Cost, Entry, Row, Section
-from leaderboards.stats.statistics import INTERVAL_GROUPS, RANKED_GROUPS
+from leaderboards.stats.intervals import INTERVAL_GROUPS, RANKED_GROUPS
 from leaderboards.tables.addresses import seed_links
 from leaderboards.tables.table import (
     TONES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from leaderboards.boards.board import Difference, Entry
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT
 from leaderboards.words import interval
 

@@ -23,8 +23,8 @@ from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.verify import verify
 from tasks.base import Access, Fixed, Folds, Sample, Task, digest
 from tests.benchmark.test_grid import recipe as grid_recipe
-from tests.leaderboards.test_leaderboards import rewrite
-from tests.leaderboards.test_leaderboards import store as hand_made
+from tests.helpers.boards import rewrite
+from tests.helpers.boards import store as hand_made
 
 COUNT, SIDE = 144, 32
 PARTS = ("train", "val", "test")

@@ -17,7 +17,7 @@ from benchmark.storage import results
 from benchmark.study import Wanted, survey
 from leaderboards.publish import site
 from tasks import host
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, store
+from tests.helpers.boards import add_cell, add_run, recipe, store
 
 MOST = 10_000  # cells planned, and runs rendered: more than an hour of pages
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from leaderboards.boards.board import Board, Column, Comparison, Cost, Entry, Row, Section
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.verdicts import GAIN
 
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from leaderboards.publish import releases, site
-from tests.leaderboards.test_leaderboards import tree
+from tests.helpers.boards import tree
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from benchmark.recipe import canonical, key, twin
 from benchmark.storage import results
 from benchmark.study import Wanted, survey
 from tasks.phantoms import scenes
-from tests.leaderboards.test_leaderboards import rewrite
+from tests.helpers.boards import rewrite
 
 ROOT = Path(__file__).parents[2]
 FEW = {"train": 24, "val": 8, "test": 12}  # patients

@@ -11,7 +11,7 @@ from benchmark.lab import reproduce
 from benchmark.recipe import Runtime
 from benchmark.storage import results
 from benchmark.study import Wanted, survey
-from tests.leaderboards.test_leaderboards import rewrite
+from tests.helpers.boards import rewrite
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from benchmark import __main__ as command_line
 from benchmark.device import machine
 from benchmark.lab.gpu import checks
 from leaderboards.__main__ import app
-from leaderboards.audit.published import lost
+from leaderboards.audit.history import lost
 from leaderboards.pages import terminal
 from leaderboards.publish import site
 from tasks import host
-from tests.leaderboards.test_leaderboards import store
+from tests.helpers.boards import store
 
 ROOT = Path(__file__).parents[2]
 CHARSETS = {"latin-1": ("en_US", "ISO-8859-1"), "gbk": ("zh_CN", "GBK"), "euc-jp": ("ja_JP", "EUC-JP")}

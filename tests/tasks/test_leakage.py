@@ -12,7 +12,7 @@ from benchmark import corpus, run
 from benchmark.recipe import Runtime
 from benchmark.storage import passports, results, schema
 from benchmark.study import Study, TaskData
-from leaderboards.audit import recount
+from leaderboards.audit import directory
 from tasks import duplicates, leakage, splits
 from tasks.base import Fixed, Folds
 from tasks.ultrasound.busi import TASK as BUSI
@@ -191,6 +191,6 @@ def test_verify_holds_a_cell_to_the_verdict_of_groups_that_are_not_patients(tmp_
     for independent, right, wrong in ((True, "pass", "unknown"), (False, "unknown", "pass")):
         for stored in (right, wrong):
             cells = {"c": [about | {"independent": independent, "leakage": stored}]}
-            seen = recount.Examined()
-            problems = list(recount._leakage(seen, tmp_path / "cells.parquet", cells, table))
+            seen = directory.Examined()
+            problems = list(directory._leakage(seen, tmp_path / "cells.parquet", cells, table))
             assert [(p.stored, p.recomputed) for p in problems] == [(wrong, right)] * (stored == wrong)

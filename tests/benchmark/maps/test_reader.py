@@ -20,9 +20,9 @@ from benchmark.storage import results
 from leaderboards.audit.promote import promote
 from leaderboards.pages import render
 from leaderboards.publish import site
-from leaderboards.stats.statistics import group_mean
+from leaderboards.stats.intervals import group_mean
 from tasks.base import DataError
-from tests.leaderboards.test_leaderboards import recipe, store
+from tests.helpers.boards import recipe, store
 
 ARMS = ["mae", "ijepa", "dinov3", design.UNTRAINED, design.OTHER_IMAGE]
 METHODS = {"mae": "1" * 12, "ijepa": "2" * 12, "dinov3": "3" * 12}

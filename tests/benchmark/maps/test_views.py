@@ -22,7 +22,7 @@ from benchmark.training.data import Batches
 from leaderboards.pages import view_blocks
 from leaderboards.publish import site
 from tasks.reading import decoding, squares
-from tests.leaderboards.test_leaderboards import store
+from tests.helpers.boards import store
 
 PHANTOM = "phantom_local/train/p00000/0"
 NOWHERE = Path("none")  # a data folder

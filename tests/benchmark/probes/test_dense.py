@@ -17,8 +17,8 @@ from tasks import get
 from tasks.base import DataError
 from tasks.reading import squares
 from tests.benchmark.probing import test_probing
+from tests.helpers.boards import TASKS, add_cell, add_run, images, recipe
 from tests.layouts import bus_bra, busi, gbcu, tn5000
-from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, images, recipe
 
 GRID, PATCH, WIDTH = 6, 4, 8
 

@@ -12,9 +12,9 @@ from benchmark.storage import results
 from leaderboards.boards import aggregate
 from leaderboards.export import board_tables
 from tests.helpers import oracle
+from tests.helpers.boards import add_cell, add_run, recipe, rewrite
 from tests.leaderboards.boards.test_ceilings_shown import add_ceiling
 from tests.leaderboards.pages.test_site import localities
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, rewrite
 
 ROOT = Path(__file__).parents[3]
 BOARD = "ultrasound-phantom-demo"
@@ -25,7 +25,7 @@ FEW = 0.03  # relative: an error of under 400 groups differs by its bootstrap dr
 
 
 def test_the_oracle_imports_nothing_of_the_project():
-    tree = ast.parse((ROOT / "tests" / "oracle.py").read_text())
+    tree = ast.parse((ROOT / "tests" / "helpers" / "oracle.py").read_text())
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not {name.partition(".")[0] for name in names} & {"benchmark", "leaderboards", "tasks", "tests"}

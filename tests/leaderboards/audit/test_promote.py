@@ -17,7 +17,7 @@ from leaderboards.export import two_encoders
 from leaderboards.export.store_tables import list_numbers, write_tables
 from leaderboards.pages import render, terminal
 from leaderboards.publish import site
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, rewrite, store, tree
+from tests.helpers.boards import add_cell, add_run, recipe, rewrite, store, tree
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_what_does_not_verify_or_is_not_committed_or_is_too_large_is_refused(loc
     here, root = Path(shutil.copytree(local, tmp_path / "store")), tmp_path / "published"
     with pytest.raises(Refused, match=r"no run with {'track': 'smoke'}; stored tracks: \['demo'\]"):
         promote(here, root, {"track": "smoke"})
-    monkeypatch.setattr("leaderboards.audit.recount.PACKED_BYTES", 10_000)
+    monkeypatch.setattr("leaderboards.audit.directory.PACKED_BYTES", 10_000)
     with pytest.raises(Refused, match="recomputed at most 10,000 bytes"):
         promote(here, root, {})
     assert not [path for path in root.rglob("*") if path.is_file()]

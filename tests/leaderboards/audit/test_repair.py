@@ -14,7 +14,7 @@ from benchmark.storage import results, schema, seals
 from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.repair import ASIDE, repair
 from leaderboards.audit.verify import verify
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, rewrite, store, tree
+from tests.helpers.boards import add_cell, add_run, recipe, rewrite, store, tree
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,10 @@ def test_what_differs_by_rounding_is_named_and_no_problem(root, relative, roundi
 
 
 def test_a_metric_that_another_processor_sums_otherwise_is_no_damage_and_may_be_published(root, monkeypatch):
-    from leaderboards.audit import recount
+    from leaderboards.audit import directory
 
-    exact = recount.fold_score
-    monkeypatch.setattr(recount, "fold_score", lambda *given: exact(*given) * (1 + 3e-12))
+    exact = directory.fold_score
+    monkeypatch.setattr(directory, "fold_score", lambda *given: exact(*given) * (1 + 3e-12))
     report = verify(root)
     assert report.problems == ()
     assert len(report.rounded) == report.metrics

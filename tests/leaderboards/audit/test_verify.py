@@ -5,13 +5,14 @@ import math
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from benchmark.recipe import key, twin
 from benchmark.storage import results, seals
-from leaderboards.audit.recount import Problem
+from leaderboards.audit.directory import Problem
 from leaderboards.audit.verify import verify
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, rewrite, tree
+from tests.helpers.boards import add_cell, add_run, recipe, rewrite, store, tree
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +195,55 @@ def test_nothing_passes_the_leakage_check_where_no_patient_is_known(tmp_path, st
     problems = verify(tmp_path / "s").problems
     assert {one.recomputed for one in problems} == ({recomputed} if recomputed else set())
     assert all(one.what.startswith("leakage of") for one in problems)
+
+
+def test_verify_names_a_changed_value(tmp_path):
+    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
+    path = min((root / "ultrasound" / "cells").rglob("cells.parquet"))
+
+    def change(rows):
+        rows[0]["value"] += 1e-9
+
+    before = pq.read_table(path).to_pylist()[0]
+    rewrite(path, change)
+    sealed, problem = verify(root).problems
+    assert (sealed.file, sealed.what) == (path, "column value under its seal")
+    assert (problem.file, problem.what, problem.recomputed) == (path, "auroc", repr(before["value"]))
+    assert problem.stored == repr(before["value"] + 1e-9)
+
+
+def test_verify_names_a_changed_prediction(tmp_path):
+    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
+    path = min((root / "ultrasound" / "cells").rglob("predictions.parquet"))
+
+    def change(rows):
+        worst = max((row for row in rows if row["label"] == 0), key=lambda row: row["scores"][1])
+        worst["scores"] = [1.0, 0.0]
+
+    rewrite(path, change)
+    problems = verify(root).problems
+    assert (path, "SHA-256") in [(one.file, one.what) for one in problems]
+    assert (path.with_name("cells.parquet"), "auroc") in [(one.file, one.what) for one in problems]
+
+
+def test_verify_names_a_changed_recipe_changed_weights_and_a_missing_twin(tmp_path):
+    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
+    runs = root / "ultrasound" / "runs"
+    path = runs / key(recipe("mae", 0)) / "runs.parquet"
+
+    def change(rows):
+        rows[0]["recipe"] = rows[0]["recipe"].replace('"ratio":0.75', '"ratio":0.76')
+
+    rewrite(path, change)
+    found = [(one.file, one.what) for one in verify(root).problems]
+    assert (path, "run of its recipe") in found
+    assert (path, "twin of its recipe") in found
+
+    path.with_name("encoder.safetensors").write_bytes(b"other")
+    assert (path.with_name("encoder.safetensors"), "weights SHA-256") in [
+        (one.file, one.what) for one in verify(root).problems
+    ]
+
+    floor = key(twin(recipe("mae", 0)))
+    shutil.rmtree(runs / floor)
+    assert (path, f"twin {floor}") in [(one.file, one.what) for one in verify(root).problems]

@@ -10,7 +10,7 @@ from leaderboards.boards.aggregate import boards
 from leaderboards.boards.store import load
 from leaderboards.pages import render, terminal
 from leaderboards.tables import alterations, differences
-from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, recipe, rewrite
+from tests.helpers.boards import TASKS, add_cell, add_run, recipe, rewrite
 
 
 def trained(root, gains):

@@ -16,16 +16,16 @@ from benchmark.recipe import ENGINE, canonical, twin
 from benchmark.storage import results, schema
 from leaderboards.boards import ceilings, claims
 from leaderboards.boards.board import Ceiling
-from leaderboards.boards.contrasts import Line
+from leaderboards.boards.selection import Line
 from leaderboards.export import board_tables, latex, two_encoders
 from leaderboards.pages import board_page, render, terminal
 from leaderboards.publish import printed, site
-from leaderboards.stats import statistics
-from leaderboards.stats.statistics import draw, estimate, minus, resample
+from leaderboards.stats.intervals import estimate
+from leaderboards.stats.resampling import draw, minus, paired, resample
 from leaderboards.stats.verdicts import HOLDS, UNTAUGHT
+from tests.helpers.boards import SPEC, TASKS, add_cell, add_run, images, recipe, store
 from tests.leaderboards.pages.test_site import localities
 from tests.leaderboards.stats.test_statistics import predictions
-from tests.leaderboards.test_leaderboards import SPEC, TASKS, add_cell, add_run, images, recipe, store
 
 
 def add_ceiling(root: Path, task: str, shift: float, *, seed: int = 0, labels: int = 6000, groups: int = 60, **changes):
@@ -123,7 +123,7 @@ def test_the_error_of_a_share_is_near_that_of_the_bootstrapped_ratio():
     shared = rng.normal(size=300)
     made = [predictions(rng, shift, groups=300, method=shared + rng.normal(size=300) * 0.5) for shift in (0, 0.6, 2.0)]
     draws = draw(made[:1], draws=4000)
-    floor, run, top = (resample((0,), [statistics.paired(one, made[0])], "auroc", draws) for one in made)
+    floor, run, top = (resample((0,), [paired(one, made[0])], "auroc", draws) for one in made)
     found = ceilings.share(minus(run, floor), ceilings.room(top, floor))
     ratios = (run.draws - floor.draws) / (top.draws - floor.draws)
     assert found.values[0] == pytest.approx((run.values[0] - floor.values[0]) / (top.values[0] - floor.values[0]))
@@ -134,7 +134,7 @@ def test_the_seeds_of_a_ceiling_are_averaged_and_no_seed_need_be_shared():
     rng = np.random.default_rng(4)
     made = [predictions(rng, shift) for shift in (0, 2.0, 2.5)]
     draws = draw(made[:1])
-    low, *tops = (statistics.paired(one, made[0]) for one in made)
+    low, *tops = (paired(one, made[0]) for one in made)
     floor = resample((3, 4), [low, low], "auroc", draws)
     above = ceilings.room(resample((0, 1), tops, "auroc", draws), floor)
     assert above.seeds == (3, 4)

@@ -9,20 +9,20 @@ import pytest
 from typer.testing import CliRunner
 
 from leaderboards.__main__ import app
-from leaderboards.audit import simulate
 from leaderboards.boards import claims
 from leaderboards.boards.board import Column
 from leaderboards.boards.claims import Claim, Evidence, judge
-from leaderboards.boards.contrasts import Line
-from leaderboards.boards.leads import CEILING
+from leaderboards.boards.contrasts import CEILING
+from leaderboards.boards.selection import Line
 from leaderboards.figures import lead_by_locality
 from leaderboards.publish import site
-from leaderboards.stats.statistics import draw, resample
+from leaderboards.stats import simulate
+from leaderboards.stats.resampling import draw, resample
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
 from leaderboards.stats.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTAUGHT, UNTESTABLE
 from leaderboards.tables.claims import explain_verdict
+from tests.helpers.boards import add_cell, add_run, recipe, store
 from tests.leaderboards.pages.test_site import localities
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, store
 
 
 def line(recipe: str, variant: str, name: str = "") -> Line:

@@ -15,7 +15,7 @@ from leaderboards.pages import board_page, render, task_page, terminal
 from leaderboards.publish import site
 from leaderboards.stats.verdicts import HOLDS
 from tests.helpers import wide
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe
+from tests.helpers.boards import add_cell, add_run, recipe
 
 BOARD = "ultrasound-phantom-demo"
 

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmark.storage import results, schema
 from leaderboards.boards import series
-from leaderboards.boards.contrasts import Line
+from leaderboards.boards.selection import Line
 from leaderboards.figures import board_figures, figure
 from leaderboards.tables import alterations
 from tests.helpers import wide

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from leaderboards.boards.claims import Claim
-from leaderboards.boards.leads import CEILING, GAIN, Side, by_gain, by_share
-from leaderboards.stats.statistics import Predictions, draw, resample
+from leaderboards.boards.contrasts import CEILING, GAIN, Side, by_gain, by_share
+from leaderboards.stats.resampling import Predictions, draw, resample
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
 from leaderboards.stats.verdicts import CONTRADICTED, FALLS, HOLDS, OPPOSITE, RISES, UNTESTABLE
 from tests.leaderboards.boards.test_claims import column, line, said

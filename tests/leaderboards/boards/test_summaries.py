@@ -10,7 +10,7 @@ from leaderboards.boards import store
 from leaderboards.boards.aggregate import boards, summarise
 from leaderboards.pages import board_page, render
 from leaderboards.tables import alterations
-from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, recipe, rewrite
+from tests.helpers.boards import TASKS, add_cell, add_run, recipe, rewrite
 
 
 @pytest.fixture

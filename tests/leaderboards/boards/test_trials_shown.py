@@ -16,7 +16,7 @@ from leaderboards.audit.promote import Refused, promote_trials
 from leaderboards.audit.verify import verify
 from leaderboards.boards import claims, trials
 from leaderboards.pages import trials_page
-from tests.leaderboards.test_leaderboards import rewrite, tree
+from tests.helpers.boards import rewrite, tree
 
 BASE = ("phantom_local", "phantom_regional", "phantom_global")
 TEXTURE = tuple(f"phantom_locality_{level}" for level in range(1, 6))

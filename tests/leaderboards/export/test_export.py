@@ -14,7 +14,7 @@ from benchmark.recipe import EncoderSpec, canonical, key, twin
 from benchmark.storage import schema, seals
 from benchmark.storage.schema import TABLES
 from tasks.base import DataError
-from tests.leaderboards.test_leaderboards import recipe
+from tests.helpers.boards import recipe
 
 SPECS = {
     "common": EncoderSpec(width=32, depth=2, heads=2, patch=8, pixels=32),

@@ -23,10 +23,11 @@ from leaderboards.export import board_tables, two_encoders
 from leaderboards.figures import chart, lead_by_locality
 from leaderboards.pages import map_blocks, page, render, run_details
 from leaderboards.publish import releases, site
-from leaderboards.stats import statistics
+from leaderboards.stats.intervals import estimate
+from leaderboards.stats.resampling import Predictions, alone
 from leaderboards.tables import addresses
 from tests.helpers import wide
-from tests.leaderboards.test_leaderboards import add_cell, recipe, store, tree
+from tests.helpers.boards import add_cell, recipe, store, tree
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 BOARD = "ultrasound-phantom-demo"
@@ -194,12 +195,12 @@ def test_the_answer_is_a_least_squares_line_through_the_simulated_tasks(complete
 def test_a_single_seed_of_a_number_is_that_seed_resampled(complete):
     (board,) = site.load_boards(complete)
     number = next(iter(board.numbers.values()))
-    one = statistics.alone(number, 1)
+    one = alone(number, 1)
     assert one.seeds == (1,)
-    assert statistics.estimate(one).value == number.values[1]
-    assert statistics.estimate(one).seeds == 1
+    assert estimate(one).value == number.values[1]
+    assert estimate(one).seeds == 1
     with pytest.raises(ValueError, match="not in"):
-        statistics.alone(number, 7)
+        alone(number, 7)
 
 
 def test_pairs_of_the_compare_page_are_those_of_the_command(complete, built):
@@ -221,7 +222,7 @@ def test_confusion_and_reliability_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
     label, scores = rng.integers(0, 3, 300), rng.dirichlet([1, 1, 1], 300)
     zeros = np.zeros(300, dtype=int)
-    seen = statistics.Predictions(
+    seen = Predictions(
         sample=np.arange(300), group=np.arange(300), label=label, scores=scores, repeat=zeros, fold=zeros
     )
     assert run_details.count_confusion(seen) == tuple(map(tuple, confusion_matrix(label, scores.argmax(1)).tolist()))

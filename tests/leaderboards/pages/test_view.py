@@ -7,7 +7,7 @@ import pytest
 from leaderboards.boards.board import Baseline, Locality
 from leaderboards.export import latex
 from leaderboards.pages import board_page
-from leaderboards.stats.statistics import Estimate
+from leaderboards.stats.intervals import Estimate
 from leaderboards.tables import gains
 from tasks.phantoms import scenes
 from tests.helpers import wide

@@ -11,17 +11,17 @@ from typer.testing import CliRunner
 
 from benchmark.recipe import key, twin
 from leaderboards.__main__ import app
-from leaderboards.audit import simulate
-from leaderboards.boards.contrasts import task_draws
 from leaderboards.export import board_tables, latex, store_tables, two_encoders
 from leaderboards.pages import render, run_details, terminal
 from leaderboards.publish import site
+from leaderboards.stats import simulate
 from leaderboards.stats.families import Largest, correlations, judge, turned
-from leaderboards.stats.statistics import alone, combination, draw, estimate, mean, minus, p_value, resample
+from leaderboards.stats.intervals import estimate, p_value
+from leaderboards.stats.resampling import alone, combination, draw, mean, minus, resample, task_draws
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT, GAIN, pair
 from tests.helpers import wide
+from tests.helpers.boards import add_cell, add_run, recipe, store
 from tests.leaderboards.stats.test_statistics import predictions
-from tests.leaderboards.test_leaderboards import add_cell, add_run, recipe, store
 
 NAN = re.compile(r"(?<![a-z])[+−-]?nan(?![a-z])", re.IGNORECASE)
 TEXTS = {".html", ".md", ".js", ".csv", ".tex", ".svg", ".json"}

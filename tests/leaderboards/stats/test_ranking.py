@@ -5,12 +5,11 @@ import pytest
 import scikit_posthocs
 from scipy import stats
 
-from leaderboards.audit import simulate
 from leaderboards.figures import board_figures
-from leaderboards.stats.families import judge
-from leaderboards.stats.power import POWER, detectable
+from leaderboards.stats import simulate
+from leaderboards.stats.families import POWER, detectable, judge
 from leaderboards.stats.ranking import classical, holm, letters, rank_intervals
-from leaderboards.stats.statistics import minus
+from leaderboards.stats.resampling import minus
 from leaderboards.stats.verdicts import GAIN
 
 

@@ -7,20 +7,20 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from leaderboards.audit import simulate
-from leaderboards.stats import statistics
+from leaderboards.stats import simulate
 from leaderboards.stats.families import judge
-from leaderboards.stats.statistics import (
-    Estimate,
+from leaderboards.stats.intervals import Estimate, barred, estimate, group_mean, p_value, subject, variance
+from leaderboards.stats.resampling import (
+    BLOCKS,
     Predictions,
     Resampled,
     averaged,
-    barred,
     draw,
-    estimate,
+    mean,
     minus,
     paired,
     resample,
+    resample_mean,
 )
 from leaderboards.stats.verdicts import GAIN
 
@@ -86,7 +86,7 @@ def test_the_error_of_one_seed_is_the_stratified_jackknife():
     left = np.array([roc_auc_score(one.label[one.group != g], one.scores[one.group != g, 1]) for g in names])
     strata = [left[np.arange(24) % 2 == label] for label in (0, 1)]
     expected = sum(11 / 12 * ((part - part.mean()) ** 2).sum() for part in strata)
-    found = statistics.variance(resample((0,), (one,), "auroc", draw([one], draws=0)))
+    found = variance(resample((0,), (one,), "auroc", draw([one], draws=0)))
     assert found.groups == pytest.approx(expected, rel=1e-9)
     assert (found.crossed, found.seeds) == (0, 0)
 
@@ -104,8 +104,8 @@ def test_seeds_and_groups_are_crossed():
     components = []
     for _ in range(300):
         a, b = simulate.numbers(simulate.Setting(groups=30, seeds=5), 2, 0, rng)
-        number = statistics.minus(a, b)
-        parts = statistics.variance(number)
+        number = minus(a, b)
+        parts = variance(number)
         found = estimate(number)
         spread = max(number.values.var(ddof=1), parts.crossed) / 5
         assert found.error**2 == pytest.approx(parts.groups + spread)
@@ -124,7 +124,7 @@ def test_seeds_that_agree_by_chance_are_not_precise():
         *(resample(range(3), [paired(one, runs[0]) for one in some], "auroc", shared) for some in (runs, twins))
     )
     agreed = replace(number, values=np.full(3, number.values.mean()))
-    parts = statistics.variance(agreed)
+    parts = variance(agreed)
     assert parts.crossed > 0
     assert estimate(agreed).error ** 2 >= parts.crossed / 3
 
@@ -132,7 +132,7 @@ def test_seeds_that_agree_by_chance_are_not_precise():
 def test_many_groups_are_left_out_in_blocks():
     one = predictions(np.random.default_rng(3), 0, groups=1000, images=1)
     drawn = draw([one], draws=200)
-    assert drawn.left.shape == (statistics.BLOCKS, 1000)
+    assert drawn.left.shape == (BLOCKS, 1000)
     np.testing.assert_allclose((drawn.left == 0).sum(0), 1)
     for label in (0, 1):
         np.testing.assert_allclose(drawn.left[:, np.arange(1000) % 2 == label].sum(1), 500)
@@ -148,15 +148,15 @@ def test_from_ten_tasks_on_tasks_are_the_unit():
         for task in range(count):
             a, b = (predictions(rng, 0, groups=20) for _ in range(2))
             shared = draw([a], draws=50, seed=task)
-            found.append(statistics.minus(*(resample((0,), (one,), "auroc", shared) for one in (a, b))))
+            found.append(minus(*(resample((0,), (one,), "auroc", shared) for one in (a, b))))
         return found
 
     ten, nine = gains(10), gains(9)
-    found = estimate(statistics.mean(ten, [2.0] * 10))
+    found = estimate(mean(ten, [2.0] * 10))
     expected = stats.ttest_1samp([2 * one.values[0] for one in ten], 0)
-    assert statistics.p_value(found) == pytest.approx(expected.pvalue, rel=1e-9)
+    assert p_value(found) == pytest.approx(expected.pvalue, rel=1e-9)
     assert found.freedom == pytest.approx(9)
-    fixed = estimate(statistics.mean(nine, [2.0] * 9))
+    fixed = estimate(mean(nine, [2.0] * 9))
     assert fixed.error**2 == pytest.approx(sum(estimate(one).error ** 2 for one in nine) * 4 / 81, rel=0.15)
 
 
@@ -267,14 +267,14 @@ def test_the_interval_of_a_group_mean_is_the_t_interval_of_group_means():
     rng = np.random.default_rng(0)
     means = rng.normal(size=30)
     values, groups = np.repeat(means, 4), np.repeat(np.arange(30), 4)
-    found = statistics.group_mean(values, groups)
+    found = group_mean(values, groups)
     expected = stats.t.interval(0.95, 29, means.mean(), stats.sem(means))
     assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
-    assert statistics.group_mean(values[:76], groups[:76]).low is None  # 19 groups
+    assert group_mean(values[:76], groups[:76]).low is None  # 19 groups
 
 
 def test_wording_follows_the_number_of_seeds():
-    assert [statistics.subject(n) for n in (1, 2, 5)] == [
+    assert [subject(n) for n in (1, 2, 5)] == [
         "this checkpoint",
         "these checkpoints",
         "this recipe at this budget",
@@ -286,7 +286,7 @@ def test_a_constant_answer_has_no_interval(metric):
     """A majority class is at chance whatever the groups: an interval of no width would look like certainty."""
     seen = predictions(np.random.default_rng(0), 60)
     constant = replace(seen, scores=np.tile([0.6, 0.4], (len(seen.sample), 1)))
-    found = statistics.estimate(statistics.resample((0,), [constant], metric, statistics.draw([constant])))
+    found = estimate(resample((0,), [constant], metric, draw([constant])))
     assert (found.value, found.low, found.high) == (0.5, None, None)
 
 
@@ -295,12 +295,12 @@ def test_a_mean_of_values_has_the_interval_of_its_groups_and_of_its_seeds():
     groups = np.repeat([f"g{i:02d}" for i in range(40)], 3)
     shared = np.repeat(rng.normal(size=40), 3) + rng.normal(scale=0.2, size=120)
     alike = np.stack([shared, shared, shared])
-    one = statistics.estimate(statistics.resample_mean((0, 1, 2), alike, groups))
-    alone = statistics.group_mean(shared, groups)
+    one = estimate(resample_mean((0, 1, 2), alike, groups))
+    alone = group_mean(shared, groups)
     assert one.value == pytest.approx(alone.value, abs=1e-12)
     assert one.error == pytest.approx(alone.error, rel=1e-6)  # equal seeds add nothing
     assert (one.low, one.high) == pytest.approx((alone.low, alone.high), rel=1e-3)
     apart = alike + np.array([-1.0, 0.0, 1.0])[:, None]
-    more = statistics.estimate(statistics.resample_mean((0, 1, 2), apart, groups))
+    more = estimate(resample_mean((0, 1, 2), apart, groups))
     assert more.value == pytest.approx(one.value, abs=1e-12)
     assert more.error == pytest.approx(np.sqrt(one.error**2 + 1 / 3), rel=1e-6)

@@ -7,7 +7,6 @@ stored was computed by another processor or library: it is reported, and no prob
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -22,8 +21,6 @@ import pyarrow as pa
 from benchmark.metrics import METRICS, SEGMENTATION, fold_score
 from benchmark.storage import results, schema, seals
 from leaderboards.boards import store
-from leaderboards.stats import statistics
-from leaderboards.stats.statistics import Draws, Predictions
 from tasks import leakage
 
 TOLERANCE = 1e-12  # of a metric computed again by the same formula on the same machine
@@ -39,7 +36,6 @@ STORED = {  # tables that hold no observations from which their values could be 
     "curves": "points of curves",
     "trials": "tuning trials",
 }
-SHARED = 24  # test sets whose draws are kept: a few MB each
 PACKED_BYTES = 5_000_000  # a published run
 
 
@@ -246,18 +242,6 @@ def _within(stored: float | None, found: float, absolute: float, relative: float
     if stored is None or math.isnan(stored):
         return math.isnan(found)
     return abs(stored - found) <= absolute + relative * abs(found)
-
-
-_shared: dict[bytes, Draws] = {}  # by test set: all cells of a task share their draws
-
-
-def shared_draws(seen: Predictions) -> Draws:
-    name = hashlib.sha256("\0".join(seen.group).encode() + seen.label.tobytes()).digest()
-    if name not in _shared:
-        if len(_shared) >= SHARED:
-            del _shared[next(iter(_shared))]
-        _shared[name] = statistics.draw([seen])
-    return _shared[name]
 
 
 def _packed(directory: Path, run: str, weights: str, seen: Examined) -> Iterator[Problem]:

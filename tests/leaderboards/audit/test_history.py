@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from leaderboards.audit.published import lost
+from leaderboards.audit.history import lost
 
 ROOT = Path(__file__).parents[3]
 

@@ -14,7 +14,7 @@ from leaderboards.boards.aggregate import boards
 from leaderboards.tables import alterations
 from tasks import splits
 from tests.benchmark.probing import test_probing
-from tests.leaderboards.test_leaderboards import TASKS, add_cell, add_run, recipe
+from tests.helpers.boards import TASKS, add_cell, add_run, recipe
 
 
 def question(shift: float) -> tuple[TaskData, np.ndarray, np.ndarray]:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from leaderboards.audit.recount import shared_draws
 from leaderboards.boards import store
 from leaderboards.boards.board import Column, Ledger
-from leaderboards.boards.contrasts import Line
+from leaderboards.boards.selection import Line
 from leaderboards.boards.series import Index, cells_of
-from leaderboards.stats.statistics import Predictions, estimate, resample
+from leaderboards.stats.intervals import estimate
+from leaderboards.stats.resampling import Predictions, resample, shared_draws
 
 PROBE = "nuisance"
 

@@ -16,9 +16,9 @@ from itertools import chain, combinations
 import numpy as np
 from scipy import stats
 
-from leaderboards.boards.contrasts import Question, task_draws
 from leaderboards.stats.families import judge
-from leaderboards.stats.statistics import LEVEL, Predictions, Resampled, alone, estimate, mean, minus
+from leaderboards.stats.intervals import LEVEL, estimate
+from leaderboards.stats.resampling import Predictions, Question, Resampled, alone, mean, minus, task_draws
 from leaderboards.stats.verdicts import GAIN
 
 GROUPS, TASKS, SEEDS, METHODS = (20, 50, 200), (1, 3, 10), (1, 3, 5), (2, 3, 4)
