@@ -10,14 +10,13 @@ import numpy as np
 
 from benchmark.metrics import title as metric
 from leaderboards.boards.board import Board, Column, Entry, Row, Series
-from leaderboards.figures.chart import COLOURS, LETTER, WIDTH, Panel, cut
+from leaderboards.figures.chart import LETTER, WIDTH, Panel, cut
 from leaderboards.figures.curves import draw_curves
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
 from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.ranking import Classical
 from leaderboards.words import flops, interval, slug
 
-SHOWN = 40  # rows that a figure shows: more are unreadable, and in the table
 ROW = 20  # height of a row of names
 PURPLE, WHITE, ORANGE = (94, 60, 153), (247, 247, 247), (230, 97, 1)  # below, no gain, above
 KINDS = {"labels": "Label efficiency: by", "nuisance": "Robustness: under", "scale": "Scale control:"}  # of series
@@ -40,26 +39,25 @@ def draw_forest(board: Board) -> tuple[Figure, ...]:
     rows = [row for row in board.sections[0].rows if row.mean.gain is not None]
     if not rows:
         return ()
-    shown = rows[:SHOWN]
-    names = [cut(row.name, 34) for row in shown]
+    names = [cut(row.name, 34) for row in rows]
     panel = Panel(
-        [0.0, *ends(row.mean.gain for row in shown)],
+        [0.0, *ends(row.mean.gain for row in rows)],
         (),
-        height=ROW * len(shown),
+        height=ROW * len(rows),
         left=_room(names),
         x_label="mean gain over the twin, chance-corrected",
     )
-    panel.y_ends = (len(shown) - 0.5, -0.5)
+    panel.y_ends = (len(rows) - 0.5, -0.5)
     panel.names(names)
     panel.zero(upright=True)
-    for place, row in enumerate(shown):
+    for place, row in enumerate(rows):
         panel.lying(row.mean.gain.low, row.mean.gain.high, place, 0, width=1.8)
         panel.mark([(row.mean.gain.value, place)], 0)
-    said = "; ".join(f"{row.name} {interval(row.mean.gain, signed=True)}" for row in shown[:6])
+    said = "; ".join(f"{row.name} {interval(row.mean.gain, signed=True)}" for row in rows[:6])
     return (
         Figure(
             name=f"{board.slug}-forest",
-            title="Mean gain over the twin, with 95 % intervals" + _of(len(shown), len(rows)),
+            title="Mean gain over the twin, with 95 % intervals",
             alt=f"Forest plot of the mean gain over the untrained twin: {said}.",
             heads=("encoder", *BOUNDS),
             rows=tuple((row.name, *bounds(row.mean.gain)) for row in rows),
@@ -78,12 +76,11 @@ def draw_heat(board: Board) -> tuple[Figure, ...]:
     rows = [row for row in board.sections[0].rows if any(entry.gain is not None for entry in row.entries)]
     if not rows:
         return ()
-    shown = rows[:SHOWN]
     return (
         Figure(
             name=f"{board.slug}-heat",
-            title="Gain over the twin, encoders × tasks" + _of(len(shown), len(rows)),
-            alt=f"Heat map of the gain over the twin of {len(shown)} encoders on {len(board.columns)} tasks, from "
+            title="Gain over the twin, encoders × tasks",
+            alt=f"Heat map of the gain over the twin of {len(rows)} encoders on {len(board.columns)} tasks, from "
             "purple (below the twin) over white (no gain) to orange (above it); the numbers are in the table.",
             heads=("encoder", "task", *BOUNDS),
             rows=tuple(
@@ -91,7 +88,7 @@ def draw_heat(board: Board) -> tuple[Figure, ...]:
                 for row in rows
                 for column, entry in zip(board.columns, row.entries, strict=True)
             ),
-            panels=[_cells(shown, board.columns)],
+            panels=[_cells(rows, board.columns)],
         ),
     )
 
@@ -147,21 +144,20 @@ def draw_gain_by_cost(boards: Sequence[Board], name: str) -> tuple[Figure, ...]:
         if not front or point[3].value > front[-1][3].value:
             front.append(point)
     names = list(dict.fromkeys(point[0] for point in points))
-    told_apart = len(names) <= COLOURS
     panel = Panel(
         (points[0][2] / 3, points[-1][2] * 3),
         [0.0, *ends(point[3] for point in points)],
         height=180,
         logarithmic=True,
-        legend=[(name, place) for place, name in enumerate(names)] if told_apart else (),
+        legend=[(name, place) for place, name in enumerate(names)],
         x_label="training FLOPs spent, logarithmic",
         y_label="mean gain over the twin",
     )
     panel.zero()
     panel.line([(spent, gain.value) for _, _, spent, gain in front], 0, width=3, kind="rule")
     for label, _, spent, gain in points:
-        place = names.index(label) if told_apart else 0
-        panel.upright(spent, gain.low if told_apart else None, gain.high, place)
+        place = names.index(label)
+        panel.upright(spent, gain.low, gain.high, place)
         panel.mark([(spent, gain.value)], place)
     best = max(points, key=lambda point: point[3].value)
     return (
@@ -192,9 +188,9 @@ def draw_costs(boards: Sequence[Board]) -> tuple[Figure, ...]:
 
 
 def draw_ranks(board: Board) -> tuple[Figure, ...]:
-    """The classical view, where it could show anything and can be read."""
+    """The classical view, where it could show anything."""
     found = board.comparison.classical
-    if found is None or not found.able or len(found.names) > SHOWN:
+    if found is None or not found.able:
         return ()
     return (draw_critical_difference(found, f"{board.slug}-ranks"),)
 
@@ -244,7 +240,7 @@ def _draw_levels(board: Board, what: str, kind: str, every: Sequence[Series]) ->
     tasks, names = (list(dict.fromkeys(getattr(one, key) for one in found)) for key in ("task", "name"))
     panels: list[Panel] = []
     for task in tasks:
-        here = [one for one in found if one.task == task][:SHOWN]
+        here = [one for one in found if one.task == task]
         panels.append(_panel_of_task(task, here, names, what, kind == "labels", panels[-1].end if panels else 0))
     called = f"{KINDS[kind]} {what}"
     return Figure(
@@ -284,7 +280,3 @@ def _panel_of_task(
         for x, y in points:
             panel.upright(x, y.low, y.high, place)
     return panel
-
-
-def _of(shown: int, every: int) -> str:
-    return f"; the first {shown} of {every:,}" if shown < every else ""

@@ -8,7 +8,6 @@ from leaderboards.boards.board import HEALTH, LOSS, Board, Curve
 from leaderboards.figures.chart import Panel
 from leaderboards.figures.figure import Figure
 
-SHOWN = 40  # rows of a board
 Bins = Sequence[tuple[float, float, int]]  # (mean confidence, share that is right, images)
 
 
@@ -17,9 +16,9 @@ def draw_curves(board: Board) -> tuple[Figure, ...]:
     names = list(dict.fromkeys(curve.name for curve in board.curves))
     charts = [
         (f"{LOSS} of {name}", f"loss-{place}", [c for c in board.curves if (c.quantity, c.name) == (LOSS, name)])
-        for place, name in enumerate(names[:SHOWN])
+        for place, name in enumerate(names)
     ]
-    charts += [(HEALTH, "health", [c for c in board.curves if c.quantity == HEALTH and c.name in names[:SHOWN]])]
+    charts += [(HEALTH, "health", [c for c in board.curves if c.quantity == HEALTH])]
     return tuple(draw_training(f"{board.slug}-{key}", what, found, names) for what, key, found in charts if found)
 
 

@@ -23,7 +23,6 @@ from leaderboards.words import flops, interval, number
 from tasks.phantoms import scenes
 
 BASELINES = {"Colour histogram": "histogram", "8 × 8 thumbnail": "thumbnail"}  # as calibration names them
-NAMED = 12  # rows that the head of a page names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +103,7 @@ def _summarised(board: Board) -> tuple[str, ...]:
 
 def _facts(board: Board) -> tuple[tuple[str, str], ...]:
     budgets = " or ".join(flops(budget) for budget in board.budgets)
-    more = f" and {len(board.costs) - NAMED:,} more" if len(board.costs) > NAMED else ""
-    names = ", ".join(cost.name for cost in board.costs[:NAMED]) + more or "no pretext yet"
+    names = ", ".join(cost.name for cost in board.costs) or "no pretext yet"
     simulated = " simulated" if board.synthetic else ""
     fewest = min((len(cost.seeds) for cost in board.costs), default=0)
     return (

@@ -13,7 +13,7 @@ from leaderboards.figures.figure import Figure
 from leaderboards.pages.page import Block, Page
 from leaderboards.pages.run_details import Answer, RunDetail
 from leaderboards.tables.addresses import pretext_page, recipe_page
-from leaderboards.tables.table import Line, Table, Text, draw_gain, half_width, heads_of
+from leaderboards.tables.table import Line, Table, Text, draw_gain, half_width, heads_of, plain_table
 from leaderboards.words import duration, flops, interval, memory, number, probing, slug
 
 NOTHING = Text(lines=("–",), tone="missing")
@@ -185,27 +185,24 @@ def _curves(runs: Sequence[RunDetail]) -> tuple[Figure, ...]:
 
 
 def _alarms(runs: Sequence[RunDetail]) -> tuple[Table, ...]:
-    rows = tuple(
-        Line(head=Text(lines=(f"seed {one.run.seed}, {progress:.0%} of training",)), cells=(Text(lines=(sentence,)),))
+    rows = [
+        (f"seed {one.run.seed}, {progress:.0%} of training", sentence)
         for one in runs
         for progress, sentence in one.alarms
-    )
+    ]
     caption = "What the health check said during training; it stays with the run."
-    return (Table(title="Alarms", caption=caption, heads=heads_of("At", "Alarm"), rows=rows),) if rows else ()
+    return (plain_table("Alarms", caption, ("At", "Alarm"), rows),) if rows else ()
 
 
 def _confusion(runs: Sequence[RunDetail]) -> tuple[Table, ...]:
     return tuple(
-        Table(
-            title=title,
-            caption=f"{title}: test images by their class (down) and the class of the highest score (across), all "
-            "folds and repeats together.",
-            heads=heads_of("Is \\ scored as", "Seed", *answers[0][1].classes),
-            rows=tuple(
-                Line(
-                    head=Text(lines=(name,)),
-                    cells=(Text(lines=(str(seed),)), *(Text(lines=(f"{count:,}",)) for count in answer.confusion[at])),
-                )
+        plain_table(
+            title,
+            f"{title}: test images by their class (down) and the class of the highest score (across), all folds and "
+            "repeats together.",
+            ("Is \\ scored as", "Seed", *answers[0][1].classes),
+            (
+                (name, str(seed), *(f"{count:,}" for count in answer.confusion[at]))
                 for at, name in enumerate(answers[0][1].classes)
                 for seed, answer in answers
             ),
@@ -247,10 +244,6 @@ def _grid(what: str, seeds: Sequence[int], answers: Mapping[str, Mapping[int, An
             for seed in seeds:
                 fit = points.get(seed, {}).get((settings, score))
                 texts.append(f"{number(fit.score)}; {fit.chosen} of {fit.fits}" if fit else "–")
-            rows.append(Line(head=Text(lines=(title,)), cells=tuple(Text(lines=(text,)) for text in texts)))
-    return Table(
-        title=what,
-        caption=f"{what}: the whole grid; mean score of the validation part, and how often it was chosen.",
-        heads=heads_of("Task", *names, "Metric", *(f"Seed {seed}" for seed in seeds)),
-        rows=tuple(rows),
-    )
+            rows.append((title, *texts))
+    caption = f"{what}: the whole grid; mean score of the validation part, and how often it was chosen."
+    return plain_table(what, caption, ("Task", *names, "Metric", *(f"Seed {seed}" for seed in seeds)), rows)

@@ -20,7 +20,7 @@ from leaderboards.pages.task_page import find_phantom_sheet
 from leaderboards.stats import intervals, resampling
 from leaderboards.tables.gains import tabulate_gains
 from leaderboards.tables.ladder import tabulate_ladder
-from leaderboards.tables.table import Line, Table, Text, heads_of
+from leaderboards.tables.table import plain_table
 from leaderboards.words import number
 from tasks.phantoms import scenes
 
@@ -80,23 +80,15 @@ def phantoms(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
         if column.synthetic and one is not None
     ]
     sheets = {name for name in ("histo", "ultrasound") if find_phantom_sheet(name, "latents")}
-    rows = tuple(
-        Line(
-            head=Text(lines=(title,)),
-            cells=(
-                Text(lines=(modality,)),
-                Text(lines=(_version(version),)),
-                Text(lines=(number(one.value) if one.value is not None else "omitted",)),
-            ),
-        )
-        for modality, title, version, one in dict.fromkeys(measured)
-    )
-    table = Table(
-        title="Measured locality",
-        caption="How local the signal of each simulated task was measured to be: 1 where a patch says as much as the "
-        "whole image.",
-        heads=heads_of("Task", "Modality", "Version of the task", "Locality"),
-        rows=rows,
+    table = plain_table(
+        "Measured locality",
+        "How local the signal of each simulated task was measured to be: 1 where a patch says as much as the whole "
+        "image.",
+        ("Task", "Modality", "Version of the task", "Locality"),
+        (
+            (title, modality, _version(version), "omitted" if one.value is None else number(one.value))
+            for modality, title, version, one in dict.fromkeys(measured)
+        ),
     )
     notes = [
         (board.title, said)

@@ -10,7 +10,7 @@ from leaderboards.boards.board import SYNTHETIC, Board, Column, Entry
 from leaderboards.pages.page import Block, Page, Picture
 from leaderboards.tables.addresses import seed_links, task_page
 from leaderboards.tables.gains import ceiling_in_words, split_in_words
-from leaderboards.tables.table import Line, Table, Text, draw_gain, half_width, heads_of, share_in_words
+from leaderboards.tables.table import Line, Table, Text, draw_gain, half_width, heads_of, plain_table, share_in_words
 from leaderboards.words import interval, number, with_labels
 from tasks.cards import plural
 
@@ -137,12 +137,12 @@ def _floor(board: Board, place: int) -> Table:
     top = board.ceilings[place] if board.ceilings else None
     rows += [] if top is None else [(with_labels(top.labels), top.score)]
     said = ceiling_in_words(board, place)
-    return Table(
-        title=board.title,
-        caption=f"{_of(board, place)}: {metric(board.columns[place].metric)} with its 95 % interval; floors by the "
-        f"linear probe{f'; {said}' if said else ''}.",
-        heads=heads_of("Floor and ceiling", metric(board.columns[place].metric)),
-        rows=tuple(Line(head=Text(lines=(name,)), cells=(Text(lines=(interval(score),)),)) for name, score in rows),
+    name = metric(board.columns[place].metric)
+    return plain_table(
+        board.title,
+        f"{_of(board, place)}: {name} with its 95 % interval; floors by the linear probe{f'; {said}' if said else ''}.",
+        ("Floor and ceiling", name),
+        ((row, interval(score)) for row, score in rows),
     )
 
 

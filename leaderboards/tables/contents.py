@@ -5,7 +5,7 @@ from __future__ import annotations
 from leaderboards.boards.board import Board
 from leaderboards.tables.addresses import task_page
 from leaderboards.tables.gains import split_in_words
-from leaderboards.tables.table import Line, Table, Text, heads_of
+from leaderboards.tables.table import Line, Table, Text, heads_of, plain_table
 from leaderboards.words import duration, flops, memory, passes
 from tasks.cards import plural
 
@@ -41,29 +41,25 @@ def tabulate_tasks(board: Board) -> Table:
 
 
 def tabulate_costs(board: Board) -> Table:
-    heads = ("Encoder", "FLOPs allowed", "FLOPs spent", "Steps", "Images seen", "Passes over the corpus")
-    heads += ("Time", "Device", "Memory", "Status")
-    return Table(
-        title="Cost of pretraining",
-        caption="Means over the seeds of a row. The twin costs nothing: it is not trained.",
-        heads=heads_of(*heads),
-        rows=tuple(
-            Line(
-                head=Text(lines=(cost.name,)),
-                cells=tuple(
-                    Text(lines=(text,))
-                    for text in (
-                        flops(cost.budget_flops),
-                        flops(cost.realised_flops),
-                        f"{cost.steps:,.0f}",
-                        f"{cost.images_seen:,.0f}",
-                        passes(cost.images_seen, board.corpus_images),
-                        duration(cost.seconds),
-                        ", ".join(cost.devices),
-                        memory(cost.memory_bytes),
-                        cost.status,
-                    )
-                ),
+    return plain_table(
+        "Cost of pretraining",
+        "Means over the seeds of a row. The twin costs nothing: it is not trained.",
+        (
+            *("Encoder", "FLOPs allowed", "FLOPs spent", "Steps", "Images seen", "Passes over the corpus"),
+            *("Time", "Device", "Memory", "Status"),
+        ),
+        (
+            (
+                cost.name,
+                flops(cost.budget_flops),
+                flops(cost.realised_flops),
+                f"{cost.steps:,.0f}",
+                f"{cost.images_seen:,.0f}",
+                passes(cost.images_seen, board.corpus_images),
+                duration(cost.seconds),
+                ", ".join(cost.devices),
+                memory(cost.memory_bytes),
+                cost.status,
             )
             for cost in board.costs
         ),

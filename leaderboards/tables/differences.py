@@ -7,8 +7,6 @@ from leaderboards.tables.gains import head_of_task, over_tasks
 from leaderboards.tables.table import TONES, Line, Table, Text, finite, p_in_words, verdict_in_words
 from leaderboards.words import interval, number
 
-PAIRS = 200  # differences that a page shows; the rest is in the exported tables
-
 
 def tabulate_differences(board: Board) -> tuple[Table, ...]:
     """Every row against every other and against its twin."""
@@ -22,7 +20,7 @@ def tabulate_differences(board: Board) -> tuple[Table, ...]:
             head=Text(lines=(f"{one.first} − {one.second}",)),
             cells=tuple(_difference(each) for each in (one.mean, *one.entries)),
         )
-        for one in every[:PAIRS]
+        for one in every
     ]
     blank = Text(lines=("",))
     rows += [
@@ -30,7 +28,7 @@ def tabulate_differences(board: Board) -> tuple[Table, ...]:
             head=Text(lines=("Sensitivity", f"{one.first} − {one.second}", "runs above their twin alone")),
             cells=(_restricted(one), *(blank for _ in board.columns)),
         )
-        for one in found.sensitivity[:PAIRS]
+        for one in found.sensitivity
     ]
     if any(size is not None for size in found.detectable):
         sizes = [Text(lines=("–" if size is None else number(size),)) for size in found.detectable]
@@ -40,7 +38,6 @@ def tabulate_differences(board: Board) -> tuple[Table, ...]:
                 cells=(blank, *sizes),
             )
         )
-    cut = f" The first {PAIRS} of {len(every):,} pairs." if len(every) > PAIRS else ""
     return (
         Table(
             title="Differences: linear probe, mean of patch tokens",
@@ -48,7 +45,7 @@ def tabulate_differences(board: Board) -> tuple[Table, ...]:
             "and over the tasks, the pretexts with each other, and the pretexts with their twins. Without a p, the "
             "interval is of the difference alone. Every run enters them, whether it learned or not; a row of "
             "sensitivity keeps the seeds in which the mean gain of either run has an interval above zero, and is in "
-            f"no family.{cut}",
+            "no family.",
             heads=(*heads, *(head_of_task(column) for column in board.columns)),
             rows=tuple(rows),
         ),

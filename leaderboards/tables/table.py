@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -76,6 +76,12 @@ def p_in_words(p: float | None) -> str:
 
 def finite(x: float) -> float | None:
     return x if math.isfinite(x) else None
+
+
+def plain_table(title: str, caption: str, heads: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of one line a cell; the first cell of a row is its head."""
+    lines = (Line(head=Text(lines=(row[0],)), cells=tuple(Text(lines=(cell,)) for cell in row[1:])) for row in rows)
+    return Table(title=title, caption=caption, heads=heads_of(*heads), rows=tuple(lines))
 
 
 def heads_of(*names: str) -> tuple[Text, ...]:
