@@ -1,5 +1,6 @@
 """`python -m leaderboards`: pages from the store, the check of every number, tables, and what is published."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -27,20 +28,18 @@ def _boards(results: Path, modality: str | None = None, track: str | None = None
         return found
 
 
-class _one_line:
+@contextmanager
+def _one_line():
     """Errors of reading the store as one line and exit code 2."""
+    from benchmark.storage.schema import SchemaError
+    from leaderboards.audit.promote import Refused
+    from leaderboards.publish.site import EmptyStore
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, trace) -> None:
-        from benchmark.storage.schema import SchemaError
-        from leaderboards.audit.promote import Refused
-        from leaderboards.publish.site import EmptyStore
-
-        if isinstance(error, SchemaError | EmptyStore | Refused | ValueError):
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from None
+    try:
+        yield
+    except (SchemaError, EmptyStore, Refused, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()

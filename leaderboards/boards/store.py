@@ -103,7 +103,7 @@ def nuisances(directory: str, cell: str) -> list[tuple[str, int]]:
 def corrupted(directory: str, cell: str, protocol: str, corruption: str, strength: int) -> Predictions | None:
     """Predictions of a cell on corrupted test images; None where there are none."""
     path = Path(directory) / "predictions.parquet"
-    table = results.read_file(path)
+    table = results.read_file(path, cell)
     table = table.filter(pc.and_(pc.equal(table["corruption"], corruption), pc.equal(table["strength"], strength)))
     if not len(table):
         return None

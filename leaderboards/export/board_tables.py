@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from leaderboards.boards import citation
-from leaderboards.boards.board import Board, Entry
+from leaderboards.boards.board import Board, Column, Cost, Entry
 from leaderboards.export.latex import latex
 from leaderboards.stats.intervals import Estimate
 from leaderboards.tables.gains import name_of_ceilings
@@ -34,35 +34,8 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
     ]
 )
-CONTRASTS = (
-    "board",
-    "first",
-    "second",
-    "task",
-    "title",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "verdict",
-    "seeds",
-    "groups",
-)
-CLAIMS = (
-    "board",
-    "claim",
-    "about",
-    "pair",
-    "measure",
-    "tasks",
-    "value",
-    "low",
-    "high",
-    "verdict",
-    "why",
-    "probe",
-    "per",
-)
+CONTRASTS = tuple("board first second task title difference low high p verdict seeds groups".split())
+CLAIMS = tuple("board claim about pair measure tasks value low high verdict why probe per".split())
 
 
 def board_tables(board: Board, release: str = "") -> dict[str, bytes]:
@@ -83,44 +56,51 @@ def board_tables(board: Board, release: str = "") -> dict[str, bytes]:
 def list_rows(board: Board) -> list[dict]:
     """Rows of SCHEMA: means first, then every task, in the order of the page; ceilings, then baselines last."""
     costs = {cost.name: cost for cost in board.costs}
-    found = []
+    rows = []
     for row in board.sections[0].rows:
-        cost = None if row.twin else costs.get(row.name)
         about = {
-            "board": board.slug,
             "encoder": row.name,
             "kind": "twin" if row.twin else "trained",
             "tie_group": row.letters,
             "seeds": " ".join(map(str, row.seeds)),
             "runs": " ".join(row.runs),
-            "flops": cost.realised_flops if cost else None,
-            "steps": cost.steps if cost else None,
-            "images_seen": cost.images_seen if cost else None,
-            "passes": _rounded(cost.images_seen / board.corpus_images) if cost and board.corpus_images else None,
-            "seconds": cost.seconds if cost else None,
-            "memory_bytes": cost.memory_bytes if cost else None,
         }
         if not row.twin:
-            found.append(about | _entry(row.mean, MEAN, MEAN, "chance-corrected", None, board.synthetic))
-        for column, entry in zip(board.columns, row.entries, strict=True):
-            found.append(
-                about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic)
-            )
+            about |= _spent(board, costs.get(row.name))
+            rows.append(about | _entry(row.mean) | _task(MEAN, MEAN, "chance-corrected", None, board.synthetic))
+        rows += [about | _entry(entry) | _column(c) for c, entry in zip(board.columns, row.entries, strict=True)]
     for column, one in zip(board.columns, board.ceilings, strict=True) if any(board.ceilings) else ():
-        name = name_of_ceilings(board) if one is None else with_labels(one.labels)
-        about = {"board": board.slug, "encoder": name, "kind": "ceiling"}
+        about = {"encoder": name_of_ceilings(board) if one is None else with_labels(one.labels), "kind": "ceiling"}
         about |= {"seeds": " ".join(map(str, one.seeds))} if one else {}
         entry = Entry(score=one and one.score, missing="" if one else "ceiling not measured")
-        found.append(about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic))
-    empty = dict.fromkeys(SCHEMA.names)
+        rows.append(about | _entry(entry) | _column(column))
     for one in board.baselines:
         for column, score in zip(board.columns, one.scores, strict=True):
-            about = {"board": board.slug, "encoder": one.name, "kind": "baseline"}
             entry = Entry(score=score, missing="" if score else "not measured")
-            found.append(
-                about | _entry(entry, column.task, column.title, column.metric, column.groups, column.synthetic)
-            )
-    return [empty | row for row in found]
+            rows.append({"encoder": one.name, "kind": "baseline"} | _entry(entry) | _column(column))
+    empty = dict.fromkeys(SCHEMA.names) | {"board": board.slug}
+    return [empty | row for row in rows]
+
+
+def _spent(board: Board, cost: Cost | None) -> dict:
+    if cost is None:
+        return {}
+    return {
+        "flops": cost.realised_flops,
+        "steps": cost.steps,
+        "images_seen": cost.images_seen,
+        "passes": _rounded(cost.images_seen / board.corpus_images) if board.corpus_images else None,
+        "seconds": cost.seconds,
+        "memory_bytes": cost.memory_bytes,
+    }
+
+
+def _column(column: Column) -> dict:
+    return _task(column.task, column.title, column.metric, column.groups, column.synthetic)
+
+
+def _task(task: str, title: str, metric: str, groups: int | None, synthetic: bool) -> dict:
+    return {"task": task, "title": title, "metric": metric, "groups": groups, "synthetic": synthetic}
 
 
 def list_contrasts(board: Board) -> list[dict]:
@@ -159,19 +139,14 @@ def list_claims(board: Board) -> list[dict]:
     return found
 
 
-def _entry(entry: Entry, task: str, title: str, metric: str, groups: int | None, synthetic: bool) -> dict:
+def _entry(entry: Entry) -> dict:
     return {
-        "task": task,
-        "title": title,
-        "metric": metric,
         **_bounds("gain", entry.gain),
         **_bounds("score", entry.score),
         **_bounds("share", entry.share),
-        "gain_p": None if entry.p is None else round(entry.p, DECIMALS),
+        "gain_p": _rounded(entry.p),
         "verdict": entry.verdict,
         "note": entry.missing or entry.note,
-        "groups": groups,
-        "synthetic": synthetic,
     }
 
 

@@ -117,6 +117,7 @@ def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> I
     columns = {(column.task, column.data): column for column in board.columns}
     cells = cells.drop_duplicates(["cell", "metric"])
     gains = gains_of(board, one, twin)
+    grids = {directory: _read_grids(Path(directory)) for directory in set(cells["directory"])}
     for _, rows in cells.groupby(["task", "data", "probe", "readout", "cell"], sort=True):
         row = rows[rows["headline"]].iloc[0] if rows["headline"].any() else rows.iloc[0]
         column = columns.get((row["task"], row["data"]))
@@ -137,7 +138,7 @@ def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> I
             classes=tuple(row["classes"]),
             confusion=count_confusion(seen) if seen else (),
             reliability=bin_confidence(seen) if seen else (),
-            fits=_fits(row),
+            fits=grids[row["directory"]].get(row["cell"], ()),
         )
 
 
@@ -189,25 +190,24 @@ def bin_confidence(seen: Predictions) -> tuple[tuple[float, float, int], ...]:
     return tuple((float(confidence[b].mean()), float(right[b].mean()), len(b)) for b in bins)
 
 
-def _fits(row: Mapping[str, object]) -> tuple[Fit, ...]:
-    """The whole grid of a probe, by setting."""
-    path = Path(str(row["directory"])) / "fits.parquet"
-    if not path.exists():
-        return ()
-    points: dict[tuple, list] = {}
-    for one in schema.read_file(path, str(row["cell"])).to_pylist():
+def _read_grids(directory: Path) -> dict[str, tuple[Fit, ...]]:
+    """Cell -> the whole grid of its probe, by setting."""
+    path = directory / "fits.parquet"
+    points: dict[str, dict[tuple, list]] = {}
+    for one in schema.read_file(path).to_pylist() if path.exists() else ():
         read = json.loads(one["settings"])
         settings = tuple((name, str(value)) for name, value in sorted(read.items()) if name != "draw")
-        points.setdefault((settings, one["metric"]), []).append(one)
-    return tuple(
-        Fit(
-            settings=settings,
-            metric=metric,
-            score=float(np.mean([one["score"] for one in some])),
-            chosen=sum(one["selected"] for one in some),
-            fits=len(some),
-        )
-        for (settings, metric), some in points.items()
+        points.setdefault(one["cell"], {}).setdefault((settings, one["metric"]), []).append(one)
+    return {cell: tuple(_fit(*point, fits) for point, fits in grid.items()) for cell, grid in points.items()}
+
+
+def _fit(settings: tuple, metric: str, fits: Sequence[Mapping]) -> Fit:
+    return Fit(
+        settings=settings,
+        metric=metric,
+        score=float(np.mean([one["score"] for one in fits])),
+        chosen=sum(one["selected"] for one in fits),
+        fits=len(fits),
     )
 
 
