@@ -1,9 +1,6 @@
 """MAE against its paper, timm and lightly: masks, target, loss, background, arms, and what one gradient step sees."""
 
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ from tests.helpers.seen import views as look
 from tests.parity import NANO as SPEC
 from tests.parity import det
 
-ROOT = Path(__file__).parents[3]
 HIDDEN = registry.settings("mae", SPEC).mask_ratio
 
 
@@ -339,41 +335,3 @@ def test_a_batch_of_background_alone_has_no_loss_and_zero_gradients():
     loss = made(seen | {"background": torch.ones(6, 16, dtype=torch.bool)}, 0.5).loss
     assert loss.item() == 0.0
     assert not any(gradient.any() for gradient in gradients(made, loss).values())
-
-
-def test_two_processes_that_count_different_numbers_of_patches_equal_one(tmp_path):
-    made, seen = model("ultrasound"), views(8)
-    seen["background"] = torch.zeros(8, 16, dtype=torch.bool)
-    seen["background"][0] = True
-    seen["background"][4:, :11] = True
-    torch.save((made, seen), tmp_path / "both.pt")
-    (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, str(tmp_path / "worker.py"), str(tmp_path)]
-    workers = [subprocess.Popen([*command, str(rank)], cwd=ROOT) for rank in range(2)]
-    assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
-    loss, found = made(seen, 0.5).loss, torch.load(tmp_path / "found.pt")
-    assert found["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    for name, gradient in gradients(made, loss).items():
-        assert torch.allclose(found["gradients"][name], gradient, rtol=1e-4, atol=1e-6), name
-
-
-WORKER = """
-import sys
-sys.path.insert(0, ".")
-import torch
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-
-folder, rank = sys.argv[1], int(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-model, seen = torch.load(f"{folder}/both.pt", weights_only=False)
-wrapped = DistributedDataParallel(model)
-step = wrapped({key: value[4 * rank : 4 * rank + 4] for key, value in seen.items()}, 0.5)
-step.loss.backward()
-loss = step.loss.detach() / 2
-dist.all_reduce(loss)
-if rank == 0:
-    gradients = {name: p.grad for name, p in model.named_parameters()}
-    torch.save({"loss": float(loss), "gradients": gradients}, f"{folder}/found.pt")
-dist.destroy_process_group()
-"""

@@ -151,16 +151,23 @@ def test_two_halves_of_a_batch_equal_the_whole(name, progress, images):
         assert torch.allclose(found[1][parameter], whole, rtol=1e-4, atol=1e-5), parameter
 
 
+def cases() -> dict[str, tuple[Recipe, Images]]:
+    """Every arm on noise, and MAE on scans, some of which are half background: processes count different numbers."""
+    noise = goldens.images()
+    pixels = noise.parts[0].copy()
+    pixels[::3, 16:] = 0
+    scans = recipe("mae", modality="ultrasound"), noise._replace(parts=[pixels])
+    return {name: (recipe(name), noise) for name in EVERY} | {"mae on scans": scans}
+
+
 def one_step_of_every_arm() -> dict[str, torch.Tensor]:
     """Losses and gradients, late in training, over all processes of this world; and centres after the step."""
     accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    noise, found = goldens.images(), {}
-    for name in EVERY:
-        made = recipe(name)
-        model = optimise.build_model(made, noise)
+    place, found = (accelerator.process_index, accelerator.num_processes), {}
+    for name, (made, images) in cases().items():
+        model = optimise.build_model(made, images)
         shake(model)
-        place = accelerator.process_index, accelerator.num_processes
-        wrapped, seen = accelerator.prepare(model), model.views(*batches(made, model, noise, *place)(2)[:2])
+        wrapped, seen = accelerator.prepare(model), model.views(*batches(made, model, images, *place)(2)[:2])
         step = wrapped(seen, 0.9)
         accelerator.backward(step.loss)
         found[f"{name} loss"] = accelerator.reduce(step.loss.detach(), "mean")
@@ -168,6 +175,13 @@ def one_step_of_every_arm() -> dict[str, torch.Tensor]:
         model.after_step(0.9)
         found |= {f"{name} {key}": value for key, value in model.state_dict().items() if "centre" in key}
     return found
+
+
+def test_processes_count_different_numbers_of_patches_on_scans():
+    made, images = cases()["mae on scans"]
+    model = optimise.build_model(made, images)
+    counts = [model.views(*batches(made, model, images, rank, 2)(2)[:2])["background"].sum() for rank in range(2)]
+    assert counts[0] != counts[1]
 
 
 def test_two_processes_equal_one_in_every_arm(tmp_path):
