@@ -16,7 +16,7 @@ from benchmark import ceilings, plan, registry
 from benchmark.ceilings import Ceiling
 from benchmark.device import arithmetic
 from benchmark.encoders import encoder
-from benchmark.execution import launch
+from benchmark.execution import torchrun
 from benchmark.plan import Job
 from benchmark.probes._base import Rows
 from benchmark.probing import baselines, corrupt, features
@@ -169,7 +169,7 @@ def _train(
     if runtime.processes > 1 and recipe.budget > 0:
         names = tuple(found.task.name for found in shown)
         arithmetic.release()
-        launch.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
+        torchrun.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
     else:
         if study.modality not in images:
             images[study.modality] = data.open_images(study.pinned.members, recipe, runtime)

@@ -1,5 +1,7 @@
 """`python -m leaderboards`: pages from the store, the check of every number, tables, and what is published."""
 
+import json
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +54,26 @@ def build(
 
     with _one_line():
         _report_written(build_pages(results, out))
+
+
+@app.command(hidden=True)
+def report(
+    results: Results,
+    out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")],
+    board: Annotated[list[str], typer.Option(help="modality/track of a board that is printed.")],
+):
+    """Write the site of a local store, then print boards; how `benchmark run` ends. Standard input: JSON of what was
+    absent, {modality: {task: reason}}."""
+    from leaderboards.pages.terminal import format_boards
+    from leaderboards.publish.site import build as build_pages
+    from leaderboards.publish.site import load_boards
+
+    with _one_line():
+        absent = json.load(sys.stdin)
+        found = load_boards(results, absent)
+        written = build_pages(results, out, absent, found)
+    typer.echo("\n" + format_boards([one for one in found if f"{one.modality}/{one.track}" in board]))
+    typer.echo(f"leaderboard: {(out / 'index.html').resolve()} (and {len(written) - 1} pages beside it)")
 
 
 @app.command()

@@ -33,8 +33,6 @@ MAY_IMPORT = {  # what a package may import of ours
 }
 
 LONG = {
-    "benchmark/__main__.py",
-    "benchmark/cli/data_commands.py",
     "benchmark/encoders/external.py",
     "benchmark/metrics.py",
     "leaderboards/stats/simulate.py",
@@ -46,25 +44,13 @@ LONG = {
     "tests/tasks/test_inspect.py",
 }
 CROWDED: set[str] = set()
-AGAINST_THE_ARROWS = {
-    "benchmark.__main__ -> leaderboards.pages.terminal",
-    "benchmark.__main__ -> leaderboards.publish.site",
-}
-IN_CIRCLES = {
-    "benchmark.__main__",
-    "benchmark.cli.slurm_commands",
-    "benchmark.execution.slurm",
-}
+AGAINST_THE_ARROWS: set[str] = set()
+IN_CIRCLES: set[str] = set()
 FOLDERS_IN_CIRCLES = {
-    "benchmark.__main__",
     "benchmark.ceilings",
-    "benchmark.cli",
     "benchmark.cost",
     "benchmark.encoders",
     "benchmark.execution",
-    "benchmark.grid",
-    "benchmark.lab",
-    "benchmark.maps",
     "benchmark.parts",
     "benchmark.plan",
     "benchmark.pretexts",
@@ -73,7 +59,6 @@ FOLDERS_IN_CIRCLES = {
     "benchmark.study",
     "benchmark.tracks",
     "benchmark.training",
-    "leaderboards.boards",
     "leaderboards.export",
     "leaderboards.figures",
     "leaderboards.pages",

@@ -25,7 +25,8 @@ class Check(NamedTuple):
     remedy: str = ""
 
 
-def run(data: Path, cache: Path) -> Iterator[Check]:
+def examine(data: Path, cache: Path) -> Iterator[Check]:
+    """Every check, as it is made."""
     version = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
     yield Check("ok" if good else "fail", "Python", version, "" if good else "install Python 3.11 or newer")

@@ -1,14 +1,14 @@
 """A plan on a SLURM cluster: prepare → pretrain (array) → probe (array, each element after its own run) → report.
 
 An element of an array is one run and its twin: `benchmark run --runs … --stage …`. The store makes finished work a
-no-op and a pretraining goes on from its checkpoint, so an element may be requeued at any time. Through submitit
-(`LAUNCH=slurm`), or as plain scripts (`LAUNCH=sbatch`)."""
+no-op and a pretraining goes on from its checkpoint, so an element may be requeued at any time. Through submitit.
+"""
 
 import dataclasses
 import json
 import os
 import re
-import shlex
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmark.execution.pack import Group
 from tasks.base import ProcessError
 
 REQUEUE = "PRETEXT_BENCH_REQUEUE"  # in the environment of a job: how often it may ask to be queued again
@@ -46,7 +45,7 @@ class Profile:
 class Stage:
     name: str
     after: str  # option of --dependency, "{}" for the id of the stage before; "" for the first
-    runs: list[Group]  # of each element
+    runs: list[tuple[str, ...]]  # of each element
     profile: Profile
 
 
@@ -74,29 +73,30 @@ def _profile(path: Path | None, raw: dict[str, object]) -> Profile:
     made = Profile(**raw)
     made = replace(made, setup=tuple(map(str, made.setup)), extra={k: str(v) for k, v in made.extra.items()})
     for name, value in {"partition": made.partition, "account": made.account, **made.extra}.items():
-        if not re.fullmatch(r"[\w-]+", name) or not value.isprintable():
+        if not re.fullmatch(r"[\w-]+", name) or not value.isprintable() or "\\" in value:
             raise ValueError(
-                f"{path}: {name!r} = {value!r}; an option of sbatch is one word, its value one line of text"
+                f"{path}: {name!r} = {value!r}; an option of sbatch is one word, its value one line of text without \\"
             )
     return made
 
 
-def stages(groups: list[Group], asked: dict[str, Profile]) -> list[Stage]:
+def stages(batches: list[tuple[str, ...]], asked: dict[str, Profile]) -> list[Stage]:
+    """batches: ids that one element computes together, a run with its twin."""
     after = {"prepare": "", "pretrain": "afterok:{}", "probe": "aftercorr:{}", "report": "afterany:{}"}
-    runs = {"prepare": [()], "pretrain": groups, "probe": groups, "report": [()]}
+    runs = {"prepare": [()], "pretrain": batches, "probe": batches, "report": [()]}
     return [Stage(name=name, after=after[name], runs=runs[name], profile=asked[name]) for name in NAMES]
 
 
 def commands(stage: Stage, arguments: list[str]) -> list[list[str]]:
     """Of each element, after `python -m benchmark`."""
     return [
-        ["run", *arguments, *(["--runs", ",".join(group)] if group else []), "--stage", stage.name]
-        for group in stage.runs
+        ["run", *arguments, *(["--runs", ",".join(batch)] if batch else []), "--stage", stage.name]
+        for batch in stage.runs
     ]
 
 
 def new_folder(cache: Path, plan: list[Stage]) -> Path:
-    """Where scripts, logs and job ids of one submission are. Raises ValueError for a name that SLURM would change."""
+    """Where logs and job ids of one submission are. Raises ValueError for a name that SLURM would change."""
     folder = cache.absolute() / "slurm" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     if not str(folder).isprintable() or set("%\\") & set(str(folder)):
         raise ValueError(
@@ -112,11 +112,9 @@ def submit(plan: list[Stage], arguments: list[str], folder: Path) -> list[str]:
     try:
         import submitit
     except ImportError as error:
-        raise ValueError(
-            "LAUNCH=slurm needs submitit: pip install 'pretext-bench[slurm]', or use LAUNCH=sbatch"
-        ) from error
-    os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"  # as in the scripts; `stopping` hears it
-    said, before = [], ""
+        raise ValueError("LAUNCH=slurm needs submitit: pip install 'pretext-bench[slurm]'") from error
+    os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"  # `stopping` hears it
+    lines, before = [], ""
     for stage in plan:
         executor = submitit.AutoExecutor(folder=folder / "logs", cluster="slurm")
         p = stage.profile
@@ -142,69 +140,14 @@ def submit(plan: list[Stage], arguments: list[str], folder: Path) -> list[str]:
         before = jobs[0].job_id.partition("_")[0]
         with (folder / "ids").open("a", encoding="utf-8") as file:
             file.writelines(f"{stage.name} {number} {job.job_id}\n" for number, job in enumerate(jobs))
-        said.append(f"{stage.name}: job {before}, {len(jobs)} element{'s' * (len(jobs) > 1)}")
-    return said
+        lines.append(f"{stage.name}: job {before}, {len(jobs)} element{'s' * (len(jobs) > 1)}")
+    return lines
 
 
 def work(command: list[str]) -> None:
-    """What submitit runs: the command line, in its own process so that signals reach it."""
-    from benchmark.__main__ import main
-
+    """What submitit runs: `python -m benchmark`, in its own process so that signals reach it."""
     sys.argv = ["benchmark", *command]
-    main()
-
-
-def scripts(plan: list[Stage], arguments: list[str], folder: Path) -> Path:
-    """Write a batch script for each stage and `submit.sh` that queues them. Returns the latter."""
-    lines = ["#!/bin/bash", "set -euo pipefail", f"cd {shlex.quote(str(Path.cwd()))}"]
-    before = ""
-    for stage in plan:
-        (folder / f"{stage.name}.sh").write_text(_script(stage, arguments, folder), "utf-8", "surrogateescape")
-        after = f" --dependency={stage.after.format(f'${before}')}" if before else ""
-        lines += [
-            f"{stage.name}=$(sbatch --parsable{after} {shlex.quote(str(folder / f'{stage.name}.sh'))})",
-            f"for i in $(seq 0 {len(stage.runs) - 1}); do",
-            f'    echo "{stage.name} $i ${{{stage.name}}}_$i" >> {shlex.quote(str(folder / "ids"))}',
-            "done",
-            f'echo "{stage.name}: job ${stage.name}, {len(stage.runs)} elements"',
-        ]
-        before = stage.name
-    path = folder / "submit.sh"
-    path.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
-    path.chmod(0o755)
-    return path
-
-
-def _script(stage: Stage, arguments: list[str], folder: Path) -> str:
-    p = stage.profile
-    options = {
-        "job-name": f"pretext-{stage.name}",
-        "array": f"0-{len(stage.runs) - 1}%{p.at_once}",
-        "output": folder / "logs" / f"{stage.name}-%a.log",
-        "open-mode": "append",
-        "partition": p.partition,
-        "account": p.account,
-        "gpus-per-node": p.gpus or "",
-        "cpus-per-task": p.cpus,
-        "time": p.minutes,
-        "mem": f"{p.memory_gb}G" if p.memory_gb else "",
-        "signal": f"USR1@{WARNING}",
-        "kill-on-invalid-dep": "yes",
-        **p.extra,
-    }
-    lines = ["#!/bin/bash"]
-    lines += [f"#SBATCH --{name}={_sbatch_word(str(value))}" for name, value in options.items() if value != ""]
-    lines += ["#SBATCH --requeue", UTF8, f"export {REQUEUE}={p.requeues}", *p.setup, "case $SLURM_ARRAY_TASK_ID in"]
-    for number, command in enumerate(commands(stage, arguments)):
-        lines.append(f"{number}) srun {shlex.join([sys.executable, '-m', 'benchmark', *command])} ;;")
-    return "\n".join([*lines, "esac"]) + "\n"
-
-
-def _sbatch_word(text: str) -> str:
-    """One word of an #SBATCH line, which is not shell: a backslash keeps the next sign, within quotes too."""
-    if re.fullmatch(r"[\w@%+=:,./-]*", text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    runpy.run_module("benchmark", run_name="__main__", alter_sys=True)
 
 
 def requeue() -> str:
@@ -228,7 +171,7 @@ class Element:
 
     stage: str
     job: str  # <array>_<element>
-    runs: Group
+    runs: tuple[str, ...]
     state: str  # SLURM's word; "ended" where it has forgotten the job, or "not submitted"
     logs: tuple[Path, ...]
 
@@ -246,12 +189,12 @@ def status(folder: Path) -> list[Element]:
     queued = _queued() if jobs else {}
     found = []
     for name, runs in plan.items():
-        for number, group in enumerate(runs):
+        for number, batch in enumerate(runs):
             job = jobs.get((name, number), "")
             state = queued.get(job, "ended") if job else "not submitted"
-            logs = (f"{job}_0_log.out", f"{job}_0_log.err", f"{name}-{number}.log")
+            logs = (f"{job}_0_log.out", f"{job}_0_log.err")
             there = tuple(path for log in logs if (path := folder / "logs" / log).exists())
-            found.append(Element(name, job, tuple(group), state, there))
+            found.append(Element(name, job, tuple(batch), state, there))
     return found
 
 

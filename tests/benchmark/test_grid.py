@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from benchmark import grid, plan, tracks
 from benchmark.__main__ import app
+from benchmark.execution import slurm
 from benchmark.lab.goldens import CORPUS
 from benchmark.recipe import ENGINE, Recipe, canonical, key, twin
 from benchmark.study import Study, Wanted, survey
@@ -190,13 +191,14 @@ def test_what_a_grid_says_is_not_said_again(tmp_path, command, more):
     assert [one.name for one in tmp_path.iterdir()] == ["runs.jsonl"]
 
 
-def test_jobs_of_a_cluster_are_given_the_grid(tmp_path, study):
+def test_jobs_of_a_cluster_are_given_the_grid(tmp_path, study, monkeypatch):
     path = file(tmp_path, canonical(recipe(corpus=study.pinned.corpus)))
     places = ["--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
-    given = ["run", "--grid", str(path), "--task", "phantom_local", "--launch", "sbatch", *places]
-    done = CliRunner().invoke(app, given, catch_exceptions=False)
-    script = Path(done.output.split("SLURM with: ")[1].split("\n")[0]).parent / "pretrain.sh"
-    command, labelled = [words for words in script.read_text().splitlines() if "srun" in words]
+    given = ["run", "--grid", str(path), "--task", "phantom_local", "--launch", "slurm", *places]
+    commands = []
+    monkeypatch.setattr(slurm, "submit", lambda plan, given, _: commands.extend(slurm.commands(plan[1], given)) or [])
+    CliRunner().invoke(app, given, catch_exceptions=False)
+    command, labelled = map(" ".join, commands)
     made = recipe(corpus=study.pinned.corpus)
     assert f"--grid {path} --runs {key(made)},{key(twin(made))} --stage pretrain" in command
     assert f"--grid {path} --runs ceiling-" in labelled

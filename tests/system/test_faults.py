@@ -210,7 +210,9 @@ def workers(process: int) -> list[int]:
     """Training processes that torchrun, a child of this one, has started."""
     found = [worker for launcher in children(process) for worker in children(launcher)]
     return [
-        one for one in found if "benchmark.execution.launch" in Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8")
+        one
+        for one in found
+        if "benchmark.execution.torchrun" in Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8")
     ]
 
 

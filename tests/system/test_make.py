@@ -182,9 +182,9 @@ def test_the_command_to_go_on_with_may_be_pasted(value, monkeypatch, capsys):
     monkeypatch.setattr(command_line.stopping, "leaving", lambda: None)  # it would silence the signals of the tests
     monkeypatch.setattr(sys, "argv", ["benchmark", "run", "--data", value])
     monkeypatch.delenv("PRETEXT_BENCH_COMMAND", raising=False)
-    command_line._ended(KeyboardInterrupt())
+    command_line.end(KeyboardInterrupt())
     monkeypatch.setenv("PRETEXT_BENCH_COMMAND", shlex.join(["make", "bench", f"DATA={value}"]))
-    command_line._ended(KeyboardInterrupt())
+    command_line.end(KeyboardInterrupt())
     said = [line.partition("To go on: ")[2] for line in capsys.readouterr().err.splitlines() if line]
     expected = [["python", "-m", "benchmark", "run", "--data", value], ["make", "bench", f"DATA={value}"]]
     for command, words in zip(said, expected, strict=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.execution import launch
+from benchmark.execution import torchrun
 from tests.benchmark.training.test_training import RESUMED, curve, joined, runtime, same, watched
 
 ROOT = Path(__file__).parents[2]
@@ -31,12 +31,12 @@ HEAD = "10.87.0.1"
 def test_nodes_that_cannot_meet_are_told_why(tmp_path, changes, said):
     asked = {"processes": 4, "nodes": 2, "node": 1, "head": f"{HEAD}:29500"} | changes
     with pytest.raises(ValueError, match=said):
-        launch.command(runtime(tmp_path, **asked), "run")
+        torchrun.command(runtime(tmp_path, **asked), "run")
 
 
 def test_the_command_of_a_node_is_torchruns(tmp_path):
     place = runtime(tmp_path, processes=4, nodes=2, node=1, head=f"{HEAD}:29500")
-    said = " ".join(launch.command(place, "run"))
+    said = " ".join(torchrun.command(place, "run"))
     assert said.endswith(
         "-m torch.distributed.run --nnodes 2 --node-rank 1 --nproc-per-node 2 --rdzv-id run "
         f"--master-addr {HEAD} --master-port 29500"
@@ -113,7 +113,7 @@ def test_two_nodes_see_the_samples_masks_and_crops_of_one_process_and_reach_its_
         places = [runtime(tmp_path, processes=2, nodes=2, node=node, head=f"{HEAD}:29517") for node in (0, 1)]
         together(
             [
-                [*prefix, *launch.command(place, "proof"), str(script), str(tmp_path)]
+                [*prefix, *torchrun.command(place, "proof"), str(script), str(tmp_path)]
                 for prefix, place in zip(nodes, places, strict=True)
             ]
         )

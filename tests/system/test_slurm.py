@@ -1,9 +1,7 @@
 """A plan through SLURM: what is handed over; and, where one can be started here, a grid through it with a job
 preempted on its way. `make test-slurm` installs Debian's SLURM and runs all of it."""
 
-import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -38,49 +36,7 @@ def test_each_stage_waits_for_the_one_before_and_each_probing_for_its_own_run():
     ]
 
 
-def test_a_profile_says_what_the_site_wants_and_where_a_stage_differs(tmp_path):
-    path = tmp_path / "site.toml"
-    path.write_text(
-        'partition = "gpu"\ngpus = 1\nsetup = ["module load x"]\nextra = {constraint = "a100"}\n[probe]\ngpus = 0\n'
-    )
-    plan = {stage.name: stage for stage in planned(path)}
-    assert (plan["pretrain"].profile.gpus, plan["probe"].profile.gpus) == (1, 0)
-    script = slurm._script(plan["pretrain"], ["--track", "a b"], tmp_path)
-    for line in ("--partition=gpu", "--gpus-per-node=1", "--constraint=a100", "--array=0-1%32", "--requeue"):
-        assert f"#SBATCH {line}\n" in script
-    assert "\nmodule load x\n" in script
-    assert "--track 'a b' --runs aaaa,bbbb --stage pretrain ;;" in script
-    assert "--gpus-per-node" not in slurm._script(plan["probe"], [], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("partitoin = 'x'", "unknown key 'partitoin'"),
-        ("cpus = 'four'", "cpus = 'four'; expected something like 4"),
-        ("minutes = -1", "minutes = -1"),
-        ("[probe]\ngpu = 1", "unknown key 'gpu'"),
-        ("cpus = ", "not a readable profile"),
-    ],
-)
-def test_a_wrong_profile_is_one_clear_line(tmp_path, text, said):
-    path = tmp_path / "site.toml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=said):
-        slurm.profiles(path)
-
-
-def test_scripts_are_shell_and_chain_the_stages(tmp_path):
-    plan = planned()
-    folder = slurm.new_folder(tmp_path / "it's here", plan)
-    path = slurm.scripts(plan, ["--cache", "it's here"], folder)
-    for script in folder.glob("*.sh"):
-        subprocess.run(["bash", "-n", script], check=True)
-    assert "--dependency=aftercorr:$pretrain" in path.read_text()
-
-
-SAID = "import json, sys; print(json.dumps(sys.argv[1:]))"
-HOSTILE = ("Crohn's disease", "a & touch made", "$(touch made) `touch made` $HOME", 'say "x" \\', "# % *", "é 图")
+HOSTILE = ("Crohn's disease", "a & touch made", "$(touch made) `touch made` $HOME", 'say "x"', "# % *", "é 图")
 
 
 def sbatch_words(line: str) -> list[str]:
@@ -104,37 +60,70 @@ def sbatch_words(line: str) -> list[str]:
     return words + [word] * (word is not None)
 
 
-@pytest.mark.parametrize("value", HOSTILE)
-def test_an_option_of_sbatch_is_read_as_it_was_meant(tmp_path, value):
-    profile = replace(slurm.Profile(), account=value, extra={"comment": value})
-    folder = slurm.new_folder(tmp_path / "it's #1 & 2", planned())
-    script = slurm._script(replace(planned()[0], profile=profile), [], folder)
-    options = [sbatch_words(line) for line in script.splitlines() if line.startswith("#SBATCH")]
-    assert [f"--account={value}"] in options
-    assert [f"--comment={value}"] in options
-    assert [f"--output={folder}/logs/prepare-%a.log"] in options
-
-
-@pytest.mark.parametrize("value", HOSTILE)
-def test_a_job_is_given_the_arguments_as_they_were(tmp_path, value, monkeypatch):
-    programs = tmp_path / "programs"
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """Programs in the place of SLURM's, of which sbatch keeps what it is given: {stage: lines of #SBATCH}."""
+    programs, given = tmp_path / "programs", tmp_path / "given"
     programs.mkdir()
-    for name, body in {"sbatch": "echo 7", "srun": f'exec "{sys.executable}" -c "{SAID}" "$@"'}.items():
+    given.mkdir()
+    keep = f'cp "$1" {given}/$(ls {given} | wc -l)\necho "Submitted batch job $(ls {given} | wc -l)"'
+    for name, body in {"sbatch": keep, "srun": "", "scontrol": f'echo "$@" >> {tmp_path}/asked'}.items():
         (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
         (programs / name).chmod(0o755)
-    here = tmp_path / "it's $HOME"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    folder = slurm.new_folder(Path("a cache & more"), planned())
-    path = slurm.scripts(planned(), ["--data", value, "--cache", "a cache & more"], folder)
-    env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "1"}
-    subprocess.run(["sh", "-c", shlex.quote(str(path))], env=env, cwd=tmp_path, check=True, capture_output=True)
-    assert "pretrain 1 7_1" in (folder / "ids").read_text(encoding="utf-8").splitlines()
-    script = ["bash", folder / "pretrain.sh"]
-    said = subprocess.run(script, env=env, cwd=here, check=True, capture_output=True, encoding="utf-8").stdout
-    expected = ["run", "--data", value, "--cache", "a cache & more", "--runs", "cccc,dddd", "--stage", "pretrain"]
-    assert json.loads(said) == [sys.executable, "-m", "benchmark", *expected]
-    assert not list(tmp_path.rglob("made"))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return lambda: dict(zip(slurm.NAMES, [path.read_text() for path in sorted(given.iterdir())], strict=True))
+
+
+def options_of(script: str) -> list[str]:
+    (words,) = zip(*(sbatch_words(line) for line in script.splitlines() if line.startswith("#SBATCH")), strict=True)
+    return list(words)
+
+
+def test_a_profile_says_what_the_site_wants_and_where_a_stage_differs(tmp_path, sbatch):
+    path = tmp_path / "site.toml"
+    path.write_text(
+        'partition = "gpu"\ngpus = 1\nsetup = ["module load x"]\nextra = {constraint = "a100"}\n[probe]\ngpus = 0\n'
+    )
+    plan = planned(path)
+    said = slurm.submit(plan, ["--track", "a b"], slurm.new_folder(tmp_path / "cache", plan))
+    assert said[1] == "pretrain: job 2, 2 elements"
+    pretrain, probe = (options_of(sbatch()[name]) for name in ("pretrain", "probe"))
+    wanted = ["--partition=gpu", "--gpus-per-node=1", "--constraint=a100", "--array=0-1%2", "--requeue"]
+    assert {*wanted, "--dependency=afterok:1", "--kill-on-invalid-dep=yes"} <= set(pretrain)
+    assert "--dependency=aftercorr:2" in probe
+    assert not any(option.startswith("--gpus-per-node") for option in probe)
+    assert "\nmodule load x\n" in sbatch()["pretrain"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("partitoin = 'x'", "unknown key 'partitoin'"),
+        ("cpus = 'four'", "cpus = 'four'; expected something like 4"),
+        ("minutes = -1", "minutes = -1"),
+        ("[probe]\ngpu = 1", "unknown key 'gpu'"),
+        ("cpus = ", "not a readable profile"),
+    ],
+)
+def test_a_wrong_profile_is_one_clear_line(tmp_path, text, said):
+    path = tmp_path / "site.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        slurm.profiles(path)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_options_and_arguments_reach_a_job_as_they_were_meant(tmp_path, value, sbatch):
+    from submitit.core.utils import DelayedSubmission
+
+    plan = [replace(one, profile=replace(one.profile, account=value, extra={"comment": value})) for one in planned()]
+    folder = slurm.new_folder(tmp_path / "it's #1 & 2", plan)
+    slurm.submit(plan, ["--data", value], folder)
+    assert {f"--account={value}", f"--comment={value}"} <= set(options_of(sbatch()["prepare"]))
+    work = DelayedSubmission.load(folder / "logs" / "2_1_submitted.pkl")
+    assert work.function is slurm.work
+    assert work.args == (["run", "--data", value, "--runs", "cccc,dddd", "--stage", "pretrain"],)
+    assert "pretrain 1 2_1" in (folder / "ids").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -144,6 +133,7 @@ def test_a_job_is_given_the_arguments_as_they_were(tmp_path, value, monkeypatch)
         'extra = {"a b" = "c"}',
         'extra = {comment = "a\\n#SBATCH --b"}',
         "[probe]\nextra = {'' = 'a'}",
+        "account = 'a\\\\b'",
     ],
 )
 def test_a_profile_that_would_write_other_lines_is_refused(tmp_path, text):
@@ -160,11 +150,8 @@ def test_a_folder_that_slurm_would_rename_is_refused(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("sbatch")
 def test_a_job_asks_for_the_queue_only_as_often_as_it_may(monkeypatch, tmp_path):
-    fake = tmp_path / "scontrol"
-    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for name, value in {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"}.items():
         monkeypatch.setenv(name, value)
     assert slurm.requeue() == ""
@@ -221,18 +208,12 @@ def cluster(tmp_path_factory):
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("launch", ["slurm", pytest.param("sbatch", marks=pytest.mark.long)])
-def test_a_grid_through_slurm_with_a_job_preempted_equals_the_local_one(
-    launch, local, stores, cluster, tmp_path, monkeypatch
-):
+def test_a_grid_through_slurm_with_a_job_preempted_equals_the_local_one(local, stores, cluster, tmp_path, monkeypatch):
     shutil.copytree(stores, tmp_path / "cache" / "stores")
     monkeypatch.setenv("SLURM_CONF", cluster["SLURM_CONF"])
     profile = tmp_path / "site.toml"
     profile.write_text("cpus = 1\nminutes = 20\nmemory_gb = 3\nat_once = 2\n")
-    said = run(tmp_path, "--launch", launch, "--profile", str(profile), environment=cluster)
-    if launch == "sbatch":
-        script = said.split("hand it to SLURM with: ")[1].split("\n")[0]
-        subprocess.run(["bash", script], env=cluster, check=True, capture_output=True)
+    run(tmp_path, "--launch", "slurm", "--profile", str(profile), environment=cluster)
     (folder,) = slurm.submissions(tmp_path / "cache")
     until(lambda: list((tmp_path / "cache" / "checkpoints").glob("*/step-*")))
     running = [one for one in slurm.status(folder) if one.state == "RUNNING"]
@@ -243,7 +224,7 @@ def test_a_grid_through_slurm_with_a_job_preempted_equals_the_local_one(
     same(local / "results", tmp_path / "results")
     boards = [next((one / "boards").glob("*.csv")).read_text() for one in (local, tmp_path)]
     assert untimed(boards[0]) == untimed(boards[1])
-    assert "nothing to do" in run(tmp_path, "--launch", launch, environment=cluster)
+    assert "nothing to do" in run(tmp_path, "--launch", "slurm", environment=cluster)
     assert not list((tmp_path / "cache" / "checkpoints").iterdir())
 
 

@@ -8,7 +8,7 @@ import mlcroissant
 import pytest
 
 import tasks
-from benchmark.cli import data_commands
+from benchmark.cli import data as data_commands
 from tasks import cards, croissant
 from tasks.base import DataError, Download, Fixed
 from tasks.ultrasound.busi import TASK as BUSI

@@ -1,6 +1,7 @@
 """Any locale, any path, any project around us: what is read, written, shown and recorded stays the same."""
 
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -12,10 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmark import __main__ as command_line
+from benchmark.cli.checks import regression
 from benchmark.device import machine
 from benchmark.lab.gpu import checks
-from leaderboards.__main__ import app
+from leaderboards import __main__ as leaderboards
 from leaderboards.audit.history import lost
 from leaderboards.pages import terminal
 from leaderboards.publish import site
@@ -140,14 +141,14 @@ def test_names_of_files_are_read_alike_in_every_locale(tmp_path, foreign):
 def test_pages_are_written_before_anything_is_printed(tmp_path, small, monkeypatch):
     boards = tmp_path / "boards"
     there = site.load_boards(small)[0]
-    wanted = command_line.Wanted(modalities=(there.modality,), track=there.track, pretexts=())
 
     def refuse(*_, **__):
         raise UnicodeEncodeError("latin-1", "▲", 0, 1, "no such sign")
 
-    monkeypatch.setattr(command_line.typer, "echo", refuse)
+    monkeypatch.setattr(leaderboards.typer, "echo", refuse)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
     with pytest.raises(UnicodeEncodeError):
-        command_line._report([(wanted, [])], small, boards)
+        leaderboards.report(small, boards, [f"{there.modality}/{there.track}"])
     assert (boards / "index.html").exists()
 
 
@@ -181,13 +182,15 @@ def test_the_home_folder_may_be_written_as_a_tilde(small, monkeypatch):
     monkeypatch.setenv("HOME", str(small.parent))
     assert host.path("~/my tiles/") == small.parent / "my tiles"
     assert host.path("a/~") == Path("a/~")
-    done = CliRunner().invoke(app, ["show", f"--results=~/{small.name}"])
+    done = CliRunner().invoke(leaderboards.app, ["show", f"--results=~/{small.name}"])
     assert "Ultrasound" in done.output
 
 
 def test_a_results_folder_may_be_a_link(tmp_path, small):
     (tmp_path / "link").symlink_to(small)
-    there, linked = (CliRunner().invoke(app, ["show", "--results", str(root)]) for root in (small, tmp_path / "link"))
+    there, linked = (
+        CliRunner().invoke(leaderboards.app, ["show", "--results", str(root)]) for root in (small, tmp_path / "link")
+    )
     assert there.output == linked.output
     assert "Ultrasound" in there.output
 
@@ -278,7 +281,7 @@ def test_without_git_or_its_trust_or_a_commit_there_is_none(tmp_path, commit, mo
 def test_what_needs_a_checkout_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     with pytest.raises(ValueError, match="regression needs a checkout of the repository"):
-        command_line.regression(cache=tmp_path, record=True)
+        regression(cache=tmp_path, record=True)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2", "no-such-thing>=1", "x; extra == 'dev'"])
     assert checks.find_missing() == ["no-such-thing"]

@@ -18,7 +18,8 @@ import typer
 from PIL import Image
 
 import tasks
-from benchmark.cli import data_commands
+from benchmark.cli import data as data_commands
+from benchmark.cli import data_report
 from tasks import inspect
 from tasks.base import DataError, Download, Sample
 from tasks.reading import layout
@@ -182,7 +183,7 @@ def test_a_text_is_judged_by_its_content_and_other_line_ends_are_said(data, caps
             assert not found.wrong
             assert found.same_text == (there != published)
     access = replace(BUSI.access, checksums={"groups.csv": "md5:" + hashlib.md5(lines).hexdigest()})
-    data_commands._verified(replace(WHOLE, access=access), data, 1, data / "cache")
+    data_report.print_verification(replace(WHOLE, access=access), data, 1, data / "cache")
     assert "checksum groups.csv: right but for its line ends" in capsys.readouterr().out
     assert checksummed(data, lines + b"another row\n").wrong
     table.write_bytes(b"file,neardup_group\n" + lines.partition(b"\n")[2].replace(b"\n", b"\0"))
@@ -266,7 +267,7 @@ def test_images_of_one_colour_are_listed(data, capsys):
     found = inspect.verify(WHOLE, data)
     assert [name.rpartition("/")[2] for name in found.flat] == ["benign (6).png", "normal (2).png"]
     assert not found.broken
-    assert not data_commands._verified(WHOLE, data, 1, data / "cache")
+    assert not data_report.print_verification(WHOLE, data, 1, data / "cache")
     assert "one colour: Dataset_BUSI_with_GT/benign/benign (6).png" in capsys.readouterr().out
 
 
@@ -364,7 +365,7 @@ def test_status_says_when_these_very_images_were_verified(data, capsys):
 
 
 def test_of_a_missing_dataset_no_checksums_are_listed(tmp_path, capsys):
-    data_commands._verified(tasks.get("histo", "pcam"), tmp_path, 1, tmp_path / "cache")
+    data_report.print_verification(tasks.get("histo", "pcam"), tmp_path, 1, tmp_path / "cache")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("missing  histo/pcam")
 
@@ -427,9 +428,11 @@ def test_an_archive_is_not_fetched_where_its_content_lies_complete(data, monkeyp
 
 def test_files_that_are_no_part_of_the_task_are_listed_by_reason(data, capsys):
     partial = replace(BUSI, left_out=lambda data: {"linear": ["a.mp4", "b.mp4"]})
-    assert not data_commands._verified(partial, data, 1, data / "cache")
+    assert not data_report.print_verification(partial, data, 1, data / "cache")
     assert "left out, linear: b.mp4" in capsys.readouterr().out
-    assert "; 2 not read: 2 linear (a.mp4, b.mp4)" in data_commands._line(inspect.status(partial, data), data / "cache")
+    assert "; 2 not read: 2 linear (a.mp4, b.mp4)" in data_report.describe_status(
+        inspect.status(partial, data), data / "cache"
+    )
 
 
 def grades(data: Path) -> dict[str, str]:
@@ -449,7 +452,7 @@ def test_what_else_the_authors_say_stands_beside_the_classes(data, capsys):
         }
     }
     image(data, "malignant (2)").unlink()
-    assert not data_commands._verified(task, data, 1, data / "cache")
+    assert not data_report.print_verification(task, data, 1, data / "cache")
     lines = capsys.readouterr().out.splitlines()
     assert lines[3:7] == [
         "  Grade: 1 2, 2 1, 3 2, 4a 26, not stated 7",
@@ -457,7 +460,7 @@ def test_what_else_the_authors_say_stands_beside_the_classes(data, capsys):
         "    malignant 1 1, 3 1, 4a 7",
         "    normal    not stated 7",
     ]
-    assert not data_commands._verified(WHOLE, data, 1, data / "cache")
+    assert not data_report.print_verification(WHOLE, data, 1, data / "cache")
     assert "Grade" not in capsys.readouterr().out
 
 
@@ -470,13 +473,13 @@ def test_a_file_of_several_tasks_answers_to_its_name(capsys):
 
 
 def test_a_list_has_one_line_for_each_task(capsys):
-    data_commands.list_()
+    data_commands.list_tasks()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(data_commands._all()) + 1
+    assert len(lines) == len(data_commands.all_tasks()) + 1
     (line,) = (line for line in lines if line.startswith("ultrasound/busi "))
     assert "  by hand  " in line
     assert " 780 " in line
-    for line, task in zip(lines[1:], data_commands._all(), strict=True):
+    for line, task in zip(lines[1:], data_commands.all_tasks(), strict=True):
         assert line.endswith(f"  {task.group_kind}")  # uncut: what stands for a patient is said wherever groups are
 
 

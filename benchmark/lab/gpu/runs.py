@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from benchmark import ceilings, plan, tracks
 from benchmark.cost import NOMINAL_FLOPS, NOMINAL_GPU_FLOPS
 from benchmark.device import machine
-from benchmark.execution import pack
+from benchmark.execution import batches as side_by_side
+from benchmark.execution import capacity
 from benchmark.lab.gpu.speed import SIZES
 from benchmark.lab.gpu.timebox import SPARE, Piece, Setup, Timebox, run_command
 from benchmark.recipe import Recipe, canonical, key, twin
@@ -72,7 +73,7 @@ def start_rendering(work: Work) -> subprocess.Popen:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = ["nice", "-n", "19", sys.executable, "-m", "benchmark", "run", *work.arguments(), "--stage", "prepare"]
     with log.open("a", encoding="utf-8") as file:
-        hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | pack.LOGGED
+        hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | side_by_side.LOGGED
         return subprocess.Popen(command, stdout=file, stderr=file, env=hidden)
 
 
@@ -159,12 +160,12 @@ def choose(batches: list[Batch], setup: Setup, box: Timebox) -> list[Batch]:
 
 
 def count_at_once(batches: list[Batch], setup: Setup) -> int:
-    """How many of these, whose encoders are of one size, run at once on all GPUs, see `pack`."""
+    """How many of these, whose encoders are of one size, run at once on all GPUs, see `capacity`."""
     gpus = machine.device().gpus
     if not gpus:
         return 2 if setup.dry else 1
     todo = [job.recipe for batch in batches for job in batch.jobs if not job.trained and job.recipe.budget]
-    return gpus * pack.most(todo, batches[0].jobs[0].recipe.track, setup.results, gpus) if todo else gpus
+    return gpus * capacity.best_pack(todo, batches[0].jobs[0].recipe.track, setup.results, gpus) if todo else gpus
 
 
 def name_size(recipe: Recipe) -> str:
@@ -224,7 +225,7 @@ def _train_at_once(work: Work, chosen: list[Batch], box: Timebox) -> None:
     began, logs, failure = time.monotonic(), work.setup.out / "logs", None
     try:
         arguments = [*work.arguments(), "--checkpoint-seconds", "60"]
-        pack.pack([batch.ids for batch in chosen], arguments, gpus, each, logs, box.say)
+        side_by_side.run_batches([batch.ids for batch in chosen], arguments, gpus, each, logs, box.say)
     except ProcessError as error:
         failure = error
     lacking = {run for batch in work.list_missing() for run in batch.ids}
@@ -266,7 +267,7 @@ def _find_fault(run: str, root: Path) -> str:
     """What `leaderboards verify` finds wrong with a run, its twin and their cells; nothing if it is as stored."""
     command = [sys.executable, "-m", "leaderboards", "verify", "--results", str(root), "--run", run]
     done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", env=os.environ | pack.LOGGED
+        command, capture_output=True, encoding="utf-8", errors="replace", env=os.environ | side_by_side.LOGGED
     )
     return "" if done.returncode == 0 else (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
 

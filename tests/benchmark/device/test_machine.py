@@ -14,7 +14,7 @@ from benchmark import run, tracks
 from benchmark.__main__ import app
 from benchmark.device import arithmetic, doctor, machine
 from benchmark.encoders import encoder
-from benchmark.execution import pack
+from benchmark.execution import batches, slurm
 from benchmark.lab import goldens
 from benchmark.probing import features
 from benchmark.recipe import EncoderSpec, Runtime, twin
@@ -96,7 +96,7 @@ def test_without_a_gpu_processes_share_the_processors(cards):
 def test_packing_takes_no_more_gpus_than_there_are(cards, tmp_path):
     cards("H100", "H100")
     with pytest.raises(ValueError, match="GPUS=3: torch sees 2 here"):
-        pack.pack([("zzzz",)], [], 3, 1, tmp_path, print)
+        batches.run_batches([("zzzz",)], [], 3, 1, tmp_path, print)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_slot_gets_one_of_the_gpus_that_this_process_may_see(monkeypatch, visi
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [pack._device(slot) for slot in (0, 1)] == devices
+    assert [batches._name_gpu(slot) for slot in (0, 1)] == devices
 
 
 def test_the_doctor_tells_a_hidden_gpu_from_one_that_torch_cannot_use(cards, driver, monkeypatch):
@@ -123,18 +123,18 @@ def test_the_doctor_tells_a_hidden_gpu_from_one_that_torch_cannot_use(cards, dri
     assert said() == ("ok", "H100, 80 GB")
 
 
-def test_jobs_of_a_cluster_are_told_the_precision_of_their_machines(cards, tmp_path):
+def test_jobs_of_a_cluster_are_told_the_precision_of_their_machines(cards, tmp_path, monkeypatch):
     """The machine that submits has no GPU; ids of runs depend on the precision."""
     cards()
+    monkeypatch.setattr(slurm, "submit", lambda plan, arguments, folder: arguments)
     profile = tmp_path / "site.toml"
     profile.write_text("gpus = 1\n")
     places = [word for name in ("results", "cache") for word in (f"--{name}", str(tmp_path / name))]
-    asked = ["run", "--track", "1e16", "--modality", "histo", "--pretext", "mae", "--launch", "sbatch", *places]
+    asked = ["run", "--track", "1e16", "--modality", "histo", "--pretext", "mae", "--launch", "slurm", *places]
     asked += ["--corpus", "phantom", "--data", "data"]
     for more, precision in (([], "fp32"), (["--profile", str(profile)], "bf16"), (["--precision", "bf16"], "bf16")):
         done = CliRunner().invoke(app, [*asked, *more], catch_exceptions=False)
-        script = Path(done.output.split("SLURM with: ")[1].split("\n")[0]).parent / "pretrain.sh"
-        assert f"--precision {precision}" in script.read_text()
+        assert f"--precision\n{precision}\n" in done.output
 
 
 def images() -> Store:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli import data_commands
+from benchmark.cli import data_report
 from tasks import splits
 from tasks.base import DataError, Folds
 from tasks.ultrasound.bus_bra import TASK
@@ -82,12 +82,12 @@ def test_the_fold_file_is_verified_whichever_line_ends_it_travelled_with(top, he
     access = replace(TASK.access, checksums={path.name: checksum})
     task = replace(TASK, access=access, expected=bus_bra.IMAGES, counts={})
     path.write_bytes(lines.replace(b"\n", here))
-    assert not data_commands._verified(task, top.parent, 1, top.parent / "cache")
+    assert not data_report.print_verification(task, top.parent, 1, top.parent / "cache")
     line_ends = "" if here == published else " but for its line ends"
     assert f"  checksum 5-fold-cv.csv: right{line_ends}\n" in capsys.readouterr().out
     first, rest = lines.split(b"\n", 1)
     path.write_bytes(first.replace(b"Pathology", b"pathology") + here + rest.replace(b"\n", here))
-    assert data_commands._verified(task, top.parent, 1, top.parent / "cache")
+    assert data_report.print_verification(task, top.parent, 1, top.parent / "cache")
     assert "  checksum 5-fold-cv.csv: wrong: sha256:" in capsys.readouterr().out
 
 

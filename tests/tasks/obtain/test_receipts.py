@@ -19,7 +19,8 @@ from PIL import Image
 
 import tasks
 from benchmark import corpus
-from benchmark.cli import data_commands
+from benchmark.cli import data as data_commands
+from benchmark.cli import data_report
 from benchmark.study import Wanted, survey
 from tasks import splits
 from tasks.base import Access, DataError, NoData
@@ -392,7 +393,8 @@ def test_status_says_what_the_corpus_still_needs(cards, data, capsys):
     (data / "aul/.Benign.zip.done").unlink()
     (data / BUSBRA).unlink()
     sizes = {
-        name: data_commands._size(sum(file.bytes for file in task.access.downloads)) for name, task in cards.items()
+        name: data_report.format_bytes(sum(file.bytes for file in task.access.downloads))
+        for name, task in cards.items()
     }
     assert needs(data)[1] == (
         f"CORPUS=open of ultrasound still needs aul ({sizes['aul']}, not shown to be as published), bus_bra "

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import tasks
-from benchmark.cli.described import lines
+from benchmark.cli.added_report import lines
 from benchmark.study import Wanted, survey, validate
 from tasks import inspect, splits, store
 from tasks.add import add_dataset

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.__main__ import _studies
+from benchmark.cli.studies import find_studies
 from benchmark.study import Wanted
 from tasks import sources, store
 from tasks.base import DataError, NoData, Sample
@@ -160,7 +160,7 @@ def test_a_run_says_what_its_corpus_and_tasks_leave_out(tmp_path, capsys):
     wanted = Wanted(
         modalities=("histo",), track="smoke", pretexts=("mae",), tasks=("phantom_local",), corpus="folder:set"
     )
-    (study,) = _studies(wanted, tmp_path, tmp_path / "cache")
+    (study,) = find_studies(wanted, tmp_path, tmp_path / "cache")
     assert study.pinned.corpus.images == 3
     reasons = "1 PNG by content, under another suffix (a/notes.txt), 2 hidden (.thumbs/4.png, a/.5.png)"
     assert f"histo/folder-set: 3 not read: {reasons}" in capsys.readouterr().out

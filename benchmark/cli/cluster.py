@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli.options import CACHE
 from benchmark.execution import slurm
 from tasks import host
 
-app = typer.Typer(help="Status, logs and cancelling of what LAUNCH=slurm or sbatch handed over.", no_args_is_help=True)
+app = typer.Typer(help="Status, logs and cancelling of what LAUNCH=slurm handed over.", no_args_is_help=True)
 Cache = Annotated[Path, typer.Option(parser=host.path, help="Cache folder of the submission.")]
 Run = Annotated[str, typer.Argument(help="Id of a run, or its beginning; empty: everything.")]
 
@@ -27,7 +28,7 @@ def _elements(cache: Path, run: str) -> list[slurm.Element]:
 
 
 @app.command()
-def status(run: Run = "", cache: Cache = Path(".cache")) -> None:
+def status(run: Run = "", cache: Cache = CACHE) -> None:
     """Say where every job stands."""
     elements = _elements(cache, run)
     for one in elements:
@@ -37,13 +38,13 @@ def status(run: Run = "", cache: Cache = Path(".cache")) -> None:
 
 
 @app.command()
-def cancel(run: Run = "", cache: Cache = Path(".cache")) -> None:
+def cancel(run: Run = "", cache: Cache = CACHE) -> None:
     """Take jobs off the queue; what they finished stays."""
     typer.echo(f"{slurm.cancel(_elements(cache, run))} jobs cancelled")
 
 
 @app.command()
-def logs(run: Run, cache: Cache = Path(".cache")) -> None:
+def logs(run: Run, cache: Cache = CACHE) -> None:
     """Print what the jobs of a run said."""
     for one in _elements(cache, run):
         typer.echo(f"== {one.stage} {one.job}, {one.state}: {'' if one.logs else 'nothing said yet'}")

@@ -33,8 +33,10 @@ def pretrain(
         job.write_text(json.dumps(text), encoding="utf-8")
         launcher = command(runtime, key(recipe))
         if runtime.nodes > 1:
-            print(f"{label}: {shlex.join([*launcher, '-m', 'benchmark.execution.launch', str(job)])}", file=sys.stderr)
-        process = subprocess.Popen([*launcher, "-m", "benchmark.execution.launch", str(job)])
+            print(
+                f"{label}: {shlex.join([*launcher, '-m', 'benchmark.execution.torchrun', str(job)])}", file=sys.stderr
+            )
+        process = subprocess.Popen([*launcher, "-m", "benchmark.execution.torchrun", str(job)])
         try:
             code = process.wait()
         except BaseException:

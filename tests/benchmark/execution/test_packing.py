@@ -13,7 +13,7 @@ import torch
 from benchmark import plan, tracks
 from benchmark.cost import LIBRARIES_BYTES, peak_memory
 from benchmark.device import machine
-from benchmark.execution import pack
+from benchmark.execution import batches, capacity
 from benchmark.lab.goldens import CORPUS, short
 from benchmark.recipe import twin
 from benchmark.storage import results
@@ -49,7 +49,7 @@ def missing(track: str, *pretexts: str, seeds: int = 9, precision: str = "bf16")
 def test_a_run_that_fails_is_named_after_the_others_are_done(tmp_path):
     said = []
     with pytest.raises(RuntimeError, match=r"1 of 1 runs failed, the others are stored: .*zzzz\.log$"):
-        pack.pack([("zzzz",)], ["--track", "nothing"], 1, 2, tmp_path, said.append)
+        batches.run_batches([("zzzz",)], ["--track", "nothing"], 1, 2, tmp_path, said.append)
     assert "unknown track 'nothing'" in (tmp_path / "zzzz.log").read_text()
     assert said[-1].startswith("[1/1] FAILED: error: unknown track 'nothing'")
 
@@ -59,7 +59,7 @@ def children(tmp_path, monkeypatch, script: str) -> None:
     program = tmp_path / "program"
     program.write_text(f'#!/bin/sh\nRUNS=$(echo "$*" | sed "s/.*--runs \\([^ ]*\\) .*/\\1/")\n{script}\n')
     program.chmod(0o755)
-    monkeypatch.setattr(pack.sys, "executable", str(program))
+    monkeypatch.setattr(batches.sys, "executable", str(program))
 
 
 def test_runs_that_run_out_of_memory_are_told_and_the_others_go_on(tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_runs_that_run_out_of_memory_are_told_and_the_others_go_on(tmp_path, mon
     )
     said = []
     with pytest.raises(RuntimeError, match=r"2 of 4 runs failed.*; 2 of them ran out of memory: .* PACK below 2"):
-        pack.pack([("killed",), ("large",), ("one",), ("two",)], [], 1, 2, tmp_path / "logs", said.append)
+        batches.run_batches([("killed",), ("large",), ("one",), ("two",)], [], 1, 2, tmp_path / "logs", said.append)
     assert (tmp_path / "one").exists()
     assert (tmp_path / "two").exists()
     assert "killed, as the system does when memory runs out" in (tmp_path / "logs" / "killed.log").read_text()
@@ -82,14 +82,14 @@ def test_slots_share_the_gpus_and_the_threads(tmp_path, monkeypatch, cards):
     cards(79, 79)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     children(tmp_path, monkeypatch, f'echo "$CUDA_VISIBLE_DEVICES $*" > {tmp_path}/$RUNS.said\nsleep 1')
-    groups = [(f"run{number}",) for number in range(6)]
-    pack.pack(groups, ["--data", "x"], 2, 3, tmp_path / "logs", print)
+    jobs = [(f"run{number}",) for number in range(6)]
+    batches.run_batches(jobs, ["--data", "x"], 2, 3, tmp_path / "logs", print)
     said = [(tmp_path / f"run{number}.said").read_text().split() for number in range(6)]
     assert [words[0] for words in said] == ["0", "1"] * 3
     assert {words[words.index("--threads") + 1] for words in said} == {"2"}  # of 16 processors
-    pack.pack(groups[:1], ["--threads", "5"], 2, 40, tmp_path / "logs", print)
+    batches.run_batches(jobs[:1], ["--threads", "5"], 2, 40, tmp_path / "logs", print)
     assert "--threads 5" in (tmp_path / "run0.said").read_text()
-    pack.pack(groups[:1], [], 2, 40, tmp_path / "logs", print)
+    batches.run_batches(jobs[:1], [], 2, 40, tmp_path / "logs", print)
     assert "--threads 1 " in (tmp_path / "run0.said").read_text()
 
 
@@ -97,41 +97,42 @@ def test_what_does_not_fit_on_a_gpu_is_refused_with_what_does(cards):
     jobs = missing("1e16", "dinov3")
     one = pack_needs(cards, jobs)
     cards(79, 3.5 * one / GIGABYTE)
-    pack.refuse_full_memory(jobs, 2, 3)
+    capacity.refuse_full_memory(jobs, 2, 3)
     with pytest.raises(DataError, match=r"^PACK=4: 4 runs at once take .* of NVIDIA H100.*; PACK=3 fits$"):
-        pack.refuse_full_memory(jobs, 2, 4)
-    pack.refuse_full_memory(jobs, 1, 4)  # the other card is not asked for
-    pack.refuse_full_memory(jobs[:6], 1, 40)  # three runs are no more at once than three
+        capacity.refuse_full_memory(jobs, 2, 4)
+    capacity.refuse_full_memory(jobs, 1, 4)  # the other card is not asked for
+    capacity.refuse_full_memory(jobs[:6], 1, 40)  # three runs are no more at once than three
     cards(0.5 * one / GIGABYTE)
     with pytest.raises(DataError, match=r"not even PACK=1 fits: use a smaller TRACK, or MICRO="):
-        pack.refuse_full_memory(jobs, 1, 1)
-    pack.refuse_full_memory(jobs, 1, 1, micro=16)
-    pack.refuse_full_memory([job._replace(trained=True) for job in jobs], 1, 9)
+        capacity.refuse_full_memory(jobs, 1, 1)
+    capacity.refuse_full_memory(jobs, 1, 1, micro=16)
+    capacity.refuse_full_memory([job._replace(trained=True) for job in jobs], 1, 9)
 
 
 def pack_needs(cards, jobs: list[plan.Job]) -> float:
     cards(79)
-    return max(pack.needed(job.recipe) for job in jobs)
+    return max(capacity.needed_memory(job.recipe) for job in jobs)
 
 
 def test_a_gpu_holds_a_corpus_and_a_context_for_every_process_but_no_libraries(cards):
     recipe = short("mae")
-    on_processor = pack.needed(recipe)
+    on_processor = capacity.needed_memory(recipe)
     cards(79)
     images = 3 * recipe.corpus.images * recipe.stored_pixels**2
-    assert pack.needed(recipe) == pytest.approx(on_processor - LIBRARIES_BYTES + pack.CONTEXT_BYTES + images)
+    alone = on_processor - LIBRARIES_BYTES + capacity.CONTEXT_BYTES
+    assert capacity.needed_memory(recipe) == pytest.approx(alone + images)
     large = replace(recipe, corpus=replace(recipe.corpus, images=10**9))  # is read from memory, not held
-    assert pack.needed(large) == pytest.approx(on_processor - LIBRARIES_BYTES + pack.CONTEXT_BYTES)
+    assert capacity.needed_memory(large) == pytest.approx(alone)
 
 
 def test_processes_of_a_machine_without_a_gpu_share_its_memory(monkeypatch):
     jobs = missing("demo", "mae", precision="fp32")
     monkeypatch.setattr(machine, "free_resident", lambda: int(6.5 * peak_memory(jobs[0].recipe)))
-    pack.refuse_full_memory(jobs, 1, 6)
-    pack.refuse_full_memory(jobs, 2, 3)
+    capacity.refuse_full_memory(jobs, 1, 6)
+    capacity.refuse_full_memory(jobs, 2, 3)
     for gpus, each, fitting in ((1, 7, 6), (2, 4, 3)):
         with pytest.raises(DataError, match=rf"PACK={each}: .* memory of this machine.*; PACK={fitting} fits"):
-            pack.refuse_full_memory(jobs, gpus, each)
+            capacity.refuse_full_memory(jobs, gpus, each)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +151,9 @@ def test_processes_of_a_machine_without_a_gpu_share_its_memory(monkeypatch):
 )
 def test_the_planner_says_which_is_faster_and_why(tmp_path, monkeypatch, runs, one, two, said):
     speeds = {1: (one, int(one > 0)), 2: (two, int(two > 0))}
-    monkeypatch.setattr(plan, "measured_speed", lambda root, track, processes: speeds[processes])
+    monkeypatch.setattr(capacity, "measured_speed", lambda root, track, processes: speeds[processes])
     jobs = [plan.Job(short("mae"), False, [])] * runs
-    assert pack.advice(jobs, "smoke", tmp_path, 2).startswith(said)
+    assert capacity.advise(jobs, "smoke", tmp_path, 2).startswith(said)
 
 
 STUDY = ("mae", "ijepa", "dinov3")
@@ -161,8 +162,8 @@ STUDY = ("mae", "ijepa", "dinov3")
 @pytest.mark.parametrize(
     ("track", "precision", "gpus", "said"),
     [
-        ("demo", "fp32", 1, f"PACK={pack.MOST}: "),
-        ("laptop", "bf16", 1, f"PACK={pack.MOST}: a run alone uses less than 1% of NVIDIA H100"),
+        ("demo", "fp32", 1, f"PACK={capacity.MOST}: "),
+        ("laptop", "bf16", 1, f"PACK={capacity.MOST}: a run alone uses less than 1% of NVIDIA H100"),
         ("laptop", "bf16", 4, f"PACK={16 // 4}: "),
         ("1e16", "fp32", 1, "no more than one run at once on this machine"),
         ("1e17", "bf16", 1, "no more than one run at once on this machine"),
@@ -171,7 +172,7 @@ STUDY = ("mae", "ijepa", "dinov3")
 )
 def test_small_encoders_share_a_gpu_and_large_ones_do_not(tmp_path, cards, track, precision, gpus, said):
     cards(*[79] * gpus)
-    line = pack.advice(missing(track, *STUDY, precision=precision), track, tmp_path, gpus).splitlines()[-1]
+    line = capacity.advise(missing(track, *STUDY, precision=precision), track, tmp_path, gpus).splitlines()[-1]
     assert line.startswith(said)
     assert "(predicted from the FLOPs of a step)" in line
 
@@ -179,15 +180,15 @@ def test_small_encoders_share_a_gpu_and_large_ones_do_not(tmp_path, cards, track
 def test_advice_keeps_to_memory_and_to_the_number_of_runs(tmp_path, cards):
     jobs = missing("laptop", "mae", seeds=3)
     cards(79)
-    assert pack.advice(jobs, "laptop", tmp_path, 1).startswith("PACK=3: ")
-    cards(2.5 * pack.needed(jobs[0].recipe) / GIGABYTE)
-    assert pack.advice(jobs, "laptop", tmp_path, 1).startswith("PACK=2: ")
+    assert capacity.advise(jobs, "laptop", tmp_path, 1).startswith("PACK=3: ")
+    cards(2.5 * capacity.needed_memory(jobs[0].recipe) / GIGABYTE)
+    assert capacity.advise(jobs, "laptop", tmp_path, 1).startswith("PACK=2: ")
 
 
 def test_what_was_measured_here_goes_before_what_is_predicted(tmp_path, cards, monkeypatch):
     cards(79)
     jobs = missing("1e17", "mae")
-    reached = pack._reached("NVIDIA H100", "bf16")
+    reached = capacity._reached_flops("NVIDIA H100", "bf16")
     rows = pd.DataFrame(
         {
             "track": "1e17",
@@ -199,7 +200,7 @@ def test_what_was_measured_here_goes_before_what_is_predicted(tmp_path, cards, m
         }
     )
     monkeypatch.setattr(results, "read", lambda root, table: rows)
-    line = pack.advice(jobs, "1e17", tmp_path, 1)
+    line = capacity.advise(jobs, "1e17", tmp_path, 1)
     assert line.startswith("PACK=5: a run alone uses about 9% of NVIDIA H100 80GB HBM3 (measured here for mae)")
 
 
@@ -225,7 +226,7 @@ def test_memory_that_control_groups_grant_is_what_is_left_of_it(tmp_path):
 
 
 def test_a_pack_is_of_one_machine(tmp_path):
-    for more in (["--launch", "sbatch"], ["--nodes", "2"], ["--stage", "probe"]):
+    for more in (["--launch", "slurm"], ["--nodes", "2"], ["--stage", "probe"]):
         said = run("run", "--track", "smoke", "--pack", "2", *more, "--cache", str(tmp_path), expect=2)
         assert "PACK= is for all the work of one machine" in said
     assert not list(tmp_path.iterdir())
