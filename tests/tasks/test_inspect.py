@@ -402,7 +402,7 @@ def test_fetch_downloads_what_may_be_downloaded(data, capsys, monkeypatch):
     asked = []
     download = Download(url="https://example.org/busi.zip", name="busi.zip", unpack=True)
     open_task = replace(BUSI, access=replace(BUSI.access, downloads=(download,)))
-    monkeypatch.setattr(data_commands, "_chosen", lambda text: [open_task])
+    monkeypatch.setattr(data_commands, "choose_tasks", lambda text: [open_task])
     monkeypatch.setattr("tasks.obtain.fetch.fetch", lambda downloads, data, say: asked.append((downloads, data)))
     with pytest.raises(typer.Exit):
         data_commands.fetch("busi", data, data / "cache")
@@ -416,7 +416,7 @@ def test_an_archive_is_not_fetched_where_its_content_lies_complete(data, monkeyp
     asked = []
     archive, table = Download(url="", name="busi.zip", unpack=True), Download(url="", name="groups.csv")
     whole = replace(WHOLE, access=replace(BUSI.access, downloads=(archive, table)))
-    monkeypatch.setattr(data_commands, "_chosen", lambda text: [whole])
+    monkeypatch.setattr(data_commands, "choose_tasks", lambda text: [whole])
     monkeypatch.setattr("tasks.obtain.fetch.fetch", lambda downloads, data, say: asked.append(downloads))
     for present in (True, False):
         if not present:
