@@ -179,7 +179,7 @@ def test_no_recipe_lets_make_expand_what_a_user_gave():
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_the_command_to_go_on_with_may_be_pasted(value, monkeypatch, capsys):
-    monkeypatch.setattr(command_line.stopping, "leaving", lambda: None)  # it would silence the signals of the tests
+    monkeypatch.setattr(command_line.stopping, "ignore", lambda: None)  # it would silence the signals of the tests
     monkeypatch.setattr(sys, "argv", ["benchmark", "run", "--data", value])
     monkeypatch.delenv("PRETEXT_BENCH_COMMAND", raising=False)
     command_line.end(KeyboardInterrupt())
