@@ -59,11 +59,6 @@ FOLDERS_IN_CIRCLES = {
     "benchmark.study",
     "benchmark.tracks",
     "benchmark.training",
-    "leaderboards.export",
-    "leaderboards.figures",
-    "leaderboards.pages",
-    "leaderboards.publish",
-    "leaderboards.tables",
 }
 WORDY: set[str] = set()
 
