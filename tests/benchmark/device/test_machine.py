@@ -67,7 +67,7 @@ def test_precision_follows_torch_and_small_tracks_are_fp32_on_every_device(cards
 
 def test_an_empty_list_of_visible_gpus_is_a_machine_without():
     code = (
-        "from benchmark import plan\nfrom benchmark.device import machine\n"
+        "from benchmark import tracks\nfrom benchmark.device import machine\n"
         "print(machine.device().type, tracks.default_precision('1e16'))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
