@@ -3,7 +3,7 @@ pretext and a seed. `<track>-images` gives every pretext the same number of imag
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from benchmark import registry
 from benchmark.device import machine
@@ -80,8 +80,7 @@ def matched_images(track: Track) -> float:
 
 
 def flops_per_image(pretext: str, encoder: EncoderSpec) -> float:
-    declared = registry.load("pretexts", pretext)
-    return declared.flops(registry.settings(pretext, encoder), encoder)
+    return registry.load("pretexts", pretext).flops(registry.settings(pretext, encoder), encoder)
 
 
 def recipe(
@@ -89,22 +88,22 @@ def recipe(
 ) -> Recipe:
     """The recipe of one run of "name" or "name:arm". Raises ValueError for an unknown track, pretext or arm."""
     chosen, (name, _, arm) = get(track), pretext.partition(":")
-    declared = registry.load("pretexts", name)
-    trunk = getattr(declared, "TRUNKS", {}).get(arm, {})
-    encoder = EncoderSpec(**(asdict(chosen.encoder) | {"cls": declared.CLS} | trunk))
-    settings = registry.settings(pretext, encoder)
-    matched = matched_images(chosen) * declared.flops(settings, encoder)
+    module = registry.load("pretexts", name)
+    encoder = replace(chosen.encoder, cls=module.CLS, **getattr(module, "TRUNKS", {}).get(arm, {}))
+    settings, budget = registry.settings(pretext, encoder), chosen.budget
+    if track.endswith(MATCHED):
+        budget = matched_images(chosen) * module.flops(settings, encoder)
     made = Recipe(
         modality=modality,
         track=track,
         corpus=corpus,
         pretext=name,
-        pretext_version=declared.VERSION,
+        pretext_version=module.VERSION,
         settings=settings,
         encoder=encoder,
         stored_pixels=chosen.stored_pixels,
         policy=policy,
-        budget=matched if track.endswith(MATCHED) else chosen.budget,
+        budget=budget,
         precision=precision,
         seed=seed,
     )

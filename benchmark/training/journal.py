@@ -53,14 +53,6 @@ class Diverged(Exception):
         self.trained = trained  # up to there
 
 
-class Losses(NamedTuple):
-    """Of a step, on the device: to read them at every step would stall it."""
-
-    step: int
-    samples: list[str]
-    terms: dict[str, Tensor]  # "loss" among them
-
-
 class Journal:
     """Of one session; alike in all processes, but that the main one alone speaks and looks."""
 
@@ -81,7 +73,7 @@ class Journal:
         self.session = Session(**state.get("session", {})).and_then(session)
         self.watch = watch if total and accelerator.is_main_process else None
         self.batch, self.every = model.settings.batch, max(1, math.ceil(total / LOG_POINTS))
-        self.unread: list[Losses] = []
+        self.unread: list[tuple[int, list[str], dict[str, Tensor]]] = []  # (step, samples, loss and its terms)
         self.spent = {"data": 0.0, "health": 0.0, "online probe": 0.0}  # seconds of this session
         self.began = time.perf_counter()
         self.bar = tqdm(
@@ -112,21 +104,20 @@ class Journal:
         self.spent[what] += time.perf_counter() - start
 
     def note(self, step: int, samples: list[str], out: Step) -> None:
-        """A step is done."""
-        self.unread.append(Losses(step, samples, {**out.parts, "loss": out.loss}))
+        """A step is done. Its losses are read at the next log point, not to stall the device."""
+        self.unread.append((step, samples, {**out.parts, "loss": out.loss}))
         self.bar.update(self.batch)
         if step == self.first and self.mode != "eager":
             self._tell(f"{self.mode}: the first step took {time.perf_counter() - self.began:,.0f} s")
 
     def is_finite(self) -> bool:
         """Whether the losses of this process since the last log point are."""
-        losses = [one.terms["loss"] for one in self.unread]
-        return not losses or bool(torch.isfinite(torch.stack(losses)).all())
+        return not self.unread or bool(torch.isfinite(self._losses()).all())
 
     def refuse_divergence(self, done: int, last: Path | None) -> None:
         """Raises Diverged, in all processes, where a loss since the last log point is not finite. last: checkpoint."""
-        losses = torch.stack([one.terms["loss"] for one in self.unread]).float()
-        for (step, samples, terms), loss in zip(self.unread, self._mean(losses).tolist(), strict=True):
+        losses = self._mean(self._losses().float()).tolist()
+        for (step, samples, terms), loss in zip(self.unread, losses, strict=True):
             if not math.isfinite(loss):
                 broken = ", ".join(name for name, value in terms.items() if not math.isfinite(value))
                 remedy = f"lower the learning rate, and look at: {broken or 'the data'}"
@@ -174,6 +165,9 @@ class Journal:
         seconds = self.before + time.perf_counter() - self.began if self.total else 0.0
         memory = max(gather_object([machine.peak_memory()]))
         return Trained(model, self.curves, seconds, done * self.batch, memory, self.session)
+
+    def _losses(self) -> Tensor:
+        return torch.stack([terms["loss"] for _, _, terms in self.unread])
 
     def _mean(self, x: Tensor) -> Tensor:
         """Over processes."""
