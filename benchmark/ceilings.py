@@ -189,5 +189,5 @@ def missing(wanted: Wanted, study: Study, root: Path) -> list[Ceiling]:
 
 
 def _asked(found: TaskData, probes: tuple[str, ...]) -> bool:
-    needs = {registry.load("probes", probe).NEEDS for probe in probes}
-    return found.task.mask is not None or needs != {"masks"}
+    kinds = {kind for probe in probes for kind in registry.load("probes", probe).KINDS}
+    return found.task.mask is not None or kinds != {"segmentation"}

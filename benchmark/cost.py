@@ -10,7 +10,7 @@ from benchmark import registry, tracks
 from benchmark.ceilings import Ceiling
 from benchmark.device import machine
 from benchmark.parts import mask_sizes
-from benchmark.plan import TOKENS, Job
+from benchmark.plan import Job
 from benchmark.recipe import Recipe, Runtime, key
 from benchmark.storage import feature_store, results
 from benchmark.study import Study
@@ -128,7 +128,7 @@ def count_cached_features(missing: list[Job], studies: list[Study], runtime: Run
         if job.trained:
             row = results.read_file(results.run_directory(runtime.results, recipe.modality, weights) / "runs.parquet")
             weights = row["weights_sha256"][0].as_py()
-        asked = {(cell.task, registry.load("probes", cell.probe).NEEDS in TOKENS) for cell in job.cells}
+        asked = {(cell.task, getattr(registry.load("probes", cell.probe), "TOKENS", False)) for cell in job.cells}
         for study in studies:
             for name, tokens in asked if study.modality == recipe.modality else ():
                 found, place = study.tasks[name], (study.modality, name, recipe.stored_pixels)

@@ -12,7 +12,6 @@ from tasks.base import DataError
 from tasks.reading import squares
 
 READOUTS = ("patches", "native")
-TOKENS = ("tokens", "masks")  # what a probe needs that reads every patch token
 
 
 class Job(NamedTuple):
@@ -83,7 +82,7 @@ def cells(recipe: Recipe, study: Study, probes: tuple[str, ...] = ()) -> list[Ce
     for name, found in study.tasks.items():
         for probe in probes or registry.defaults("probes"):
             declared = registry.load("probes", probe)
-            if declared.NEEDS == "masks" and found.task.mask is None:
+            if "segmentation" in declared.KINDS and found.task.mask is None:
                 continue
             for readout in getattr(declared, "READOUTS", READOUTS):
                 made.append(

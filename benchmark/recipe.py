@@ -13,7 +13,7 @@ from typing import Any
 
 ENGINE = 3  # version of the shared parts: encoder, masks, losses, schedules, augment, data, pretrain, features
 
-EXTERNAL = "external"  # pretext and trunk of an encoder from outside: see benchmark/encoders/external.py
+EXTERNAL = "external"  # in the place of a pretext in the tables: see `ExternalEncoder`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class EncoderSpec:
             raise ValueError(f'unknown trunk "{self.trunk}": common or rope')
         if min(self.width, self.depth, self.heads, self.patch, self.pixels) < 1 or self.registers < 0:
             raise ValueError(f"sizes are positive whole numbers, got {self}")
-        if self.trunk == EXTERNAL:
+        if self.external:
             return
         if self.pixels % self.patch:
             raise ValueError(f"{self.pixels} pixels are not a multiple of the patch side {self.patch}")
@@ -48,6 +48,10 @@ class EncoderSpec:
             raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, got {self.width}")
         if self.trunk == "rope" and self.width // self.heads % 4:
             raise ValueError(f"rotary positions need heads of a multiple of 4, got {self.width // self.heads}")
+
+    @property
+    def external(self) -> bool:
+        return self.trunk == EXTERNAL
 
     @property
     def grid(self) -> int:
@@ -102,6 +106,64 @@ class Recipe:
     seed: int
     skipped: tuple[str, ...] = ()  # ids of unreadable images left out with --skip-unreadable
     engine: int = ENGINE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalEncoder:
+    """A frozen encoder from outside, or a table of embeddings: what is known of it.
+
+    Stored as a recipe whose training is unknown: a budget of -1, and a trunk of one block with one patch an image."""
+
+    name: str
+    weights: str  # SHA-256 of what was read
+    loaded: str  # what was read, and how, in words
+    width: int  # numbers of a token
+    pixels: int  # side of its images
+    cls: bool  # whether a cls token is read
+    floor: bool  # whether its architecture is probed untrained, too
+    pretrained_on: tuple[str, ...] | None  # datasets, as declared; None: not told
+
+    def recipe(self, *, modality: str, track: str, corpus: Corpus, stored_pixels: int, policy: str) -> Recipe:
+        """corpus, policy: of the board that it is shown on."""
+        sizes = {"width": self.width, "patch": self.pixels, "pixels": self.pixels, "cls": self.cls}
+        settings = SimpleNamespace(
+            arm=self.name,
+            weights=self.weights,
+            floor=self.floor,
+            loaded=self.loaded,
+            pretrained_on=None if self.pretrained_on is None else list(self.pretrained_on),
+        )
+        return Recipe(
+            modality=modality,
+            track=track,
+            corpus=corpus,
+            pretext=EXTERNAL,
+            pretext_version=1,
+            settings=settings,
+            encoder=EncoderSpec(**sizes, depth=1, heads=1, trunk=EXTERNAL),
+            stored_pixels=stored_pixels,
+            policy=policy,
+            budget=-1.0,
+            precision="fp32",
+            seed=0,
+        )
+
+
+def external(recipe: Recipe) -> ExternalEncoder | None:
+    """The encoder from outside that a recipe stands for; None for one that was trained here."""
+    if recipe.pretext != EXTERNAL:
+        return None
+    known, spec = recipe.settings, recipe.encoder
+    return ExternalEncoder(
+        name=known.arm,
+        weights=known.weights,
+        loaded=known.loaded,
+        width=spec.width,
+        pixels=spec.pixels,
+        cls=spec.cls,
+        floor=known.floor,
+        pretrained_on=None if known.pretrained_on is None else tuple(known.pretrained_on),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 import tasks
 from benchmark import corpus, registry, tracks
-from benchmark.probing.subset import FOLDS, LIMIT, subset
+from benchmark.probes._base import Inputs, Part
 from benchmark.recipe import Recipe
 from tasks import splits
 from tasks.base import DataError, NoData, Sample, Task, identity
@@ -49,6 +47,11 @@ class TaskData:
     def divisions(self) -> list[splits.Assignment]:
         """Raises DataError where the samples cannot be divided."""
         return splits.assignments(self.task, self.samples)
+
+    @property
+    def tested(self) -> list[Sample]:
+        """Those of some test part."""
+        return [self.samples[i] for i in sorted({i for division in self.divisions for i in division.test})]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,17 +149,14 @@ def survey(wanted: Wanted, modality: str, data: Path, cache: Path) -> Study:
 
 def _check_divisible(found: TaskData, probes: tuple[str, ...]) -> None:
     """Divide the samples as probing will. Raises DataError where it would."""
-    task, samples, divisions = found.task, found.samples, found.divisions
+    task, inputs = found.task, Inputs.of(found.task, found.samples, found.divisions)
     for probe in probes:
-        if registry.load("probes", probe).NEEDS == "nuisances":
-            tested = np.unique(np.concatenate([division.test for division in divisions]))
-            altered = {samples[i].group for i in subset([sample.group for sample in samples], tested)}
-            if len(altered) < FOLDS.k:
-                raise DataError(
-                    f"{task.modality}/{task.name}: {len(altered)} groups ({task.group_kind}) are among the {LIMIT:,} "
-                    f"test images that the {probe} probe alters, {FOLDS.k} are needed; leave out one of them, "
-                    "by TASK= or by PROBE="
-                )
+        try:
+            getattr(registry.load("probes", probe), "refuse", lambda tested: None)(Part(inputs, inputs.tested))
+        except DataError as error:
+            raise DataError(
+                f"{task.modality}/{task.name}: {error}; leave out one of them, by TASK= or by PROBE="
+            ) from error
 
 
 def absent_by_reason(study: Study) -> dict[str, list[str]]:

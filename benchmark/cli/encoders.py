@@ -50,8 +50,9 @@ def probe(
 ) -> None:
     """Probe a frozen encoder from outside, or a table of embeddings, on the tasks of a board, marked as external."""
     from benchmark.cli import studies
-    from benchmark.encoders import external
+    from benchmark.encoders.external import open_encoder
     from benchmark.plan import recipes
+    from benchmark.run_external import probe_external
 
     choice = Choice(modality=modality, track=track, task=task, corpus=corpus, policy=policy, precision="fp32")
     wanted = studies.read_choice(choice)
@@ -59,12 +60,12 @@ def probe(
     declared = None if pretrained_on is None else tuple(name for name in split_names(pretrained_on) if name != "none")
     if declared is None:
         typer.echo("--pretrained-on is not given: contamination of every test set is unknown, and shown as such")
-    opened = external.open_encoder(encoder, pixels)
+    opened = open_encoder(encoder, pixels)
     typer.echo(f"{opened.name}: {opened.loaded}")
     runtime = Runtime(data=places.data, results=places.results, cache=places.cache, threads=threads)
     for study in found:
         (squared,) = {recipe.policy for recipe in recipes(wanted, study, {})}
-        done = external.probe(opened, study, track, runtime, declared=declared, policy=squared, say=typer.echo)
+        done = probe_external(opened, study, track, runtime, declared=declared, policy=squared, say=typer.echo)
         typer.echo(f"{study.modality}: {' and '.join(done)}; `python -m leaderboards show` prints the board")
 
 

@@ -20,9 +20,9 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,19 +30,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from benchmark import plan, registry, run, tracks
-from benchmark.device import arithmetic, machine
 from benchmark.encoders import own_encoder, timm_model
 from benchmark.encoders.encoder import Tokens
-from benchmark.probing import features
-from benchmark.probing.fitting import fit, refuse_broken
-from benchmark.recipe import EXTERNAL, Cell, EncoderSpec, Recipe, Runtime, columns, key, twin
-from benchmark.storage import passports, results, schema, seals
-from benchmark.study import Study
-from tasks import leakage, splits
-from tasks.base import DataError, Sample, Task, digest
+from benchmark.recipe import ExternalEncoder
+from benchmark.storage import seals
+from tasks.base import DataError, digest
 
-UNKNOWN_FLOPS = -1.0  # the budget of a pretraining that we have not seen
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors")  # names on the hub
 SIDE = 224  # pixels, where nothing says otherwise
 
@@ -70,6 +63,14 @@ def timm_tokens(model: nn.Module, images: Tensor) -> Tokens:
     return Tokens(out[:, 0] if cls else None, out[:, prefix:])
 
 
+class Output(NamedTuple):
+    """What a model makes of an image."""
+
+    width: int  # token dimension
+    pixels: int  # side of the image
+    cls: bool  # whether a cls token is among the tokens
+
+
 class External(nn.Module):
     """A frozen model as probes see an encoder: images (B, 3, side, side) in [0, 1] -> Tokens."""
 
@@ -90,9 +91,7 @@ class External(nn.Module):
         with torch.inference_mode():
             tokens = read(self.eval().model, (ramp(2, pixels) - self.mean) / self.std)
         self.count, width = tokens.patches.shape[1:]
-        self.spec = EncoderSpec(
-            width=width, depth=1, heads=1, patch=pixels, pixels=pixels, cls=tokens.cls is not None, trunk=EXTERNAL
-        )
+        self.spec = Output(width, pixels, tokens.cls is not None)
 
     def forward(self, images: Tensor) -> Tokens:
         tokens = self.read(self.model, (images - self.mean) / self.std)
@@ -119,6 +118,23 @@ class Opened:
     embeddings: dict[str, np.ndarray] | None  # sample id -> (D,)
     digest: str  # SHA-256 of the weights or of the file; of a function, of its module's source too
     loaded: str  # what was read, and how, in words
+
+    def described(self, pretrained_on: tuple[str, ...] | None, stored_pixels: int) -> ExternalEncoder:
+        """pretrained_on: datasets, as declared; None: not told. stored_pixels: side of the images of embeddings."""
+        if self.model is not None:
+            width, pixels, cls = self.model.spec
+        else:
+            width, pixels, cls = len(next(iter(self.embeddings.values()))), stored_pixels, False
+        return ExternalEncoder(
+            name=self.name,
+            weights=self.digest,
+            loaded=self.loaded,
+            width=width,
+            pixels=pixels,
+            cls=cls,
+            floor=self.floor is not None,
+            pretrained_on=None if pretrained_on is None else tuple(sorted(pretrained_on)),
+        )
 
 
 def open_encoder(spec: str, pixels: int | None = None, seed: int = 0) -> Opened:
@@ -260,150 +276,3 @@ def fingerprint(model: External) -> str:
         with torch.inference_mode():
             sha.update(model(ramp(1, model.spec.pixels)).patches.float().numpy().tobytes())
     return sha.hexdigest()
-
-
-def probe(
-    opened: Opened,
-    study: Study,
-    track: str,
-    runtime: Runtime,
-    *,
-    declared: tuple[str, ...] | None,
-    policy: str,
-    say: Callable[[str], None],
-) -> list[str]:
-    """Probe an outside encoder, and its floor, on every task of a study; the runs stored or there already.
-
-    declared: datasets it was pretrained on; None: not told. Raises DataError where embeddings lack a sample.
-    """
-    arithmetic.prepare(runtime.threads)
-    run.prepare(study, runtime, tracks.get(track).stored_pixels)
-    spec = opened.model.spec if opened.model else _plain(opened.embeddings, track)
-    recipe = Recipe(
-        modality=study.modality,
-        track=track,
-        corpus=study.pinned.corpus,
-        pretext=EXTERNAL,
-        pretext_version=1,
-        settings={
-            "arm": opened.name,
-            "weights": opened.digest,
-            "pretrained_on": None if declared is None else sorted(declared),
-            "floor": opened.floor is not None,
-            "loaded": opened.loaded,
-        },
-        encoder=spec,
-        stored_pixels=tracks.get(track).stored_pixels,
-        policy=policy,
-        budget=UNKNOWN_FLOPS,
-        precision="fp32",
-        seed=0,
-    )
-    done = []
-    pairs = [(recipe, opened.model, opened.digest, declared)]
-    if opened.floor is not None:
-        pairs.append((twin(recipe), opened.floor, fingerprint(opened.floor), ()))
-    for one, model, weights, told in pairs:
-        _probe(one, model, opened.embeddings, study, weights, told, runtime, say)
-        done.append(key(one))
-    return done
-
-
-def _probe(
-    recipe: Recipe,
-    model: External | None,
-    embeddings: dict[str, np.ndarray] | None,
-    study: Study,
-    weights: str,
-    declared: tuple[str, ...] | None,
-    runtime: Runtime,
-    say: Callable[[str], None],
-) -> None:
-    seen: dict[str, dict[str, np.ndarray]] = {}  # address of an image store -> features
-    asked = [c for c in plan.cells(recipe, study) if registry.load("probes", c.probe).NEEDS == "pooled"]
-    encoder = f"{recipe.settings['arm']}{' untrained' if recipe.budget == 0 else ''}"
-    directory = results.run_directory(runtime.results, recipe.modality, key(recipe))
-    row = _row(recipe, weights, any(member.source.synthetic for member in study.pinned.members))
-    for name, found in study.tasks.items():
-        missing = [cell for cell in asked if cell.task == name and not _there(cell, runtime)]
-        if not missing:
-            continue
-        say(f"{encoder} on {name}: {len(missing)} cells")
-        if model is None:
-            pooled = {"patches": _rows(embeddings, found.task, found.samples)}
-        else:
-            built = run.stored(found, runtime, recipe.stored_pixels)
-            if built.address not in seen:
-                seen[built.address] = features.extract(model, built)
-            place = {sample_id: i for i, sample_id in enumerate(built.ids)}
-            index = np.array([place[sample.id] for sample in found.samples])
-            pooled = {kind: rows[index] for kind, rows in seen[built.address].items()}
-        for x in pooled.values():
-            refuse_broken(x, found.samples, f"{encoder} on {name}: features")
-        divisions = splits.assignments(found.task, found.samples)
-        tested = sorted({i for division in divisions for i in division.test})
-        leaks = [contamination(declared, found.task, [found.samples[i] for i in tested])]
-        leaks += passports.within(found.task, found.samples, runtime)
-        for cell in missing:
-            x = pooled["cls" if cell.readout == "native" and "cls" in pooled else "patches"]
-            fitted = fit(cell.probe, cell.settings, recipe.seed, found.task, found.samples, x, divisions)
-            results.write(directory, {"runs": schema.table("runs", [row]), "curves": schema.table("curves", [])})
-            run.store_cell(cell, found, found, fitted, leaks, weights, runtime)
-
-
-def contamination(declared: tuple[str, ...] | None, task: Task, test: list[Sample]) -> leakage.Overlap:
-    """What the declared pretraining data say of a test set: all of it where its dataset is among them, unknown where
-    nothing was declared. A name counts where it holds the dataset's or lies in it: BreaKHis, breakhis_100x."""
-    between = "declared pretraining data and test"
-    if declared is None:
-        return leakage.Overlap("declared", None, (), between)
-    own = {_plainly(text) for text in (task.name, task.title, task.images.split("/")[0], task.family)}
-    named = [d for d in declared if any(_plainly(d) in text or text in _plainly(d) for text in own)]
-    return leakage.Overlap("declared", len(test) if named else 0, tuple(named), between)
-
-
-def _plainly(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
-
-
-def _plain(embeddings: dict[str, np.ndarray], track: str) -> EncoderSpec:
-    pixels = tracks.get(track).stored_pixels
-    width = len(next(iter(embeddings.values())))
-    return EncoderSpec(width=width, depth=1, heads=1, patch=pixels, pixels=pixels, cls=False, trunk=EXTERNAL)
-
-
-def _rows(embeddings: dict[str, np.ndarray], task: Task, samples: list[Sample]) -> np.ndarray:
-    """(N, D) in the order of the samples."""
-    lacking = [sample.id for sample in samples if sample.id not in embeddings]
-    if lacking:
-        raise DataError(
-            f"the embeddings lack {len(lacking)} of {len(samples)} samples of {task.name}, such as {lacking[0]!r}; "
-            "ids are those of the task's samples, or leave the task out by --task"
-        )
-    return np.stack([embeddings[sample.id] for sample in samples])
-
-
-def _there(cell: Cell, runtime: Runtime) -> bool:
-    return results.cell_directory(runtime.results, cell.recipe.modality, key(cell)).exists()
-
-
-def _row(recipe: Recipe, weights: str, synthetic: bool) -> dict[str, object]:
-    """A row of `runs` for a training that was not seen."""
-    commit, dirty = machine.commit()
-    row = dict.fromkeys(schema.TABLES["runs"].names)
-    return row | {
-        **columns(recipe),
-        "synthetic": synthetic,
-        "steps": 0,
-        "images_seen": 0,
-        "seconds": 0.0,
-        "status": "finished",
-        "weights_sha256": weights,
-        "commit": commit,
-        "dirty": dirty,
-        "versions": machine.versions(),
-        "device": machine.device_name(),
-        "threads": torch.get_num_threads(),
-        "processes": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

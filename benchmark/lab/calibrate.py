@@ -22,7 +22,7 @@ import tasks
 from benchmark.encoders.encoder import Encoder
 from benchmark.lab import classifier, locality
 from benchmark.probes import linear
-from benchmark.probes._base import Features
+from benchmark.probes._base import labelled
 from benchmark.probing import baselines, features
 from benchmark.recipe import EncoderSpec
 from benchmark.tracks import MICRO
@@ -82,9 +82,9 @@ def _transpose(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
 
 def probe(x: dict[str, np.ndarray], parts: dict[str, Part], latent: str) -> float:
     """Test AUROC of the benchmark's linear probe on features (N, D) of each part."""
-    train, val = (Features(x[part], parts[part].labels[latent], np.empty(0)) for part in ("train", "val"))
+    train, val, test = labelled(*((x[part], parts[part].labels[latent]) for part in ("train", "val", "test")))
     fitted = linear.fit(train, val, linear.Settings(), classes=2, seed=0)
-    return float(roc_auc_score(parts["test"].labels[latent], fitted.predict(x["test"])[:, 1]))
+    return float(roc_auc_score(test.labels, fitted.predict(test)[:, 1]))
 
 
 def _standardise(encoder: Encoder, images: np.ndarray) -> Encoder:

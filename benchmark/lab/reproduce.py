@@ -16,7 +16,7 @@ from benchmark import plan, registry
 from benchmark import run as runs
 from benchmark.lab.goldens import Moved
 from benchmark.plan import Job
-from benchmark.recipe import ENGINE, EXTERNAL, Cell, Recipe, Runtime, from_json, key, twin
+from benchmark.recipe import ENGINE, Cell, Recipe, Runtime, external, from_json, key, twin
 from benchmark.storage import results
 from benchmark.study import Study, Wanted, survey
 from benchmark.training import data, pretrain
@@ -48,17 +48,18 @@ def reproduce_run(run: str, published: Path, runtime: Runtime, say: Callable[[st
         own = cells[cells.run == key(one)]
         say(f"{key(one)}: {'the twin' if one.budget == 0 else 'the run'}, {len(own)} cells")
         study = _survey(one, tuple(dict.fromkeys(own.task)), runtime)
+        stores, _ = runs.open_stores(study, runtime, one.stored_pixels)
         job = Job(one, False, [_build_cell(one, cell) for cell in own.to_dict("records")])
         images = data.open_images(study.pinned.members, one, runtime)
         synthetic = any(member.source.synthetic for member in study.pinned.members)
         pretrain.pretrain(one, runtime, images, key(one), synthetic)
-        runs.evaluate(study, job, runtime, one.stored_pixels)
+        runs.evaluate(study, job, runtime, stores)
     return compare(published, runtime.results)
 
 
 def refuse_other_versions(recipe: Recipe, commit: str) -> None:
     """Raises ValueError unless this code computes what the recipe says."""
-    if recipe.pretext == EXTERNAL:
+    if external(recipe):
         raise ValueError(f"{key(recipe)} is an encoder from outside: `python -m benchmark probe` measures it again")
     here = registry.load("pretexts", recipe.pretext).VERSION
     if (recipe.engine, recipe.pretext_version) != (ENGINE, here):
@@ -89,7 +90,6 @@ def _survey(recipe: Recipe, tasks: tuple[str, ...], runtime: Runtime) -> Study:
                 f"that of {key(recipe)} {recipe.corpus.digest} of {recipe.corpus.images}; name the same by --data"
             )
         if {made.policy for made in plan.recipes(wanted, study, {})} == {recipe.policy}:
-            runs.prepare(study, runtime, recipe.stored_pixels)
             return study
     raise ValueError(f"{key(recipe)}: no policy of this code squares images by {recipe.policy!r}")
 

@@ -27,7 +27,7 @@ from benchmark.probing import fitting as probing
 from benchmark.recipe import Corpus, Recipe, Runtime, canonical, twin
 from benchmark.storage import results, schema
 from benchmark.training import data, health, loop
-from tasks import host, splits, store
+from tasks import host, store
 from tasks.base import Sample, Task, digest
 from tasks.phantoms import population, scenes
 from tasks.phantoms.knobs import LEVELS, Knobs
@@ -101,8 +101,8 @@ def run_trial(recipe: Recipe, runtime: Runtime, label: str) -> list[dict[str, ob
             pooled = {images.address: features.extract(made.model.encoder, images)["patches"]}
         place = {name: row for row, name in enumerate(images.ids)}
         x = pooled[images.address][[place[sample.id] for sample in samples]]
-        divisions = splits.assignments(task, samples)
-        (fitted,) = probing.fit("linear", linear, recipe.seed, task, samples, x, divisions)
+        asked = probing.question(task, samples, read_pooled=lambda x=x: x)
+        (fitted,) = probing.fit("linear", linear, recipe.seed, asked)
         truth = np.array([samples[i].label for i in fitted.division.test])
         scored.append({"task": task.name, "score": score("auroc", truth, fitted.scores)})
     common = {

@@ -17,10 +17,10 @@ from benchmark import registry
 from benchmark.encoders import encoder, weights
 from benchmark.encoders.encoder import Encoder
 from benchmark.maps import patch_maps
-from benchmark.parts import draws
+from benchmark.parts import corruptions, draws
 from benchmark.pretexts._base import Pretext
 from benchmark.probes.dense import covered
-from benchmark.probing import corrupt, features
+from benchmark.probing import features
 from benchmark.recipe import EXTERNAL, Recipe, from_json
 from benchmark.storage import results, seals
 from tasks import splits, store
@@ -165,7 +165,7 @@ def compute_scores(run: OpenRun, task: Task, found: Pictures) -> Iterator[dict[s
     """sample, group, kind, control, score and value of every score that can be had; NaN ones are left out."""
     grid = run.recipe.encoder.grid
     name, strength = STABILITY[task.modality]
-    altered = corrupt.apply(found.stored, [s.id for s in found.samples], task.modality, name, strength)
+    altered = corruptions.apply(found.stored, [s.id for s in found.samples], task.modality, name, strength)
     runs = {"": run} if run.recipe.budget == 0 else {"": run, "untrained": make_untrained(run)}
     seen = {control: (look(one, found.stored), look(one, altered)) for control, one in runs.items()}
     visible = patch_maps.find_visible(resize(found.stored, run.recipe.encoder.pixels), grid)

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.device import arithmetic
-from benchmark.probes._base import Features, Fitted, log_likelihood, select
+from benchmark.probes._base import Fitted, Labelled, Part, log_likelihood, select
 
 VERSION = 3
 KINDS = ("classification",)
-NEEDS = "tokens"
+TOKENS = True
 ON_REQUEST = True
 READOUTS = ("patches",)
 ASKED = 512  # images answered at a time
@@ -66,12 +66,13 @@ class Reader(nn.Module):
         return torch.einsum("bhd,hed->bhe", pooled, to_value.unflatten(0, (heads, width))).flatten(1) + value_bias
 
 
-def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
+def fit(train: Labelled, val: Labelled, settings: Settings, classes: int, seed: int) -> Fitted:
     device = arithmetic.prepare()
 
     def answering(reader: Reader):
         @torch.inference_mode()
-        def predict(x: np.ndarray) -> np.ndarray:
+        def predict(images: Part) -> np.ndarray:
+            x = images.tokens
             blocks = (x[i : i + ASKED] for i in range(0, len(x), ASKED))
             logits = [reader(_tokens(block, device)).double().cpu() for block in blocks]
             return torch.cat(logits).softmax(dim=1).numpy()
@@ -80,31 +81,31 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
 
     readers = [answering(reader) for reader in _trained(train, settings, classes, seed, device)]
     scored = [
-        ({"rate": rate}, log_likelihood(predict(val.x), val.y))
+        ({"rate": rate}, log_likelihood(predict(val), val.labels))
         for rate, predict in zip(settings.rates, readers, strict=True)
     ]
     best, grid = select(scored, "log likelihood")
     return Fitted(readers[best], grid)
 
 
-def _trained(train: Features, settings: Settings, classes: int, seed: int, device: torch.device) -> list[Reader]:
+def _trained(train: Labelled, settings: Settings, classes: int, seed: int, device: torch.device) -> list[Reader]:
     """A reader for each rate, from the same start and in the same order, so that tokens are read once for all."""
-    batch = min(settings.batch, len(train.y))
-    steps = settings.epochs * (len(train.y) // batch)
+    batch = min(settings.batch, len(train.labels))
+    steps = settings.epochs * (len(train.labels) // batch)
     readers, optimisers, paces = [], [], []
     for rate in settings.rates:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            readers.append(Reader(train.x.shape[-1], classes).to(device))
+            readers.append(Reader(train.tokens.shape[-1], classes).to(device))
         weights = readers[-1].parameters()
         optimisers.append(torch.optim.AdamW(weights, lr=rate, weight_decay=settings.weight_decay, fused=True))
         paces.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimisers[-1], steps))
-    order, y = torch.Generator().manual_seed(seed), torch.from_numpy(np.asarray(train.y)).to(device)
+    order, y = torch.Generator().manual_seed(seed), torch.from_numpy(np.asarray(train.labels)).to(device)
     for _ in range(settings.epochs):
-        for index in torch.randperm(len(train.y), generator=order).split(batch):
+        for index in torch.randperm(len(train.labels), generator=order).split(batch):
             if len(index) < batch:
                 continue
-            tokens, truth = _tokens(train.x[index.numpy()], device), y[index.to(device)]
+            tokens, truth = _tokens(train.tokens[index.numpy()], device), y[index.to(device)]
             for reader, optimiser, pace in zip(readers, optimisers, paces, strict=True):
                 loss = F.cross_entropy(reader(tokens), truth)
                 optimiser.zero_grad()

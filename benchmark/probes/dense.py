@@ -16,11 +16,11 @@ import torch.nn.functional as F
 
 from benchmark.metrics import areas, dice
 from benchmark.probes import _logistic
-from benchmark.probes._base import Features, Fitted, select
+from benchmark.probes._base import Fitted, Labelled, Part, Rows, select
 
 VERSION = 1
 KINDS = ("segmentation",)
-NEEDS = "masks"
+TOKENS = True
 ON_REQUEST = True
 READOUTS = ("patches",)
 ENLARGED = 256  # images at a time
@@ -35,12 +35,12 @@ class Settings:
     iterations: int = 100
 
 
-def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
-    """train.x (N, patches, D) tokens, train.y (N, S, S) bool masks. Predicts masks. Raises ValueError where the masks
+def fit(train: Labelled, val: Labelled, settings: Settings, classes: int, seed: int) -> Fitted:
+    """Predicts masks (N, S, S). Raises ValueError where the masks
     hold no patch inside, or none outside."""
-    grid = int(train.x.shape[1] ** 0.5)
-    pixels = train.y.shape[-1]
-    inside = covered(train.y, grid).reshape(-1) >= 0.5
+    grid = int(train.tokens.shape[1] ** 0.5)
+    pixels = train.masks.shape[-1]
+    inside = covered(train.masks, grid).reshape(-1) >= 0.5
     chosen = np.sort(np.random.default_rng(seed).permutation(len(inside))[: settings.patches])
     if inside[chosen].all() or not inside[chosen].any():
         raise ValueError(
@@ -48,7 +48,7 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
             "nothing to tell apart; use smaller patches"
         )
     models = _logistic.fit(
-        np.asarray(train.x[np.divmod(chosen, grid**2)], dtype=np.float32),
+        np.asarray(train.tokens[np.divmod(chosen, grid**2)], dtype=np.float32),
         inside[chosen].astype(int),
         2,
         settings.c,
@@ -57,15 +57,15 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
     )
     tried = []
     for c, model in zip(settings.c, models, strict=True):
-        blocks = enlarged(model, val.x, grid, pixels)
-        found = [[areas(chances > t, val.y[rows]) for t in settings.thresholds] for rows, chances in blocks]
+        blocks = enlarged(model, val.tokens, grid, pixels)
+        found = [[areas(chances > t, val.masks[rows]) for t in settings.thresholds] for rows, chances in blocks]
         overlaps = [dice(*np.concatenate(parts).T) for parts in zip(*found, strict=True)]
         tried += [({"c": c, "threshold": t}, one) for t, one in zip(settings.thresholds, overlaps, strict=True)]
     best, trials = select([(point, score if np.isfinite(score) else 0.0) for point, score in tried], "dice")
     model, threshold = models[settings.c.index(tried[best][0]["c"])], tried[best][0]["threshold"]
 
-    def predict(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([chances > threshold for _, chances in enlarged(model, x, grid, pixels)])
+    def predict(images: Part) -> np.ndarray:
+        return np.concatenate([chances > threshold for _, chances in enlarged(model, images.tokens, grid, pixels)])
 
     return Fitted(predict, trials)
 
@@ -76,7 +76,7 @@ def covered(masks: np.ndarray, grid: int) -> np.ndarray:
     return torch.cat([F.adaptive_avg_pool2d(block[:, None].float(), grid).flatten(1) for block in blocks]).numpy()
 
 
-def enlarged(model: _logistic.Model, tokens: np.ndarray, grid: int, pixels: int) -> Iterator[tuple[slice, np.ndarray]]:
+def enlarged(model: _logistic.Model, tokens: Rows, grid: int, pixels: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Probabilities (B, pixels, pixels) float32 of tokens (N, grid·grid, D), a block of images at a time."""
     for start in range(0, len(tokens), ENLARGED):
         rows = slice(start, start + ENLARGED)

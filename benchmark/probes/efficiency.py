@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.probes import linear
-from benchmark.probes._base import Features, Fitted, joined
+from benchmark.probes._base import Fitted, Labelled
 
 VERSION = 2
 KINDS = ("classification",)
-NEEDS = "pooled"
 ON_REQUEST = True
 
 
@@ -25,8 +24,8 @@ class Settings(linear.Settings):
     draws: int = 5  # of each fraction below 1
 
 
-def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> list[Fitted]:
-    both, found = joined(train, val), []
+def fit(train: Labelled, val: Labelled, settings: Settings, classes: int, seed: int) -> list[Fitted]:
+    both, found = train.joined(val), []
     for fraction in settings.fractions:
         for draw in range(settings.draws if fraction < 1 else 1):
             parts = (train, val)
@@ -39,11 +38,11 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
     return found
 
 
-def _drawn(both: Features, fraction: float, classes: int, rng: np.random.Generator) -> tuple[Features, Features]:
+def _drawn(both: Labelled, fraction: float, classes: int, rng: np.random.Generator) -> tuple[Labelled, Labelled]:
     """(to train on, to choose by). One generator gives nested fractions: each a head of the same order of groups."""
-    groups, member = np.unique(both.group, return_inverse=True)
+    groups, member = np.unique(both.groups, return_inverse=True)
     counts = np.zeros((len(groups), classes), dtype=int)
-    np.add.at(counts, (member, both.y), 1)
+    np.add.at(counts, (member, both.labels), 1)
     train, val = [], []
     for label in range(classes):
         own = rng.permutation(np.flatnonzero(counts.argmax(axis=1) == label))
@@ -57,5 +56,4 @@ def _drawn(both: Features, fraction: float, classes: int, rng: np.random.Generat
     held = np.setdiff1d(np.concatenate(val), trained)
     if not len(held):
         trained, held = trained[1:], trained[:1]
-    chosen = (np.isin(member, part) for part in (trained, held))
-    return tuple(Features(*(values[part] for values in both)) for part in chosen)
+    return tuple(both.take(np.isin(member, part)) for part in (trained, held))

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.probes._base import Features, Fitted, constant, moments
+from benchmark.probes._base import Fitted, Labelled, Part, constant, moments
 
 VERSION = 2
 KINDS = ("classification",)
-NEEDS = "pooled"
 ON_REQUEST = True
 
 
@@ -24,10 +23,10 @@ class Settings:
     draws: int = 20  # support sets for each number of shots
 
 
-def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> list[Fitted]:
+def fit(train: Labelled, val: Labelled, settings: Settings, classes: int, seed: int) -> list[Fitted]:
     """Raises ValueError where some class has fewer training groups than the smallest number of shots."""
-    centre, deviation = moments(train.x)
-    still = constant(centre, deviation, train.x.dtype)
+    centre, deviation = moments(train.pooled)
+    still = constant(centre, deviation, train.pooled.dtype)
     members = [_members(train, c) for c in range(classes)]
     usable = [shots for shots in settings.shots if shots <= min(map(len, members))]
     if not usable:
@@ -42,10 +41,12 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
         return moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(min=1e-12)
 
     def answering(means: np.ndarray):
-        def predict(x: np.ndarray) -> np.ndarray:
+        def predict(images: Part) -> np.ndarray:
             from scipy.special import softmax
 
-            alike = unit(x) @ means.T - np.square(means).sum(axis=1) / 2  # half the distance, less what classes share
+            alike = (
+                unit(images.pooled) @ means.T - np.square(means).sum(axis=1) / 2
+            )  # half the distance, less what classes share
             return softmax(2 * alike, axis=1)
 
         return predict
@@ -54,15 +55,15 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
     for shots in usable:
         for draw in range(settings.draws):
             rng = np.random.default_rng([seed, shots, draw])
-            means = [unit(train.x[_support(own, shots, rng)]).mean(axis=0) for own in members]
+            means = [unit(train.pooled[_support(own, shots, rng)]).mean(axis=0) for own in members]
             found.append(Fitted(answering(np.stack(means)), [], shots=shots, draw=draw))
     return found
 
 
-def _members(train: Features, label: int) -> list[np.ndarray]:
+def _members(train: Labelled, label: int) -> list[np.ndarray]:
     """Rows of a class, for each of its groups in the order of their names."""
-    rows = np.flatnonzero(train.y == label)
-    _, group = np.unique(train.group[rows], return_inverse=True)
+    rows = np.flatnonzero(train.labels == label)
+    _, group = np.unique(train.groups[rows], return_inverse=True)
     order = np.argsort(group, kind="stable")
     return np.split(rows[order], np.flatnonzero(np.diff(group[order])) + 1) if len(rows) else []
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.metrics import score
-from benchmark.probes._base import Features, Fitted, joined, select
+from benchmark.probes._base import Fitted, Labelled, Part, select
 from benchmark.probes._neighbours import Bank
 
 VERSION = 4
 KINDS = ("classification",)
-NEEDS = "pooled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +25,20 @@ class Settings:
     temperature: float = 0.07
 
 
-def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
-    sizes = [k for k in settings.k if k <= len(train.y)] or [len(train.y)]
+def fit(train: Labelled, val: Labelled, settings: Settings, classes: int, seed: int) -> Fitted:
+    sizes = [k for k in settings.k if k <= len(train.labels)] or [len(train.labels)]
     points = [{"k": k, "vote": vote} for vote in settings.votes for k in sizes]
-    found = Bank(train.x).nearest(val.x, max(sizes))
-    answers = [_answer(*found, train.y, point, settings.temperature, classes) for point in points]
-    scored = [(point, score("balanced_accuracy", val.y, answer)) for point, answer in zip(points, answers, strict=True)]
+    found = Bank(train.pooled).nearest(val.pooled, max(sizes))
+    answers = [_answer(*found, train.labels, point, settings.temperature, classes) for point in points]
+    scored = [
+        (point, score("balanced_accuracy", val.labels, answer)) for point, answer in zip(points, answers, strict=True)
+    ]
     best, grid = select(scored, "balanced_accuracy")
-    both, point = joined(train, val), points[best]
-    bank = Bank(both.x)
+    both, point = train.joined(val), points[best]
+    bank = Bank(both.pooled)
 
-    def predict(x: np.ndarray) -> np.ndarray:
-        return _answer(*bank.nearest(x, point["k"]), both.y, point, settings.temperature, classes)
+    def predict(images: Part) -> np.ndarray:
+        return _answer(*bank.nearest(images.pooled, point["k"]), both.labels, point, settings.temperature, classes)
 
     return Fitted(predict, grid)
 

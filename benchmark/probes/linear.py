@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.probes import _logistic
-from benchmark.probes._base import Features, Fitted, joined, log_likelihood, select
+from benchmark.probes._base import Fitted, Labelled, log_likelihood, select
 
 VERSION = 3
 KINDS = ("classification",)
-NEEDS = "pooled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +22,17 @@ class Settings:
     iterations: int = 100  # Newton steps for each of them, at most
 
 
-def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
+def fit(train: Labelled, val: Labelled, settings: Settings, classes: int, seed: int) -> Fitted:
     """Raises ValueError if a class is missing from the training features."""
-    if len(np.unique(train.y)) != classes:
-        raise ValueError(f"linear probe: {len(np.unique(train.y))} of {classes} classes have training features")
+    if len(np.unique(train.labels)) != classes:
+        raise ValueError(f"linear probe: {len(np.unique(train.labels))} of {classes} classes have training features")
     limits = {"tolerance": settings.tolerance, "iterations": settings.iterations}
-    models = _logistic.fit(train.x, train.y, classes, settings.c, **limits)
+    models = _logistic.fit(train.pooled, train.labels, classes, settings.c, **limits)
     scored = [
-        ({"c": c}, log_likelihood(m.probabilities(val.x), val.y)) for c, m in zip(settings.c, models, strict=True)
+        ({"c": c}, log_likelihood(m.probabilities(val.pooled), val.labels))
+        for c, m in zip(settings.c, models, strict=True)
     ]
     best, grid = select(scored, "log likelihood")
-    both = joined(train, val)
-    (model,) = _logistic.fit(both.x, both.y, classes, settings.c[best : best + 1], **limits)
-    return Fitted(model.probabilities, grid)
+    both = train.joined(val)
+    (model,) = _logistic.fit(both.pooled, both.labels, classes, settings.c[best : best + 1], **limits)
+    return Fitted(lambda images: model.probabilities(images.pooled), grid)

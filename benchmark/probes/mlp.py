@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.device import arithmetic
-from benchmark.probes._base import Features, Fitted, constant, log_likelihood, moments, select
+from benchmark.probes._base import Fitted, Labelled, Part, constant, log_likelihood, moments, select
 
 VERSION = 2
 KINDS = ("classification",)
-NEEDS = "pooled"
 ON_REQUEST = True
 READOUTS = ("patches",)
 
@@ -32,10 +31,10 @@ class Settings:
     batch: int = 64
 
 
-def fit(train: Features, val: Features, settings: Settings, classes: int, seed: int) -> Fitted:
+def fit(train: Labelled, val: Labelled, settings: Settings, classes: int, seed: int) -> Fitted:
     device = arithmetic.prepare()
-    mean, deviation = moments(train.x)
-    said = ~constant(mean, deviation, train.x.dtype)
+    mean, deviation = moments(train.pooled)
+    said = ~constant(mean, deviation, train.pooled.dtype)
     scale = np.where(said, 1 / np.where(said, deviation, 1.0), 0.0)
 
     def standardised(x: np.ndarray) -> Tensor:
@@ -43,15 +42,15 @@ def fit(train: Features, val: Features, settings: Settings, classes: int, seed: 
 
     def answering(model: nn.Module):
         @torch.inference_mode()
-        def predict(x: np.ndarray) -> np.ndarray:
-            return model(standardised(x)).double().softmax(dim=1).cpu().numpy()
+        def predict(images: Part) -> np.ndarray:
+            return model(standardised(images.pooled)).double().softmax(dim=1).cpu().numpy()
 
         return predict
 
-    x, y = standardised(train.x), torch.from_numpy(np.asarray(train.y)).to(device)
+    x, y = standardised(train.pooled), torch.from_numpy(np.asarray(train.labels)).to(device)
     models = [answering(_trained(x, y, decay, settings, classes, seed)) for decay in settings.decays]
     scored = [
-        ({"decay": decay}, log_likelihood(predict(val.x), val.y))
+        ({"decay": decay}, log_likelihood(predict(val), val.labels))
         for decay, predict in zip(settings.decays, models, strict=True)
     ]
     best, grid = select(scored, "log likelihood")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark import registry
-from benchmark.probing.fitting import Fitting, fit, observed
+from benchmark.probing.fitting import Fitting, fit, observed, question
 from benchmark.recipe import Runtime
 from benchmark.storage import results
 from tasks import splits, store
@@ -55,7 +55,8 @@ def measure(task: Task, samples: list[Sample], built: store.Store, runtime: Runt
         else:
             describe = histogram if name == "histogram" else thumbnail
             x = np.stack([describe(built.pixels[i]) for i in index])
-            fitted = fit("linear", asdict(probe.Settings()), 0, task, samples, x, divisions)
+            asked = question(task, samples, divisions, read_pooled=lambda x=x: x)
+            fitted = fit("linear", asdict(probe.Settings()), 0, asked)
         tables, common, scored = observed(key, "", task, samples, fitted, task.metric)
         common |= {
             "baseline": name,

@@ -1,27 +1,30 @@
 """A probe on features of a task, division by division, and what is stored of it. For cells and baselines alike."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from benchmark import metrics, registry
-from benchmark.probes._base import Features, Rows, Trial
+from benchmark.parts.corruptions import STRENGTHS
+from benchmark.probes._base import Inputs, Labelled, Part, Trial
 from benchmark.storage.schema import TABLES, table
 from benchmark.storage.scores import quantise
 from tasks import splits
 from tasks.base import DataError, Folds, Sample, Task, identity
 
 
-class Altered(NamedTuple):
-    """Features of some samples under a nuisance."""
+class Question(NamedTuple):
+    """What a probe is asked: a task's samples, how they are divided, and what can be read of them."""
 
-    corruption: str
-    strength: int
-    index: np.ndarray  # positions in the list of samples
-    x: np.ndarray  # features of those
+    task: Task
+    samples: list[Sample]
+    divisions: list[splits.Assignment]
+    inputs: Inputs
 
 
 class Fitting(NamedTuple):
@@ -38,46 +41,71 @@ class Fitting(NamedTuple):
     strength: int = 0
 
 
-def fit(
-    name: str,
-    settings: dict,
-    seed: int,
+def question(
     task: Task,
     samples: list[Sample],
-    x: np.ndarray | Rows,
-    divisions: list[splits.Assignment],
-    altered: Sequence[Altered] = (),
-    masks: np.ndarray | None = None,
-) -> list[Fitting]:
-    """A probe on features (N, ...) of a task's samples, once per division; its answers to clean and altered ones.
+    divisions: list[splits.Assignment] | None = None,
+    *,
+    features: str = "",
+    read_pooled: Callable[[], np.ndarray] | None = None,
+    **readers: Callable,
+) -> Question:
+    """A task's own question. readers: of `Inputs`. features: whose, in words, for what is said of broken ones."""
+    divisions = splits.assignments(task, samples) if divisions is None else divisions
 
-    masks: bool (N, S, S), what a dense probe is to find instead of the label; its scores are then areas (test samples,
-    3), see `metrics.SEGMENTATION`. Raises DataError for features or answers that are not finite.
-    """
-    if len(x.shape) == 2:
-        refuse_broken(x, samples, f"{task.name}: features")
-    take = x.part if isinstance(x, Rows) else x.__getitem__
-    y = np.array([sample.label for sample in samples]) if masks is None else masks
-    group = np.array([sample.group for sample in samples])
+    def checked() -> np.ndarray:
+        x = read_pooled()
+        refuse_broken(x, samples, f"{features or task.name}: features")
+        return x
+
+    readers |= {"read_pooled": checked} if read_pooled else {}
+    return Question(task, samples, divisions, Inputs.of(task, samples, divisions, **readers))
+
+
+def pose(name: str, own: Question) -> Question:
+    """What a probe asks of a task's samples: the task's own question, unless it has another."""
     probe = registry.load("probes", name)
-    done = []
+    if not hasattr(probe, "pose"):
+        return own
+    posed = probe.pose(Part(own.inputs.unlabelled(), own.inputs.tested))
+    task = replace(own.task, classes=posed.classes, protocol=posed.protocol, metric="auroc")
+    samples = [
+        own.samples[i]._replace(id=f"{own.samples[i].id}, {posed.classes[label]}", label=int(label), split="")
+        for i, label in zip(posed.index, posed.labels, strict=True)
+    ]
+    return question(task, samples, read_pooled=lambda: posed.pooled)
+
+
+def fit(name: str, settings: dict, seed: int, asked: Question) -> list[Fitting]:
+    """A probe, once per division; its answers to test images, clean and under the changes that it names.
+
+    The scores of a segmentation are areas (test samples, 3), see `metrics.SEGMENTATION`. Raises DataError for features
+    or answers that are not finite.
+    """
+    task, samples, divisions, inputs = asked
+    probe, hidden, done = registry.load("probes", name), inputs.unlabelled(), []
     for division in divisions:
-        train, val = (Features(take(part), y[part], group[part]) for part in (division.train, division.val))
+        train, val = Labelled(inputs, division.train), Labelled(inputs, division.val)
+        test = Part(hidden, division.test)
         fitted = probe.fit(train, val, probe.Settings(**settings), len(task.classes), seed=seed)
-        tested = take(division.test)
         for one in fitted if isinstance(fitted, list) else [fitted]:
             condition = {"fraction": one.fraction, "shots": one.shots, "draw": one.draw}
-            clean = one.predict(tested)
-            clean = clean if masks is None else metrics.areas(clean, masks[division.test])
+            clean = one.predict(test)
+            if "segmentation" in probe.KINDS:
+                clean = metrics.areas(clean, inputs.masks[division.test])
             refuse_broken(clean, [samples[i] for i in division.test], f"{task.name}: what the probe {name} says")
             done.append(Fitting(division, one.grid, clean, division.test, **condition))
-            for other in altered:
-                here = np.isin(other.index, division.test)
-                if here.any():
-                    condition |= {"corruption": other.corruption, "strength": other.strength}
-                    scores = one.predict(other.x[here])
-                    done.append(Fitting(division, [], scores, other.index[here], **condition))
+            for change, strength in product(one.changes, STRENGTHS):
+                altered = test.changed(change, strength)
+                if len(altered):
+                    condition |= {"corruption": change, "strength": strength}
+                    done.append(Fitting(division, [], one.predict(altered), test.altered.index, **condition))
     return done
+
+
+def headline(probe: str, task: Task) -> str:
+    """The metric that comes first of a probe's answers to a question of that task."""
+    return "dice" if "segmentation" in registry.load("probes", probe).KINDS else task.metric
 
 
 def refuse_broken(values: np.ndarray, samples: list[Sample], what: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmark.encoders.encoder import Encoder
 from benchmark.parts import flops
 from benchmark.probes import knn
-from benchmark.probes._base import Features
+from benchmark.probes._base import labelled
 from benchmark.probing import features
 from benchmark.recipe import Recipe
 from tasks import splits
@@ -181,7 +181,7 @@ def look(encoder: Encoder, watch: Watch) -> dict[str, float]:
         module.training = mode
     seen = {}
     for task, (classes, *labels) in watch.labels.items():
-        parts = (Features(x, y, y) for x, y in zip((train, val), labels, strict=True))
+        parts = labelled(*zip((train, val), labels, strict=True))
         seen[f"online kNN {task}"] = knn.fit(*parts, knn.Settings(k=(20,)), classes, seed=0).grid[0].score
     return seen
 

@@ -30,11 +30,11 @@ from benchmark.encoders.encoder import Encoder
 from benchmark.parts import augment
 from benchmark.parts.draws import Draws
 from benchmark.parts.nets import initialise
+from benchmark.parts.subset import subset
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.probes._base import Trial
 from benchmark.probing import features
 from benchmark.probing.fitting import Fitting, observed, refuse_broken
-from benchmark.probing.subset import subset
 from benchmark.recipe import Runtime, canonical
 from benchmark.storage import checkpoint, results
 from benchmark.training import optimise, stopping

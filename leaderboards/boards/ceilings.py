@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmark.recipe import EXTERNAL
+from benchmark.recipe import EncoderSpec
 from benchmark.storage.schema import SchemaError
 from leaderboards.boards import store
 from leaderboards.boards.board import Column
@@ -46,7 +46,7 @@ def size(encoder: str) -> str:
     """What makes two encoders of one track comparable, of an EncoderSpec as JSON: they may differ in tokens; "" for one
     from outside."""
     spec = json.loads(encoder)
-    return "" if spec["trunk"] == EXTERNAL else json.dumps([spec[name] for name in SIZES])
+    return "" if EncoderSpec(**spec).external else json.dumps([spec[name] for name in SIZES])
 
 
 def load(columns: Sequence[Column], rows: pd.DataFrame, sizes: Sequence[str]) -> dict[Column, Ceiling]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from benchmark.recipe import EXTERNAL, Recipe, canonical, key
+from benchmark.recipe import EXTERNAL, Recipe, canonical, external, key
 from benchmark.recipe import twin as twin_of
 from leaderboards.boards import ceilings, store
 from leaderboards.boards.board import Column
@@ -155,8 +155,8 @@ def make_lines(runs: pd.DataFrame) -> tuple[Line, ...]:
 
 def _encoder(recipe: Recipe) -> str:
     spec = recipe.encoder
-    if recipe.pretext == EXTERNAL:
-        return f"external {recipe.settings.arm}, width {spec.width}, {spec.pixels}-pixel images"
+    if outside := external(recipe):
+        return f"external {outside.name}, width {outside.width}, {outside.pixels}-pixel images"
     return (
         f"ViT of {spec.depth} blocks, width {spec.width}, {spec.heads} heads, "
         f"{spec.patch}-pixel patches of {spec.pixels}-pixel images, {recipe.precision}"

@@ -88,10 +88,15 @@ def here(folder: Path, **changes: object) -> Runtime:
     return Runtime(data=folder, results=folder / "results", cache=folder / "cache", threads=1, **changes)
 
 
+def opened(runtime: Runtime, *tasks: TaskData) -> run.Stores:
+    study = Study(modality="histo", pinned=None, tasks={t.task.name: t for t in tasks})
+    return run.open_stores(study, runtime, SIDE)[0]
+
+
 def measured(ceiling: Ceiling, runtime: Runtime) -> list[str]:
     """What is said while it is trained and stored."""
     said: list[str] = []
-    run.teach(ceiling, runtime, said.append)
+    run.teach(ceiling, opened(runtime, *ceiling.family.tasks), runtime, said.append)
     return said
 
 
@@ -304,7 +309,7 @@ def test_an_images_track_has_the_budget_of_its_base_track():
 
 def test_the_model_starts_from_the_weights_of_a_twin(tmp_path):
     ceiling, runtime = one(COLOUR, seed=3), here(tmp_path)
-    pool = supervised.pool_images(ceiling.family, [run.stored(COLOUR, runtime, SIDE)])
+    pool = supervised.pool_images(ceiling.family, list(opened(runtime, COLOUR).values()))
     images, _ = pool.part([COLOUR.divisions[0].train])
     started = optimise.build_encoder(ceiling.recipe, images)
     for name, value in Encoder(ceiling.recipe.encoder, seed=3).named_parameters():
@@ -313,7 +318,7 @@ def test_the_model_starts_from_the_weights_of_a_twin(tmp_path):
 
 def test_flops_equal_the_counter(tmp_path):
     ceiling, runtime = one(COLOUR, BRIGHT), here(tmp_path)
-    pool = supervised.pool_images(ceiling.family, [run.stored(found, runtime, SIDE) for found in (COLOUR, BRIGHT)])
+    pool = supervised.pool_images(ceiling.family, list(opened(runtime, COLOUR, BRIGHT).values()))
     encoder = optimise.build_encoder(ceiling.recipe, pool.images)
     model = supervised.Model(ceiling.recipe.settings, encoder, "histo", [2, 2], 0)
     views = {"images": torch.rand(4, 3, 32, 32), "labels": torch.zeros((4, 2), dtype=torch.int64)}

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import corpus, run
+from benchmark import corpus
+from benchmark.probing import contamination
 from benchmark.recipe import Runtime
 from benchmark.study import Study, TaskData
 from tasks import splits
@@ -76,7 +77,7 @@ def test_what_the_halves_share_is_looked_for_as_in_any_corpus(tmp_path):
         (member,) = pinned.members
         study = Study(modality="ultrasound", pinned=pinned)
         tested = [member.samples[i] for i in splits.halves(BUS_BRA, member.samples)[1]]
-        rows = run.overlaps(study, TaskData(BUS_BRA, member.samples), tested, runtime)
+        rows = contamination.of_corpus(study, TaskData(BUS_BRA, member.samples), tested, runtime)
         found = {row.kind: row.count for row in rows if row.between == "corpus and test"}
         assert found == {"exact": copies, "group": 0, "near": copies}
         shutil.copy(runtime.data / member.train[0].id, runtime.data / tested[0].id)

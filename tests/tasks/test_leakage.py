@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import tasks
-from benchmark import corpus, run
+from benchmark import corpus
+from benchmark.probing import contamination
 from benchmark.recipe import Runtime
 from benchmark.storage import passports, results, schema
 from benchmark.study import Study, TaskData
@@ -169,7 +170,7 @@ def test_a_patient_at_another_magnification_is_the_same_patient_and_in_another_d
     for family, count in (("breakhis", shared), ("another", 0)):
         member = corpus.Member(replace(held, family=family), others, train)
         study = Study(modality="histo", pinned=corpus.Pinned(None, [member]))
-        rows = run.overlaps(study, TaskData(task, samples), samples, runtime)
+        rows = contamination.of_corpus(study, TaskData(task, samples), samples, runtime)
         assert [row.count for row in rows if (row.kind, row.between) == ("group", "corpus and test")] == [count]
 
 

@@ -50,7 +50,7 @@ def measure_cost(probe: str, readout: str, share: float) -> Cost:
     x, divisions = make_features(drawn, WIDTHS[readout]), splits.assignments(task, drawn)
     settings = vars(registry.load("probes", probe).Settings())
     began = time.process_time()
-    fitted = probing.fit(probe, settings, 0, task, drawn, x, divisions)
+    fitted = probing.fit(probe, settings, 0, probing.question(task, drawn, divisions, read_pooled=lambda: x))
     answered = time.process_time()
     tables, about, scored = probing.observed("cell", readout, task, drawn, fitted, task.metric)
     rows = [dict.fromkeys(schema.TABLES["cells"].names) | about | metric for metric in scored]

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from benchmark import plan, run, tracks
 from benchmark.__main__ import app
 from benchmark.encoders import external
-from benchmark.probing import features
+from benchmark.probing import contamination, features
 from benchmark.recipe import Runtime
+from benchmark.run_external import probe_external
 from benchmark.storage import results
 from benchmark.study import Study, Wanted, survey
 from leaderboards.audit.verify import verify
@@ -24,6 +25,7 @@ from leaderboards.pages import render
 from leaderboards.publish import site
 from tasks.base import DataError
 from tasks.phantoms import scenes
+from tasks.store import Store
 
 MODEL = "test_vit"  # timm's smallest, made for tests
 
@@ -178,6 +180,10 @@ def test_pixels_are_no_matter_of_embeddings_and_a_text_file_is_no_table(tmp_path
         external.open_encoder(str(path), pixels=64)
 
 
+def opened_store(study: Study, here: Runtime) -> Store:
+    return run.open_stores(study, here, tracks.get("smoke").stored_pixels)[0]["histo", "phantom_local"]
+
+
 @pytest.fixture(scope="module")
 def board(tmp_path_factory, weights) -> tuple[Study, Runtime, Path]:
     """MAE and its twin on one task of the smoke track; then the same features, three ways, from outside."""
@@ -193,14 +199,13 @@ def board(tmp_path_factory, weights) -> tuple[Study, Runtime, Path]:
     (folder / "config.json").write_text(json.dumps({"architecture": MODEL, "pretrained_cfg": kept}))
     save_file(weights, folder / "theirs.safetensors", metadata={"format": "pt"})
     opened = external.open_encoder(str(folder / "theirs.safetensors"), pixels=64)
-    found = study.tasks["phantom_local"]
-    built = run.stored(found, here, tracks.get("smoke").stored_pixels)
+    built = opened_store(study, here)
     rows = features.extract(opened.model, built)["patches"].tolist()
     pq.write_table(pa.table({"sample": list(built.ids), "embedding": rows}), folder / "theirs.parquet")
     told = {"declared": (opened, ("ImageNet", "PhantomLocal")), "silent": (opened, None)}
     told["embeddings"] = (external.open_encoder(str(folder / "theirs.parquet")), ("ImageNet",))
     for one, declared in told.values():
-        external.probe(one, study, "smoke", here, declared=declared, policy=policy, say=quiet)
+        probe_external(one, study, "smoke", here, declared=declared, policy=policy, say=quiet)
     return study, here, folder
 
 
@@ -243,14 +248,14 @@ def test_a_second_call_computes_nothing_and_a_missing_sample_is_named(board, tmp
     before = {path: path.stat().st_mtime_ns for path in here.results.rglob("*.parquet")}
     policy = json.loads(results.read(here.results, "runs").recipe[0])["policy"]
     opened = external.open_encoder(str(folder / "theirs.parquet"))
-    external.probe(opened, study, "smoke", here, declared=("ImageNet",), policy=policy, say=quiet)
+    probe_external(opened, study, "smoke", here, declared=("ImageNet",), policy=policy, say=quiet)
     assert {path: path.stat().st_mtime_ns for path in here.results.rglob("*.parquet")} == before
     table = pq.read_table(folder / "theirs.parquet").slice(5)
     pq.write_table(table, tmp_path / "fewer.parquet")
     fewer = external.open_encoder(str(tmp_path / "fewer.parquet"))
     other = Runtime(data=here.data, results=tmp_path / "results", cache=here.cache)
     with pytest.raises(DataError, match=r"the embeddings lack 5 of .* samples of phantom_local, such as"):
-        external.probe(fewer, study, "smoke", other, declared=(), policy=policy, say=quiet)
+        probe_external(fewer, study, "smoke", other, declared=(), policy=policy, say=quiet)
 
 
 class Broken(torch.nn.Module):
@@ -268,7 +273,7 @@ class Broken(torch.nn.Module):
 def test_features_that_are_not_finite_name_encoder_task_and_images_and_store_nothing(board, tmp_path, monkeypatch):
     study, here, _ = board
     samples = study.tasks["phantom_local"].samples
-    images = run.stored(study.tasks["phantom_local"], here, tracks.get("smoke").stored_pixels).pixels
+    images = opened_store(study, here).pixels
     seen = features.evaluation_view(images[:], 16, torch.device("cpu")).mean(dim=(2, 3)).mean(dim=1)
     limit = seen.quantile(0.9).item()  # between two images, so that rounding decides for none
     count = int((seen > limit).sum())
@@ -280,16 +285,16 @@ def test_features_that_are_not_finite_name_encoder_task_and_images_and_store_not
     other = Runtime(data=here.data, results=tmp_path / "results", cache=here.cache)
     words = rf"broken:mine on phantom_local: features of {count} of {len(samples)} images are not finite, such as "
     with pytest.raises(DataError, match=words):
-        external.probe(opened, study, "smoke", other, declared=(), policy="pad", say=quiet)
+        probe_external(opened, study, "smoke", other, declared=(), policy="pad", say=quiet)
     assert not list(tmp_path.rglob("*.parquet"))
 
 
 def test_a_name_matches_its_dataset_either_way(board):
     task = board[0].tasks["phantom_local"].task
     test = board[0].tasks["phantom_local"].samples[:4]
-    counts = {name: external.contamination((name,), task, test).count for name in ("Phantom_Local", "ImageNet-1k")}
+    counts = {name: contamination.of_declared((name,), task, test).count for name in ("Phantom_Local", "ImageNet-1k")}
     assert counts == {"Phantom_Local": 4, "ImageNet-1k": 0}
-    assert external.contamination(None, task, test).count is None
+    assert contamination.of_declared(None, task, test).count is None
 
 
 def test_the_command_line_puts_an_encoder_on_a_board(hub, tmp_path, monkeypatch):

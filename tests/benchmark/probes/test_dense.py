@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import metrics, plan, registry
+from benchmark import metrics, plan
 from benchmark.probes import dense
-from benchmark.probes._base import Features
+from benchmark.probes._base import Rows
 from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
 from benchmark.study import Study, TaskData
@@ -18,12 +18,13 @@ from tasks.base import DataError
 from tasks.reading import squares
 from tests.benchmark.probing import test_probing
 from tests.helpers.boards import TASKS, add_cell, add_run, images, recipe
+from tests.helpers.parts import Arrays, given
 from tests.layouts import bus_bra, busi, gbcu, tn5000
 
 GRID, PATCH, WIDTH = 6, 4, 8
 
 
-def seen(count: int, seed: int, signal: float = 6.0) -> Features:
+def seen(count: int, seed: int, signal: float = 6.0) -> Arrays:
     """Masks made of whole patches, and tokens of which the third value tells whether its patch is inside."""
     rng = np.random.default_rng(seed)
     inside = rng.random((count, GRID, GRID)) < 0.3
@@ -31,14 +32,14 @@ def seen(count: int, seed: int, signal: float = 6.0) -> Features:
     tokens = rng.normal(size=(count, GRID * GRID, WIDTH))
     tokens[..., 2] += signal * inside.reshape(count, -1)
     masks = inside.repeat(PATCH, axis=1).repeat(PATCH, axis=2)
-    return Features(tokens.astype(np.float16), masks, np.array([f"{seed}-{i}" for i in range(count)]))
+    return Arrays(tokens.astype(np.float16), masks, np.array([f"{seed}-{i}" for i in range(count)]))
 
 
 def test_tokens_that_know_the_mask_find_it_and_others_do_not():
     settings = dense.Settings()
     parts = seen(60, 0), seen(20, 1)
-    fitted, test = dense.fit(*parts, settings, 2, seed=0), seen(20, 2)
-    predicted = fitted.predict(test.x)
+    fitted, test = dense.fit(*given(*parts), settings, 2, seed=0), seen(20, 2)
+    predicted = fitted.predict(*given(test))
     assert predicted.shape == test.y.shape
     found = metrics.areas(predicted, test.y)
     assert metrics.dice(*found.T) > 0.75  # enlarging blurs the edges of a mask of single patches
@@ -46,7 +47,7 @@ def test_tokens_that_know_the_mask_find_it_and_others_do_not():
     assert (predicted[centres] == test.y[centres]).mean() > 0.95
     blind = [part._replace(x=np.random.default_rng(9).permutation(part.x.reshape(-1, WIDTH)).reshape(part.x.shape))
              for part in (*parts, test)]  # fmt: skip
-    lost = metrics.areas(dense.fit(*blind[:2], settings, 2, seed=0).predict(blind[2].x), test.y)
+    lost = metrics.areas(dense.fit(*given(*blind[:2]), settings, 2, seed=0).predict(*given(blind[2])), test.y)
     whole = metrics.areas(np.ones_like(test.y), test.y)
     assert metrics.dice(*lost.T) < metrics.dice(*whole.T) + 0.05 < metrics.dice(*found.T)
 
@@ -54,11 +55,11 @@ def test_tokens_that_know_the_mask_find_it_and_others_do_not():
 def test_penalty_and_threshold_are_those_of_the_validation_images():
     settings = dense.Settings(c=(1e-6, 1e-2), thresholds=(0.05, 0.4, 0.95))
     train, val = seen(40, 0, 2.0), seen(15, 1, 2.0)
-    fitted = dense.fit(train, val, settings, 2, seed=0)
+    fitted = dense.fit(*given(train, val), settings, 2, seed=0)
     assert len(fitted.grid) == 6
     (chosen,) = [trial for trial in fitted.grid if trial.selected]
     assert chosen.score == max(trial.score for trial in fitted.grid)
-    assert metrics.dice(*metrics.areas(fitted.predict(val.x), val.y).T) == pytest.approx(chosen.score)
+    assert metrics.dice(*metrics.areas(fitted.predict(*given(val)), val.y).T) == pytest.approx(chosen.score)
 
 
 def test_a_patch_is_covered_by_the_share_of_its_pixels():
@@ -70,7 +71,7 @@ def test_a_patch_is_covered_by_the_share_of_its_pixels():
 def test_masks_without_a_patch_inside_are_refused():
     train = seen(10, 0)
     with pytest.raises(ValueError, match="0% of 360 patches lie in the structure"):
-        dense.fit(train._replace(y=np.zeros_like(train.y)), seen(5, 1), dense.Settings(), 2, seed=0)
+        dense.fit(*given(train._replace(y=np.zeros_like(train.y)), seen(5, 1)), dense.Settings(), 2, seed=0)
 
 
 @pytest.mark.parametrize("policy", ["pad", "crop", "sector"])
@@ -157,7 +158,6 @@ def test_a_task_without_masks_has_no_dense_cell(tmp_path):
     study = Study(modality="histo", pinned=None, tasks=found)
     cells = plan.cells(recipe("mae", 0), study, ("dense",))
     assert [(cell.task, cell.readout) for cell in cells] == [("phantom_local", "patches")]
-    assert registry.load("probes", "dense").NEEDS in plan.TOKENS
 
 
 def test_areas_are_stored_as_the_scores_of_a_segmentation():
@@ -165,8 +165,12 @@ def test_areas_are_stored_as_the_scores_of_a_segmentation():
     part = seen(len(samples), 4)
     divisions = test_probing.splits.assignments(test_probing.TASK, samples)
     settings = vars(dense.Settings())
-    found = probing.fit("dense", settings, 0, test_probing.TASK, samples, part.x, divisions, masks=part.y)
-    stored, about, scored = probing.observed("c", "patches", test_probing.TASK, samples, found, "dice")
+    readers = {"read_tokens": lambda: Rows(part.x, np.arange(len(part.x))), "read_masks": lambda: part.y}
+    asked = probing.question(test_probing.TASK, samples, divisions, **readers)
+    found = probing.fit("dense", settings, 0, asked)
+    stored, about, scored = probing.observed(
+        "c", "patches", test_probing.TASK, samples, found, probing.headline("dense", asked.task)
+    )
     assert {row["metric"]: row["headline"] for row in scored} == {"dice": True, "iou": False}
     rows = stored["predictions"].to_pandas()
     assert len(rows) == about["samples"] == 80

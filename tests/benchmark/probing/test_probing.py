@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark import metrics, registry
+from benchmark.parts import corruptions, subset
 from benchmark.probes._base import Fitted, Rows
 from benchmark.probing import fitting as probing
 from benchmark.storage import schema
@@ -27,11 +28,19 @@ def drawn() -> tuple[list[Sample], np.ndarray]:
     return samples, x
 
 
-def stored(probe: str, altered=(), **changes):
+def asked(samples, x, task=TASK, divisions=None, **readers) -> probing.Question:
+    """With features of nothing under every change."""
+    readers = {"read_changed": lambda name, strength, index: np.zeros_like(x[index])} | readers
+    return probing.question(task, samples, divisions, read_pooled=lambda: x, **readers)
+
+
+def settings_of(probe: str, **changes) -> dict:
+    return vars(registry.load("probes", probe).Settings()) | changes
+
+
+def stored(probe: str, **changes):
     samples, x = drawn()
-    settings = vars(registry.load("probes", probe).Settings()) | changes
-    divisions = splits.assignments(TASK, samples)
-    found = probing.fit(probe, settings, 0, TASK, samples, x, divisions, altered)
+    found = probing.fit(probe, settings_of(probe, **changes), 0, asked(samples, x))
     return probing.observed("c", "patches", TASK, samples, found, TASK.metric)
 
 
@@ -58,8 +67,7 @@ def test_every_condition_is_stored_and_the_metric_is_their_mean_as_the_board_rea
 def test_folds_are_stored_with_their_number_and_whether_they_are_of_one_half(halved, said, groups):
     samples, x = drawn()
     task = replace(TASK, protocol=Folds(k=3, repeats=2, halved=halved))
-    divisions = splits.assignments(task, samples)
-    found = probing.fit("knn", vars(registry.load("probes", "knn").Settings()), 0, task, samples, x, divisions)
+    found = probing.fit("knn", settings_of("knn"), 0, asked(samples, x, task))
     tables, about, scored = probing.observed("c", "patches", task, samples, found, task.metric)
     assert about["protocol"] == said
     assert (about["groups"], about["samples"]) == (groups, 2 * groups)
@@ -77,19 +85,25 @@ def test_fractions_are_stored_with_their_grids():
     assert fits["selected"].sum() == 5
 
 
-def test_nuisances_are_stored_beside_the_clean_test_set_and_leave_its_numbers_alone():
-    samples, x = drawn()
+@pytest.mark.parametrize(
+    ("probe", "suite"), [("robustness", corruptions.SUITES["histo"]), ("scale", corruptions.SCALES)]
+)
+def test_changes_are_stored_beside_the_clean_test_set_and_leave_its_numbers_alone(probe, suite, monkeypatch):
+    monkeypatch.setattr(subset, "LIMIT", 20)
+    samples, _ = drawn()
     tested = splits.assignments(TASK, samples)[0].test
-    some = tested[:20]
-    worse = probing.Altered("blur", 2, some, np.zeros_like(x[some]))
-    tables, about, scored = stored("robustness", altered=(worse,))
+    some = subset.subset([sample.group for sample in samples], tested)
+    assert len(some) == 20
+    tables, about, scored = stored(probe)
     plain = stored("linear")
     assert [row["value"] for row in scored] == [row["value"] for row in plain[2]]
     assert about == plain[1]
     rows = tables["predictions"].to_pandas()
-    altered = rows[rows.corruption == "blur"]
-    assert set(altered["sample"]) == {samples[i].id for i in some}
-    assert set(altered.strength) == {2}
+    altered = rows[rows.corruption != ""]
+    assert altered.groupby(["corruption", "strength"]).ngroups == 3 * len(suite)
+    assert set(altered.corruption) == set(suite)
+    for _, change in altered.groupby(["corruption", "strength"]):
+        assert change["sample"].tolist() == [samples[i].id for i in some]
     assert len({tuple(scores) for scores in altered.scores}) == 1  # the same features, the same answer
     assert (rows.corruption == "").sum() == len(tested)
 
@@ -97,21 +111,7 @@ def test_nuisances_are_stored_beside_the_clean_test_set_and_leave_its_numbers_al
 @pytest.mark.parametrize(("probe", "changes"), [("fewshot", {"shots": (1, 4), "draws": 3}), ("robustness", {})])
 def test_predictions_are_the_rows_that_they_are_made_of(probe, changes):
     samples, x = drawn()
-    some = splits.assignments(TASK, samples)[0].test[:20]
-    altered = (
-        (
-            probing.Altered(
-                "blur",
-                2,
-                some,
-                np.zeros_like(x[some]),
-            ),
-        )
-        if probe == "robustness"
-        else ()
-    )
-    settings = vars(registry.load("probes", probe).Settings()) | changes
-    found = probing.fit(probe, settings, 0, TASK, samples, x, splits.assignments(TASK, samples), altered)
+    found = probing.fit(probe, settings_of(probe, **changes), 0, asked(samples, x))
     rows = [
         {
             "cell": "c",
@@ -146,11 +146,16 @@ def test_tokens_that_stay_in_their_file_give_the_same_answers(name, tmp_path):
     index = np.random.default_rng(1).permutation(300)[:240]
     masks = np.repeat(np.repeat(tokens[index, :, 0].reshape(240, 4, 4) > 0.5, 4, axis=1), 4, axis=2)
     changes = {"epochs": 1, "rates": (1e-3,)} if name == "attentive" else {"c": (1.0,)}
-    settings = vars(registry.load("probes", name).Settings()) | changes
-    asked = (name, settings, 0, TASK, samples)
-    last = {"divisions": splits.assignments(TASK, samples), "masks": masks if name == "dense" else None}
     read = Rows(np.load(tmp_path / "tokens.npy", mmap_mode="r"), index)
-    (held,), (streamed,) = (probing.fit(*asked, x, **last) for x in (tokens[index], read))
+    (held,), (streamed,) = (
+        probing.fit(
+            name,
+            settings_of(name, **changes),
+            0,
+            probing.question(TASK, samples, read_tokens=lambda x=x: x, read_masks=lambda: masks),
+        )
+        for x in (Rows(tokens[index], np.arange(240)), read)
+    )
     assert np.array_equal(held.scores, streamed.scores)
     assert held.grid == streamed.grid
 
@@ -158,10 +163,9 @@ def test_tokens_that_stay_in_their_file_give_the_same_answers(name, tmp_path):
 def test_features_that_are_not_finite_name_the_task_and_the_images():
     samples, x = drawn()
     x[[3, 7], 1] = np.nan, np.inf
-    divisions = splits.assignments(TASK, samples)
     words = "phantom_local: features of 2 of 240 images are not finite, such as s003; mend the encoder"
     with pytest.raises(DataError, match=words):
-        probing.fit("linear", vars(registry.load("probes", "linear").Settings()), 0, TASK, samples, x, divisions)
+        probing.fit("linear", settings_of("linear"), 0, asked(samples, x))
 
 
 def test_answers_that_are_not_finite_name_probe_and_task(monkeypatch):
@@ -188,7 +192,7 @@ def test_a_test_part_of_one_class_has_undefined_metrics_and_is_no_crash(probe):
         )
         for division in divisions
     ]
-    found = probing.fit(probe, vars(registry.load("probes", probe).Settings()), 0, TASK, samples, x, divisions)
+    found = probing.fit(probe, settings_of(probe), 0, asked(samples, x, divisions=divisions))
     _, _, scored = probing.observed("c", "patches", TASK, samples, found, TASK.metric)
     values = {row["metric"]: row["value"] for row in scored}
     assert np.isnan(values["auroc"])

@@ -5,38 +5,39 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmark import run
+from benchmark.probes import nuisance
 from benchmark.probing import fitting as probing
 from benchmark.recipe import twin
-from benchmark.study import TaskData
 from leaderboards.audit.verify import verify
 from leaderboards.boards.aggregate import boards
 from leaderboards.tables import alterations
-from tasks import splits
 from tests.benchmark.probing import test_probing
 from tests.helpers.boards import TASKS, add_cell, add_run, recipe
 
+NAMES = ("gain", "blur")
 
-def question(shift: float) -> tuple[TaskData, np.ndarray, np.ndarray]:
-    """(the probe's question, its features, positions of the altered samples); a nuisance moves a feature by `shift`."""
+
+def ask(shift: float, monkeypatch) -> probing.Question:
+    """The probe's question; each of two nuisances moves a feature of its own by `shift`."""
+    monkeypatch.setattr(nuisance, "SUITES", {"histo": dict.fromkeys(NAMES)})
     samples, x = test_probing.drawn()
-    some = np.flatnonzero([sample.split == "test" for sample in samples])
-    changed = [
-        probing.Altered(name, run.NUISANCE, some, x[some] + shift * np.eye(6, dtype=np.float32)[place])
-        for place, name in ((2, "gain"), (3, "blur"))
-    ]
-    asked, features = run.nuisances(TaskData(test_probing.TASK, samples), x, changed)
-    return asked, features, some
+
+    def changed(name: str, strength: int, index: np.ndarray) -> np.ndarray:
+        assert strength == 2
+        return x[index] + shift * np.eye(6, dtype=np.float32)[2 + NAMES.index(name)]
+
+    own = probing.question(test_probing.TASK, samples, read_pooled=lambda: x, read_changed=changed)
+    return probing.pose("nuisance", own)
 
 
-def test_images_and_their_altered_copies_are_classes_and_never_on_two_sides():
-    asked, features, some = question(1.0)
+def test_images_and_their_altered_copies_are_classes_and_never_on_two_sides(monkeypatch):
+    asked = ask(1.0, monkeypatch)
+    count = sum(sample.split == "test" for sample in test_probing.drawn()[0])
     assert asked.task.classes == ("clean", "gain", "blur")
-    assert len(features) == len(asked.samples) == 3 * len(some)
-    assert [sample.label for sample in asked.samples] == [0] * len(some) + [1] * len(some) + [2] * len(some)
-    divisions = splits.assignments(asked.task, asked.samples)
-    assert len(divisions) == 5
-    for division in divisions:
+    assert len(asked.inputs.pooled) == len(asked.samples) == 3 * count
+    assert [sample.label for sample in asked.samples] == [0] * count + [1] * count + [2] * count
+    assert len(asked.divisions) == 5
+    for division in asked.divisions:
         sides = [{asked.samples[i].group for i in part} for part in (division.train, division.val, division.test)]
         assert not sides[0] & sides[2]
         assert not sides[1] & sides[2]
@@ -46,11 +47,9 @@ def test_images_and_their_altered_copies_are_classes_and_never_on_two_sides():
 
 
 @pytest.mark.parametrize(("shift", "low", "high"), [(8.0, 0.99, 1.0), (0.0, 0.35, 0.65)])
-def test_what_the_features_hold_is_read_and_what_they_do_not_hold_is_chance(shift, low, high):
-    asked, features, _ = question(shift)
-    divisions = splits.assignments(asked.task, asked.samples)
-    settings = vars(probing.registry.load("probes", "nuisance").Settings())
-    fitted = probing.fit("nuisance", settings, 0, asked.task, asked.samples, features, divisions)
+def test_what_the_features_hold_is_read_and_what_they_do_not_hold_is_chance(shift, low, high, monkeypatch):
+    asked = ask(shift, monkeypatch)
+    fitted = probing.fit("nuisance", test_probing.settings_of("nuisance"), 0, asked)
     _, about, scored = probing.observed("c", "patches", asked.task, asked.samples, fitted, asked.task.metric)
     assert about["protocol"] == "folds(5, 1)"
     assert low <= next(row["value"] for row in scored if row["headline"]) <= high

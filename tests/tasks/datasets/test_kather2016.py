@@ -60,10 +60,10 @@ def test_kather2016_is_planned_and_probed(tmp_path):
     assert plan.cells(plan.recipes(wanted, study, {})[0], study)
     x = np.random.default_rng(0).normal(size=(len(found.samples), 4)).astype(np.float32)
     x[:, 0] += [sample.label for sample in found.samples]
-    divisions = splits.assignments(TASK, found.samples)
     for probe in ("linear", "knn", "efficiency", "fewshot"):
         asked = vars(probing.registry.load("probes", probe).Settings())
-        fitted = probing.fit(probe, asked, 0, TASK, found.samples, x, divisions)
+        question = probing.question(TASK, found.samples, found.divisions, read_pooled=lambda: x)
+        fitted = probing.fit(probe, asked, 0, question)
         _, about, scored = probing.observed("c", "patches", TASK, found.samples, fitted, TASK.metric)
         assert (about["groups"], about["samples"], about["protocol"]) == (10, len(found.samples), "folds(5, 3)")
         assert all(np.isfinite(row["value"]) for row in scored)

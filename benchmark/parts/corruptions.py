@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.parts.augment import STAINS, to_float
-from benchmark.probing.subset import seed
+from benchmark.parts.subset import seed
 
 VERSION = 1  # bump with any change to a pixel
 STRENGTHS = (1, 2, 3)

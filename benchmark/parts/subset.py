@@ -1,15 +1,10 @@
-"""Which test samples are altered by nuisances, and how they are divided to ask what was done to them. No torch."""
-
-from __future__ import annotations
+"""Which test samples are altered by corruptions. No torch."""
 
 import hashlib
 
 import numpy as np
 
-from tasks.base import Folds
-
 LIMIT = 1000  # test samples that are altered, at most
-FOLDS = Folds(k=5, repeats=1)  # of the nuisance probe, over the groups of those samples
 
 
 def subset(groups: list[str], tested: np.ndarray) -> np.ndarray:
