@@ -44,3 +44,11 @@ def stores(tmp_path_factory) -> Path:
 def smoke_run(tmp_path_factory, stores) -> Path:
     """Results and cache of MAE on one task of the smoke track of histology: to be read, and copied from."""
     return made_once(tmp_path_factory, "smoke", "--pretext", "mae", "--task", "phantom_local", stores=stores)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """The coarse noise that golden micro-runs are trained on."""
+    from benchmark.lab import goldens
+
+    return goldens.images()
