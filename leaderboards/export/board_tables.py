@@ -34,8 +34,14 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
     ]
 )
-CONTRASTS = tuple("board first second task title difference low high p verdict seeds groups".split())
-CLAIMS = tuple("board claim about pair measure tasks value low high verdict why probe per".split())
+CONTRASTS = (
+    *("board", "first", "second", "task", "title"),
+    *("difference", "low", "high", "p", "verdict", "seeds", "groups"),
+)
+CLAIMS = (
+    *("board", "claim", "about", "pair", "measure", "tasks"),
+    *("value", "low", "high", "verdict", "why", "probe", "per"),
+)
 
 
 def board_tables(board: Board, release: str = "") -> dict[str, bytes]:

@@ -96,8 +96,9 @@ def draw_heat(board: Board) -> tuple[Figure, ...]:
 def _cells(rows: Sequence[Row], columns: Sequence[Column]) -> Panel:
     values = np.array([[_gain(entry) for entry in row.entries] for row in rows])
     extent = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    names, titles = [cut(row.name, 26) for row in rows], [cut(column.title, 30) for column in columns]
-    left = _room(names)
+    names, titles = [cut(row.name, 26) for row in rows], [cut(column.title, 40) for column in columns]
+    lean = LETTER * max(map(len, titles)) * math.sin(math.radians(50))  # how far a slanted title reaches to the left
+    left = max(_room(names), lean - 10)
     panel = Panel((), (), height=ROW * len(rows), left=left, width=max(WIDTH, left + 36 * len(columns) + 12))
     panel.x_ends, panel.y_ends = (-0.5, len(columns) - 0.5), (len(rows) - 0.5, -0.5)
     panel.names(names)
@@ -112,7 +113,7 @@ def _cells(rows: Sequence[Row], columns: Sequence[Column]) -> Panel:
         panel.text(x, y + 4, text, anchor="middle", kind="pale" if value < -0.4 * extent else "dark")
     for place, title in enumerate(titles):
         panel.text(panel.x(place) + 4, panel.bottom + 12, title, anchor="end", turned=-40)
-    panel.end = panel.bottom + 16 + 0.65 * LETTER * max(map(len, titles))
+    panel.end = panel.bottom + 16 + lean * math.tan(math.radians(40))
     return panel
 
 
