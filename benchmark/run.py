@@ -163,7 +163,7 @@ def _train(
     shown = watched(study)
     if runtime.processes > 1 and recipe.budget > 0:
         names = tuple(found.task.name for found in shown)
-        arithmetic.release()
+        arithmetic.release_memory()
         torchrun.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
     else:
         if study.modality not in images:

@@ -31,12 +31,12 @@ def prepare(threads: int | None = None) -> torch.device:
     return torch.device(machine.device().type)
 
 
-def features() -> str:
+def describe() -> str:
     """What besides weights and images decides the last digits of features."""
     return f"{machine.device().type}, {RULE}"
 
 
-def release() -> None:
+def release_memory() -> None:
     """Give back the GPU memory that this process holds and does not use: others are about to need it."""
     import torch
 

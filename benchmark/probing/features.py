@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.device import arithmetic
-from benchmark.device.overlapped import overlapped
+from benchmark.device.blocks import compute_blocks
 from benchmark.encoders.encoder import Encoder
 from benchmark.storage import feature_store
 from tasks.store import Store
@@ -73,7 +73,7 @@ def blocks(
         return pooled if seen.cls is None else pooled | {"cls": seen.cls.float()}
 
     parts = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-    yield from overlapped((_read(store, some, change, device.type == "cuda") for some in parts), compute, device)
+    yield from compute_blocks((_read(store, some, change, device.type == "cuda") for some in parts), compute, device)
 
 
 def _read(store: Store, some: np.ndarray, change: Change | None, pinned: bool) -> Tensor:

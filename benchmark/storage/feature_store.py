@@ -36,7 +36,7 @@ def folder(
     rows: np.ndarray | None = None,
 ) -> Path:
     """tokens: of every patch, instead of pooled. change: what is done to the images, in words. rows: of the store."""
-    transform = digest(FORMAT, ENGINE, arithmetic.features(), spec, tokens, change)[:8]
+    transform = digest(FORMAT, ENGINE, arithmetic.describe(), spec, tokens, change)[:8]
     images = store if rows is None else digest(store, *rows.tolist())[:12]
     return cache / "features" / f"{weights[:16]}-{transform}-{images}"
 

@@ -200,6 +200,7 @@ def test_jobs_of_a_cluster_are_given_the_grid(tmp_path, study, monkeypatch):
     CliRunner().invoke(app, given, catch_exceptions=False)
     command, labelled = map(" ".join, commands)
     made = recipe(corpus=study.pinned.corpus)
-    assert f"--grid {path} --runs {key(made)},{key(twin(made))} --stage pretrain" in command
-    assert f"--grid {path} --runs ceiling-" in labelled
+    assert f" --grid {path} " in command
+    assert f" --runs {key(made)},{key(twin(made))} --stage pretrain" in command
+    assert " --runs ceiling-" in labelled
     assert "--precision" not in command

@@ -90,7 +90,7 @@ def go(
         do(measurements, RESERVED * seconds if rendering else 0.0)
         if work and (not only or "run" in only) and _are_stores_whole(work, rendering, box):
             with suppress(RuntimeError):  # a measurement may have left the device unusable for this process alone
-                arithmetic.release()
+                arithmetic.release_memory()
             runs.train(work, box)
             do(runs.list_ceilings(work, box))
         do(measurements)

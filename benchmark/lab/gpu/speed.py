@@ -69,7 +69,7 @@ def measure_speed(size: str, mode: str, pretext: str, batch: int, seconds: float
     while True:
         recipe = measure.make_recipe(size, pretext, batch=batch, precision="bf16" if half else "fp32")
         try:
-            arithmetic.release()
+            arithmetic.release_memory()
             machine.reset_peak_memory()
             timed = _time_steps(recipe, device, mode, seconds)
             break

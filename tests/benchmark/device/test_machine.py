@@ -176,7 +176,7 @@ def test_the_peak_of_a_run_is_its_own(cards, monkeypatch):
 def test_the_memory_of_a_gpu_is_given_back_before_other_processes_train_on_it(tmp_path, monkeypatch):
     done = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("released"))
-    monkeypatch.setattr(run.launch, "pretrain", lambda *_: done.append("launched"))
+    monkeypatch.setattr(run.torchrun, "pretrain", lambda *_: done.append("launched"))
     monkeypatch.setattr(run, "watched", lambda study: [])
     member = SimpleNamespace(source=SimpleNamespace(synthetic=True))
     study = SimpleNamespace(pinned=SimpleNamespace(members=[member]), spec="phantom", modality="histo")

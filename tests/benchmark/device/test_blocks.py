@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.device import overlapped as module
-from benchmark.device.overlapped import overlapped
+from benchmark.device import blocks as module
+from benchmark.device.blocks import compute_blocks
 
 CPU, PLAYED = torch.device("cpu"), SimpleNamespace(type="cuda")
 
@@ -22,7 +22,7 @@ def blocks(count: int, log: list[str]):
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_on_the_cpu_each_block_is_computed_when_it_is_asked_for(count):
     log = []
-    found = overlapped(blocks(count, log), lambda x: {"twice": 2 * x, "same": x}, CPU)
+    found = compute_blocks(blocks(count, log), lambda x: {"twice": 2 * x, "same": x}, CPU)
     for number, one in enumerate(found):
         assert {name: values.tolist() for name, values in one.items()} == {
             "twice": [2 * number] * 2,
@@ -90,7 +90,7 @@ class Pinned:
 
 def test_a_gpu_computes_one_block_while_the_next_is_read_and_uploaded_and_the_last_comes_back(monkeypatch):
     gpu = Played(monkeypatch)
-    for number, one in enumerate(overlapped((Block(gpu, n) for n in range(3)), lambda x: {"same": x}, PLAYED)):
+    for number, one in enumerate(compute_blocks((Block(gpu, n) for n in range(3)), lambda x: {"same": x}, PLAYED)):
         assert one["same"].tolist() == [number]
         gpu.log.append(f"use {number}")
     steps = [[f"read {n}", f"upload {n}", f"compute {n}"] for n in range(3)]
@@ -101,14 +101,14 @@ def test_a_gpu_computes_one_block_while_the_next_is_read_and_uploaded_and_the_la
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_gpu_gives_as_many_results_as_there_are_blocks(count, monkeypatch):
     gpu = Played(monkeypatch)
-    assert len(list(overlapped((Block(gpu, n) for n in range(count)), lambda x: {"same": x}, PLAYED))) == count
+    assert len(list(compute_blocks((Block(gpu, n) for n in range(count)), lambda x: {"same": x}, PLAYED))) == count
 
 
 def test_a_reader_that_stops_early_reads_one_block_ahead_at_most(monkeypatch):
     gpu, log = Played(monkeypatch), []
     for found in (
-        overlapped((Block(gpu, n) for n in range(9)), lambda x: {"same": x}, PLAYED),
-        overlapped(blocks(9, log), lambda x: {"same": x}, CPU),
+        compute_blocks((Block(gpu, n) for n in range(9)), lambda x: {"same": x}, PLAYED),
+        compute_blocks(blocks(9, log), lambda x: {"same": x}, CPU),
     ):
         next(found)
         found.close()

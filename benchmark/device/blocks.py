@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def overlapped(
+def compute_blocks(
     blocks: Iterable[Tensor], compute: Callable[[Tensor], dict[str, Tensor]], device: torch.device
 ) -> Iterator[dict[str, np.ndarray]]:
     """compute(block on the device) of every block, as arrays, in order. On a GPU blocks should be pinned.
