@@ -65,15 +65,6 @@ def test_a_wrong_layout_says_what_is_there(tmp_path):
         BUSI.scan(tmp_path)
 
 
-@pytest.mark.parametrize("depth", ["", "busi", "images/busi"])
-def test_the_top_folder_is_found_up_to_two_folders_down(tmp_path, depth):
-    busi.write(tmp_path / depth)
-    assert len(BUSI.scan(tmp_path)) == busi.IMAGES
-    samples = BUSI.scan(tmp_path / depth / "Dataset_BUSI_with_GT")
-    assert samples == BUSI.scan(tmp_path)
-    assert BUSI.read(tmp_path, samples[0], 8).shape[2:] == (3,)
-
-
 def test_a_top_folder_too_deep_or_twice_is_not_taken(tmp_path):
     busi.write(tmp_path / "a" / "b" / "c")
     with pytest.raises(NoData, match="make data TASK=busi"):

@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-from PIL import Image
 
 from tasks import splits
 from tasks.base import DataError, NoData
@@ -65,17 +64,6 @@ def test_a_foreign_name_is_refused(tmp_path):
     shutil.copy(image, image.with_name("01.jpg"))
     with pytest.raises(DataError, match=r"01\.jpg: the name is not like '1\.jpg' \(1 such"):
         TASK.scan(tmp_path)
-
-
-@pytest.mark.parametrize("top", [".", "liver", "sets/liver"])
-def test_the_folder_of_the_classes_may_have_any_name(tmp_path, top):
-    aul.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    data = tmp_path / "elsewhere"
-    shutil.copytree(tmp_path / "aul", data / top)
-    assert TASK.scan(data) == samples
-    with Image.open(data / top / samples[0].id) as file:
-        assert TASK.read(data, samples[0], 8).shape == (file.height, file.width, 3)
 
 
 def test_other_datasets_with_such_folders_are_not_taken(tmp_path):

@@ -46,16 +46,6 @@ def test_a_patient_on_both_sides_is_refused(tmp_path):
         splits.assignments(TASK, TASK.scan(tmp_path))
 
 
-@pytest.mark.parametrize("top", [".", "hackathon", "sets/hackathon"])
-def test_the_folder_of_the_parts_may_have_any_name(tmp_path, top):
-    butterfly.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    data = tmp_path / "elsewhere"
-    shutil.copytree(tmp_path / "butterfly_dataset", data / top)
-    assert TASK.scan(data) == samples
-    assert TASK.read(data, samples[0], 8).shape == (16, 14, 3)
-
-
 def test_one_training_folder_is_enough_and_a_part_may_be_missing(tmp_path):
     butterfly.write(tmp_path)
     top = tmp_path / "butterfly_dataset"

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -77,31 +76,6 @@ def test_both_tasks_share_their_images(tmp_path):
     fatty_liver.write(tmp_path)
     assert [s._replace(split="") for s in PUBLISHED.scan(tmp_path)] == TASK.scan(tmp_path)
     assert PUBLISHED.images == TASK.images
-
-
-def test_the_counts_of_the_cards_add_up():
-    for task in TASKS:
-        assert sum(sum(counts.values()) for counts in task.counts.values()) == task.expected == 550
-
-
-@pytest.mark.parametrize("depth", ["zenodo", "images/zenodo"])
-def test_the_file_is_found_up_to_two_folders_down(tmp_path, depth):
-    fatty_liver.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    (tmp_path / "moved" / depth).mkdir(parents=True)
-    shutil.move(tmp_path / FILE, tmp_path / "moved" / depth)
-    assert TASK.scan(tmp_path / "moved") == samples
-    assert TASK.read(tmp_path / "moved", samples[0], 32).shape == (14, 20, 3)
-
-
-def test_a_file_too_deep_or_twice_is_not_taken(tmp_path):
-    fatty_liver.save(tmp_path / "a" / "b" / "c" / FILE, fatty_liver.records())
-    with pytest.raises(DataError, match="make data TASK=fatty_liver"):
-        TASK.scan(tmp_path)
-    for name in "de":
-        fatty_liver.save(tmp_path / name / FILE, fatty_liver.records())
-    with pytest.raises(DataError, match=f"file {FILE} is there 2 times.*keep one"):
-        TASK.scan(tmp_path)
 
 
 def test_the_file_is_loaded_once_and_again_when_it_changed(tmp_path, monkeypatch):

@@ -43,8 +43,3 @@ def test_lc25000_refuses_without_tiles_and_with_wrong_names(tmp_path):
     (folder / "colonca1.jpeg").rename(folder / "colonaca1.jpeg")
     with pytest.raises(DataError, match=r"colonaca1\.jpeg: the name is not like 'colonca1.jpeg'"):
         LC25000.scan(tmp_path)
-
-
-def test_lc25000_states_the_counts_of_the_whole_dataset():
-    assert sum(LC25000.counts[""].values()) == LC25000.expected
-    assert tuple(LC25000.counts[""]) == LC25000.classes

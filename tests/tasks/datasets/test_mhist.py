@@ -43,15 +43,6 @@ def test_the_authors_test_part_is_kept_and_val_is_cut_from_train(tmp_path):
     assert {samples[i].split for i in division.val} == {"train"}
 
 
-@pytest.mark.parametrize("depth", ["MHIST", "histo/my copy"])
-def test_ids_do_not_depend_on_where_the_table_lies(tmp_path, depth):
-    mhist.write(tmp_path / depth)
-    samples = TASK.scan(tmp_path)
-    assert samples == TASK.scan(tmp_path / depth)
-    assert samples[0].id == "images/MHIST_aaa.png"
-    assert TASK.read(tmp_path, samples[0], 8).shape == (20, 20, 3)
-
-
 def test_another_datasets_table_is_not_ours_and_two_of_ours_are_refused(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
@@ -137,7 +128,3 @@ def test_images_that_no_row_lists_are_refused(tmp_path):
     (folder / "MHIST_zzz.png").rename(folder / "MHIST_aaa copy.png")
     with pytest.raises(DataError, match=r"MHIST_aaa copy.png: the name is not like 'MHIST_aaa.png'"):
         TASK.scan(tmp_path)
-
-
-def test_the_stated_counts_are_of_the_complete_dataset():
-    assert sum(sum(by_class.values()) for by_class in TASK.counts.values()) == TASK.expected == 3_152

@@ -80,17 +80,6 @@ def test_a_handle_is_kept_by_its_process_and_never_used_by_a_fork(tmp_path, monk
     assert len(opened) == 2
 
 
-@pytest.mark.parametrize("depth", ["pcam", "histo/pcam"])
-def test_the_files_are_found_up_to_two_folders_down_and_only_once(tmp_path, depth):
-    pcam.write(tmp_path / depth)
-    samples = TASK.scan(tmp_path)
-    assert samples == TASK.scan(tmp_path / depth)
-    assert TASK.read(tmp_path, samples[-1], 96).shape == (96, 96, 3)
-    pcam.write(tmp_path / "copy")
-    with pytest.raises(DataError, match=rf"2 files named '{STEM}_train_x.h5'.*keep one"):
-        TASK.scan(tmp_path)
-
-
 def test_a_split_called_val_is_not_taken(tmp_path):
     pcam.write(tmp_path)
     for rest in ("x.h5", "y.h5", "meta.csv"):

@@ -68,10 +68,6 @@ def test_the_clean_split_leaves_out_copies_and_the_published_one_keeps_them(top)
     assert clean.test.tolist() == published.test.tolist()
 
 
-def test_the_counts_of_the_card_add_up():
-    assert sum(sum(counts.values()) for counts in TASK.counts.values()) == TASK.expected == 5_000
-
-
 OBJECT = "<object><name>{}</name></object>"
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]><annotation><object><name>&c;</name></object></annotation>'
 OUTSIDE = (
