@@ -35,12 +35,6 @@ MAY_IMPORT = {  # what a package may import of ours
 LONG = {
     "benchmark/metrics.py",
     "leaderboards/stats/simulate.py",
-    "tests/tasks/obtain/test_fetch.py",
-    "tests/tasks/obtain/test_receipts.py",
-    "tests/tasks/own/test_description.py",
-    "tests/tasks/phantoms/test_phantoms.py",
-    "tests/tasks/sources/test_sources.py",
-    "tests/tasks/test_inspect.py",
 }
 CROWDED: set[str] = set()
 AGAINST_THE_ARROWS: set[str] = set()

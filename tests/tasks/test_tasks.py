@@ -243,6 +243,23 @@ def test_anyone_can_fetch_and_check_a_member_of_the_open_corpus_and_none_is_test
     assert not {task.family for task in members} & {task.family for task in tested_whole}
 
 
+@pytest.mark.parametrize("modality", tasks.modalities())
+def test_no_image_of_the_open_corpus_is_tested_on(modality, everything):
+    """Whatever tasks of the members' datasets there are."""
+    members = [tasks.get(modality, name) for name in OPEN[modality, 1]]
+    held = set()
+    for task in members:
+        samples = task.scan(everything)
+        held |= {samples[i].digest for i in splits.train_part(task, samples)}
+    families = {task.family for task in members}
+    others = [tasks.get(modality, name) for name in tasks.names(modality)]
+    for task in (task for task in others if task.family in families and not task.on_request):
+        samples = task.scan(everything)
+        tested = {samples[i].digest for part in splits.assignments(task, samples) for i in part.test}
+        assert tested
+        assert not tested & held, task.name
+
+
 def test_a_misspelt_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'busi'"):
         tasks.get("ultrasound", "bussi")
