@@ -59,9 +59,9 @@ def add_dataset(
     _refuse(name, modality, policy, metric, metrics, {**texts, "home": home, "citation": citation})
     path = _resolved(form, path)
     found = images.read_images(form, path, name).rows
-    counts = Counter((row.split, row.name) for row in found)
+    counts = Counter((row.split, row.label) for row in found)
     parts = [part for part in (*splits.PARTS, "") if any(part == split for split, _ in counts)]
-    classes = sorted({row.name for row in found})
+    classes = sorted({row.label for row in found})
     if len(classes) < 2:
         deeper = f"; if the classes lie in it, give {path / classes[0]}" if form == "folder" else ""
         raise DataError(f"{path}: 1 class ({classes[0]}); a task needs two or more{deeper}")

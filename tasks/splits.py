@@ -68,8 +68,8 @@ def halves(task: Task, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
     Raises DataError, with the remedy, where a half would lack a class.
     """
     order = np.array(sorted(range(len(samples)), key=lambda i: samples[i].id))
-    (dealt,) = _dealt(task, [samples[i] for i in order], (0, 1), 1, task.protocol.seed, "2 halves")
-    return np.sort(order[dealt == 0]), np.sort(order[dealt == 1])
+    (assigned,) = _assigned(task, [samples[i] for i in order], (0, 1), 1, task.protocol.seed, "2 halves")
+    return np.sort(order[assigned == 0]), np.sort(order[assigned == 1])
 
 
 def check(samples: list[Sample]) -> None:
@@ -131,35 +131,35 @@ def _without_crossing(ordered: list[Sample], parts: tuple[np.ndarray, ...]) -> t
     return np.array([i for i in train if ordered[i].group not in taken], dtype=np.int64), val, test
 
 
-def _cut(task: Task, ordered: list[Sample], hands: tuple[str, ...], seed: int) -> tuple[np.ndarray, ...]:
-    """Positions of train, val and test: groups whole, images of each class in like proportions. hands: the part that
-    each equal hand of the groups goes to."""
-    parts = [part for part in PARTS if part in hands]
-    (dealt,) = _dealt(
-        task, ordered, [parts.index(part) for part in hands], 1, seed, f"{len(parts)} parts, {' and '.join(parts)}"
+def _cut(task: Task, ordered: list[Sample], folds: tuple[str, ...], seed: int) -> tuple[np.ndarray, ...]:
+    """Positions of train, val and test: groups whole, images of each class in like proportions. folds: the part that
+    each equal fold of the groups goes to."""
+    parts = [part for part in PARTS if part in folds]
+    (assigned,) = _assigned(
+        task, ordered, [parts.index(part) for part in folds], 1, seed, f"{len(parts)} parts, {' and '.join(parts)}"
     )
-    return tuple(np.flatnonzero(np.array(hands)[dealt] == part) for part in PARTS)
+    return tuple(np.flatnonzero(np.array(folds)[assigned] == part) for part in PARTS)
 
 
 def _folds(task: Task, ordered: list[Sample], protocol: Folds) -> Iterator[list[np.ndarray]]:
     """Positions of each fold of each repeat: groups whole, images of each class in like proportions."""
-    hands, among = range(protocol.k), f"{protocol.k} folds" + protocol.halved * " of one half"
-    for dealt in _dealt(task, ordered, hands, protocol.repeats, protocol.seed, among):
-        yield [np.flatnonzero(dealt == hand) for hand in hands]
+    folds, among = range(protocol.k), f"{protocol.k} folds" + protocol.halved * " of one half"
+    for assigned in _assigned(task, ordered, folds, protocol.repeats, protocol.seed, among):
+        yield [np.flatnonzero(assigned == fold) for fold in folds]
 
 
-def _dealt(
-    task: Task, ordered: list[Sample], sides: Sequence[int], ways: int, seed: int, among: str
+def _assigned(
+    task: Task, ordered: list[Sample], parts: Sequence[int], ways: int, seed: int, among: str
 ) -> list[np.ndarray]:
-    """Ways to deal the samples' groups: the hand of every sample. Raises DataError where a side would lack a class."""
+    """Ways to assign the samples' groups, as the fold of every sample. Raises DataError where a part lacks a class."""
     labels = np.array([sample.label for sample in ordered])
     names, groups = np.unique([sample.group for sample in ordered], return_inverse=True)
     counts = np.zeros((len(names), len(task.classes)), dtype=np.int64)
     np.add.at(counts, (groups, labels), 1)
-    held, needed = (counts > 0).sum(axis=0), max(sides) + 1
+    held, needed = (counts > 0).sum(axis=0), max(parts) + 1
     few = [label for label, number in enumerate(held) if number < needed]
-    dealt = [] if few else stratify.deal(counts, sides, ways, seed)
-    if not dealt:
+    assigned = [] if few else stratify.assign(counts, parts, ways, seed)
+    if not assigned:
         kind = task.group_kind + (", near-duplicates joined" if task.near and len(names) < len(ordered) else "")
         listed = "; ".join(
             f"class {task.classes[c]!r} has {held[c]} groups ({kind}) of {counts[:, c].sum():,} images"
@@ -167,7 +167,7 @@ def _dealt(
         )
         fault = f"fewer than the {among}" if few else f"but no way to deal them gives each of {among} every class"
         raise DataError(f"{task.modality}/{task.name}: {listed}, {fault}; {_remedy(task, ordered)}")
-    return [hands[groups] for hands in dealt]
+    return [folds[groups] for folds in assigned]
 
 
 def _complete(task: Task, samples: list[Sample], part: np.ndarray, where: str) -> None:

@@ -175,13 +175,13 @@ def to_task(described: Description) -> Task:
 def _scan(data: Path, *, described: Description) -> list[Sample]:
     found = images.read_images(described.form, Path(described.path), described.name).rows
     again = f"delete {path_of(described)} and describe the dataset again"
-    strangers = sorted({row.name for row in found} - set(described.classes))
+    strangers = sorted({row.label for row in found} - set(described.classes))
     if strangers:
         raise DataError(
             f"{described.path}: class {strangers[0]!r} is not among {', '.join(described.classes)}; remove it, or "
             f"{again}"
         )
-    counts = Counter((row.split, row.name) for row in found)
+    counts = Counter((row.split, row.label) for row in found)
     for (split, name), count in sorted(counts.items()):
         expected = described.counts.get(split, {}).get(name, 0)
         if count > expected:
@@ -191,7 +191,7 @@ def _scan(data: Path, *, described: Description) -> list[Sample]:
             )
     paths = [row.path for row in found]
     ids = layout.sample_ids(_top(described), paths)
-    labels = [described.classes.index(row.name) for row in found]
+    labels = [described.classes.index(row.label) for row in found]
     groups = [row.group or name for row, name in zip(found, ids, strict=True)]
     return sorted(map(Sample, ids, labels, groups, checksums.hash_files(paths), [row.split for row in found]))
 

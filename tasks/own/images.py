@@ -46,18 +46,7 @@ RESEMBLING = {  # our column -> names of columns that may be meant for it
 IDENTIFIER = re.compile(r"(^|_)(id|ids|uid|identifier|nr|no|num|number|code|key|name)$")
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 NOT_IMAGES = frozenset(  # folders of what belongs to images
-    (
-        "mask",
-        "masks",
-        "label",
-        "labels",
-        "annotation",
-        "annotations",
-        "segmentation",
-        "segmentations",
-        "overlay",
-        "overlays",
-    )
+    name + plural for name in ("mask", "label", "annotation", "segmentation", "overlay") for plural in ("", "s")
 )
 MASK = re.compile(r"(.+?)[ _-]?(mask|masks|seg|segmentation|annotation)([ _-]?\d+)?", re.IGNORECASE)
 SHOWN = 20  # columns that a message lists
@@ -65,7 +54,7 @@ SHOWN = 20  # columns that a message lists
 
 class LabelledImage(NamedTuple):
     path: Path
-    name: str  # class
+    label: str  # its class
     group: str  # "" where none is known
     split: str
 
@@ -88,7 +77,7 @@ def read_images(form: str, path: Path, name: str) -> Listing:
         )
     _refuse_gaps(content.rows)
     _refuse_masks(content.rows)
-    naming.refuse_variants("classes", {row.name: row.path for row in content.rows}, path)
+    naming.refuse_variants("classes", {row.label: row.path for row in content.rows}, path)
     naming.refuse_variants("groups", {row.group: row.path for row in content.rows}, path)
     if content.rows[0].split:
         _refuse_parts(content.rows, path)
@@ -165,7 +154,7 @@ def _part(name: str) -> str:
 
 def _refuse_swapped(top: Path, rows: list[LabelledImage]) -> None:
     """Refuse patient/CLASS/image: many folders that all hold folders of the same few names."""
-    classes, groups = {row.name for row in rows}, {row.group for row in rows}
+    classes, groups = {row.label for row in rows}, {row.group for row in rows}
     if "" not in groups and len(groups) < len(classes):
         raise DataError(
             f"{top}: {len(classes)} folders ({naming.list_few(classes)}) hold folders of {len(groups)} names "
@@ -202,7 +191,7 @@ def of_table(table: Path) -> Listing:
         if path in rows:
             raise DataError(
                 f"{where}: {cells['file']!r} is listed twice, as {label!r} and in row {first_row[path]} as "
-                f"{rows[path].name!r}; keep one"
+                f"{rows[path].label!r}; keep one"
             )
         rows[path], first_row[path] = LabelledImage(path, label, group, split), number
     if missing:
@@ -373,7 +362,7 @@ def _refuse_masks(rows: list[LabelledImage]) -> None:
 def _refuse_parts(rows: list[LabelledImage], place: Path) -> None:
     """Refuse a split that lacks train or test, and a part that lacks a class: what is chosen or measured there would be
     undefined."""
-    counts = Counter((row.split, row.name) for row in rows)
+    counts = Counter((row.split, row.label) for row in rows)
     given = [part for part in splits.PARTS if any(part == split for split, _ in counts)]
     for part in ("train", "test"):
         if part not in given:
@@ -381,7 +370,7 @@ def _refuse_parts(rows: list[LabelledImage], place: Path) -> None:
                 f"{place}: no {part} part, only {' and '.join(given)}; a split has train, test and perhaps val: call "
                 "the parts so, or give the images without a split to have one made"
             )
-    classes = sorted({row.name for row in rows})
+    classes = sorted({row.label for row in rows})
     for part in given:
         absent = [name for name in classes if not counts[part, name]]
         if absent:

@@ -1,4 +1,4 @@
-"""Groups dealt into folds and cuts, whatever classes they mix: against scikit-learn and exhaustive search."""
+"""Groups assigned into folds and cuts, whatever classes they mix: against scikit-learn and exhaustive search."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -46,24 +46,24 @@ def task_of(protocol, classes: int):
     return replace(BUSI, classes=CLASSES[:classes], protocol=protocol, near=False)
 
 
-def unevenness(counts: np.ndarray, hands: np.ndarray) -> float:
+def unevenness(counts: np.ndarray, folds: np.ndarray) -> float:
     """Summed squares of what each fold's share of each class is off an equal one."""
     shares = counts / counts.sum(axis=0)
-    loads = np.array([shares[hands == hand].sum(axis=0) for hand in range(K)])
+    loads = np.array([shares[folds == fold].sum(axis=0) for fold in range(K)])
     return float(np.square(loads - 1 / K).sum())
 
 
-def complete(counts: np.ndarray, hands: np.ndarray) -> bool:
-    return all((counts[hands == hand].sum(axis=0) > 0).all() for hand in range(K))
+def complete(counts: np.ndarray, folds: np.ndarray) -> bool:
+    return all((counts[folds == fold].sum(axis=0) > 0).all() for fold in range(K))
 
 
 def by_scikit_learn(counts: np.ndarray) -> np.ndarray:
     groups, labels = (np.array([s[i] for s in sampled(counts)]) for i in (2, 1))
-    hands = {}
+    folds = {}
     divided = StratifiedGroupKFold(K, shuffle=True, random_state=0).split(labels, labels, groups)
-    for hand, (_, tested) in enumerate(divided):
-        hands |= dict.fromkeys(groups[tested], hand)
-    return np.array([hands[group] for group in sorted(hands)])
+    for fold, (_, tested) in enumerate(divided):
+        folds |= dict.fromkeys(groups[tested], fold)
+    return np.array([folds[group] for group in sorted(folds)])
 
 
 def possible(counts: np.ndarray, sides: tuple[int, ...]) -> bool:
@@ -77,29 +77,29 @@ def possible(counts: np.ndarray, sides: tuple[int, ...]) -> bool:
 @given(counts=tables(), seed=st.integers(0, 9))
 def test_folds_are_whole_complete_and_no_less_even_than_scikit_learns(counts, seed):
     """Scikit-learn's are compared where they hold every class, too: without that, others can be more even."""
-    dealt = stratify.deal(counts, range(K), 2, seed)
-    assert all(complete(counts, hands) for hands in dealt)
-    other = by_scikit_learn(counts) if dealt else None
-    if dealt and complete(counts, other):
-        assert unevenness(counts, dealt[0]) <= unevenness(counts, other) + 1e-5
+    assigned = stratify.assign(counts, range(K), 2, seed)
+    assert all(complete(counts, folds) for folds in assigned)
+    other = by_scikit_learn(counts) if assigned else None
+    if assigned and complete(counts, other):
+        assert unevenness(counts, assigned[0]) <= unevenness(counts, other) + 1e-5
 
 
 @settings(max_examples=60, deadline=None)
 @given(counts=tables(groups=7), sides=st.sampled_from(sorted(SIDES)))
-def test_what_is_possible_is_dealt_and_what_is_not_is_not(counts, sides):
-    dealt = stratify.deal(counts, SIDES[sides], 1, 0)
-    assert bool(dealt) == possible(counts, SIDES[sides])
-    for hands in dealt:
-        on = np.array(SIDES[sides])[hands]
+def test_what_is_possible_is_assigned_and_what_is_not_is_not(counts, sides):
+    assigned = stratify.assign(counts, SIDES[sides], 1, 0)
+    assert bool(assigned) == possible(counts, SIDES[sides])
+    for folds in assigned:
+        on = np.array(SIDES[sides])[folds]
         assert all((counts[on == side].sum(axis=0) > 0).all() for side in SIDES[sides])
 
 
 def test_where_no_start_is_complete_a_solver_finds_the_one_way_there_is(monkeypatch):
     counts = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 1], [1, 1, 1]])
-    monkeypatch.setattr(stratify._Table, "deal", lambda table, rng, skewed: range(len(counts)))
+    monkeypatch.setattr(stratify._Table, "assign", lambda table, rng, skewed: range(len(counts)))
     monkeypatch.setattr(stratify._Table, "settle", lambda table, order: None)
-    (hands,) = stratify.deal(counts, range(K), 1, 0)
-    assert {frozenset(np.flatnonzero(hands == hand).tolist()) for hand in range(K)} == {
+    (folds,) = stratify.assign(counts, range(K), 1, 0)
+    assert {frozenset(np.flatnonzero(folds == fold).tolist()) for fold in range(K)} == {
         frozenset(fold) for fold in ((0, 1), (2, 3), (4,))
     }
 

@@ -53,7 +53,7 @@ def parted(top: Path, *parts: str, groups: bool = False) -> Path:
 @pytest.mark.parametrize("groups", [False, True])
 def test_folders_called_like_parts_are_the_split(tmp_path, parts, meant, groups):
     found = read(parted(tmp_path / "set", *parts, groups=groups)).rows
-    assert {row.name for row in found} == {"x", "y"}
+    assert {row.label for row in found} == {"x", "y"}
     assert {row.path.relative_to(tmp_path / "set").parts[0]: row.split for row in found} == dict(
         zip(parts, meant, strict=True)
     )
@@ -152,7 +152,7 @@ def test_a_folder_of_a_class_that_is_a_link_is_read(tmp_path):
     (tmp_path / "set" / "x").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set" / "y" / "p9").symlink_to(tmp_path / "far")
     touch(tmp_path / "far" / "9.png")
-    assert Counter(row.name for row in read(tmp_path / "set").rows) == {"x": 3, "y": 4}
+    assert Counter(row.label for row in read(tmp_path / "set").rows) == {"x": 3, "y": 4}
 
 
 def test_masks_beside_images_are_no_images(tmp_path):
@@ -327,7 +327,7 @@ def test_blanks_around_names_and_unicode_forms_make_no_class(tmp_path):
     touch(*(tmp_path / f"{i}.png" for i in range(4)))
     labels = ["Größe", unicodedata.normalize("NFD", "Größe"), "y ", " y"]
     found = read(table(tmp_path, [(f"{i}.png", label, f"p{i}") for i, label in enumerate(labels)], COLUMNS[:3]))
-    assert Counter(row.name for row in found.rows) == {"Größe": 2, "y": 2}
+    assert Counter(row.label for row in found.rows) == {"Größe": 2, "y": 2}
 
 
 @pytest.mark.parametrize("value", ["nan", "NaN", "None", "NA", "<NA>", "null", "N/A", "?"])
