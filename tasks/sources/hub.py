@@ -6,8 +6,6 @@ What        <name>[+<configuration>][:<split>][@<column>][?limit=<N>], such as h
 Copy        the first scan writes the encoded images, as they are, to DATA/hub in the layout of the kind `parquet`,
             which reads them from then on. A shard is renamed when whole and holds the stream's position, so a killed
             copy goes on at the exact image. To take a newer revision, delete the folder
-Machines    each calls `materialise` with its rank, on a folder that all share; a scan wants every part. With a limit,
-            each part takes an equal share of it
 Group       patient or slide, where the dataset has a column `path` as nanopath has; else the image
 Traps       a dataset that its owner changes during the copy is copied in part old, in part new
 """
@@ -25,6 +23,7 @@ from tasks.sources import parquet
 
 KIND = "hub"
 ROWS, BYTES, GROUP = 10_000, 2**27, 64  # a shard ends with that many images or bytes; images in a row group
+SHARD = "shard-00000-of-00001"  # how the names of shards begin
 NEXT = b"next"  # key of a shard's metadata: the stream's position behind it, "" behind the last
 GRAMMAR = re.compile(
     r"(?P<name>[^:@?+]+)(\+(?P<configuration>[\w.-]+))?(:(?P<split>[\w.-]+))?"
@@ -33,38 +32,26 @@ GRAMMAR = re.compile(
 
 
 def scan(data: Path, *, location: str) -> list[Sample]:
-    folder = _folder(data, location)
-    world = max((int(path.name.split("-")[3]) for path in folder.glob("shard-*-of-*.parquet")), default=1)
-    missing = [rank for rank in range(world) if _left(folder, rank, world)[0] != ""]
-    if missing and world > 1:
-        raise DataError(
-            f"{folder}: {len(missing)} of {world} machines' parts are not whole, such as {missing[0]}'s; finish them"
-        )
-    materialise(location, data, world=world)
-    return parquet.scan(data, location=str(folder))
+    materialise(location, data)
+    return parquet.scan(data, location=str(_folder(data, location)))
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
     return parquet.read(data, sample, pixels, location=str(_folder(data, location)))
 
 
-def materialise(location: str, data: Path, *, rank: int = 0, world: int = 1) -> None:
-    """Copy the part of machine `rank` of `world`, or the rest of it, to a folder in data/hub.
-
-    Raises DataError if the dataset cannot be read, or if the folder holds parts of another number of machines.
-    """
+def materialise(location: str, data: Path) -> None:
+    """Copy the dataset, or the rest of it, to a folder in data/hub. Raises DataError where it cannot be read, and where
+    parts of several machines lie."""
     from filelock import FileLock
 
     folder = _folder(data, location)
     folder.mkdir(parents=True, exist_ok=True)
-    others = sorted(path.name for path in folder.glob("shard-*.parquet") if f"-of-{world:05d}-" not in path.name)
-    if others:
-        raise DataError(
-            f"{folder}: {others[0]} is not of {world} machines; go on with its number, or delete the folder"
-        )
-    with FileLock(folder / f".{rank}-of-{world}.lock"):
+    if others := sorted(path.name for path in folder.glob("shard-*.parquet") if not path.name.startswith(SHARD)):
+        raise DataError(f"{folder}: {others[0]} is a part of several machines' copy; delete the folder to copy it anew")
+    with FileLock(folder / ".lock"):
         try:
-            _copy(_wanted(location), folder, rank, world)
+            _copy(_wanted(location), folder)
         except DataError:
             raise
         except Exception as error:  # of the hub, the network, a file of the dataset: they have no common base
@@ -74,26 +61,23 @@ def materialise(location: str, data: Path, *, rank: int = 0, world: int = 1) -> 
             ) from error
 
 
-def _copy(wanted: dict[str, str | None], folder: Path, rank: int, world: int) -> None:
-    from datasets.distributed import split_dataset_by_node
+def _copy(wanted: dict[str, str | None], folder: Path) -> None:
     from tqdm import tqdm
 
-    position, count, shards = _left(folder, rank, world)
+    position, count, shards = _left(folder)
     if position == "":
         return
     dataset, column = _dataset(wanted)
-    dataset = split_dataset_by_node(dataset, rank, world)
     if position:
         dataset.load_state_dict(json.loads(position))
-    limit = int(wanted["limit"] or 0)
-    share = limit // world + (rank < limit % world) if limit else None
+    limit = int(wanted["limit"]) if wanted["limit"] else None
     stream = iter(dataset)
-    with tqdm(desc=f"{wanted['name']} {rank + 1}/{world}", initial=count, total=share, unit=" images") as bar:
+    with tqdm(desc=wanted["name"], initial=count, total=limit, unit=" images") as bar:
         while position != "":
             images, paths, size, full = [], [], 0, False
-            for row in islice(stream, None if share is None else share - count):
+            for row in islice(stream, None if limit is None else limit - count):
                 origin = row.get("path")
-                mark = f"{rank:05d}-{count + len(paths):09d}"  # unique, where the dataset's paths may not be
+                mark = f"00000-{count + len(paths):09d}"  # unique, where the dataset's paths may not be
                 paths.append(f"{origin}#{mark}" if isinstance(origin, str) else mark)
                 images.append(_encoded(row[column], wanted["name"], column))
                 size += len(images[-1])
@@ -101,8 +85,8 @@ def _copy(wanted: dict[str, str | None], folder: Path, rank: int, world: int) ->
                 if full:
                     break
             count += len(images)
-            position = json.dumps(dataset.state_dict()) if full and count != share else ""
-            _write(folder / f"shard-{rank:05d}-of-{world:05d}-{shards:05d}.parquet", paths, images, position)
+            position = json.dumps(dataset.state_dict()) if full and count != limit else ""
+            _write(folder / f"{SHARD}-{shards:05d}.parquet", paths, images, position)
             shards += 1
             bar.update(len(images))
 
@@ -150,11 +134,11 @@ def _write(path: Path, paths: list[str], images: list[bytes], position: str) -> 
     unfinished.replace(path)
 
 
-def _left(folder: Path, rank: int, world: int) -> tuple[str | None, int, int]:
-    """Where a part was left: the stream's position (None at the start, "" at the end), images, shards."""
+def _left(folder: Path) -> tuple[str | None, int, int]:
+    """Where the copy was left: the stream's position (None at the start, "" at the end), images, shards."""
     import pyarrow.parquet as pq
 
-    footers = [pq.read_metadata(path) for path in sorted(folder.glob(f"shard-{rank:05d}-of-{world:05d}-*.parquet"))]
+    footers = [pq.read_metadata(path) for path in sorted(folder.glob(f"{SHARD}-*.parquet"))]
     position = footers[-1].metadata[NEXT].decode() if footers else None
     return position, sum(footer.num_rows for footer in footers), len(footers)
 

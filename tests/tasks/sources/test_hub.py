@@ -50,24 +50,16 @@ def test_hub_copies_a_folder_of_image_files_as_they_are(tmp_path):
     assert _digests(tmp_path, f"{tmp_path}/pictures") == sorted(expected)
 
 
-@pytest.mark.parametrize("world", [2, 3])  # 3 files: one in two images a machine, or one file a machine
-def test_hub_machines_together_copy_every_image_once(dataset, tmp_path, monkeypatch, world):
+def test_hub_refuses_the_parts_of_several_machines(dataset, tmp_path):
     location, digests = dataset
-    monkeypatch.setattr(hub, "ROWS", 4)
-    for rank in reversed(range(world)):
-        hub.materialise(location, tmp_path, rank=rank, world=world)
-        if rank:
-            with pytest.raises(DataError, match=rf"{rank} of {world} machines' parts are not whole, such as 0's"):
-                _digests(tmp_path, location)
     assert _digests(tmp_path, location) == digests
-    with pytest.raises(
-        DataError, match=rf"shard-00000-of-0000{world}-00000.parquet is not of 1 machines; go on with its number"
-    ):
-        hub.materialise(location, tmp_path)
+    (shard,) = tmp_path.glob("hub/*/*/*.parquet")
+    shard.rename(shard.with_name("shard-00001-of-00002-00000.parquet"))
+    with pytest.raises(DataError, match=r"shard-00001-of-00002-00000.parquet is a part of several machines' copy"):
+        _digests(tmp_path, location)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_hub_goes_on_at_the_exact_image(dataset, tmp_path, monkeypatch, world):
+def test_hub_goes_on_at_the_exact_image(dataset, tmp_path, monkeypatch):
     location, digests = dataset
     monkeypatch.setattr(hub, "ROWS", 3)
     encoded, left = hub._encoded, [0]
@@ -80,14 +72,11 @@ def test_hub_goes_on_at_the_exact_image(dataset, tmp_path, monkeypatch, world):
 
     monkeypatch.setattr(hub, "_encoded", stopping)
     for shards in (1, 2):
-        for rank in range(world):
-            left[0] = 3
-            with pytest.raises(SystemExit):
-                hub.materialise(location, tmp_path, rank=rank, world=world)
-        assert len(list(tmp_path.glob("hub/*/*/*.parquet"))) == shards * world  # the fourth image stops it
-    left[0] = len(digests) - 6 * world  # not one image is taken twice
-    for rank in range(world):
-        hub.materialise(location, tmp_path, rank=rank, world=world)
+        left[0] = 3
+        with pytest.raises(SystemExit):
+            hub.materialise(location, tmp_path)
+        assert len(list(tmp_path.glob("hub/*/*/*.parquet"))) == shards  # the fourth image stops it
+    left[0] = len(digests) - 6  # not one image is taken twice
     assert _digests(tmp_path, location) == digests
 
 
@@ -121,9 +110,7 @@ def test_hub_stops_at_its_limit_and_keeps_what_was_asked_apart(dataset, tmp_path
     seven = _digests(tmp_path, f"{location}?limit=7")
     assert len(seven) == 7 < len(digests) == len(_digests(tmp_path, location))
     assert set(seven) < set(digests)
-    for rank in range(2):
-        hub.materialise(f"{location}?limit=9", tmp_path, rank=rank, world=2)
-    assert len(set(_digests(tmp_path, f"{location}?limit=9"))) == 9
+    assert len(set(_digests(tmp_path, f"{location}?limit=9"))) == 9  # a limit that ends with a shard
 
 
 def test_hub_names_columns_when_in_doubt(dataset, tmp_path):
