@@ -194,6 +194,16 @@ def test_no_group_is_on_two_sides(found):
             halved = getattr(task.protocol, "halved", False)
             divided = splits.halves(task, samples)[1] if halved else np.arange(len(samples))
             assert sorted(np.concatenate(parts).tolist()) == divided.tolist()
+        if getattr(
+            task.protocol, "published", False
+        ):  # where no val part is published, it is cut from the training part
+            val = {"val"} & {sample.split for sample in samples} or {"train"}
+            assert [{samples[i].split for i in part} for part in parts] == [{"train"}, val, {"test"}]
+        assert all({samples[i].label for i in part} == set(range(len(task.classes))) for part in parts)
+    if getattr(task.protocol, "halved", False):
+        held, probed = ({samples[i].group for i in half} for half in splits.halves(task, samples))
+        assert not held & probed
+        assert held | probed == {sample.group for sample in samples}
 
 
 def test_an_empty_data_folder_is_no_data_with_the_remedy(found, tmp_path):

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from tasks import splits
 from tasks.base import DataError, NoData
 from tasks.ultrasound.aul import CLASSES, TASK, TEST
 from tests.layouts import aul
@@ -29,15 +28,6 @@ def test_the_test_part_is_ultrabenchs():
     for name in CLASSES:
         assert numbers[name] <= set(range(1, TASK.counts["train"][name] + TASK.counts["test"][name] + 1))
     assert sum(sum(part.values()) for part in TASK.counts.values()) == TASK.expected
-
-
-def test_the_part_for_choosing_is_cut_from_the_training_part(tmp_path):
-    aul.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    (division,) = splits.assignments(TASK, samples)
-    assert [samples[i].id for i in division.test] == [sample.id for sample in samples if sample.split == "test"]
-    assert len(division.test) == aul.TEST
-    assert {samples[i].label for i in division.val} == {0, 1, 2}
 
 
 def test_polygons_are_never_images_and_may_be_missing(tmp_path):

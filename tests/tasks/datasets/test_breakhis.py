@@ -29,17 +29,6 @@ def test_breakhis_takes_one_magnification_and_groups_blocks_by_patient(tmp_path,
     assert {BREAKHIS.classes[sample.label] for sample in shared} == {"malignant"}
 
 
-def test_breakhis_never_has_a_number_on_two_sides(tmp_path):
-    breakhis.write(tmp_path, scales=(100,))
-    samples = BREAKHIS.scan(tmp_path)
-    for division in splits.assignments(BREAKHIS, samples):
-        numbers = [
-            {samples[i].id.rpartition("-100-")[0].rpartition("-")[2].rstrip("ABCDEF") for i in part}
-            for part in (division.train, division.val, division.test)
-        ]
-        assert sum(map(len, numbers)) == len(set.union(*numbers)) == breakhis.GROUPS
-
-
 def test_breakhis_at_a_magnification_that_is_not_there_is_no_data(tmp_path):
     breakhis.write(tmp_path, scales=(100,))
     assert len(BREAKHIS.scan(tmp_path)) == breakhis.IMAGES

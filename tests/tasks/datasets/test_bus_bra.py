@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import data_report
-from tasks import splits
-from tasks.base import DataError, Folds
+from tasks.base import DataError
 from tasks.ultrasound.bus_bra import TASK
 from tests.layouts import bus_bra
 
@@ -44,21 +43,6 @@ def test_masks_are_not_images(top):
     shutil.copy(top / "Images" / "bus_0001-l.png", top / "Images" / "mask_0001-l.png")
     with pytest.raises(DataError, match=r"mask_0001-l\.png: not in bus_data\.csv"):
         TASK.scan(top.parent)
-
-
-def test_one_half_of_the_patients_is_for_pretraining_and_no_patient_is_on_two_sides(top):
-    assert TASK.protocol == Folds(k=5, repeats=3, seed=0, halved=True)
-    samples = TASK.scan(top.parent)
-    patient = {i: Path(sample.id).stem[4:8] for i, sample in enumerate(samples)}
-    held, probed = ({patient[i] for i in half} for half in splits.halves(TASK, samples))
-    assert not held & probed
-    assert len(held) + len(probed) == bus_bra.PATIENTS
-    divisions = splits.assignments(TASK, samples)
-    assert len(divisions) == 15
-    for division in divisions:
-        sides = [{patient[i] for i in part} for part in (division.train, division.val, division.test)]
-        assert sum(map(len, sides)) == len(set.union(*sides))
-        assert set.union(*sides) == probed
 
 
 def test_birads_is_a_column_of_every_image_listed(top):

@@ -22,17 +22,6 @@ def test_patients_are_groups_and_the_owners_split_is_kept(tmp_path):
         assert (sample.split == "test") == sample.id.startswith("test/")
 
 
-def test_the_part_for_choosing_is_whole_training_patients(tmp_path):
-    butterfly.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    (division,) = splits.assignments(TASK, samples)
-    train, val, test = ({samples[i].group for i in part} for part in (division.train, division.val, division.test))
-    assert train | val == {"1", "2", "3", "4", "5", "6"}
-    assert not train & val
-    assert val
-    assert test == {"26", "27"}
-
-
 def test_the_class_order_is_alphabetical():
     assert sorted(CLASSES) == list(CLASSES)
     assert set(CLASSES) == set(butterfly.CLASSES)

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from tasks import splits
 from tasks.base import DataError, NoData
 from tasks.histo.crc import TASKS
 from tests.layouts import crc
@@ -65,15 +64,6 @@ def test_the_sets_may_lie_in_different_folders(tmp_path):
     shutil.copytree(tmp_path / "CRC-VAL-HE-7K", other / "test" / "CRC-VAL-HE-7K")
     assert CRC.scan(other) == samples
     assert CRC.read(other, samples[0], 8).shape == (16, 16, 3)
-
-
-def test_val_is_cut_from_the_100k_alone(tmp_path):
-    crc.write(tmp_path)
-    samples = CRC.scan(tmp_path)
-    (division,) = splits.assignments(CRC, samples)
-    assert {samples[i].split for i in division.test} == {"test"}
-    assert {samples[i].split for i in division.val} == {"train"}
-    assert len(division.test) == sum(crc.TEST)
 
 
 def test_a_name_must_agree_with_its_folder(tmp_path):

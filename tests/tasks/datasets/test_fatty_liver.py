@@ -45,19 +45,6 @@ def test_exact_copies_of_a_frame_are_found_by_digest(tmp_path):
     assert len({sample.digest for sample in samples}) == len(samples) - 1
 
 
-def test_both_classes_are_tested_although_the_file_is_sorted_by_class(tmp_path):
-    fatty_liver.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    labels = np.array([sample.label for sample in samples])
-    assert set(labels[: len(labels) // TASK.protocol.k]) == {0}  # what a split by position would test on
-    divisions = splits.assignments(TASK, samples)
-    assert len(divisions) == 15
-    for division in divisions:
-        patients = [{samples[i].group for i in part} for part in (division.train, division.val, division.test)]
-        assert sum(map(len, patients)) == len(set.union(*patients)) == PATIENTS
-        assert all(set(labels[part]) == {0, 1} for part in (division.train, division.val, division.test))
-
-
 def test_ultrabench_tests_on_its_eleven_patients(tmp_path):
     fatty_liver.write(tmp_path)
     samples = PUBLISHED.scan(tmp_path)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks import splits
 from tasks.base import DataError
 from tasks.ultrasound.gbcu import TASK
 from tests.layouts import gbcu
@@ -45,14 +44,6 @@ def test_images_are_read_whole_at_their_own_size(top):
     sizes = {TASK.read(top.parent, sample, 32).shape for sample in TASK.scan(top.parent)}
     assert len(sizes) > 5
     assert min(shape[0] for shape in sizes) >= 70
-
-
-def test_val_is_cut_from_train_and_test_is_as_published(top):
-    samples = TASK.scan(top.parent)
-    (division,) = splits.assignments(TASK, samples)
-    assert {samples[i].split for i in division.test} == {"test"}
-    assert {samples[i].split for i in division.val} == {"train"}
-    assert [len(division.train) + len(division.val), len(division.test)] == [sum(gbcu.TRAIN), sum(gbcu.TEST)]
 
 
 def test_a_set_that_lacks_listed_images_is_partial_and_one_without_any_is_refused(top):

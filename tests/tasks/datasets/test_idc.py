@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import splits
-from tasks.base import DataError, Folds
+from tasks.base import DataError
 from tasks.histo.idc import ANCHOR, SIDE, TASK
 from tasks.reading import layout, squares
 from tests.layouts import idc
@@ -104,15 +103,3 @@ def test_the_copy_that_the_kaggle_mirror_holds_within_is_not_counted_twice(top):
     mirrored = TASK.scan(top.parent)
     assert mirrored == samples
     np.testing.assert_array_equal(TASK.read(top.parent, mirrored[0], 64).shape, (SIDE, SIDE, 3))
-
-
-def test_one_half_of_the_patients_is_for_pretraining_and_none_of_it_is_probed(top):
-    assert TASK.protocol == Folds(k=5, repeats=3, seed=0, halved=True)
-    samples = TASK.scan(top.parent)
-    held, probed = ({samples[i].group for i in half} for half in splits.halves(TASK, samples))
-    assert not held & probed
-    assert len(held) + len(probed) == idc.GROUPS
-    for division in splits.assignments(TASK, samples):
-        parts = [{samples[i].group for i in part} for part in (division.train, division.val, division.test)]
-        assert sum(map(len, parts)) == len(set.union(*parts))
-        assert set.union(*parts) == probed

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from tasks import splits
 from tasks.base import DataError
 from tasks.histo.lc25000 import TASK as LC25000
 from tests.layouts import lc25000
@@ -18,16 +17,6 @@ def test_lc25000_groups_by_tile_from_either_table_alike(tmp_path):
     assert samples[0].id == "lung_colon_image_set/colon_image_sets/colon_aca/colonca1.jpeg"
     (tmp_path / "lc25000_image_groups.csv").unlink()
     assert LC25000.scan(tmp_path) == samples
-
-
-def test_lc25000_keeps_copies_of_a_tile_on_one_side(tmp_path):
-    lc25000.write(tmp_path)
-    samples = LC25000.scan(tmp_path)
-    (division,) = splits.assignments(LC25000, samples)
-    side = {samples[i].id: part for part in range(3) for i in division[2 + part]}
-    stem = "lung_colon_image_set/lung_image_sets/lung_n/lungn"
-    for tile in range(1, lc25000.TILES + 1):
-        assert side[f"{stem}{tile}.jpeg"] == side[f"{stem}{tile + lc25000.TILES}.jpeg"]
 
 
 def test_lc25000_refuses_without_tiles_and_with_wrong_names(tmp_path):

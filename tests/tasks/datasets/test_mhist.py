@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from tasks import splits
 from tasks.base import DataError, NoData
 from tasks.histo.mhist import TASK
 from tests.layouts import mhist
@@ -33,14 +32,6 @@ def test_labels_and_parts_are_the_tables(tmp_path):
     name = _row(tmp_path, "SSA", "test").split(",")[0]
     sample = next(sample for sample in samples if sample.id == f"images/{name}")
     assert (TASK.classes[sample.label], sample.split, sample.group) == ("SSA", "test", sample.id)
-
-
-def test_the_authors_test_part_is_kept_and_val_is_cut_from_train(tmp_path):
-    mhist.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    (division,) = splits.assignments(TASK, samples)
-    assert [samples[i].split for i in division.test] == ["test"] * 16
-    assert {samples[i].split for i in division.val} == {"train"}
 
 
 def test_another_datasets_table_is_not_ours_and_two_of_ours_are_refused(tmp_path):

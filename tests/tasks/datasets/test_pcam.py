@@ -35,14 +35,6 @@ def test_every_patch_has_its_label_slide_split_and_digest(tmp_path):
     assert sides == {"train": "train", "val": "valid", "test": "test"}
 
 
-def test_the_authors_split_is_kept(tmp_path):
-    pcam.write(tmp_path)
-    samples = TASK.scan(tmp_path)
-    (division,) = splits.assignments(TASK, samples)
-    for part, ours in (("train", division.train), ("valid", division.val), ("test", division.test)):
-        assert {samples[i].id.split("#")[0] for i in ours} == {f"{STEM}_{part}_x.h5"}
-
-
 def test_a_patch_drawn_twice_stays_two_samples_of_one_digest(tmp_path):
     pcam.write(tmp_path)
     twice = [s for s in TASK.scan(tmp_path) if s.id in [f"{STEM}_train_x.h5#{i:06d}" for i in pcam.TWICE]]

@@ -131,13 +131,6 @@ def test_a_table_without_the_patients_is_refused(data):
         POCUS.scan(data)
 
 
-def test_no_group_is_in_two_folds(data):
-    samples = POCUS.scan(data)
-    for division in splits.assignments(POCUS, samples):
-        parts = [{samples[i].group for i in part} for part in (division.train, division.val, division.test)]
-        assert sum(map(len, parts)) == len(set.union(*parts)) == pocus.GROUPS
-
-
 def test_the_published_split_leaks_and_shows_it(data):
     samples = PUBLISHED.scan(data)
     assert [sample._replace(split="") for sample in samples] == POCUS.scan(data)
