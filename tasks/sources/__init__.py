@@ -7,9 +7,9 @@ the last part of its location, and its images by their paths from there on.
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import tasks
 from tasks.base import Access, DataError, NoData, Source
@@ -39,34 +39,28 @@ def open(spec: str, modality: str) -> Source:
         raise DataError(
             f"{spec!r} is read as {module.MODALITY}, not {modality}; use another kind: {', '.join(kinds())}"
         )
-    return module.open_source(location, modality)
+    if hasattr(module, "open_source"):
+        return module.open_source(location, modality)
+    return source(kind, location, modality, module)
 
 
 def source(
-    kind: str,
-    location: str,
-    modality: str,
-    *,
-    group_kind: str,
-    scan: Callable,
-    read: Callable,
-    left_out: Callable | None = None,
-    access: Access = LOCAL,
-    version: int = 1,
+    kind: str, location: str, modality: str, module: ModuleType, *, access: Access = LOCAL, version: int = 1
 ) -> Source:
-    """The Source of a kind, called by the last part of its location, which the functions take as a keyword."""
+    """The Source of a kind by its module: GROUP_KIND, `scan`, `read` and perhaps `left_out`, which take the location as
+    a keyword. It is called by the last part of its location."""
     last = folders.printable(Path(location).name)
     name = f"{kind}-{re.sub(r'[^a-z0-9_]+', '-', last.lower()).strip('-') or 'data'}"
     return Source(
         name=name,
         modality=modality,
         title=f"{last} ({kind})",
-        group_kind=group_kind,
+        group_kind=module.GROUP_KIND,
         version=version,
         access=access,
-        scan=partial(scan, location=location),
-        read=partial(read, location=location),
-        left_out=partial(left_out, location=location) if left_out else None,
+        scan=partial(module.scan, location=location),
+        read=partial(module.read, location=location),
+        left_out=partial(module.left_out, location=location) if hasattr(module, "left_out") else None,
         policy="crop" if modality == "histo" else "pad",
         images=f"{kind} {name} {version}",
         family=name,

@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from tasks import host, sources
-from tasks.base import DataError, Sample, Source, digest
+from tasks.base import DataError, Sample, digest
 from tasks.reading import checksums, decoding, folders
 
 KIND = "dicom"
+GROUP_KIND = "patient (study, where no patient is given)"
 MODALITY = "ultrasound"
 CORNERS = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
 
@@ -161,15 +162,3 @@ def _masked(image: np.ndarray, header) -> np.ndarray:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: unreadable DICOM ({type(error).__name__}: {error}); fetch it again, or move it out")
-
-
-def open_source(location: str, modality: str) -> Source:
-    return sources.source(
-        KIND,
-        location,
-        modality,
-        group_kind="patient (study, where no patient is given)",
-        scan=scan,
-        read=read,
-        left_out=left_out,
-    )

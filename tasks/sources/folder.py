@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from tasks import sources
-from tasks.base import DataError, Sample, Source
+from tasks.base import DataError, Sample
 from tasks.reading import checksums, decoding, folders
 
 KIND = "folder"
+GROUP_KIND = "folder (image, where it lies in none)"
 
 
 def scan(data: Path, *, location: str) -> list[Sample]:
@@ -38,15 +39,3 @@ def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
     return decoding.decode(sources.top(data, location) / sample.id)
-
-
-def open_source(location: str, modality: str) -> Source:
-    return sources.source(
-        KIND,
-        location,
-        modality,
-        group_kind="folder (image, where it lies in none)",
-        scan=scan,
-        read=read,
-        left_out=left_out,
-    )

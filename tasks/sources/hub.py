@@ -12,6 +12,7 @@ Traps       a dataset that its owner changes during the copy is copied in part o
 
 import json
 import re
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tasks.base import Access, DataError, Sample, Source
 from tasks.sources import parquet
 
 KIND = "hub"
+GROUP_KIND = "image (patient or slide, where the dataset's paths tell it)"
 ROWS, BYTES, GROUP = 10_000, 2**27, 64  # a shard ends with that many images or bytes; images in a row group
 SHARD = "shard-00000-of-00001"  # how the names of shards begin
 NEXT = b"next"  # key of a shard's metadata: the stream's position behind it, "" behind the last
@@ -166,12 +168,4 @@ def open_source(location: str, modality: str) -> Source:
     name = _wanted(location)["name"]
     public = re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
     access = Access(home=f"https://huggingface.co/datasets/{name}", licence="see its page", citation="")
-    return sources.source(
-        KIND,
-        location,
-        modality,
-        group_kind="image (patient or slide, where the dataset's paths tell it)",
-        scan=scan,
-        read=read,
-        access=access if public else sources.LOCAL,
-    )
+    return sources.source(KIND, location, modality, sys.modules[__name__], access=access if public else sources.LOCAL)

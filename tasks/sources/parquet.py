@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from tasks import sources
-from tasks.base import DataError, Sample, Source
+from tasks.base import DataError, Sample
 from tasks.reading import decoding, folders
 
 KIND = "parquet"
+GROUP_KIND = "patient (slide, where the name is no TCGA barcode)"
 SUFFIXES = (".parquet",)
 COLUMNS = {"path": ("string", "large_string"), "jpeg": ("binary", "large_binary")}
 OPEN_SHARDS, OPEN_GROUPS = 256, 8  # shards kept open, row groups kept in memory
@@ -130,15 +131,3 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: unreadable Parquet file ({type(error).__name__}: {error}); fetch it again") from error
-
-
-def open_source(location: str, modality: str) -> Source:
-    return sources.source(
-        KIND,
-        location,
-        modality,
-        group_kind="patient (slide, where the name is no TCGA barcode)",
-        scan=scan,
-        read=read,
-        left_out=left_out,
-    )

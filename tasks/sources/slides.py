@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from tasks import host, sources
-from tasks.base import DataError, Sample, Source, digest
+from tasks.base import DataError, Sample, digest
 from tasks.reading import checksums, folders
 
 KIND = "slides"
+GROUP_KIND = "patient (slide, where the name is no TCGA barcode)"
 MODALITY = "histo"
 SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide"})
 TILE, MICRONS, ROUNDING = 224, 0.5, 1.01  # px, micrometres a pixel, how much coarser a level may be than asked
@@ -131,15 +132,3 @@ def _digest(path: Path) -> str:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: not a slide that OpenSlide reads ({error}); fetch it again, or move it out")
-
-
-def open_source(location: str, modality: str) -> Source:
-    return sources.source(
-        KIND,
-        location,
-        modality,
-        group_kind="patient (slide, where the name is no TCGA barcode)",
-        scan=scan,
-        read=read,
-        left_out=left_out,
-    )

@@ -171,7 +171,7 @@ _opened = lru_cache(maxsize=1)(Stream)
 
 
 def open_source(location: str, modality: str) -> Source:
-    made = parquet.open_source(location, modality)
+    made = sources.source(parquet.KIND, location, modality, parquet)
     name = made.name.replace(parquet.KIND, KIND, 1)
     return replace(
         made,
