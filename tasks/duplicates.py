@@ -2,11 +2,11 @@
 
 Two looks, each as a candidate rule and a confirmation:
 
-`copies`: perceptual hashes (DCT of 32 x 32 grey values, 64 bits; ImageHash) at most `HASH_BITS` apart, and a
+`find_copies`: perceptual hashes (DCT of 32 x 32 grey values, 64 bits; ImageHash) at most `HASH_BITS` apart, and a
 correlation of the 32 x 32 grey images of at least `CORRELATION`. Finds no rotation and no mirroring.
 
-`turned`: among the `NEIGHBOURS` nearest by colour histogram, those with at least `INLIERS` SIFT keypoints (Lowe, IJCV
-2004; OpenCV) of the image or of its mirror image on one similarity transform. Finds copies under any rotation,
+`find_turned`: among the `NEIGHBOURS` nearest by colour histogram, those with at least `INLIERS` SIFT keypoints (Lowe,
+IJCV 2004; OpenCV) of the image or of its mirror image on one similarity transform. Finds copies under any rotation,
 mirroring and zoom, such as augmented histology tiles; its cost is seconds per hundred images.
 
 Both are deterministic, and both can be wrong either way: images joined wrongly only make groups larger.
@@ -29,7 +29,7 @@ PIXELS = 128  # side of the stored images that are compared
 HASH_BITS, CORRELATION = 8, 0.90  # on BUSI they find all 173 pairs that people have listed
 GREY = 32  # side of the grey images
 COMPARED = 2**23  # pairs compared at once: 9 bytes each
-MOST_PAIRS = 1e10  # comparisons of hashes; beyond it, `copies` is not looked for
+MOST_PAIRS = 1e10  # comparisons of hashes; beyond it, `find_copies` is not looked for
 NEIGHBOURS, INLIERS, LOWE = 20, 8, 0.8
 KEYPOINTS = 200  # of an image
 ZOOM = 2.0  # at most, either way: a transform that shrinks an image to a point matches anything
@@ -43,7 +43,7 @@ class Look(NamedTuple):
     rows: np.ndarray  # (samples,): the row of each sample, -1 if it is unreadable
 
 
-def look(source: Source, data: Path, samples: list[Sample], cache: Path) -> Look:
+def hash_images(source: Source, data: Path, samples: list[Sample], cache: Path) -> Look:
     """Decode the samples at PIXELS and hash them; both are kept in the cache by content."""
     built = store.build(source, data, samples, PIXELS, cache / "stores", skip_unreadable=True)
     row = {name: i for i, name in enumerate(built.ids)}
@@ -51,7 +51,7 @@ def look(source: Source, data: Path, samples: list[Sample], cache: Path) -> Look
     return Look(built.pixels, codes, np.array([row.get(sample.id, -1) for sample in samples]))
 
 
-def copies(
+def find_copies(
     one: Look, which: np.ndarray, other: Look | None = None, others: np.ndarray | None = None
 ) -> np.ndarray | None:
     """Pairs (P, 2) of near-duplicates: a position in `which` samples of one look, and one in `others` of the other.
@@ -117,7 +117,7 @@ def _kept(cache: Path, address: str, compute: Callable[[], np.ndarray], *rules: 
     return np.load(file, allow_pickle=False)
 
 
-def turned(pixels: np.ndarray) -> np.ndarray:
+def find_turned(pixels: np.ndarray) -> np.ndarray:
     """Index pairs (P, 2), i < j, of images that a rotation, mirroring and zoom bring onto each other."""
     import cv2
     from tqdm import tqdm
@@ -180,13 +180,13 @@ def _inliers(one: tuple, other: tuple) -> int:
     return int(inside.sum())
 
 
-def within(source: Source, data: Path, samples: list[Sample], cache: Path, *, rotated: bool = False) -> np.ndarray:
+def find_pairs(source: Source, data: Path, samples: list[Sample], cache: Path, *, rotated: bool = False) -> np.ndarray:
     """Pairs (P, 2), i < j, of positions of near-duplicates among the samples; with `rotated`, turned ones as well.
 
     Raises DataError where there are too many images to compare each with each.
     """
-    seen = look(source, data, samples, cache)
-    pairs = copies(seen, np.arange(len(samples)))
+    seen = hash_images(source, data, samples, cache)
+    pairs = find_copies(seen, np.arange(len(samples)))
     if pairs is None:
         raise DataError(
             f"{source.modality}/{source.name}: {len(samples):,} images are too many to compare each with each; "
@@ -195,14 +195,14 @@ def within(source: Source, data: Path, samples: list[Sample], cache: Path, *, ro
     if rotated:
         address = store.address(source, samples, PIXELS)
         rules = (NEIGHBOURS, INLIERS, LOWE, KEYPOINTS, ZOOM)
-        found = _kept(cache, address, lambda: turned(seen.pixels), "turned", PIXELS, *rules)
+        found = _kept(cache, address, lambda: find_turned(seen.pixels), "turned", PIXELS, *rules)
         sample = np.empty(len(seen.pixels), np.int64)
         sample[seen.rows[seen.rows >= 0]] = np.flatnonzero(seen.rows >= 0)
         pairs = np.unique(np.concatenate([pairs, np.sort(sample[found], axis=1)]), axis=0)
     return pairs
 
 
-def joined(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
+def join_groups(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
     """The groups after joining those that a pair connects, each named after the first of its members in name order."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -224,5 +224,5 @@ def scan_grouped(task: Task, data: Path, cache: Path) -> list[Sample]:
     samples = task.scan(data)
     if not task.near:
         return samples
-    groups = joined([sample.group for sample in samples], within(task, data, samples, cache))
+    groups = join_groups([sample.group for sample in samples], find_pairs(task, data, samples, cache))
     return [sample._replace(group=group) for sample, group in zip(samples, groups, strict=True)]

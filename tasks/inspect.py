@@ -1,7 +1,7 @@
 """What of a dataset is on this machine, and whether it is whole: found, partial, missing or broken.
 
 `status` scans; `verify` also compares checksums and decodes every image. Both return values and print nothing.
-`remember` notes in the cache that these very images were verified, so that a later `status` can say so.
+`note_verified` notes in the cache that these very images were verified, so that a later `status` can say so.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _counted(task: Task, data: Path) -> tuple[Status, list[Sample]]:
     samples = task.scan(data)
     counts = _counts(task, samples)
     state, reason = _judged(task, samples, counts)
-    places = set(located(task, data, samples).values())
+    places = set(locate(task, data, samples).values())
     found = Status(
         task=task,
         state=state,
@@ -166,14 +166,14 @@ def _counted(task: Task, data: Path) -> tuple[Status, list[Sample]]:
     return found, samples
 
 
-def remember(found: Status, cache: Path) -> None:
+def note_verified(found: Status, cache: Path) -> None:
     """Note today as the day on which these samples were verified and found whole, or partial and sound."""
     note = _note(found, cache)
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(f"{datetime.now(UTC).date().isoformat()}\n", encoding="utf-8")
 
 
-def verified(found: Status, cache: Path) -> str:
+def verified_on(found: Status, cache: Path) -> str:
     """The day (year-month-day, UTC) on which these very samples were last verified; "" if they never were."""
     note = _note(found, cache)
     return note.read_text(encoding="utf-8").strip() if note.is_file() else ""
@@ -226,7 +226,7 @@ def _stated(task: Task, part: str, name: str) -> int | None:
     return 0 if task.counts and part not in task.counts else None
 
 
-def located(task: Task, data: Path, samples: list[Sample]) -> dict[str, Path]:
+def locate(task: Task, data: Path, samples: list[Sample]) -> dict[str, Path]:
     """Sample id -> the file that holds it, where that is found; the images of a container share one."""
     tops: dict[str, Path | None] = {}
     places: dict[str, Path | None] = {}
@@ -262,7 +262,7 @@ def _looks(task: Task, data: Path, samples: list[Sample], workers: int) -> Itera
     """
     from tqdm import tqdm
 
-    places = located(task, data, samples)
+    places = locate(task, data, samples)
     threads = 1 if any(_file(sample.id) != sample.id for sample in samples) else max(workers, 1)
     chunks = [samples[i : i + CHUNK] for i in range(0, len(samples), CHUNK)]
     with (

@@ -1,6 +1,6 @@
 """The leakage passport: what a test part shares with what was trained or chosen on.
 
-Three kinds of sharing are looked for: `exact` (the same bytes), `group` (the same patient, slide, cluster) and `near`
+Three kinds of sharing are looked for: `exact` (the same bytes), `group` (the same patient, slide, cluster) and `overlap_near`
 (near-duplicates by `tasks.duplicates`). A count of None says that a kind was not looked for.
 """
 
@@ -42,7 +42,7 @@ def overlap(corpus: Iterable[Sample], test: Iterable[Sample], *, same_groups: bo
     return rows
 
 
-def near(
+def overlap_near(
     corpus: Iterable[tuple[Source, list[Sample], list[Sample]]],
     task: Task,
     samples: list[Sample],
@@ -54,11 +54,11 @@ def near(
 
     The corpus comes as (source, all its samples, those held) of each member, the task as its samples and those tested.
     """
-    seen, tested = duplicates.look(task, data, samples, cache), _positions(samples, test)
+    seen, tested = duplicates.hash_images(task, data, samples, cache), _positions(samples, test)
     found: dict[int, str] = {}
     for source, every, held in corpus:
-        other = duplicates.look(source, data, every, cache)
-        pairs = duplicates.copies(seen, tested, other, _positions(every, held))
+        other = duplicates.hash_images(source, data, every, cache)
+        pairs = duplicates.find_copies(seen, tested, other, _positions(every, held))
         if pairs is None:
             return Overlap("near", None, ())
         for i, j in pairs.tolist():
@@ -80,7 +80,7 @@ def passport(task: Task, data: Path, samples: list[Sample], cache: Path, *, rota
         same = [(first.setdefault(sha, i), i) for i, sha in enumerate(digests)]
         rows.append(_pairs("exact", samples, [(i, j) for i, j in same if groups[i] != groups[j]], "groups"))
         if not task.synthetic:
-            alike = duplicates.within(task, data, samples, cache, rotated=rotated).tolist()
+            alike = duplicates.find_pairs(task, data, samples, cache, rotated=rotated).tolist()
             rows.append(_pairs("near", samples, [(i, j) for i, j in alike if groups[i] != groups[j]], "groups"))
         return rows
     (division,) = splits.assignments(task, samples)
@@ -94,18 +94,18 @@ def passport(task: Task, data: Path, samples: list[Sample], cache: Path, *, rota
     return rows
 
 
-def beside(
+def overlap_elsewhere(
     task: Task, samples: list[Sample], others: Iterable[tuple[Task, list[Sample]]], data: Path, cache: Path
 ) -> list[Overlap]:
     """Images of a task that other datasets hold, too: exact copies, and near-duplicates. They leak within no task, and
     make two of them one and a half; `others` of the task's own family are passed over."""
     rows, strangers = [], [(other, held) for other, held in others if other.family != task.family]
-    seen = duplicates.look(task, data, samples, cache) if strangers else None
+    seen = duplicates.hash_images(task, data, samples, cache) if strangers else None
     for other, held in strangers:
         between = f"{other.name} and this set"
         rows.append(overlap(held, samples, same_groups=False)[0]._replace(between=between))
-        theirs = duplicates.look(other, data, held, cache)
-        pairs = duplicates.copies(theirs, np.arange(len(held)), seen, np.arange(len(samples)))
+        theirs = duplicates.hash_images(other, data, held, cache)
+        pairs = duplicates.find_copies(theirs, np.arange(len(held)), seen, np.arange(len(samples)))
         named = None if pairs is None else [f"{samples[j].id} = {held[i].id}" for i, j in _first(pairs.tolist())]
         rows.append(Overlap("near", None, (), between) if named is None else _row("near", named, between))
     return rows
@@ -149,10 +149,10 @@ def _near(
     rotated: bool,
 ) -> list[tuple[int, int]] | None:
     if not rotated:
-        seen = duplicates.look(task, data, samples, cache)
-        pairs = duplicates.copies(seen, part, seen, tested)
+        seen = duplicates.hash_images(task, data, samples, cache)
+        pairs = duplicates.find_copies(seen, part, seen, tested)
         return None if pairs is None else [tuple(pair) for pair in pairs.tolist()]
-    pairs = duplicates.within(task, data, samples, cache, rotated=True)
+    pairs = duplicates.find_pairs(task, data, samples, cache, rotated=True)
     here, there = set(part.tolist()), set(tested.tolist())
     both = [*pairs.tolist(), *pairs[:, ::-1].tolist()]
     return [(i, j) for i, j in both if i in here and j in there]

@@ -240,7 +240,7 @@ def add(
         licence=licence,
     )
     if not made.verified.broken:
-        inspect.remember(made.verified.status, cache)
+        inspect.note_verified(made.verified.status, cache)
     for line in added_report.lines(made):
         typer.echo(f"  {line}")
     groups = len({sample.group for sample in made.samples})

@@ -35,7 +35,7 @@ def describe_status(found: inspect.Status, cache: Path) -> str:
     told = [f"{found.images:,}{whole} images, {found.groups:,} groups ({task.group_kind})"] if found.images else []
     told += [format_bytes(found.bytes)] if found.bytes is not None else []
     if found.state != "broken" and not task.synthetic:
-        day = inspect.verified(found, cache)
+        day = inspect.verified_on(found, cache)
         told += [f"verified {day}" if day else "not verified"]
     told += [f"licence: {shorten_licence(task.access.licence)}"]
     told += [found.reason] if found.reason else []
@@ -51,7 +51,7 @@ def describe_open_corpus(modality: str, states: Mapping[str, inspect.State], dat
         why = states[full_name(task)]
         if why == "found":
             try:
-                receipts.attested(task, data, cache)
+                receipts.attested_files(task, data, cache)
                 continue
             except DataError:
                 why = "not shown to be as published"
@@ -98,7 +98,7 @@ def print_verification(task: Task, data: Path, workers: int, cache: Path) -> boo
     found = inspect.verify(task, data, workers=workers)
     here = bool(found.status.images)
     if here and not found.broken:
-        inspect.remember(found.status, cache)
+        inspect.note_verified(found.status, cache)
     split = max((len(count.split) for count in found.status.counts), default=0)
     label = max((len(name) for name in task.classes), default=0)
     for count in found.status.counts:
@@ -159,7 +159,7 @@ def _describe_receipts(task: Task, data: Path, cache: Path) -> str:
 
     try:
         attest(task, data)
-        receipts.attested(task, data, cache)
+        receipts.attested_files(task, data, cache)
     except DataError as error:
         return f"not as CORPUS=open needs it: {error}; {receipts.remedy(task)}"
     return "every file is as published, as CORPUS=open needs it"

@@ -24,7 +24,7 @@ def of_corpus(study: Study, found: TaskData, test: list[Sample], runtime: Runtim
     rows += [row for row in leakage.overlap(family, test) if row.kind == "group"]
     real = [(m.source, m.samples, m.train) for m in members if not m.source.synthetic]
     if real and not task.synthetic:
-        rows.append(leakage.near(real, task, found.samples, test, runtime.data, runtime.cache))
+        rows.append(leakage.overlap_near(real, task, found.samples, test, runtime.data, runtime.cache))
     return rows + passports.within(task, found.samples, runtime)
 
 

@@ -35,7 +35,7 @@ def across(
     folder = _folder(task, samples, runtime, "-beside-" + digest(*(identity(*one) for one in others))[:6])
     return _read_or_make(
         *(folder, task, samples),
-        lambda: leakage.beside(task, samples, others, runtime.data, runtime.cache),
+        lambda: leakage.overlap_elsewhere(task, samples, others, runtime.data, runtime.cache),
     )
 
 

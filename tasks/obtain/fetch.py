@@ -219,7 +219,7 @@ def _attest_held(receipt: Receipt, places: list[Path]) -> list[str]:
     for folder in places:
         if any((folder / top).exists() for top in tops):
             here = receipt._replace(folder=folder)
-            if not (fault := receipts.unlike(here)):
+            if not (fault := receipts.find_difference(here)):
                 receipts.write(here)
                 return []
             faults.append(fault)

@@ -64,19 +64,19 @@ def check(task: Task, data: Path, samples: list[Sample], cache: Path) -> None:
     """Raises DataError, naming files, unless all that the task's downloads brought is as published, and each of its
     samples is of them."""
     try:
-        brought = attested(task, data, cache)
+        brought = attested_files(task, data, cache)
     except DataError as error:
         partial = len(samples) < (task.expected or 0)
         count = f"partial, {len(samples):,} of {task.expected:,} images; " if partial else ""
         raise DataError(f"{count}{error}") from error
-    places = inspect.located(task, data, samples)
+    places = inspect.locate(task, data, samples)
     strange = [sample.id for sample in samples if places.get(sample.id) not in brought]
     if strange:
         names = ", ".join(download.name for download in task.access.downloads)
         raise DataError(f"{strange[0]} is not of {names} ({len(strange):,} such images)")
 
 
-def attested(task: Task, data: Path, cache: Path) -> set[Path]:
+def attested_files(task: Task, data: Path, cache: Path) -> set[Path]:
     """The files that the task's downloads brought. Their bytes are read once, and again when a file's size or time of
     change is another. Raises DataError, naming files, where one is not as published or that cannot be told."""
     brought: set[Path] = set()
@@ -91,7 +91,7 @@ def attested(task: Task, data: Path, cache: Path) -> set[Path]:
     return brought
 
 
-def unlike(receipt: Receipt) -> str:
+def find_difference(receipt: Receipt) -> str:
     """What is not as the archive held it, in words; "" for nothing."""
     found = {}
     for name, (size, _) in receipt.files.items():
@@ -148,10 +148,10 @@ def _plain(download: Download, data: Path) -> Path:
 
 
 def _unlike(receipt: Receipt, cache: Path) -> str:
-    """`unlike`, and a note in the cache where that is nothing."""
+    """`find_difference`, and a note in the cache where that is nothing."""
     seen = [_seen(receipt.folder / name) for name in receipt.files]
     note = cache / "receipts" / digest(folders.printable(receipt.folder.resolve()), *receipt.files.items(), *seen)
-    fault = "" if note.is_file() else unlike(receipt)
+    fault = "" if note.is_file() else find_difference(receipt)
     if not fault:
         note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()

@@ -29,7 +29,7 @@ OPEN_SHARDS, OPEN_GROUPS = 256, 8  # shards kept open, row groups kept in memory
 
 def scan(data: Path, *, location: str) -> list[Sample]:
     top = sources.top(data, location)
-    return list(_scanned(top, tuple((path, stamped(path)) for path in listed(top))))
+    return list(_scanned(top, tuple((path, read_stamp(path)) for path in list_shards(top))))
 
 
 def read(data: Path, sample: Sample, pixels: int, *, location: str) -> np.ndarray:
@@ -50,7 +50,7 @@ def _scanned(top: Path, shards: tuple[tuple[Path, tuple[int, int]], ...]) -> tup
         raise DataError(f"{top}: no images in {len(shards)} files *.parquet; give the folder that holds the shards")
     samples = []
     for path, stamp in tqdm(shards, desc=f"hashing {top.name}", unit=" shards", delay=2):
-        for group in range(opened(path, stamp).num_row_groups):
+        for group in range(open_shard(path, stamp).num_row_groups):
             for name, encoded in _rows(path, stamp, group).items():
                 samples.append(Sample(name, -1, _group(name), hashlib.sha256(encoded).hexdigest(), "train"))
     return tuple(sorted(samples))
@@ -60,9 +60,9 @@ def _scanned(top: Path, shards: tuple[tuple[Path, tuple[int, int]], ...]) -> tup
 def _index(top: Path, changed: int) -> dict[str, tuple[Path, tuple[int, int], int]]:
     """Image -> the arguments of _rows that give it."""
     index: dict[str, tuple[Path, tuple[int, int], int]] = {}
-    for path in listed(top):
-        stamp = stamped(path)
-        for group in range(opened(path, stamp).num_row_groups):
+    for path in list_shards(top):
+        stamp = read_stamp(path)
+        for group in range(open_shard(path, stamp).num_row_groups):
             place = (path, stamp, group)
             for name in column(*place, "path"):
                 if name in index:
@@ -79,7 +79,7 @@ def _rows(path: Path, stamp: tuple[int, int], group: int) -> dict[str, bytes]:
 
 def column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
     with _readable(path):
-        values = opened(path, stamp).read_row_group(group, columns=[name], use_threads=False)[name].to_pylist()
+        values = open_shard(path, stamp).read_row_group(group, columns=[name], use_threads=False)[name].to_pylist()
     if not all(values):
         row = next(row for row, value in enumerate(values) if not value)
         raise DataError(f"{path}: no {name} in row {row} of row group {group}; write the shard again without such rows")
@@ -87,7 +87,7 @@ def column(path: Path, stamp: tuple[int, int], group: int, name: str) -> list:
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
-def opened(path: Path, stamp: tuple[int, int]):
+def open_shard(path: Path, stamp: tuple[int, int]):
     import pyarrow.parquet as pq
 
     with _readable(path):
@@ -101,7 +101,7 @@ def opened(path: Path, stamp: tuple[int, int]):
     return shard
 
 
-def listed(top: Path) -> list[Path]:
+def list_shards(top: Path) -> list[Path]:
     return folders.list_images(top, recursive=False, suffixes=SUFFIXES).images
 
 
@@ -112,7 +112,7 @@ def left_out(data: Path, *, location: str) -> dict[str, list[str]]:
     return folders.names_below(every.left_out | ({"in folders below": deeper} if deeper else {}), top)
 
 
-def stamped(path: Path) -> tuple[int, int]:
+def read_stamp(path: Path) -> tuple[int, int]:
     """What tells that a file is no longer the one that was opened."""
     return path.stat().st_mtime_ns, path.stat().st_size
 

@@ -132,7 +132,7 @@ class Stream:
     def _group(self, group: int) -> list[bytes]:
         if group not in self.held:
             path, stamp = self.shards[self.shard[group]]
-            if parquet.stamped(path) != stamp:
+            if parquet.read_stamp(path) != stamp:
                 raise DataError(
                     f"{path}: changed since this corpus was opened; run again, which makes it another corpus"
                 )
@@ -155,7 +155,7 @@ def _squares(pixels: int, policy: str, chunk: list[tuple[str, bytes]]) -> np.nda
 
 def _footer(path: Path, stamp: tuple[int, int]) -> tuple[str, list[int]]:
     """(SHA-256 of the footer, rows of each row group)"""
-    about = parquet.opened(path, stamp).metadata
+    about = parquet.open_shard(path, stamp).metadata
     rows = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
     with path.open("rb") as file:
         file.seek(-8 - about.serialized_size, 2)
@@ -164,7 +164,7 @@ def _footer(path: Path, stamp: tuple[int, int]) -> tuple[str, list[int]]:
 
 def stream(data: Path, *, location: str) -> Stream:
     top = sources.top(data, location)
-    return _opened(top, tuple((path, parquet.stamped(path)) for path in parquet.listed(top)))
+    return _opened(top, tuple((path, parquet.read_stamp(path)) for path in parquet.list_shards(top)))
 
 
 _opened = lru_cache(maxsize=1)(Stream)

@@ -58,18 +58,18 @@ def test_an_altered_copy_is_found_among_other_images(kind):
     images = [_texture(seed) for seed in range(30)]
     seen = _look([*images, ALTERED[kind](images[7])])
     every = np.arange(31)
-    assert duplicates.copies(seen, every).tolist() == [[7, 30]]
+    assert duplicates.find_copies(seen, every).tolist() == [[7, 30]]
     other = _look([ALTERED[kind](images[7])])
-    assert duplicates.copies(seen, every[:30], other, np.array([0])).tolist() == [[7, 0]]
+    assert duplicates.find_copies(seen, every[:30], other, np.array([0])).tolist() == [[7, 0]]
 
 
 def test_alike_hashes_of_unlike_images_are_not_enough(monkeypatch):
     seen = _look([_texture(seed) for seed in range(6)])
     seen = seen._replace(codes=np.zeros(6, np.uint64))
     every = np.arange(6)
-    assert len(duplicates.copies(seen, every)) == 0
+    assert len(duplicates.find_copies(seen, every)) == 0
     monkeypatch.setattr(duplicates, "CORRELATION", -1.0)
-    assert len(duplicates.copies(seen, every)) == 15
+    assert len(duplicates.find_copies(seen, every)) == 15
 
 
 def test_pairs_are_the_same_however_many_are_compared_at_once(monkeypatch):
@@ -79,7 +79,7 @@ def test_pairs_are_the_same_however_many_are_compared_at_once(monkeypatch):
     neighbours = duplicates._neighbours(colours)
     for compared in (1, 20, 10**6):
         monkeypatch.setattr(duplicates, "COMPARED", compared)
-        assert duplicates.copies(seen, np.arange(8)).tolist() == [[0, 5], [2, 6], [4, 7]]
+        assert duplicates.find_copies(seen, np.arange(8)).tolist() == [[0, 5], [2, 6], [4, 7]]
         assert duplicates._neighbours(colours) == neighbours
 
 
@@ -89,7 +89,7 @@ def test_memory_does_not_grow_with_the_square_of_the_images():
     codes = np.random.default_rng(0).integers(0, 2**63, count).astype(np.uint64)
     seen = duplicates.Look(np.broadcast_to(np.uint8(0), (count, 1, 1, 3)), codes, np.arange(count))
     tracemalloc.start()
-    assert len(duplicates.copies(seen, np.arange(1000), seen, np.arange(count))) == 0  # one colour is like nothing
+    assert len(duplicates.find_copies(seen, np.arange(1000), seen, np.arange(count))) == 0  # one colour is like nothing
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30 * duplicates.COMPARED
@@ -112,8 +112,8 @@ def test_turned_mirrored_and_zoomed_copies_are_found_and_nothing_else():
     images = [_texture(seed) for seed in range(20)]
     copies = [alter(images[place]) for place, alter in enumerate(TURNED.values())]
     seen = _look([*images, *copies])
-    assert duplicates.turned(seen.pixels).tolist() == [[place, 20 + place] for place in range(len(copies))]
-    assert len(duplicates.copies(seen, np.arange(24))) == 0  # and hashes alone miss them
+    assert duplicates.find_turned(seen.pixels).tolist() == [[place, 20 + place] for place in range(len(copies))]
+    assert len(duplicates.find_copies(seen, np.arange(24))) == 0  # and hashes alone miss them
 
 
 def test_a_transform_that_shrinks_an_image_to_a_point_is_no_match():
@@ -129,8 +129,8 @@ def test_a_transform_that_shrinks_an_image_to_a_point_is_no_match():
 def test_groups_are_joined_and_named_after_their_first_member():
     groups = ["d", "b", "a", "c", "b", "e"]
     pairs = np.array([[0, 1], [4, 3]])  # d-b, b-c
-    assert duplicates.joined(groups, pairs) == ["b", "b", "a", "b", "b", "e"]
-    assert duplicates.joined(groups, np.empty((0, 2), np.int64)) == groups
+    assert duplicates.join_groups(groups, pairs) == ["b", "b", "a", "b", "b", "e"]
+    assert duplicates.join_groups(groups, np.empty((0, 2), np.int64)) == groups
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_a_folder_of_that_name_in_another_dataset_hides_no_file(tmp_path):
     (tmp_path / "ICIAR2018_BACH_Challenge" / "Photos" / "Benign").mkdir(parents=True)
     task = tasks.get("ultrasound", "aul")
     samples = task.scan(tmp_path)
-    assert inspect.located(task, tmp_path, samples).keys() == {sample.id for sample in samples}
+    assert inspect.locate(task, tmp_path, samples).keys() == {sample.id for sample in samples}
 
 
 def test_a_partial_dataset_is_partial_even_where_it_cannot_be_split(data):

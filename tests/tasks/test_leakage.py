@@ -97,7 +97,7 @@ def test_near_duplicates_in_a_corpus_of_another_dataset_are_found(data, tmp_path
     shutil.move(data / "copy.png", data / "more" / others[5].id)
     held = [sample._replace(id=f"more/{sample.id}") for sample in others]
     source = replace(ALONE, read=_read, images="other 1")
-    row = leakage.near([(source, held, held)], ALONE, samples, samples, data, data.parent / "cache")
+    row = leakage.overlap_near([(source, held, held)], ALONE, samples, samples, data, data.parent / "cache")
     assert (row.kind, row.count, row.between) == ("near", 1, "corpus and test")
     assert row.examples == (f"{samples[3].id} = more/{others[5].id}",)
 

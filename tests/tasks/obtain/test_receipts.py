@@ -148,7 +148,7 @@ def test_what_was_fetched_is_the_corpus_by_training_parts_the_same_everywhere(ca
 
 def test_bytes_are_read_once_and_again_when_a_file_was_touched(cards, data, monkeypatch):
     read = []
-    monkeypatch.setattr(receipts, "unlike", lambda receipt: read.append(receipt.archive) or "")
+    monkeypatch.setattr(receipts, "find_difference", lambda receipt: read.append(receipt.archive) or "")
     resolve(data)
     resolve(data)
     assert read == ["Benign.zip", "Malignant.zip", "Normal.zip", "BUSBRA.zip"]

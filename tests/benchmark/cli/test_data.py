@@ -142,7 +142,9 @@ def test_files_that_are_no_part_of_the_task_are_listed_by_reason(data, capsys):
     partial = replace(BUSI, left_out=lambda data: {"linear": ["a.mp4", "b.mp4"]})
     assert not data_report.print_verification(partial, data, 1, data / "cache")
     assert "left out, linear: b.mp4" in capsys.readouterr().out
-    assert "; 2 not read: 2 linear (a.mp4, b.mp4)" in data_report.describe_status(inspect.status(partial, data), data / "cache")
+    assert "; 2 not read: 2 linear (a.mp4, b.mp4)" in data_report.describe_status(
+        inspect.status(partial, data), data / "cache"
+    )
 
 
 def test_a_file_of_several_tasks_answers_to_its_name(capsys):
