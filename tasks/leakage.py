@@ -1,6 +1,6 @@
 """The leakage passport: what a test part shares with what was trained or chosen on.
 
-Three kinds of sharing are looked for: `exact` (the same bytes), `group` (the same patient, slide, cluster) and `overlap_near`
+Three kinds of sharing are looked for: `exact` (the same bytes), `group` (the same patient, slide, cluster) and `near`
 (near-duplicates by `tasks.duplicates`). A count of None says that a kind was not looked for.
 """
 
