@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from benchmark import ceilings, plan, tracks
 from benchmark.cost import NOMINAL_FLOPS, NOMINAL_GPU_FLOPS
 from benchmark.device import machine
-from benchmark.execution import batches as side_by_side
 from benchmark.execution import capacity
+from benchmark.execution.batches import LOGGED, run_batches
 from benchmark.lab.gpu.speed import SIZES
 from benchmark.lab.gpu.timebox import SPARE, Piece, Setup, Timebox, run_command
 from benchmark.recipe import Recipe, canonical, key, twin
@@ -73,7 +73,7 @@ def start_rendering(work: Work) -> subprocess.Popen:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = ["nice", "-n", "19", sys.executable, "-m", "benchmark", "run", *work.arguments(), "--stage", "prepare"]
     with log.open("a", encoding="utf-8") as file:
-        hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | side_by_side.LOGGED
+        hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | LOGGED
         return subprocess.Popen(command, stdout=file, stderr=file, env=hidden)
 
 
@@ -225,7 +225,7 @@ def _train_at_once(work: Work, chosen: list[Batch], box: Timebox) -> None:
     began, logs, failure = time.monotonic(), work.setup.out / "logs", None
     try:
         arguments = [*work.arguments(), "--checkpoint-seconds", "60"]
-        side_by_side.run_batches([batch.ids for batch in chosen], arguments, gpus, each, logs, box.say)
+        run_batches([batch.ids for batch in chosen], arguments, gpus, each, logs, box.say)
     except ProcessError as error:
         failure = error
     lacking = {run for batch in work.list_missing() for run in batch.ids}
@@ -266,9 +266,7 @@ def verify(work: Work, box: Timebox, fresh: Iterable[str] = (), each: int = 1, b
 def _find_fault(run: str, root: Path) -> str:
     """What `leaderboards verify` finds wrong with a run, its twin and their cells; nothing if it is as stored."""
     command = [sys.executable, "-m", "leaderboards", "verify", "--results", str(root), "--run", run]
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", env=os.environ | side_by_side.LOGGED
-    )
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=os.environ | LOGGED)
     return "" if done.returncode == 0 else (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
 
 

@@ -63,7 +63,9 @@ def test_as_many_runs_as_fit_are_started_and_those_of_one_size(tmp_path, monkeyp
 def test_as_many_runs_are_at_once_as_pack_says(tmp_path, monkeypatch):
     here, asked = setup(tmp_path)._replace(dry=False), []
     card = runs.machine.Device(type="cuda", names=("H100",) * 2, memory=(int(80e9),) * 2)
-    monkeypatch.setattr(runs.pack, "most", lambda todo, track, root, gpus: asked.append((len(todo), track, gpus)) or 5)
+    monkeypatch.setattr(
+        runs.capacity, "best_pack", lambda todo, track, root, gpus: asked.append((len(todo), track, gpus)) or 5
+    )
     batches = [batch(recipe("mae", seed=seed), twin(recipe("mae", seed=seed))) for seed in range(3)]
     assert runs.count_at_once(batches, here) == 1
     monkeypatch.setattr(runs.machine, "device", lambda: card)
@@ -94,7 +96,7 @@ def test_a_wave_that_fails_names_its_logs_and_is_not_tried_twice(tmp_path, monke
         raise ProcessError("1 of 1 runs failed: the.log")
 
     monkeypatch.setattr(runs.Work, "list_missing", lambda self: [batch(one)])
-    monkeypatch.setattr(runs.pack, "pack", fails)
+    monkeypatch.setattr(runs, "run_batches", fails)
     work = Timebox(tmp_path, 1e9, print)
     runs.train(runs.Work(setup(tmp_path), [], tmp_path / "grid"), work)
     assert packed == [[(key(one),)]]
