@@ -45,7 +45,7 @@ def timm_tokens(model: nn.Module, images: Tensor) -> Tokens:
     out = model.forward_features(images)
     if not isinstance(out, Tensor) or out.ndim not in (2, 3, 4):
         raise DataError(
-            f"timm's {type(model).__name__} answers with {own_encoder.described(out)}, no tokens that can be read"
+            f"timm's {type(model).__name__} answers with {own_encoder.name_kind(out)}, no tokens that can be read"
         )
     if out.ndim == 2:
         return Tokens(None, out[:, None])
@@ -57,7 +57,7 @@ def timm_tokens(model: nn.Module, images: Tensor) -> Tokens:
     patches = out.shape[1] - prefix
     if patches < 1 or math.isqrt(patches) ** 2 != patches:
         raise DataError(
-            f"timm's {type(model).__name__} answers a square image with {own_encoder.described(out)}, {prefix} of them "
+            f"timm's {type(model).__name__} answers a square image with {own_encoder.name_kind(out)}, {prefix} of them "
             "before the patches: the others are no square of patches, so tokens of another kind are among them"
         )
     return Tokens(out[:, 0] if cls else None, out[:, prefix:])
@@ -147,15 +147,15 @@ def open_encoder(spec: str, pixels: int | None = None, seed: int = 0) -> Opened:
             raise ValueError(f"--pixels {pixels}: embeddings are read as they are; leave it out")
         return _embeddings(Path(spec))
     if kind == "timm" and rest:
-        description, home = timm_model.registered(rest)
+        description, home = timm_model.find_registered(rest)
         return _timm(spec, description, _hub(home, *WEIGHTS), pixels, seed)
     if kind == "hf-hub" and rest:
-        return _timm(spec, timm_model.described(_hub(rest, "config.json")), _hub(rest, *WEIGHTS), pixels, seed)
+        return _timm(spec, timm_model.read_config(_hub(rest, "config.json")), _hub(rest, *WEIGHTS), pixels, seed)
     if spec.endswith(".safetensors"):
         path = Path(spec).absolute()
         if not path.exists():
             raise DataError(f"{path}: no such file")
-        description = timm_model.described(path.parent / "config.json")
+        description = timm_model.read_config(path.parent / "config.json")
         return _timm(f"{path.parent.name}/{path.name}", description, path, pixels, seed)
     if rest and re.fullmatch(r"[\w.]+:\w+", spec):
         return _own(spec, own_encoder.make(kind, rest, seed), pixels or SIDE)

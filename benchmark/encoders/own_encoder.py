@@ -84,7 +84,7 @@ def tokens(name: str, model: Callable[[Tensor], object], images: Tensor) -> Toke
         tensor.ndim in (2, 3) and len(tensor) == len(images) and tensor.numel() and tensor.is_floating_point()
     ):
         raise DataError(
-            f"{name} answers images {shape(images)} with {described(answer)}; return one tensor of real numbers, "
+            f"{name} answers images {shape(images)} with {name_kind(answer)}; return one tensor of real numbers, "
             f"(B, D) or patch tokens (B, N, D), here of B = {len(images)}"
         )
     return Tokens(None, tensor[:, None].float() if tensor.ndim == 2 else tensor.float())
@@ -119,13 +119,13 @@ def _only_tensor(answer: object) -> Tensor | None:
     return held[0] if len(held) == 1 and isinstance(held[0], Tensor) else None
 
 
-def described(answer: object) -> str:
+def name_kind(answer: object) -> str:
     if isinstance(answer, Tensor):
         return f"a tensor {kind(answer)}"
     if isinstance(answer, Mapping):
-        return f"a dict of {', '.join(f'{name} ({described(value)})' for name, value in answer.items()) or 'nothing'}"
+        return f"a dict of {', '.join(f'{name} ({name_kind(value)})' for name, value in answer.items()) or 'nothing'}"
     if isinstance(answer, tuple | list):
-        return f"a {type(answer).__name__} of {', '.join(map(described, answer)) or 'nothing'}"
+        return f"a {type(answer).__name__} of {', '.join(map(name_kind, answer)) or 'nothing'}"
     return f"a {type(answer).__name__}"
 
 

@@ -80,7 +80,7 @@ class Match(NamedTuple):
     resampled: tuple[str, ...]  # the tensors of another size, in words
 
 
-def registered(name: str) -> tuple[Description, str]:
+def find_registered(name: str) -> tuple[Description, str]:
     """A model of timm's registry, and where on the hub its weights lie. Raises ValueError for another name."""
     try:
         known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
@@ -93,7 +93,7 @@ def registered(name: str) -> tuple[Description, str]:
     return describe(f"timm:{name}", name, {}, known.to_dict()), known.hf_hub_id
 
 
-def described(path: Path) -> Description:
+def read_config(path: Path) -> Description:
     """What a timm-format config.json says. Raises DataError for one that is none, or asks for what we cannot give."""
     remedy = "put one beside the weights, as `python -m benchmark export` and timm's push_to_hf_hub write it"
     try:
