@@ -206,9 +206,10 @@ def regression(
     """Judge the claims again, against stored verdicts, and look for published files lost; exit with 1 for any."""
     from leaderboards.audit import regression as verdicts
     from leaderboards.audit.history import lost
+    from leaderboards.publish.site import load_public_boards
 
     with _one_line():
-        now = verdicts.judge(_boards(results))
+        now = verdicts.judge(load_public_boards(results))
         if record:
             verdicts.record(now, verdicts.FILE)
             typer.echo(f"{verdicts.FILE.name}: {len(now)} claims")

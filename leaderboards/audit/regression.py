@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from leaderboards.boards.board import Board
+from leaderboards.boards.board import Board, Judged
 
 FILE = Path("tests") / "verdicts.json"  # under the root of a checkout
 TOLERANCE = 1e-6  # of an estimate or a bound of its interval: draws are seeded, sums are not in one order everywhere
@@ -20,15 +20,21 @@ REMEDY = (
 
 
 def judge(boards: Iterable[Board]) -> dict[str, dict]:
-    """Board and claim -> its verdict, and the estimate and interval of each pair."""
+    """Board and claim -> its verdict, why it is untestable, and the estimate and interval of each pair."""
     return {
-        f"{board.slug}, {claim.about}: {claim.says}": {
+        f"{board.slug}, {_name(claim)}": {
             "verdict": claim.verdict,
+            "why": claim.why,
             "estimates": [[each.value, each.low, each.high] for each in claim.estimates],
         }
         for board in boards
         for claim in board.claims
     }
+
+
+def _name(claim: Judged) -> str:
+    of = f", {claim.within}" * bool(claim.within) + f", by {claim.per}" * bool(claim.per)
+    return f"{claim.about}: {claim.name} ({', '.join(claim.pairs)}{of})"
 
 
 def compare(now: dict[str, dict], stored: dict[str, dict]) -> list[str]:
@@ -40,7 +46,9 @@ def compare(now: dict[str, dict], stored: dict[str, dict]) -> list[str]:
             said.append(
                 f"{name}: {'judged now, not stored' if before is None else 'stored, judged no longer'}; {REMEDY}"
             )
-        elif before["verdict"] != after["verdict"] or not _close(before["estimates"], after["estimates"]):
+        elif any(before[name] != after[name] for name in ("verdict", "why")) or not _close(
+            before["estimates"], after["estimates"]
+        ):
             said.append(f"{name}: stored {_say(before)}, now {_say(after)}{_moved(before, after)}; {REMEDY}")
     return said
 
@@ -79,4 +87,4 @@ def _say(claim: dict) -> str:
         f"{value:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low is not None else "")
         for value, low, high in claim["estimates"]
     )
-    return f"{claim['verdict']!r} ({'; '.join(shown) or 'no estimate'})"
+    return f"{claim['verdict']!r} ({claim['why'] or '; '.join(shown) or 'no estimate'})"

@@ -7,9 +7,9 @@ import pytest
 from leaderboards.audit import regression
 
 STORED = {
-    "histo-phantom-laptop, phantoms: A > B": {"verdict": "holds", "estimates": [[0.03, 0.01, 0.05]]},
-    "histo-phantom-laptop, real data: A > B": {"verdict": "untestable", "estimates": []},
-    "few groups": {"verdict": "not shown", "estimates": [[0.1, None, None]]},
+    "histo-phantom-laptop, phantoms: A > B": {"verdict": "holds", "why": "", "estimates": [[0.03, 0.01, 0.05]]},
+    "histo-phantom-laptop, real data: A > B": {"verdict": "untestable", "why": "not run", "estimates": []},
+    "few groups": {"verdict": "not shown", "why": "", "estimates": [[0.1, None, None]]},
 }
 CLAIM = "histo-phantom-laptop, phantoms: A > B"
 
@@ -30,12 +30,12 @@ def test_the_same_verdicts_are_no_difference_nor_is_the_last_digit():
             "now 'holds' (+0.0310 [+0.0100, +0.0500]): moved by 0.001 at most, tolerance 1e-06",
         ),
         ("holds", [[0.03, None, None]], "now 'holds' (+0.0300)"),
-        ("untestable", [], "now 'untestable' (no estimate)"),
+        ("untestable", [], "now 'untestable' (not run)"),
         ("holds", [[float("nan"), 0.01, 0.05]], "now 'holds' (+nan"),
     ],
 )
 def test_a_claim_judged_otherwise_is_a_sentence(verdict, estimates, said):
-    now = STORED | {CLAIM: {"verdict": verdict, "estimates": estimates}}
+    now = STORED | {CLAIM: {"verdict": verdict, "why": "not run" * (not estimates), "estimates": estimates}}
     (line,) = regression.compare(now, STORED)
     assert line.startswith(f"{CLAIM}: stored 'holds' (+0.0300 [+0.0100, +0.0500]), {said}")
     assert "`make regression RECORD=1`" in line
