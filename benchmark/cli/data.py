@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import tasks
-from benchmark.cli import added_report
+from benchmark.cli.added_report import describe_added
 from benchmark.cli.data_report import (
     describe_access,
     describe_near_groups,
@@ -241,7 +241,7 @@ def add(
     )
     if not made.verified.broken:
         inspect.note_verified(made.verified.status, cache)
-    for line in added_report.lines(made):
+    for line in describe_added(made):
         typer.echo(f"  {line}")
     groups = len({sample.group for sample in made.samples})
     typer.echo(describe_status(replace(made.verified.status, groups=groups, left_out={}), cache))

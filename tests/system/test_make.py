@@ -65,7 +65,14 @@ TARGETS = {
     "promote": {"RESULTS": "--results", "TRACK": "--track", "MODALITY": "--modality"},
     "export": {"RESULTS": "--results"},
     "calibrate": {"MODALITY": "--modality"},
-    "gpu": {"MINUTES": "--minutes", "DATA": "--data", "RESULTS": "--results", "GRID": "--grid", "TRIALS": "--trials"},
+    "gpu": {
+        "MINUTES": "--minutes",
+        "DATA": "--data",
+        "RESULTS": "--results",
+        "GRID": "--grid",
+        "TASK": "--task",
+        "PROBE": "--probe",
+    },
 }
 PROGRAM = f"""#!{sys.executable}
 import json, os, sys

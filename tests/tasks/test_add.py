@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import tasks
-from benchmark.cli.added_report import lines
+from benchmark.cli.added_report import describe_added
 from tasks import inspect, splits
 from tasks.add import add_dataset
 from tasks.base import DataError, Fixed, Folds
@@ -155,7 +155,7 @@ def test_the_report_says_what_was_read_and_what_was_not(tmp_path):
         cache=tmp_path / "cache",
         **given,
     )
-    report = "\n".join(lines(made))
+    report = "\n".join(describe_added(made))
     assert "groups: 12 (patient), images in each: 3" in report
     assert "verdicts: given where there are enough groups" in report
     assert "split: as given" in report
@@ -193,7 +193,7 @@ def test_frames_of_one_clip_are_one_group_and_the_folds_are_of_clips(tmp_path, d
     )
     assert made.task.protocol == Folds(k=4, repeats=3)
     assert len({sample.group for sample in made.samples}) == 9
-    report = "\n".join(lines(made))
+    report = "\n".join(describe_added(made))
     assert "90 near-duplicate images were joined into 9, 0 of these with several labels, and 9 groups remain" in report
     assert "verdicts: none, and no rank: no patient is known" in report
     divided = splits.assignments(made.task, scan_grouped(made.task, tmp_path, tmp_path / "cache"))
