@@ -237,7 +237,8 @@ def draw_levels(board: Board, kind: str) -> tuple[Figure, ...]:
 
 
 def _draw_levels(board: Board, what: str, kind: str, every: Sequence[Series]) -> Figure:
-    found = list({(one.task, one.points): one for one in reversed(every)}.values())[::-1]  # twins that are one, once
+    shown = {(one.task, *(number for _, y in one.points for number in bounds(y))): one for one in reversed(every)}
+    found = list(shown.values())[::-1]  # twins that are one, once
     tasks, names = (list(dict.fromkeys(getattr(one, key) for one in found)) for key in ("task", "name"))
     panels: list[Panel] = []
     for task in tasks:

@@ -389,4 +389,4 @@ def test_pictures_are_published_of_one_seed_and_where_they_may_be_shown(stored, 
     assert verify(tmp_path / "published").problems == ()
     shown = map_blocks.read_maps(tmp_path / "published")
     assert [block.texts[0] for block in shown.blocks[runs["mae"], "w"]] == [map_blocks.MORE, map_blocks.HIDDEN, ""]
-    assert len(shown.images) == 2
+    assert len(shown.images) == 1
