@@ -46,22 +46,9 @@ def list_tasks() -> None:
     rows = [("TASK", "IMAGES", "CLASSES", "LICENCE", "OBTAINED", "", "PATIENTS OR SLIDES", "GROUP")]
     for task in all_tasks():
         obtained = "simulated" if task.synthetic else "download" if task.access.downloads else "by hand"
-        images = f"{task.expected:,}" if task.expected else "?"
-        asked = "on request" if task.on_request else ""
-        licence = shorten_licence(task.access.licence)
-        known = "yes" if task.independent else "not known"
-        rows.append(
-            (
-                full_name(task),
-                images,
-                str(len(task.classes)),
-                licence,
-                obtained,
-                asked,
-                known,
-                task.group_kind,
-            )
-        )
+        counts = f"{task.expected:,}" if task.expected else "?", str(len(task.classes))
+        how = shorten_licence(task.access.licence), obtained, "on request" if task.on_request else ""
+        rows.append((full_name(task), *counts, *how, "yes" if task.independent else "not known", task.group_kind))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
