@@ -70,20 +70,6 @@ def chance(metric: str, classes: int) -> float | None:
     return {"auroc": 0.5, "balanced_accuracy": 1 / classes}.get(metric)
 
 
-def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
-    return _accuracy(_confusions(labels, scores)).item()
-
-
-def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean recall over the classes that occur among the labels."""
-    return _balanced_accuracy(_confusions(labels, scores)).item()
-
-
-def macro_f1(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean F1 over the classes that occur among the labels or the predictions, as scikit-learn's default."""
-    return _macro_f1(_confusions(labels, scores)).item()
-
-
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve, ties counted half. Two classes: of column 1. More: one class against the rest, averaged
     over the classes that have both positives and negatives; nan when none has."""
@@ -145,11 +131,15 @@ def _mean_overlap(overlap: np.ndarray, shown: np.ndarray) -> float:
     return float(overlap[shown].mean()) if shown.any() else float("nan")
 
 
+def _of_confusions(metric: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    return lambda labels, scores: CONFUSION_FORMS[metric](_confusions(labels, scores)).item()
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "auroc": auroc,
-    "balanced_accuracy": balanced_accuracy,
-    "accuracy": accuracy,
-    "macro_f1": macro_f1,
+    "balanced_accuracy": _of_confusions("balanced_accuracy"),
+    "accuracy": _of_confusions("accuracy"),
+    "macro_f1": _of_confusions("macro_f1"),
     "auprc": auprc,
     "ece": ece,
     "brier": brier,
@@ -356,10 +346,12 @@ def _accuracy(counts: np.ndarray) -> np.ndarray:
 
 
 def _balanced_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Mean recall over the classes that occur among the labels."""
     return _mean_columns(_ratio(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)).T)
 
 
 def _macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean F1 over the classes that occur among the labels or the predictions, as scikit-learn's default."""
     hits = np.diagonal(counts, axis1=1, axis2=2)
     return _mean_columns(_ratio(2 * hits, counts.sum(1) + counts.sum(2)).T)
 
@@ -369,8 +361,6 @@ CONFUSION_FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # (B, C, C) 
     "balanced_accuracy": _balanced_accuracy,
     "macro_f1": _macro_f1,
 }
-
-
 SAMPLE_FORMS: dict[str, Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "brier": _brier_form,  # labels (N,), scores (N, C) -> function of sample weights (B, N) -> (B,)
     "ece": _ece_form,

@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +64,7 @@ def report(
     board: Annotated[list[str], typer.Option(help="modality/track of a board that is printed.")],
 ):
     """Write the site of a local store, then print boards; how `benchmark run` ends. Standard input: JSON of what was
-    absent, {modality: {task: reason}}."""
+    absent, {modality: {task: reason}}, as the run has printed already."""
     from leaderboards.pages.terminal import format_boards
     from leaderboards.publish.site import build as build_pages
     from leaderboards.publish.site import load_boards
@@ -72,7 +73,13 @@ def report(
         absent = json.load(sys.stdin)
         found = load_boards(results, absent)
         written = build_pages(results, out, absent, found)
-    typer.echo("\n" + format_boards([one for one in found if f"{one.modality}/{one.track}" in board]))
+    known = {gap for gaps in absent.values() for gap in gaps.items()}
+    shown = [
+        replace(one, missing=tuple(gap for gap in one.missing if gap not in known))
+        for one in found
+        if f"{one.modality}/{one.track}" in board
+    ]
+    typer.echo("\n" + format_boards(shown))
     typer.echo(f"leaderboard: {(out / 'index.html').resolve()} (and {len(written) - 1} pages beside it)")
 
 

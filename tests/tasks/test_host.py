@@ -178,6 +178,17 @@ def test_what_is_missing_is_said_once(small):
     assert max(map(len, shown.splitlines())) <= 100
 
 
+def test_what_a_run_has_said_to_be_absent_is_on_its_pages_and_not_said_again(tmp_path, small, monkeypatch, capsys):
+    there = site.load_boards(small)[0]
+    absent = {there.modality: {"task_lost": "no data: `make data` says how to get them"}}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(absent)))
+    leaderboards.report(small, tmp_path, [f"{there.modality}/{there.track}"])
+    shown = capsys.readouterr().out
+    assert there.title in shown
+    assert "task_lost" not in shown
+    assert any("task_lost" in page.read_text(encoding="utf-8") for page in tmp_path.glob("*.html"))
+
+
 def test_the_home_folder_may_be_written_as_a_tilde(small, monkeypatch):
     monkeypatch.setenv("HOME", str(small.parent))
     assert host.path("~/my tiles/") == small.parent / "my tiles"
