@@ -217,7 +217,8 @@ def unencoded(tree: ast.Module) -> list[int]:
             lines += [node.lineno] * (len(node.args) <= (name == "write_text"))
         elif name == "open" and any(mode in ("r", "w", "a", "x") for mode in modes):
             lines.append(node.lineno)
-        lines += [node.lineno for word in node.keywords if word.arg in ("text", "universal_newlines")]
+        elif name in ("run", "Popen", "check_output"):
+            lines += [node.lineno for word in node.keywords if word.arg in ("text", "universal_newlines")]
     return lines
 
 
