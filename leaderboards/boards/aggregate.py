@@ -8,49 +8,16 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
-from benchmark.metrics import SEGMENTATION
 from benchmark.recipe import EXTERNAL
-from leaderboards.boards import ceilings, claims, nuisances, series, store
-from leaderboards.boards.board import (
-    Board,
-    Ceiling,
-    Column,
-    Entry,
-    Row,
-)
-from leaderboards.boards.context import (
-    cost_of,
-    describe_engine,
-    describe_provenance,
-    read_baselines,
-    read_curves,
-    read_localities,
-    read_ratings,
-    run_of,
-)
-from leaderboards.boards.contrasts import Numbers
-from leaderboards.boards.sections import HEADLINE, Measured, build_sections, under_condition
-from leaderboards.boards.selection import (
-    QUESTION,
-    Line,
-    describe_runs,
-    make_columns,
-    make_lines,
-    select_newest,
-    trained_runs,
-)
+from leaderboards.boards import claims, context, nuisances, series, store
+from leaderboards.boards.board import Board, Ceiling, Column, Entry, Locality, Row
+from leaderboards.boards.sections import Measured, measure, measure_corrupted
+from leaderboards.boards.selection import Method, Selection, places, trained
 from leaderboards.stats.intervals import estimate
-from leaderboards.stats.resampling import Predictions, Resampled
 from leaderboards.words import FLOOR, slug
 
-BOARD = ["modality", "corpus", "corpus_digest", "track"]
 OUTSIDE = "other budget, other data"  # of an encoder from outside
-ROBUST = ("robustness", "patches")  # probe and readout that hold predictions under nuisances
-PROBES = ("linear", "attentive", "mlp", "knn", "fewshot", "dense")  # order of the sections; others follow
 BESIDE = ("attentive", "mlp")  # probes that stand beside the headline, on a board and under its claims
-AGAIN = ("robustness", "scale")  # the linear probe's answers over again, and beside them what has tables of its own
 
 
 def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None, *, without: str = "") -> list[Board]:
@@ -60,45 +27,31 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None,
     that cannot be read.
     """
     loaded = store.load(results)
-    runs, found = describe_runs(loaded.runs[loaded.runs["track"].ne(without)]), []
-    for names, here in runs.groupby(BOARD, sort=True):
-        cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
-        plain = loaded.baselines[loaded.baselines["pixels"].isin(here["stored_pixels"])]
-        measured = loaded.locality[loaded.locality["modality"] == names[0]]
-        taught = _of_budget(loaded.ceilings, here)
-        board = _board(here, cells, plain, taught, measured, loaded.summaries, (absent or {}).get(str(names[0]), {}))
-        newest = make_lines(select_newest(here, cells)[0])
-        found.append(replace(board, ratings=read_ratings(newest, board.columns, loaded.ratings)))
-    return _ordered(found)
+    loaded = replace(loaded, runs=loaded.runs[loaded.runs["track"].ne(without)])
+    absent = absent or {}
+    return _in_order([_board(Selection(loaded, one), loaded, absent.get(one[0], {})) for one in places(loaded.runs)])
 
 
-def summarise(loaded: store.Store, chosen: Container[str]) -> Iterator[dict[str, object]]:
+def summaries(loaded: store.Store, chosen: Container[str]) -> Iterator[dict[str, object]]:
     """Rows of the table `summaries`: what secondary probes say of the chosen runs."""
-    some = loaded.runs[[run in chosen for run in loaded.runs["run"]]]
-    for names, here in describe_runs(some).groupby(BOARD, sort=True):
-        modality, _, digest, track = names
-        cells = loaded.cells[(loaded.cells[BOARD] == list(names)).all(axis=1)]
-        answers = Answers(here, cells[cells["run"].isin(here["run"])], loaded.ceilings.iloc[:0])
-        for row in series.summaries(answers.lines, answers.columns, answers.index):
+    runs = loaded.runs[[run in chosen for run in loaded.runs["run"]]]
+    loaded = replace(loaded, runs=runs, ceilings=loaded.ceilings.iloc[:0])
+    for board in places(runs):
+        modality, _, digest, track = board
+        about = Selection(loaded, board)
+        for row in series.summaries(about.methods, about.columns, about.index):
             yield {"modality": modality, "track": track, "corpus_digest": digest, **row}
 
 
-def _ordered(found: Sequence[Board]) -> list[Board]:
+def _in_order(found: Sequence[Board]) -> list[Board]:
     """By modality, corpus and track. Where boards of several corpora share these, the newest keeps the plain
     name; the others are told apart by their content and say that they are earlier. Earlier boards come last."""
-    names = {(board.modality, board.corpus, board.track): board for board in sorted(found, key=_age)}
-    order = list(dict.fromkeys((board.modality, board.corpus, board.track) for board in found))
+    newest: dict[tuple[str, ...], Board] = {}
     made = []
-    for name in sorted(order):
-        newest = names[name]
-        some = [board for board in found if (board.modality, board.corpus, board.track) == name]
-        for board in sorted(some, key=_age, reverse=True):
-            made.append(board if board is newest else _superseded(board, newest))
-    return sorted(made, key=lambda board: bool(board.earlier))
-
-
-def _age(board: Board) -> tuple[int, str, str]:
-    return board.engine, board.updated, board.corpus_digest
+    for board in sorted(found, key=lambda one: (one.engine, one.updated, one.corpus_digest), reverse=True):
+        first = newest.setdefault((board.modality, board.corpus, board.track), board)
+        made.append(board if board is first else _superseded(board, first))
+    return sorted(made, key=lambda one: (bool(one.earlier), one.modality, one.corpus, one.track))
 
 
 def _superseded(board: Board, newest: Board) -> Board:
@@ -112,222 +65,125 @@ def _superseded(board: Board, newest: Board) -> Board:
     )
 
 
-def _of_budget(stored: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The stored ceilings of the modality and track of these runs, at their training FLOPs."""
-    first, budgets = runs.iloc[0], set(trained_runs(runs)["budget_flops"])
-    own = stored[stored["modality"].eq(first["modality"]) & stored["track"].eq(first["track"])]
-    if not budgets:
-        return own
-    close = [any(math.isclose(one, budget, rel_tol=1e-6) for budget in budgets) for one in own["budget_flops"]]
-    return own[pd.Series(close, index=own.index, dtype=bool)]
-
-
-class Answers:
-    """What a board shows of its runs and cells: rows, tasks, and the predictions behind each pair of them."""
-
-    def __init__(self, runs: pd.DataFrame, cells: pd.DataFrame, stored: pd.DataFrame):
-        """stored: ceilings."""
-        self.runs, self.cells, self.footnotes = select_newest(runs, cells)
-        cells = self.cells
-        dense, altered = cells["metric"].isin(SEGMENTATION), cells["probe"].eq(nuisances.PROBE)
-        columns, self.lines = make_columns(cells[~dense & ~altered]), make_lines(self.runs)
-        self.measures = dict(zip(cells.loc[dense, "probe"], cells.loc[dense, "metric"], strict=True))
-        shown = cells[~altered & ~cells["probe"].isin(AGAIN)]
-        asked = set(zip(shown["probe"], shown["readout"], strict=True)) | {HEADLINE}
-        self.asked = sorted(asked, key=_section_order)
-        self.index = {tuple(row[name] for name in ("run", *QUESTION)): row for row in cells.to_dict("records")}
-        found = ceilings.load(columns, stored, sorted({line.size for line in self.lines} - {""}))
-        judged = {column: self._judged(column, found.get(column)) for column in columns}
-        self.columns = tuple(column for column, _ in judged.values())
-        self.tops = {column: top for column, top in judged.values() if top is not None}
-
-    def _judged(self, column: Column, top: ceilings.Ceiling | None) -> tuple[Column, ceilings.Ceiling | None]:
-        """Whether labels teach a task, above every twin of encoders like the ceiling's; and its ceiling, paired."""
-        if top is None:
-            return column, None
-        twins = {}  # those that are one encoder with one set of numbers, once
-        for line in self.lines:
-            if line.twin and line.size == top.size and (rows := self._rows(line, column, *HEADLINE)):
-                twins[line.weights, tuple(row["value"] for row in rows.values())] = line
-        floors = [self.load(line, column, *HEADLINE) for line in twins.values()]
-        if not floors:
-            return column, top
-        first = next(iter(floors[0].values()))
-        top = ceilings.fitting(column, top, first)
-        return replace(column, taught=ceilings.taught(column, top, floors)), top
-
-    def sections(self, asked: Sequence[tuple[str, str]] | None = None) -> Measured:
-        """Of these probes and readouts, or of all."""
-        return build_sections(self.lines, self.columns, asked or self.asked, self.load, self.measures, self.tops)
-
-    def load(self, line: Line, column: Column, probe: str, readout: str) -> dict[int, Predictions]:
-        rows = self._rows(line, column, probe, readout)
-        return {seed: store.predictions(row["directory"], row["cell"], row["protocol"]) for seed, row in rows.items()}
-
-    def corrupted(self, corruption: str, strength: int) -> Numbers:
-        def load(line: Line, column: Column) -> dict[int, Predictions]:
-            seen = {
-                seed: store.corrupted(row["directory"], row["cell"], row["protocol"], corruption, strength)
-                for seed, row in self._rows(line, column, *ROBUST).items()
-            }
-            return {seed: one for seed, one in seen.items() if one is not None}
-
-        return under_condition(self.lines, self.columns, load)
-
-    def _rows(self, line: Line, column: Column, probe: str, readout: str) -> dict[int, Mapping]:
-        """Seed -> cell."""
-        cells = {s: self.index.get((run, column.task, column.data, probe, readout)) for s, run in line.runs.items()}
-        return {seed: row for seed, row in sorted(cells.items()) if row is not None}
-
-
-def answers(loaded: store.Store, place: Sequence[str]) -> Answers:
-    """The rows and tasks of one board (modality, corpus, its digest, track)."""
-    runs = loaded.runs[(loaded.runs[BOARD] == list(place)).all(axis=1)]
-    cells = loaded.cells[(loaded.cells[BOARD] == list(place)).all(axis=1)]
-    return Answers(describe_runs(runs), cells, _of_budget(loaded.ceilings, runs))
-
-
-def _board(
-    runs: pd.DataFrame,
-    cells: pd.DataFrame,
-    plain: pd.DataFrame,
-    taught: pd.DataFrame,
-    measured: pd.DataFrame,
-    summarised: pd.DataFrame,
-    absent: Mapping[str, str],
-) -> Board:
-    """taught: the stored ceilings of this track and budget."""
-    answers = Answers(runs, cells, taught)
-    runs, cells, columns, lines = answers.runs, answers.cells, answers.columns, answers.lines
-    answered = answers.sections()
-    localities = read_localities(columns, measured)
-    known = {column.task: one.value for column, one in zip(columns, localities, strict=True) if one is not None}
-    judged = claims.judge(claims.load(), lines, columns, _evidence(answers, answered, known))
-    sections = tuple(replace(section, rows=_merged(section.rows, lines)) for section in answered.sections)
+def _board(chosen: Selection, loaded: store.Store, absent: Mapping[str, str]) -> Board:
+    runs, cells, columns, methods = chosen.runs, chosen.cells, chosen.columns, chosen.methods
+    first, measured = runs.iloc[0], measure(chosen)
+    modality, corpus, track = first["modality"], first["corpus"], first["track"]
+    localities = context.read_localities(columns, loaded.locality[loaded.locality["modality"] == modality])
     sections = tuple(
-        replace(section, rows=_contaminated(section.rows, columns, lines, runs, cells)) for section in sections
+        replace(section, rows=_with_notes(_merged(section.rows, methods), chosen)) for section in measured.sections
     )
-    first = runs.iloc[0]
-    trained = trained_runs(runs)
-    missing = [
-        (f"{row.name} on {column.title}", entry.missing or entry.note)
-        for row in sections[0].rows
-        for column, entry in zip(columns, row.entries, strict=True)
-        if entry.missing or entry.note
-    ]
-    missing += [(f"{row.name}, mean gain", row.mean.missing) for row in sections[0].rows if row.mean.missing]
-    missing += [(row.name, row.note) for row in sections[0].rows if row.note]
     return Board(
-        slug=slug(f"{first['modality']}-{first['corpus']}-{first['track']}"),
-        title=f"{str(first['modality']).capitalize()}: {first['corpus']} corpus, {first['track']} track",
-        modality=first["modality"],
-        corpus=first["corpus"],
+        slug=slug(f"{modality}-{corpus}-{track}"),
+        title=f"{str(modality).capitalize()}: {corpus} corpus, {track} track",
+        modality=modality,
+        corpus=corpus,
         corpus_digest=first["corpus_digest"],
         corpus_images=int(first["corpus_images"]),
-        track=first["track"],
+        track=track,
         synthetic=bool(runs["synthetic"].any() or cells["synthetic"].any()),
-        budgets=tuple(sorted(set(trained["budget_flops"]))),
+        budgets=tuple(sorted(set(trained(runs)["budget_flops"]))),
         seeds=tuple(sorted(set(runs["seed"]))),
         pixels=tuple(sorted({int(side) for side in runs["stored_pixels"]})),
         encoder="; ".join(sorted(set(runs["encoder"]))),
         columns=columns,
-        pooled=tuple(column.title for column in answered.pooled),
+        pooled=tuple(column.title for column in measured.pooled),
         ranked=any(row.letters for row in sections[0].rows),
         sections=sections,
-        comparison=answered.comparison,
-        claims=judged,
-        baselines=read_baselines(columns, plain),
-        costs=tuple(cost_of(line, runs) for line in lines if not line.twin),
-        curves=tuple(curve for line in lines if not line.twin for curve in read_curves(line, runs)),
-        missing=(*missing, *sorted(absent.items())),
-        footnotes=answers.footnotes,
-        earlier=describe_engine(runs),
-        engine=int(runs["engine"].max()),
-        provenance=describe_provenance(runs),
-        localities=localities,
-        ceilings=tuple(_ceiling(answers.tops.get(column), answered.ceilings.get(column)) for column in columns),
-        series=(
-            *series.measured(lines, columns, answers.index),
-            *series.summarised(lines, columns, answers.index, summarised),
+        comparison=measured.comparison,
+        claims=claims.judge(claims.load(), methods, columns, _evidence(chosen, measured, localities)),
+        baselines=context.read_baselines(
+            columns, loaded.baselines[loaded.baselines["pixels"].isin(runs["stored_pixels"])]
         ),
-        ledgers=nuisances.read(lines, columns, answers.index),
-        runs=tuple(run_of(line, row) for line in lines for row in runs[runs["variant"] == line.variant].itertuples()),
-        numbers=answered.numbers,
+        costs=tuple(context.cost_of(method, runs) for method in methods if not method.twin),
+        curves=tuple(curve for method in methods if not method.twin for curve in context.read_curves(method, runs)),
+        missing=(*_missing(sections[0].rows, columns), *sorted(absent.items())),
+        footnotes=chosen.footnotes,
+        earlier=context.describe_engine(runs),
+        engine=int(runs["engine"].max()),
+        provenance=context.describe_provenance(runs),
+        localities=localities,
+        ceilings=tuple(_ceiling(column, chosen, measured) for column in columns),
+        series=(
+            *series.read(methods, columns, chosen.index),
+            *series.read_summaries(methods, columns, chosen.index, loaded.summaries),
+        ),
+        ledgers=nuisances.read(methods, columns, chosen.index),
+        ratings=context.read_ratings(methods, columns, loaded.ratings),
+        runs=tuple(run for method in methods for run in context.runs_of(method, runs)),
+        numbers=measured.numbers,
         updated=max(runs["created"].max(), cells["created"].max() if len(cells) else ""),
     )
 
 
-def _evidence(answers: Answers, answered: Measured, localities: Mapping[str, float | None]) -> claims.Evidence:
+def _evidence(chosen: Selection, measured: Measured, localities: Sequence[Locality | None]) -> claims.Evidence:
+    found = zip(chosen.columns, localities, strict=True)
     return claims.Evidence(
-        numbers=answered.numbers,
-        locality=localities,
-        corrupted=answers.corrupted,
-        ceilings=answered.ceilings,
-        probes={probe: answered.others[probe, "patches"] for probe in BESIDE if (probe, "patches") in answered.others},
-        budgets=dict(zip(answers.runs["variant"], answers.runs["budget_flops"], strict=True)),
+        numbers=measured.numbers,
+        locality={column.task: one.value for column, one in found if one is not None},
+        corrupted=lambda corruption, strength: measure_corrupted(chosen, corruption, strength),
+        ceilings=measured.ceilings,
+        probes={probe: measured.others[probe, "patches"] for probe in BESIDE if (probe, "patches") in measured.others},
+        budgets=dict(zip(chosen.runs["variant"], chosen.runs["budget_flops"], strict=True)),
     )
 
 
-def _ceiling(top: ceilings.Ceiling | None, number: Resampled | None) -> Ceiling | None:
-    if top is None or number is None or not math.isfinite((score := estimate(number)).value):
+def _ceiling(column: Column, chosen: Selection, measured: Measured) -> Ceiling | None:
+    number = measured.ceilings.get(column)
+    if number is None or not math.isfinite((score := estimate(number)).value):
         return None
-    return Ceiling(labels=top.labels, score=score, seeds=number.seeds)
+    return Ceiling(labels=chosen.ceilings[column].labels, score=score, seeds=number.seeds)
 
 
-def _merged(rows: tuple[Row, ...], lines: tuple[Line, ...]) -> tuple[Row, ...]:
+def _missing(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[tuple[str, str]]:
+    """Empty cells of the headline, and why."""
+    for row in rows:
+        for column, entry in zip(columns, row.entries, strict=True):
+            if entry.missing or entry.note:
+                yield f"{row.name} on {column.title}", entry.missing or entry.note
+    yield from ((f"{row.name}, mean gain", row.mean.missing) for row in rows if row.mean.missing)
+    yield from ((row.name, row.note) for row in rows if row.note)
+
+
+def _merged(rows: Sequence[Row], methods: Sequence[Method]) -> tuple[Row, ...]:
     """Twins that are one encoder with one set of numbers, shown as one row; with the names of their pretexts where
     there are several."""
-    weights = {line.variant: line.weights for line in lines}
-    numbers: dict[tuple, list[str]] = {}
+    weights = {method.variant: method.weights for method in methods}
+    twins: dict[tuple, list[Row]] = {}
     for row in rows:
         if row.twin:
             values = tuple(entry.score and entry.score.value for entry in row.entries)
-            numbers.setdefault((weights[row.variant], row.seeds, values), []).append(row.variant)
-    kept = {variants[0]: variants for variants in numbers.values()}
-    names = {row.variant: row.name for row in rows}
-    return tuple(
-        replace(row, name=_floor([names[variant] for variant in kept[row.variant]], alone=len(kept) == 1))
-        if row.twin
-        else row
-        for row in rows
-        if not row.twin or row.variant in kept
-    )
+            twins.setdefault((weights[row.variant], row.seeds, values), []).append(row)
+    floors = [
+        replace(same[0], name=FLOOR if len(twins) == 1 else f"Untrained ({', '.join(row.name for row in same)})")
+        for same in twins.values()
+    ]
+    return (*(row for row in rows if not row.twin), *floors)
 
 
-def _floor(pretexts: Sequence[str], alone: bool) -> str:
-    return FLOOR if alone else f"Untrained ({', '.join(pretexts)})"
-
-
-def _contaminated(
-    rows: tuple[Row, ...], columns: tuple[Column, ...], lines: tuple[Line, ...], runs: pd.DataFrame, cells: pd.DataFrame
-) -> tuple[Row, ...]:
+def _with_notes(rows: Sequence[Row], chosen: Selection) -> tuple[Row, ...]:
     """Encoders from outside, noted where their pretraining data may hold a test set, or were not declared."""
+    runs, cells = chosen.runs, chosen.cells
     outside = runs[runs["pretext"].eq(EXTERNAL) & runs["run"].ne(runs["twin"])]
     declared = {row.run: json.loads(row.recipe)["settings"]["pretrained_on"] for row in outside.itertuples()}
     warned = cells[cells["leakage"].eq("warn") & cells["run"].isin(declared)]
-    warned = set(warned[["run", "task", "data"]].itertuples(index=False, name=None))
-    runs_of = {line.variant: tuple(line.runs.values()) for line in lines}
+    warned = {*warned[["run", "task", "data"]].itertuples(index=False, name=None)}
+    first_run = {method.variant: next(iter(method.runs.values())) for method in chosen.methods}
 
     def noted(run: str, entry: Entry, column: Column) -> Entry:
         if declared[run] is None:
-            return replace(entry, note=", ".join(filter(None, [entry.note, "its pretraining data are not declared"])))
-        if (run, column.task, column.data) in warned and column.leakage != "warn":
-            return replace(
-                entry, note=", ".join(filter(None, [entry.note, "its pretraining data may hold this test set"]))
-            )
-        return entry
+            note = "its pretraining data are not declared"
+        elif (run, column.task, column.data) in warned and column.leakage != "warn":
+            note = "its pretraining data may hold this test set"
+        else:
+            return entry
+        return replace(entry, note=", ".join(filter(None, [entry.note, note])))
 
-    def marked(row: Row) -> Row:
-        run = runs_of[row.variant][0]
-        if run not in declared:
-            return row
-        entries = tuple(noted(run, *pair) for pair in zip(row.entries, columns, strict=True))
-        return replace(row, entries=entries, note=", ".join(filter(None, [row.note, OUTSIDE])))
-
-    return tuple(marked(row) for row in rows)
-
-
-def _section_order(asked: tuple[str, str]) -> tuple:
-    probe, readout = asked
-    place = PROBES.index(probe) if probe in PROBES else len(PROBES)
-    return (asked != HEADLINE, place, probe, readout != "patches", readout)
+    made = []
+    for row in rows:
+        run = first_run[row.variant]
+        if run in declared:
+            entries = tuple(noted(run, *pair) for pair in zip(row.entries, chosen.columns, strict=True))
+            row = replace(row, entries=entries, note=", ".join(filter(None, [row.note, OUTSIDE])))
+        made.append(row)
+    return tuple(made)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from benchmark.metrics import chance
 from leaderboards.stats.families import Difference
 from leaderboards.stats.intervals import Estimate
 from leaderboards.stats.ranking import Classical
@@ -37,6 +38,11 @@ class Column:
     pixels: str = ""  # "reduced pixels: short side 144, released 286", or that nothing is known to be reduced, or ""
     version: int = 1  # of the task
     taught: bool = True  # its ceiling is shown above the twin, or none is stored
+
+    @property
+    def chance(self) -> float | None:
+        """The metric's expected value of a guess, where it is constant."""
+        return chance(self.metric, len(self.classes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ and the `room` above its twin.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -49,7 +49,15 @@ def size(encoder: str) -> str:
     return "" if EncoderSpec(**spec).external else json.dumps([spec[name] for name in SIZES])
 
 
-def load(columns: Sequence[Column], rows: pd.DataFrame, sizes: Sequence[str]) -> dict[Column, Ceiling]:
+def of_budget(stored: pd.DataFrame, trained: pd.DataFrame, modality: str, track: str) -> pd.DataFrame:
+    """Of the table `ceilings`, those of a modality and track, at the training FLOPs of its runs where it has any."""
+    own = stored[stored["modality"].eq(modality) & stored["track"].eq(track)]
+    budgets = trained["budget_flops"].unique()
+    near = np.isclose(own["budget_flops"].to_numpy()[:, None], budgets, rtol=1e-6, atol=0).any(axis=1)
+    return own[near] if len(budgets) else own
+
+
+def load(columns: Sequence[Column], rows: pd.DataFrame, sizes: Collection[str]) -> dict[Column, Ceiling]:
     """The newest ceiling of each task, every seed of it, among `rows` of the table; of an encoder of one of `sizes`.
 
     Raises SchemaError where predictions cannot be read.

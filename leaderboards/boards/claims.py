@@ -30,7 +30,6 @@ from itertools import product
 
 import numpy as np
 
-from benchmark.metrics import chance
 from leaderboards.boards.board import Column, Judged
 from leaderboards.boards.contrasts import (
     CEILING,
@@ -38,16 +37,14 @@ from leaderboards.boards.contrasts import (
     PER,
     Ceilings,
     Numbers,
-    Side,
-    Sides,
-    by_gain,
-    by_share,
     difference,
+    lead_in_gain,
+    lead_in_share,
+    lead_scale,
     mean_difference,
-    scale,
     slope_weights,
 )
-from leaderboards.boards.selection import Line
+from leaderboards.boards.selection import Method
 from leaderboards.stats.intervals import Estimate, barred, estimate, subject
 from leaderboards.stats.resampling import RANDOM_TASKS, Resampled, combination
 from leaderboards.stats.verdicts import (
@@ -126,7 +123,7 @@ def _expanded(row: Mapping[str, object], families: Mapping[str, str]) -> list[Cl
 
 
 def judge(
-    claims: Sequence[Claim], lines: Sequence[Line], columns: Sequence[Column], evidence: Evidence
+    claims: Sequence[Claim], methods: Sequence[Method], columns: Sequence[Column], evidence: Evidence
 ) -> tuple[Judged, ...]:
     """Every claim on the phantoms and on the real tasks of a board, where it has such, once for each combination of
     rows that it names."""
@@ -135,8 +132,8 @@ def judge(
         some = [column for column in columns if column.synthetic == synthetic]
         asked = claims if synthetic else dict.fromkeys(_of_real(claim) for claim in claims)
         for claim in asked if some else ():
-            for chosen in _chosen(claim, lines):
-                about = _About(claim=claim, synthetic=synthetic, chosen=chosen, apart=_apart(claim, lines))
+            for chosen in _chosen(claim, methods):
+                about = _About(claim=claim, synthetic=synthetic, chosen=chosen, apart=_apart(claim, methods))
                 found.append(_judged(about, some, evidence))
     return tuple(found)
 
@@ -151,16 +148,15 @@ class _About:
 
     claim: Claim
     synthetic: bool
-    chosen: Mapping[str, Line]  # recipe that the claim names -> its row; without those that were not run
+    chosen: Mapping[str, Method]  # recipe that the claim names -> its row; without those that were not run
     apart: tuple[str, ...]  # rows that it is not about
 
-    def pairs(self) -> list[Sides]:
+    def pairs(self) -> list[tuple[Method, Method]]:
         """Raises Untestable where a recipe was not run."""
         for name in (*self.claim.ahead, self.claim.behind):
             if name not in self.chosen:
                 raise Untestable(f"{name} was not run")
-        side = {name: Side(variant=one.variant, twin=one.twin_variant) for name, one in self.chosen.items()}
-        return [(side[name], side[self.claim.behind]) for name in self.claim.ahead]
+        return [(self.chosen[name], self.chosen[self.claim.behind]) for name in self.claim.ahead]
 
     def name(self, recipe: str) -> str:
         return self.chosen[recipe].name if recipe in self.chosen else recipe
@@ -188,20 +184,20 @@ def _recommended(recipe: str, name: str) -> str:
     return name if " (" in recipe else name.replace(recipe, f"{recipe} (recommended)", 1)
 
 
-def _chosen(claim: Claim, lines: Sequence[Line]) -> list[dict[str, Line]]:
+def _chosen(claim: Claim, methods: Sequence[Method]) -> list[dict[str, Method]]:
     """Every choice of a row for each recipe that a claim names."""
     rows = {
-        name: [one for one in lines if one.recipe == name and not one.twin] for name in (*claim.ahead, claim.behind)
+        name: [one for one in methods if one.recipe == name and not one.twin] for name in (*claim.ahead, claim.behind)
     }
     run = {name: some for name, some in rows.items() if some}
     return [dict(zip(run, choice, strict=True)) for choice in product(*run.values())]
 
 
-def _apart(claim: Claim, lines: Sequence[Line]) -> tuple[str, ...]:
+def _apart(claim: Claim, methods: Sequence[Method]) -> tuple[str, ...]:
     """Rows of other recipes of the pretexts that a claim names."""
     named = {*claim.ahead, claim.behind}
     pretexts = {name.partition(" (")[0] for name in named}
-    rows = [one for one in lines if not one.twin and one.recipe not in named]
+    rows = [one for one in methods if not one.twin and one.recipe not in named]
     return tuple(one.name for one in rows if one.recipe.partition(" (")[0] in pretexts)
 
 
@@ -246,7 +242,7 @@ def _measured(about: _About, columns: Sequence[Column], evidence: Evidence) -> t
         columns = _all(about, columns, [c for c in columns if c in evidence.ceilings], "no ceiling was measured")
     numbers = evidence.corrupted(claim.corruption, claim.strength) if claim.corruption else evidence.numbers
     under = f" under {claim.corruption} of strength {claim.strength}" if claim.corruption else ""
-    answered = [c for c in columns if all(_lead(claim, numbers, evidence, sides, c) for sides in pairs)]
+    answered = [c for c in columns if all(_lead(claim, numbers, evidence, *pair, c) for pair in pairs)]
     columns = _all(about, columns, answered, f"no predictions of all of them{under}")
     if claim.slope:
         places = [evidence.locality[column.task] for column in columns]
@@ -265,7 +261,7 @@ def _selected(about: _About, columns: Sequence[Column], locality: Mapping[str, f
     if not any(column.independent for column in columns):
         raise Untestable(f"on every task {DEPENDENT}")
     columns = [column for column in columns if column.independent]
-    columns = [column for column in columns if chance(column.metric, len(column.classes)) is not None]
+    columns = [column for column in columns if column.chance is not None]
     if claim.tasks:
         columns = [column for column in columns if column.task in claim.tasks]
         if lacking := sorted(set(claim.tasks) - {column.task for column in columns}):
@@ -297,27 +293,29 @@ def _all(about: _About, asked: Sequence[Column], found: list[Column], why: str) 
     raise Untestable(f"{', '.join(column.title for column in asked if column not in found)}: {why}")
 
 
-def _lead(claim: Claim, numbers: Numbers, evidence: Evidence, sides: Sides, column: Column) -> Resampled | None:
+def _lead(
+    claim: Claim, numbers: Numbers, evidence: Evidence, first: Method, second: Method, column: Column
+) -> Resampled | None:
     if not claim.slope:
-        return difference(numbers, (sides[0].variant, sides[1].variant), column)
+        return difference(numbers, (first.variant, second.variant), column)
     if claim.per == CEILING:
-        return by_share(numbers, evidence.ceilings, sides, column)
-    return by_gain(numbers, sides, column)
+        return lead_in_share(numbers, evidence.ceilings, first.and_twin, second.and_twin, column)
+    return lead_in_gain(numbers, first.and_twin, second.and_twin, column)
 
 
 def _parts(about: _About, columns: Sequence[Column], numbers: Numbers, evidence: Evidence) -> list[Resampled] | None:
     """The difference or the slope of every pair; None where a task or a common seed is missing. The error of the
     localities is in no slope: tasks are fixed, seeds are its replicates."""
     claim, found = about.claim, []
-    for sides in about.pairs():
+    for first, second in about.pairs():
         if not claim.slope:
-            found.append(mean_difference(numbers, (sides[0].variant, sides[1].variant), columns))
+            found.append(mean_difference(numbers, (first.variant, second.variant), columns))
             continue
-        leads = [_lead(claim, numbers, evidence, sides, column) for column in columns]
+        leads = [_lead(claim, numbers, evidence, first, second, column) for column in columns]
         if None in leads or not set.intersection(*(set(lead.seeds) for lead in leads)):
             return None
         weights = slope_weights([evidence.locality[column.task] for column in columns])
-        found.append(combination(leads, weights * [scale(column, claim.per) for column in columns]))
+        found.append(combination(leads, weights * [lead_scale(column, claim.per) for column in columns]))
     return None if None in found else found
 
 

@@ -14,20 +14,17 @@ import numpy as np
 import pandas as pd
 
 from benchmark.recipe import ENGINE
-from benchmark.storage import results as schema
+from benchmark.storage import schema
 from leaderboards.boards import store
 from leaderboards.boards.board import HEALTH, LOSS, Baseline, Column, Cost, Curve, Locality, Rating, Run
-from leaderboards.boards.selection import Line
+from leaderboards.boards.selection import Method
 from leaderboards.stats.intervals import estimate, group_mean
 from leaderboards.stats.resampling import draw, resample
 
 BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
-
-
 QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word of a curve's name
-
-
 POINTS = 120  # per drawn curve
+RELEVANCE = "relevance"  # the question whose answers are shown, 1 to 5
 
 
 def read_baselines(columns: tuple[Column, ...], plain: pd.DataFrame) -> tuple[Baseline, ...]:
@@ -69,12 +66,12 @@ def describe_engine(runs: pd.DataFrame) -> str:
     return f"Measured by engine {engine}; this code is engine {ENGINE}." if engine < ENGINE else ""
 
 
-def cost_of(line: Line, runs: pd.DataFrame) -> Cost:
-    rows = runs[runs["variant"] == line.variant]
+def cost_of(method: Method, runs: pd.DataFrame) -> Cost:
+    rows = runs[runs["variant"] == method.variant]
     return Cost(
-        name=line.name,
+        name=method.name,
         runs=tuple(rows["run"]),
-        seeds=tuple(sorted(line.runs)),
+        seeds=tuple(sorted(method.runs)),
         budget_flops=float(rows["budget_flops"].mean()),
         realised_flops=float(rows["realised_flops"].mean()),
         steps=float(rows["steps"].mean()),
@@ -86,23 +83,26 @@ def cost_of(line: Line, runs: pd.DataFrame) -> Cost:
     )
 
 
-def run_of(line: Line, row) -> Run:
-    return Run(
-        run=row.run,
-        twin=row.twin,
-        name=f"Untrained twin of {line.name}" if line.twin else line.name,
-        variant=line.variant,
-        seed=int(row.seed),
-        weights=row.weights_sha256 or "",
-        directory=row.directory,
-        created=row.created,
-    )
+def runs_of(method: Method, runs: pd.DataFrame) -> list[Run]:
+    return [
+        Run(
+            run=row.run,
+            twin=row.twin,
+            name=f"Untrained twin of {method.name}" if method.twin else method.name,
+            variant=method.variant,
+            seed=int(row.seed),
+            weights=row.weights_sha256 or "",
+            directory=row.directory,
+            created=row.created,
+        )
+        for row in runs[runs["variant"] == method.variant].itertuples()
+    ]
 
 
-def read_curves(line: Line, runs: pd.DataFrame) -> list[Curve]:
+def read_curves(method: Method, runs: pd.DataFrame) -> list[Curve]:
     """Loss and a health value of every seed, thinned to what can be drawn."""
     found = []
-    for _, run in runs[runs["variant"] == line.variant].sort_values("seed").iterrows():
+    for _, run in runs[runs["variant"] == method.variant].sort_values("seed").iterrows():
         path = Path(run["directory"]) / "curves.parquet"
         logged = schema.read_file(path).to_pandas() if path.exists() else pd.DataFrame(columns=["run", "name"])
         logged = logged[logged["run"] == run["run"]]
@@ -112,7 +112,7 @@ def read_curves(line: Line, runs: pd.DataFrame) -> list[Curve]:
             if len(rows) > 1:
                 rows = rows.iloc[:: max(1, len(rows) // POINTS)]
                 points = tuple(zip(rows["progress"].tolist(), rows["value"].tolist(), strict=True))
-                found.append(Curve(name=line.name, seed=int(run["seed"]), quantity=quantity, points=points))
+                found.append(Curve(name=method.name, seed=int(run["seed"]), quantity=quantity, points=points))
     return found
 
 
@@ -133,27 +133,24 @@ def describe_provenance(runs: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     )
 
 
-RELEVANCE = "relevance"
-
-
-def read_ratings(lines: Sequence[Line], columns: Sequence[Column], rows: pd.DataFrame) -> tuple[Rating, ...]:
-    """The rating of every line with a rated run, one for each pack. rows: of the table `ratings`; columns: the tasks of
-    the board, which know whose patients their groups are."""
+def read_ratings(methods: Sequence[Method], columns: Sequence[Column], rows: pd.DataFrame) -> tuple[Rating, ...]:
+    """What experts said of the maps of these methods (`python -m benchmark reader analyse`), a rating for each pack.
+    rows: of the table `ratings`; columns: the tasks of the board, which know whose patients their groups are."""
     families = {column.task: column.family for column in columns}
     main = rows[(rows["question"] == RELEVANCE) & rows["repeats"].eq("")]
     found = []
     for pack, whole in main.groupby("pack", sort=True):
         answered = whole[whole["answer"].notna()]
-        for line in lines:
-            own = answered[answered["run"].isin(line.runs.values())]
+        for method in methods:
+            own = answered[answered["run"].isin(method.runs.values())]
             if own.empty:
                 continue
             family = own["task"].map(lambda task: families.get(task, task))
             mean = group_mean(own["answer"].to_numpy(float), (family + "\0" + own["group"]).to_numpy(str))
             found.append(
                 Rating(
-                    name=line.name,
-                    twin=line.twin,
+                    name=method.name,
+                    twin=method.twin,
                     pack=str(pack),
                     task=str(own["task"].iloc[0]),
                     value=mean.value,

@@ -1,14 +1,13 @@
-"""Every method against every other and against its twin: on all tasks, and over the tasks, each a family."""
+"""Differences between the rows of a board: each against every other and against its twin, in two families; and by how
+much one row leads another on a task, in gain over its twin or in gain over (ceiling - floor)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from benchmark.metrics import chance
 from leaderboards.boards.board import Column, Comparison, Contrast, Sensitivity
 from leaderboards.boards.ceilings import room, share
 from leaderboards.stats.families import Difference, detectable, judge, turned
@@ -17,7 +16,11 @@ from leaderboards.stats.ranking import classical
 from leaderboards.stats.resampling import Resampled, alone, mean, minus
 from leaderboards.stats.verdicts import Words, pair
 
+GAIN, CEILING = "gain", "ceiling"  # what a lead is of
+PER = {GAIN: "in gain", CEILING: "in gain over (ceiling − floor)"}
+
 Numbers = Mapping[tuple[str, Column], Resampled]  # (variant, column) -> metric
+Ceilings = Mapping[Column, Resampled]  # the metric of an encoder trained with labels, resampled as the rows are
 Pair = tuple[str, str]  # two variants
 
 
@@ -38,27 +41,6 @@ def compare(
         classical=_classical(twins, names, columns, numbers),
         sensitivity=sensitivity(twins, names, pooled, numbers),
     )
-
-
-def sensitivity(
-    twins: Mapping[str, str], names: Mapping[str, str], pooled: Sequence[Column], numbers: Numbers
-) -> tuple[Sensitivity, ...]:
-    """The differences over the tasks again, of those seeds alone in which the mean gains of both runs have an interval
-    above zero, each by itself: a selection, not a verdict."""
-    gains = {variant: mean_difference(numbers, (variant, floor), pooled) for variant, floor in twins.items()}
-    learned = {
-        variant: {seed for seed in gained.seeds if _above(estimate(alone(gained, seed)))}
-        for variant, gained in gains.items()
-        if gained is not None
-    }
-    made = []
-    for a, b in combinations(learned, 2):
-        found = mean_difference(numbers, (a, b), pooled)
-        if found is not None:
-            seeds = tuple(seed for seed in found.seeds if seed in learned[a] & learned[b])
-            kept = estimate(alone(found, *seeds)) if seeds else None
-            made.append(Sensitivity(first=names[a], second=names[b], seeds=seeds, of=len(found.seeds), estimate=kept))
-    return tuple(made)
 
 
 def contrasts(
@@ -91,26 +73,43 @@ def contrasts(
     )
 
 
+def sensitivity(
+    twins: Mapping[str, str], names: Mapping[str, str], pooled: Sequence[Column], numbers: Numbers
+) -> tuple[Sensitivity, ...]:
+    """The differences over the tasks again, of those seeds alone in which the mean gains of both runs have an interval
+    above zero, each by itself: a selection, not a verdict."""
+    gains = {variant: mean_difference(numbers, (variant, floor), pooled) for variant, floor in twins.items()}
+    learned = {
+        variant: {seed for seed in gained.seeds if _above(estimate(alone(gained, seed)))}
+        for variant, gained in gains.items()
+        if gained is not None
+    }
+    made = []
+    for a, b in combinations(learned, 2):
+        found = mean_difference(numbers, (a, b), pooled)
+        if found is not None:
+            seeds = tuple(seed for seed in found.seeds if seed in learned[a] & learned[b])
+            kept = estimate(alone(found, *seeds)) if seeds else None
+            made.append(Sensitivity(first=names[a], second=names[b], seeds=seeds, of=len(found.seeds), estimate=kept))
+    return tuple(made)
+
+
 def of_rows(comparison: Comparison, first: str, second: str) -> Contrast | None:
     """The contrast of two variants of a board, the first minus the second; None where they are no pair of a family."""
     for one in (*comparison.pretexts, *comparison.twins):
         if one.variants == (first, second):
             return one
         if one.variants == (second, first):
-            return _turned(one)
+            words = pair(one.second, one.first)
+            mean, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
+            ends = {"first": one.second, "second": one.first, "variants": (first, second)}
+            return Contrast(mean=mean, entries=tuple(entries), **ends)
     return None
-
-
-def _turned(one: Contrast) -> Contrast:
-    words = pair(one.second, one.first)
-    mean, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
-    return Contrast(first=one.second, second=one.first, variants=one.variants[::-1], mean=mean, entries=tuple(entries))
 
 
 def difference(numbers: Numbers, pair: Pair, column: Column) -> Resampled | None:
     """Paired difference on a task; None where a side or a common seed is missing."""
-    a, b = (numbers.get((variant, column)) for variant in pair)
-    return minus(a, b) if a is not None and b is not None and set(a.seeds) & set(b.seeds) else None
+    return _minus(*(numbers.get((variant, column)) for variant in pair))
 
 
 def mean_difference(numbers: Numbers, pair: Pair, columns: Sequence[Column]) -> Resampled | None:
@@ -118,7 +117,37 @@ def mean_difference(numbers: Numbers, pair: Pair, columns: Sequence[Column]) -> 
     found = [difference(numbers, pair, column) for column in columns]
     if not found or None in found or not set.intersection(*(set(one.seeds) for one in found)):
         return None
-    return mean(found, [1 / (1 - chance(column.metric, len(column.classes))) for column in columns])
+    return mean(found, [1 / (1 - column.chance) for column in columns])
+
+
+def lead_in_gain(numbers: Numbers, first: Pair, second: Pair, column: Column) -> Resampled | None:
+    """Difference of two gains, each of a variant and its twin; None where one or a common seed is missing."""
+    return _minus(difference(numbers, first, column), difference(numbers, second, column))
+
+
+def lead_in_share(numbers: Numbers, ceilings: Ceilings, first: Pair, second: Pair, column: Column) -> Resampled | None:
+    """Difference of two shares of the way from the twin to the ceiling: gain / (ceiling - floor), each by its own twin;
+    None where one of them is missing."""
+    if column not in ceilings or lead_in_gain(numbers, first, second, column) is None:
+        return None
+    rooms = [room(ceilings[column], numbers[twin, column]) for _, twin in (first, second)]
+    gains = [difference(numbers, pair, column) for pair in (first, second)]
+    return _minus(*(share(gained, above) for gained, above in zip(gains, rooms, strict=True)))
+
+
+def lead_scale(column: Column, per: str) -> float:
+    """What a lead is multiplied by: a gain is corrected for chance, which has cancelled in a share."""
+    return 1.0 if per == CEILING else 1 / (1 - column.chance)
+
+
+def slope_weights(places: Sequence[float]) -> np.ndarray:
+    """(T,) by which values at these places are multiplied, and added up, to their least-squares slope."""
+    centred = np.array(places) - np.mean(places)
+    return centred / (centred @ centred)
+
+
+def _minus(first: Resampled | None, second: Resampled | None) -> Resampled | None:
+    return minus(first, second) if first and second and {*first.seeds} & {*second.seeds} else None
 
 
 def _above(gained: Estimate) -> bool:
@@ -138,56 +167,3 @@ def _classical(twins: Mapping[str, str], names: Mapping[str, str], columns: Sequ
         return None
     scores = np.array([[numbers[variant, column].values.mean() for variant in twins] for column in whole])
     return classical([names[variant] for variant in twins], scores)
-
-
-GAIN, CEILING = "gain", "ceiling"
-
-
-PER = {GAIN: "in gain", CEILING: "in gain over (ceiling − floor)"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """A row that leads or is led."""
-
-    variant: str
-    twin: str  # variant of its twin: the floor
-
-
-Sides = tuple[Side, Side]
-
-
-Ceilings = Mapping[Column, Resampled]  # the metric of an encoder trained with labels, resampled as the rows are
-
-
-def by_gain(numbers: Numbers, sides: Sides, column: Column) -> Resampled | None:
-    """Difference of two gains; None where a row, a twin or a common seed is missing."""
-    return _minus([_gain(numbers, side, column) for side in sides])
-
-
-def by_share(numbers: Numbers, ceilings: Ceilings, sides: Sides, column: Column) -> Resampled | None:
-    """Difference of two shares of the way from the twin to the ceiling: gain / (ceiling - floor), each by its own twin;
-    None where one of them is missing."""
-    if column not in ceilings or by_gain(numbers, sides, column) is None:
-        return None
-    above = [room(ceilings[column], numbers[side.twin, column]) for side in sides]
-    return _minus([share(_gain(numbers, side, column), one) for side, one in zip(sides, above, strict=True)])
-
-
-def _gain(numbers: Numbers, side: Side, column: Column) -> Resampled | None:
-    return difference(numbers, (side.variant, side.twin), column)
-
-
-def _minus(gains: Sequence[Resampled | None]) -> Resampled | None:
-    return minus(*gains) if None not in gains and set(gains[0].seeds) & set(gains[1].seeds) else None
-
-
-def scale(column: Column, per: str) -> float:
-    """What a lead is multiplied by: a gain is corrected for chance, which has cancelled in a share."""
-    return 1.0 if per == CEILING else 1 / (1 - chance(column.metric, len(column.classes)))
-
-
-def slope_weights(places: Sequence[float]) -> np.ndarray:
-    """(T,) by which values at these places are multiplied, and added up, to their least-squares slope."""
-    centred = np.array(places) - np.mean(places)
-    return centred / (centred @ centred)

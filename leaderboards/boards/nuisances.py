@@ -4,38 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
 from leaderboards.boards import store
 from leaderboards.boards.board import Column, Ledger
-from leaderboards.boards.selection import Line
-from leaderboards.boards.series import Index, cells_of
-from leaderboards.stats.intervals import estimate
+from leaderboards.boards.selection import NUISANCE, Index, Method, cells_of, place
+from leaderboards.stats.intervals import Estimate, estimate
 from leaderboards.stats.resampling import Predictions, resample, shared_draws
 
-PROBE = "nuisance"
 
-
-def read(lines: Sequence[Line], columns: Sequence[Column], index: Index) -> tuple[Ledger, ...]:
+def read(methods: Sequence[Method], columns: Sequence[Column], index: Index) -> tuple[Ledger, ...]:
     """Every ledger that the cells of a board hold."""
-    found = [(line, column, cells_of(line, column, PROBE, index)) for line in lines for column in columns]
-    return tuple(_ledger(line, column, rows) for line, column, rows in found if rows)
+    found = ((*pair, cells_of(*pair, index, NUISANCE)) for pair in product(methods, columns))
+    return tuple(_ledger(method, column, cells) for method, column, cells in found if cells)
 
 
-def _ledger(line: Line, column: Column, rows: Mapping[int, Mapping]) -> Ledger:
-    seen = [store.predictions(row["directory"], row["cell"], row["protocol"]) for row in rows.values()]
-    classes = next(iter(rows.values()))["classes"]
+def _ledger(method: Method, column: Column, cells: Mapping[int, Mapping]) -> Ledger:
+    seen = [store.predictions(*place(cell)) for cell in cells.values()]
 
-    def told(some: list[Predictions]):
-        return estimate(resample(tuple(rows), some, "auroc", shared_draws(some[0]), column.independent))
+    def auroc(predictions: list[Predictions]) -> Estimate:
+        draws = shared_draws(predictions[0])
+        return estimate(resample(tuple(cells), predictions, "auroc", draws, column.independent))
 
+    classes = next(iter(cells.values()))["classes"]
     return Ledger(
-        name=f"untrained {line.name}" if line.twin else line.name,
-        variant=line.variant,
+        name=method.label,
+        variant=method.variant,
         column=column,
-        whole=told(seen),
-        nuisances=tuple((name, told([_against(one, place) for one in seen])) for place, name in enumerate(classes)),
+        whole=auroc(seen),
+        nuisances=tuple((name, auroc([_against(one, place) for one in seen])) for place, name in enumerate(classes)),
     )
 
 

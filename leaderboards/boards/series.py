@@ -1,9 +1,13 @@
-"""How a metric changes as one thing is turned: the labels a probe may use, or how strongly test images are altered."""
+"""How a metric changes as one thing is turned: the labels a probe may use, or how strongly test images are altered.
+
+Published stores hold the points of most series alone (`summaries`): their predictions take megabytes a run and stay
+where they were computed; `results/published/<modality>/summaries/<track>-<content>/`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
@@ -13,7 +17,7 @@ import pandas as pd
 
 from leaderboards.boards import store
 from leaderboards.boards.board import Column, Series
-from leaderboards.boards.selection import Line
+from leaderboards.boards.selection import Index, Method, cells_of, place
 from leaderboards.stats.intervals import Estimate, estimate
 from leaderboards.stats.resampling import Predictions, draw, minus, resample, shared_draws
 
@@ -22,89 +26,81 @@ LABELS = {  # probe -> (column of its predictions that is turned, how a page cal
     "fewshot": ("shots", "labelled images of each class"),
 }
 ALTERED = {"robustness": "nuisance", "scale": "scale"}  # probe -> kind of its series
+SUMMARISED = (*LABELS, "robustness")  # probes whose series are published as summaries
 DRAWS = 200  # bootstrap draws behind a band of label budgets, which is drawn and not printed
-Index = Mapping[tuple[str, str, str, str, str], Mapping]  # (run, task, data, probe, readout) -> row of `cells`
 
 
-def measured(lines: Sequence[Line], columns: Sequence[Column], index: Index) -> tuple[Series, ...]:
+def read(
+    methods: Sequence[Method], columns: Sequence[Column], index: Index, probes: Sequence[str] = (*LABELS, *ALTERED)
+) -> tuple[Series, ...]:
     """Every series that the cells of a board hold, read from the mean of patch tokens."""
     found = []
-    for line in lines:
-        for column in columns:
-            for probe, (name, what) in LABELS.items():
-                rows = cells_of(line, column, probe, index)
-                if rows:
-                    found.append(_labels(line, column, rows, name, what))
-            for probe in ALTERED:
-                found += _altered(line, column, cells_of(line, column, probe, index), ALTERED[probe])
+    for method, column, probe in product(methods, columns, probes):
+        cells = cells_of(method, column, index, probe)
+        if cells:
+            found += (_of_labels if probe in LABELS else _of_alterations)(method, column, probe, cells)
     return tuple(found)
 
 
-def cells_of(line: Line, column: Column, probe: str, index: Index) -> dict[int, Mapping]:
-    """Seed -> cell."""
-    asked = {seed: index.get((run, column.task, column.data, probe, "patches")) for seed, run in line.runs.items()}
-    return {seed: row for seed, row in sorted(asked.items()) if row is not None}
+def _of_labels(method: Method, column: Column, probe: str, cells: Mapping[int, Mapping]) -> list[Series]:
+    (name, what), first = LABELS[probe], next(iter(cells.values()))
+    conditions = [
+        (value, {seed: store.under(*place(cell), name, value) for seed, cell in cells.items()})
+        for value in store.conditions(first["directory"], first["cell"], name)
+    ]
+    return [_series(method, column, what, "labels", conditions)]
 
 
-def _labels(line: Line, column: Column, rows: Mapping[int, Mapping], name: str, what: str) -> Series:
-    first = next(iter(rows.values()))
-
-    def read(row: Mapping, value: float) -> Predictions:
-        return store.under(row["directory"], row["cell"], row["protocol"], name, value)
-
-    values = store.conditions(first["directory"], first["cell"], name)
-    return _series(line, column, what, "labels", values, lambda value: {s: read(row, value) for s, row in rows.items()})
-
-
-def _altered(line: Line, column: Column, rows: Mapping[int, Mapping], kind: str) -> list[Series]:
+def _of_alterations(method: Method, column: Column, probe: str, cells: Mapping[int, Mapping]) -> list[Series]:
     """A series per alteration, from strength 0: the clean images of the same samples."""
+    first, strengths = next(iter(cells.values())), {}
+    for corruption, strength in store.nuisances(first["directory"], first["cell"]):
+        strengths.setdefault(corruption, []).append(strength)
     found = []
-    first = next(iter(rows.values()), None)
-    asked = store.nuisances(first["directory"], first["cell"]) if first else []
-    for corruption in sorted({name for name, _ in asked}):
-        strengths = [strength for name, strength in asked if name == corruption]
-
-        def read(strength: float, corruption: str = corruption, least: int = strengths[0]) -> dict[int, Predictions]:
-            seen = {}
-            for seed, row in rows.items():
-                place = (row["directory"], row["cell"], row["protocol"])
-                altered = store.corrupted(*place, corruption, int(strength or least))
-                if altered is not None:
-                    seen[seed] = altered if strength else _only(store.predictions(*place), altered)
-            return seen
-
-        found.append(_series(line, column, corruption, kind, [0, *strengths], read))
+    for corruption, levels in strengths.items():
+        conditions = [(0, _clean(cells, corruption, levels[0]))]
+        conditions += [(level, _altered(cells, corruption, level)) for level in levels]
+        found.append(_series(method, column, corruption, ALTERED[probe], conditions))
     return found
 
 
-def _only(whole: Predictions, part: Predictions) -> Predictions:
-    """The samples of `whole` that `part` holds."""
-    kept = np.isin(whole.sample, part.sample)
-    return replace(whole, **{name: values[kept] for name, values in vars(whole).items()})
+def _altered(cells: Mapping[int, Mapping], corruption: str, strength: int) -> dict[int, Predictions]:
+    """Seed -> predictions, of the seeds that have any."""
+    seen = {seed: store.corrupted(*place(cell), corruption, strength) for seed, cell in cells.items()}
+    return {seed: one for seed, one in seen.items() if one is not None}
+
+
+def _clean(cells: Mapping[int, Mapping], corruption: str, strength: int) -> dict[int, Predictions]:
+    """The same samples as they are."""
+    found = {}
+    for seed, altered in _altered(cells, corruption, strength).items():
+        whole = store.predictions(*place(cells[seed]))
+        kept = np.isin(whole.sample, altered.sample)
+        found[seed] = replace(whole, **{name: values[kept] for name, values in vars(whole).items()})
+    return found
 
 
 def _series(
-    line: Line,
+    method: Method,
     column: Column,
     what: str,
     kind: str,
-    values: Sequence[float],
-    read: Callable[[float], dict[int, Predictions]],
+    conditions: Iterable[tuple[float, Mapping[int, Predictions]]],
 ) -> Series:
+    """conditions: (level, seed -> predictions), the first of them what drops are measured from."""
     points, drops, first, altered = [], [], None, kind != "labels"
-    for value in values:
-        seen = read(value)
+    for level, seen in conditions:
         if not seen:
             continue
-        some = list(seen.values())
-        draws = shared_draws(some[0]) if altered else draw(some[:1], DRAWS)
-        number = resample(tuple(seen), some, column.metric, draws, column.independent)
-        points.append((float(value), estimate(number)))
+        predictions = list(seen.values())
+        draws = shared_draws(predictions[0]) if altered else draw(predictions[:1], draws=DRAWS)
+        number = resample(tuple(seen), predictions, column.metric, draws, column.independent)
+        points.append((float(level), estimate(number)))
         first = first or number
-        if altered and value:
-            drops.append((float(value), estimate(minus(first, number))))
+        if altered and level:
+            drops.append((float(level), estimate(minus(first, number))))
     return Series(
-        name=f"untrained {line.name}" if line.twin else line.name,
+        name=method.label,
         task=column.title,
         metric=column.metric,
         what=what,
@@ -114,19 +110,12 @@ def _series(
     )
 
 
-SUMMARISED = ("efficiency", "fewshot", "robustness")
-
-
-NOWHERE = float("nan")
-
-
-def summaries(lines: Sequence[Line], columns: Sequence[Column], index: Index) -> Iterator[dict[str, object]]:
+def summaries(methods: Sequence[Method], columns: Sequence[Column], index: Index) -> Iterator[dict[str, object]]:
     """Of the table `summaries`, but for what a whole board shares: every point of what these cells say."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    for line, column, probe in product(lines, columns, SUMMARISED):
-        cells = cells_of(line, column, probe, index)
-        own = {place: row for place, row in index.items() if place[3] == probe}
-        for one in measured([line], [column], own):
+    for method, column, probe in product(methods, columns, SUMMARISED):
+        cells = cells_of(method, column, index, probe)
+        for one in read([method], [column], index, [probe]):
             drops = dict(one.drops)
             for level, point in one.points:
                 drop = drops.get(level)
@@ -152,17 +141,17 @@ def summaries(lines: Sequence[Line], columns: Sequence[Column], index: Index) ->
                 }
 
 
-def summarised(
-    lines: Sequence[Line], columns: Sequence[Column], index: Index, published: pd.DataFrame
+def read_summaries(
+    methods: Sequence[Method], columns: Sequence[Column], index: Index, published: pd.DataFrame
 ) -> tuple[Series, ...]:
     """The series that were published of these runs and encoders, where no predictions of theirs are at hand."""
     found = []
     pairs = zip(published["runs"].map(json.loads), published["weights"].map(json.loads), strict=True)
     encoders = [{*zip(runs, weights, strict=True)} for runs, weights in pairs]
-    for line, column, probe in product(lines, columns, SUMMARISED):
-        if cells_of(line, column, probe, index):
+    for method, column, probe in product(methods, columns, SUMMARISED):
+        if cells_of(method, column, index, probe):
             continue
-        own = {*zip(line.runs.values(), line.weights, strict=True)}
+        own = {*zip(method.runs.values(), method.weights, strict=True)}
         about = published[["task", "data", "probe"]].eq([column.task, column.data, probe]).all(axis=1)
         some = published[about & pd.Series([own >= behind for behind in encoders], published.index, dtype=bool)]
         some = some[some["seeds"].eq(some["seeds"].max())]
@@ -171,7 +160,7 @@ def summarised(
             told = newest.sort_values("level").to_dict("records")
             found.append(
                 Series(
-                    name=f"untrained {line.name}" if line.twin else line.name,
+                    name=method.label,
                     task=column.title,
                     metric=told[0]["metric"],
                     what=what,
@@ -194,13 +183,7 @@ def _estimate(row: Mapping, value: str, low: str, high: str, column: Column) -> 
         value=float(row[value]),
         low=None if pd.isna(row[low]) else float(row[low]),
         high=None if pd.isna(row[high]) else float(row[high]),
-        error=NOWHERE,
-        freedom=NOWHERE,
-        of_groups=NOWHERE,
-        draws_undefined=0,
-        draws=0,
         groups=int(row["groups"]),
-        headroom=NOWHERE,
         seeds=int(row["seeds"]),
         independent=column.independent,
     )

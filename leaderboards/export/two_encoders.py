@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.storage.schema import SchemaError
-from leaderboards.boards import aggregate, store
-from leaderboards.boards.aggregate import BOARD
+from leaderboards.boards import store
 from leaderboards.boards.contrasts import of_rows
-from leaderboards.boards.sections import HEADLINE
+from leaderboards.boards.sections import measure
+from leaderboards.boards.selection import BOARD, HEADLINE, Selection
 from leaderboards.stats.families import Difference, judge
 from leaderboards.stats.resampling import Predictions, Question, alone, minus, paired, task_draws
 from leaderboards.stats.verdicts import AS_IF, pair
@@ -68,7 +68,7 @@ def compare(root: Path, a: str, b: str, probe: str = "linear", readout: str = "p
     both = first.merge(second, on=[*SAME, "place"], suffixes=("_a", "_b"))
     if both.empty:
         raise SchemaError(f"{root}: {a} and {b} share no seed of a task under {probe}, {readout}; `make bench`")
-    columns = aggregate.answers(loaded, place).columns
+    columns = Selection(loaded, place).columns
     return _alone(both, a, b, {(column.task, column.data) for column in columns if not column.taught})
 
 
@@ -87,9 +87,9 @@ def _of_newest_corpus(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
 
 def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]) -> Compared | None:
     """What a board says of two of its rows; None where a side is no row, or the two are no pair of it."""
-    answers = aggregate.answers(loaded, place)
-    measured = answers.sections([HEADLINE])
-    rows = [next((one for one in answers.lines if set(one.runs.values()) == side), None) for side in sides]
+    chosen = Selection(loaded, place)
+    measured = measure(chosen, [HEADLINE])
+    rows = [next((one for one in chosen.methods if set(one.runs.values()) == side), None) for side in sides]
     if None in rows:
         return None
     first, second = (one.variant for one in rows)
@@ -97,7 +97,7 @@ def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]
     if contrast is None:
         return None
     numbers, lines = measured.numbers, []
-    for column, found in zip(answers.columns, contrast.entries, strict=True):
+    for column, found in zip(chosen.columns, contrast.entries, strict=True):
         if found is not None:
             a, b = (numbers[variant, column] for variant in (first, second))
             seeds = sorted({*a.seeds} & {*b.seeds})

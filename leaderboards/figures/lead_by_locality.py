@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmark.metrics import chance
 from leaderboards.boards.board import Board, Column, Judged
-from leaderboards.boards.contrasts import GAIN, Side, by_gain, scale
+from leaderboards.boards.contrasts import GAIN, lead_in_gain, lead_scale
 from leaderboards.figures.chart import Panel
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
 from leaderboards.stats.intervals import Estimate, estimate
@@ -113,12 +112,12 @@ def _located(board: Board) -> list[tuple]:
     named = next((one.variants[0] for one in slopes if one.variants and {*one.variants[0]} <= set(twins)), None)
     if named is None or not board.localities:
         return []
-    sides = tuple(Side(variant=variant, twin=twins[variant]) for variant in named)
+    pairs = [(variant, twins[variant]) for variant in named]
     points = []
     for column, place in zip(board.columns, board.localities, strict=True):
-        if place is None or place.value is None or chance(column.metric, len(column.classes)) is None:
+        if place is None or place.value is None or column.chance is None:
             continue
-        lead = by_gain(board.numbers, sides, column) if column.independent else None
+        lead = lead_in_gain(board.numbers, *pairs, column) if column.independent else None
         if lead is not None:
             family = next((_kind(one) for one in slopes if column.title in one.tasks), "others, simulated")
             points.append((column.title, family if column.synthetic else REAL, place, _scaled(lead, column)))
@@ -126,4 +125,4 @@ def _located(board: Board) -> list[tuple]:
 
 
 def _scaled(lead: Resampled, column: Column) -> Estimate:
-    return estimate(combination([lead], [scale(column, GAIN)]))
+    return estimate(combination([lead], [lead_scale(column, GAIN)]))

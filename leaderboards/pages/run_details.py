@@ -16,7 +16,7 @@ from benchmark.storage import results as schema
 from leaderboards.boards import store
 from leaderboards.boards.board import Board, Column, Run
 from leaderboards.boards.contrasts import of_rows
-from leaderboards.boards.sections import HEADLINE
+from leaderboards.boards.selection import HEADLINE
 from leaderboards.stats.families import Difference, judge
 from leaderboards.stats.intervals import Estimate, estimate
 from leaderboards.stats.resampling import Predictions, Resampled, alone, minus, named

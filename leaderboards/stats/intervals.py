@@ -36,13 +36,13 @@ class Estimate:
     value: float  # mean over seeds, on the whole test set
     low: float | None  # 95 % interval; None under 20 groups
     high: float | None
-    error: float  # standard error; nan where it cannot be known
-    freedom: float  # degrees of freedom of the error
-    of_groups: float  # share of the squared error that new groups would change; the rest is of the seeds
-    draws_undefined: int  # of `draws`: some fold lost a class, and was averaged without it
-    draws: int
+    error: float = np.nan  # standard error; nan where it cannot be known
+    freedom: float = np.nan  # degrees of freedom of the error
+    of_groups: float = np.nan  # share of the squared error that new groups would change; the rest is of the seeds
+    draws_undefined: int = 0  # of `draws`: some fold lost a class, and was averaged without it
+    draws: int = 0
     groups: int
-    headroom: float  # of `Resampled`
+    headroom: float = np.nan  # of `Resampled`
     seeds: int
     independent: bool = True  # of `Resampled`
     taught: bool = True  # of `Resampled`

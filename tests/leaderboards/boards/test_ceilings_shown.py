@@ -16,7 +16,7 @@ from benchmark.recipe import ENGINE, canonical, twin
 from benchmark.storage import results, schema
 from leaderboards.boards import ceilings, claims
 from leaderboards.boards.board import Ceiling
-from leaderboards.boards.selection import Line
+from leaderboards.boards.selection import Method
 from leaderboards.export import board_tables, latex, two_encoders
 from leaderboards.pages import board_page, render, terminal
 from leaderboards.publish import printed, site
@@ -208,7 +208,7 @@ def test_a_slope_over_the_way_to_the_ceiling_is_of_the_shares_that_the_board_sho
 
 def _line(row):
     about = {"twin": False, "variant": row.variant, "twin_variant": "", "runs": {}, "weights": (), "diverged": ()}
-    return Line(name=row.name, recipe=row.name, **about)
+    return Method(name=row.name, recipe=row.name, **about)
 
 
 def test_without_a_ceiling_verdicts_stay(tmp_path):

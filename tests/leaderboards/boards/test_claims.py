@@ -13,7 +13,7 @@ from leaderboards.boards import claims
 from leaderboards.boards.board import Column
 from leaderboards.boards.claims import Claim, Evidence, judge
 from leaderboards.boards.contrasts import CEILING
-from leaderboards.boards.selection import Line
+from leaderboards.boards.selection import Method
 from leaderboards.figures import lead_by_locality
 from leaderboards.publish import site
 from leaderboards.stats import simulate
@@ -25,8 +25,8 @@ from tests.helpers.boards import add_cell, add_run, recipe, store
 from tests.leaderboards.pages.test_site import localities
 
 
-def line(recipe: str, variant: str, name: str = "") -> Line:
-    return Line(
+def line(recipe: str, variant: str, name: str = "") -> Method:
+    return Method(
         name=name or recipe,
         recipe=recipe,
         twin=False,

@@ -6,13 +6,13 @@ from sklearn.metrics import roc_auc_score
 
 from benchmark.storage import results, schema
 from leaderboards.boards import series
-from leaderboards.boards.selection import Line
+from leaderboards.boards.selection import Method
 from leaderboards.figures import board_figures, figure
 from leaderboards.tables import alterations
 from tests.helpers import wide
 
 COLUMN = wide.column(0)
-LINE = Line(
+LINE = Method(
     name="MAE",
     recipe="MAE",
     twin=False,
@@ -63,7 +63,7 @@ def test_a_share_of_labels_is_the_mean_of_its_draws_and_seeds(tmp_path):
         ]
         for _ in range(2)
     ]
-    (found,) = series.measured([LINE], [COLUMN], stored(tmp_path, "efficiency", seeds))
+    (found,) = series.read([LINE], [COLUMN], stored(tmp_path, "efficiency", seeds))
     assert (found.name, found.what, found.kind) == ("MAE", "share of the labelled groups", "labels")
     assert [x for x, _ in found.points] == [0.1, 1.0]
     for (share, *_), (_, point) in zip(shares, found.points, strict=True):
@@ -81,7 +81,7 @@ def test_strength_zero_is_the_clean_images_of_the_same_samples(tmp_path):
     altered = [answers(rng, "", 0.5, samples=60, corruption="blur", strength=2)]
     altered += [answers(rng, "", 0.2, samples=60, corruption="gain", strength=s) for s in (1, 3)]
     index = stored(tmp_path, "robustness", [[clean, *altered]])
-    blur, gain = series.measured([LINE], [COLUMN], index)
+    blur, gain = series.read([LINE], [COLUMN], index)
     assert (blur.what, gain.what) == ("blur", "gain")
     assert [x for x, _ in gain.points] == [0, 1, 3]
     assert blur.points[0][1].value == pytest.approx(auroc(clean[:60]), abs=1e-12)
@@ -94,7 +94,7 @@ def test_curves_are_drawn_a_figure_for_each_nuisance_with_their_data(tmp_path):
     altered = [answers(rng, "", 0.5, corruption=name, strength=1) for name in ("blur", "gain")]
     index = stored(tmp_path, "robustness", [[answers(rng, "", 1.5), *altered]])
     board = wide.board(3, 1)
-    board = type(board)(**vars(board) | {"series": series.measured([LINE], [COLUMN], index)})
+    board = type(board)(**vars(board) | {"series": series.read([LINE], [COLUMN], index)})
     assert board_figures.draw_levels(board, "labels") == board_figures.draw_levels(board, "scale") == ()
     drawn = board_figures.draw_levels(board, "nuisance")
     assert [one.name for one in drawn] == ["wide-under-blur", "wide-under-gain"]
@@ -106,7 +106,7 @@ def test_scale_controls_say_what_is_left_and_are_no_nuisances(tmp_path):
     rng = np.random.default_rng(3)
     whole, shuffled = answers(rng, "", 1.5), answers(rng, "", 0.5, corruption="shuffled", strength=3)
     board = wide.board(3, 1)
-    made = series.measured([LINE], [COLUMN], stored(tmp_path, "scale", [[whole, shuffled]]))
+    made = series.read([LINE], [COLUMN], stored(tmp_path, "scale", [[whole, shuffled]]))
     board = type(board)(**vars(board) | {"series": made})
     assert [one.kind for one in made] == ["scale"]
     assert alterations.tabulate_robustness(board) == ()

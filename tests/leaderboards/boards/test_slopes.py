@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from leaderboards.boards.claims import Claim
-from leaderboards.boards.contrasts import CEILING, GAIN, Side, by_gain, by_share
+from leaderboards.boards.contrasts import CEILING, GAIN, lead_in_gain, lead_in_share
 from leaderboards.stats.resampling import Predictions, draw, resample
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
 from leaderboards.stats.verdicts import CONTRADICTED, FALLS, HOLDS, OPPOSITE, RISES, UNTESTABLE
@@ -17,7 +17,7 @@ PLACES = {"far": 0.0, "wide": 0.3, "close": 0.6, "touching": 0.9}
 TASKS = [column(name) for name in PLACES]
 LINES = [replace(line("DINOv3", "d"), twin_variant="t"), replace(line("I-JEPA", "i"), twin_variant="u")]
 SLOPE = Claim(name="slope", says="", ahead=("DINOv3",), behind="I-JEPA", margin=0.05, slope=True)
-SIDES = (Side(variant="d", twin="t"), Side(variant="i", twin="u"))
+PAIRS = (("d", "t"), ("i", "u"))
 SPREAD = np.sqrt(2 * (1 + 0.5**2 + 0.5**2))  # of the difference of two groups' scores
 
 
@@ -114,12 +114,12 @@ def test_intervals_hold_the_true_slope_at_their_rate_and_point_its_way(per):
 def test_a_missing_twin_or_ceiling_leaves_no_lead():
     numbers, ceilings = separated(scores(SIGNALS, groups=40))
     task = TASKS[0]
-    assert by_gain(numbers, SIDES, task) is not None
-    assert by_share(numbers, ceilings, SIDES, task) is not None
-    assert by_share(numbers, {}, SIDES, task) is None
+    assert lead_in_gain(numbers, *PAIRS, task) is not None
+    assert lead_in_share(numbers, ceilings, *PAIRS, task) is not None
+    assert lead_in_share(numbers, {}, *PAIRS, task) is None
     without = {key: number for key, number in numbers.items() if key != ("u", task)}
-    assert by_gain(without, SIDES, task) is None
-    assert by_share(without, ceilings, SIDES, task) is None
+    assert lead_in_gain(without, *PAIRS, task) is None
+    assert lead_in_share(without, ceilings, *PAIRS, task) is None
 
 
 STEEP = {"d": (0.2, 0.8, 1.6, 2.4), "i": (0.8, 0.8, 0.8, 0.8), "t": (0.2,) * 4, "u": (0.2,) * 4}
