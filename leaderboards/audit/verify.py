@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import recipe as recipes
-from benchmark.recipe import Recipe
 from benchmark.storage import results, schema, seals
 from leaderboards.audit.directory import STORED, Examined, Problem, examine
 from leaderboards.boards import store
@@ -73,7 +72,7 @@ def verify(root: Path, processes: int | None = None, run: str = "") -> Report:
     cells = [row for one in seen for row in one.cells]
     problems = [problem for one in seen for problem in one.problems]
     problems += run_problems(runs)
-    problems += _links(runs, cells, _Recipes())
+    problems += _links(runs, cells)
     return Report(
         root=root,
         files=sum(one.files for one in seen),
@@ -114,28 +113,15 @@ def _examined(places: list[Path], processes: int) -> list[Examined]:
         ) from error
 
 
-class _Recipes:
-    """Recipes by their text, each parsed once."""
-
-    def __init__(self) -> None:
-        self.parsed: dict[str, Recipe] = {}
-
-    def __call__(self, text: str, source: object) -> Recipe:
-        if text not in self.parsed:
-            self.parsed[text] = store.recipe(text, source)
-        return self.parsed[text]
-
-
 def run_problems(runs: list[tuple[Path, dict]]) -> list[Problem]:
     """What is wrong with rows of `runs`, each by itself."""
-    known = _Recipes()
-    return [problem for path, row in runs for problem in _run(path, row, known)]
+    return [problem for path, row in runs for problem in _run(path, row)]
 
 
-def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:
+def _run(path: Path, row: dict) -> Iterator[Problem]:
     """A run: its id is the hash of its recipe, its columns and its twin follow from it, its weights are those named."""
     try:
-        recipe = known(row["recipe"], path)
+        recipe = store.recipe(row["recipe"], path)
     except schema.SchemaError as error:
         other = isinstance(error, schema.OtherVersion)
         yield Problem(file=path, what="recipe", stored=str(error), recomputed="not read", damage=not other)
@@ -161,7 +147,7 @@ def _run(path: Path, row: dict, known: _Recipes) -> Iterator[Problem]:
         yield Problem(file=weights, what="weights SHA-256", stored=str(row["weights_sha256"]), recomputed=found)
 
 
-def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]], known: _Recipes) -> Iterator[Problem]:
+def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]]) -> Iterator[Problem]:
     """Every cell has its run, with the same weights; every run its twin; every cell the same cell of the twin."""
     weights: dict[str, set[str]] = {}
     rows = {row["run"]: row for _, row in runs}
@@ -176,7 +162,7 @@ def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]], known:
         if run is None:
             yield Problem(file=path, what=f"run {row['run']}", stored="named", recomputed="no such run")
             continue
-        if (found := _cell_id(row, run["recipe"], known)) not in (row["cell"], None):
+        if (found := _cell_id(row, run["recipe"])) not in (row["cell"], None):
             yield Problem(file=path, what="cell id", stored=row["cell"], recomputed=found)
         if row["weights_sha256"] not in weights[row["run"]]:
             found = " or ".join(sorted(map(str, weights[row["run"]])))
@@ -198,12 +184,11 @@ def _has_floor(run: dict) -> bool:
     return run["pretext"] != recipes.EXTERNAL or '"floor":true' in run["recipe"]
 
 
-def _cell_id(row: dict, text: str, known: _Recipes) -> str | None:
+def _cell_id(row: dict, text: str) -> str | None:
     """The id that the cell's own columns and its run's recipe give; None where the recipe cannot be read."""
     names = ("task", "task_version", "data", "probe", "probe_version", "readout")
     try:
-        settings = json.loads(row["settings"])
-        cell = recipes.Cell(recipe=known(text, ""), settings=settings, **{name: row[name] for name in names})
-        return recipes.key(cell)
+        about = {name: row[name] for name in names} | {"settings": json.loads(row["settings"])}
+        return recipes.key(recipes.Cell(recipe=store.recipe(text, ""), **about))
     except (schema.SchemaError, ValueError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,10 +62,13 @@ def recipe(text: str, source: object) -> Recipe:
     """The recipe of a stored run. Raises SchemaError naming the source where it is none, OtherVersion where another
     version wrote it."""
     try:
-        return from_json(text)
+        return _parsed(text)
     except ValueError as error:
         kind = schema.OtherVersion if _is_object(text) else schema.SchemaError
         raise kind(f"{source}: {error}; check out the release that wrote it") from error
+
+
+_parsed = lru_cache(maxsize=None)(from_json)  # every run and cell of a recipe asks for it
 
 
 def _is_object(text: str) -> bool:
@@ -105,20 +109,16 @@ def corrupted(directory: str, cell: str, protocol: str, corruption: str, strengt
     path = Path(directory) / "predictions.parquet"
     table = results.read_file(path, cell)
     table = table.filter(pc.and_(pc.equal(table["corruption"], corruption), pc.equal(table["strength"], strength)))
-    if not len(table):
-        return None
-    clean = table.set_column(
-        table.schema.get_field_index("corruption"), "corruption", pa.array([""] * len(table), pa.string())
-    )
-    return of_cell(clean, cell, protocol, path)
+    return of_cell(table, cell, protocol, path, corruption) if len(table) else None
 
 
-def of_cell(table: pa.Table, cell: str, protocol: str, path: Path) -> Predictions:
-    """The main condition of a cell: its own protocol, clean images. Fractions, shots and draws count as repeats."""
+def of_cell(table: pa.Table, cell: str, protocol: str, path: Path, corruption: str = "") -> Predictions:
+    """One condition of a cell under its own protocol, of clean images or corrupted ones. Fractions, shots and draws
+    count as repeats."""
     main = protocol.partition("(")[0]
     keep = pc.and_(
         pc.equal(table["cell"], cell),
-        pc.and_(pc.equal(table["split_variant"], main), pc.equal(table["corruption"], "")),
+        pc.and_(pc.equal(table["split_variant"], main), pc.equal(table["corruption"], corruption)),
     )
     table = table.filter(keep).combine_chunks()
     if not len(table):

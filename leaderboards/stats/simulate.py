@@ -57,10 +57,8 @@ class Rate:
 
 
 def rate(hits: Sequence[bool]) -> Rate:
-    hits = np.asarray(hits, dtype=float)
-    share = float(hits.mean()) if len(hits) else np.nan
-    error = float(np.sqrt(share * (1 - share) / len(hits))) if len(hits) else np.nan
-    return Rate(value=share, error=error, count=len(hits))
+    share = float(np.mean(hits)) if hits else np.nan
+    return Rate(value=share, error=float(np.sqrt(share * (1 - share) / max(len(hits), 1))), count=len(hits))
 
 
 def methods(setting: Setting, count: int, rng: np.random.Generator) -> list[list[list[Predictions]]]:
@@ -199,43 +197,28 @@ def family_rates(setting: Setting, simulations: int, rng: np.random.Generator) -
     return {place: rate(some) for place, some in hits.items()}
 
 
-def shown_different(setting: Setting, simulations: int, rng: np.random.Generator, count: int = 3) -> Rate:
-    """How often a family of the pairs of equal methods on one task has a false verdict."""
+def pairs_rate(setting: Setting, simulations: int, rng: np.random.Generator, count: int = 3) -> Rate:
+    """How often the pairs of some equal methods on every task, a family together, have a false verdict: of three on one
+    task as on a board, of two on all tasks as a run and its twin on their page."""
     hits: list[bool] = []
     for _ in range(simulations):
-        found = [one[0] for one in _by_task(setting, count, VERDICT_DRAWS, rng)]
-        hits += false_verdict([minus(a, b) for a, b in combinations(found, 2)])
-    return rate(hits)
-
-
-def one_run(setting: Setting, simulations: int, rng: np.random.Generator) -> Rate:
-    """How often the gains of a run on every task, which are a family on its page, have a false verdict."""
-    hits: list[bool] = []
-    for _ in range(simulations):
-        run, twin = _by_task(setting, 2, VERDICT_DRAWS, rng)
-        hits += false_verdict(_minus(run, twin))
+        found = _by_task(setting, count, VERDICT_DRAWS, rng)
+        hits += false_verdict([each for a, b in combinations(found, 2) for each in _minus(a, b)])
     return rate(hits)
 
 
 def compared(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[str, Rate]:
     """How often each rule calls two equal methods different."""
-    hits: dict[str, list[bool]] = {name: [] for name in RULES}
-    for _ in range(simulations):
-        a, b = numbers(setting, 2, COMPARED, rng)
-        for name, rule in RULES.items():
-            hits[name].append(not covers(rule(minus(a, b)), 0.0))
-    return {name: rate(some) for name, some in hits.items()}
+    found = [minus(*numbers(setting, 2, COMPARED, rng)) for _ in range(simulations)]
+    return {name: rate([not covers(rule(one), 0.0) for one in found]) for name, rule in RULES.items()}
 
 
 def coverage(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[str, Rate]:
     """How often the interval of an AUROC, by each rule, holds the true one."""
-    hits: dict[str, list[bool]] = {name: [] for name in SCORE_RULES}
-    for _ in range(simulations):
-        (number,) = numbers(setting, 1, COMPARED, rng)
-        for name, rule in SCORE_RULES.items():
-            found = rule(number)
-            hits[name] += [covers(found, truth(setting))] if found is not None else []
-    return {name: rate(some) for name, some in hits.items()}
+    found = [numbers(setting, 1, COMPARED, rng)[0] for _ in range(simulations)]
+    intervals = {name: [rule(one) for one in found] for name, rule in SCORE_RULES.items()}
+    true = truth(setting)
+    return {name: rate([covers(one, true) for one in some if one is not None]) for name, some in intervals.items()}
 
 
 def covers(interval: tuple[float, float] | None, value: float) -> bool:
@@ -348,20 +331,20 @@ def report(simulations: int, seed: int) -> Iterator[str]:
     for shared, name in (("", "separate"), ("patients", "of the same patients"), ("labels", "of the same labels too")):
         for tasks in TASKS[1:]:
             settings = [Setting(groups=groups, tasks=tasks, shared=shared) for groups in GROUPS[:2]]
-            rates = [one_run(one, simulations, rng(3, one.groups, tasks, len(shared))) for one in settings]
+            rates = [pairs_rate(one, simulations, rng(3, one.groups, tasks, len(shared)), count=2) for one in settings]
             yield _line(f"{tasks}, {name}", map(percent, rates))
 
     yield "\nPairs of three equal methods on one task, one seed unless said (in brackets: families with a verdict):"
     yield from _head("setting", [f"{groups} groups" for groups in GROUPS[:2]])
     for place, (name, changes) in enumerate(HARDER.items()):
-        rates = [shown_different(Setting(groups=g, **changes), simulations, rng(4, g, place)) for g in GROUPS[:2]]
+        rates = [pairs_rate(Setting(groups=g, **changes), simulations, rng(4, g, place)) for g in GROUPS[:2]]
         yield _line(name, (f"{percent(one)} ({one.count / simulations:.0%})" for one in rates))
 
     yield "\nImages as groups: two equal methods, one task, one seed, 50 patients of 20 images:"
     yield from _head("groups are", ["a false verdict"])
     for by_image in (False, True):
         setting = Setting(groups=50, images=20, by_image=by_image)
-        found = shown_different(setting, max(simulations // 4, 2), rng(5, by_image), count=2)
+        found = pairs_rate(setting, max(simulations // 4, 2), rng(5, by_image), count=2)
         yield _line("images" if by_image else "patients", [percent(found)])
 
     yield "\nTwo methods come out different by other rules, one task (in brackets: no verdict is printed there):"

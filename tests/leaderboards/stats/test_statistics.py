@@ -173,7 +173,7 @@ def test_from_ten_tasks_on_tasks_are_the_unit():
 )
 def test_two_equal_methods_come_out_different_at_the_stated_rate(setting):
     """docs/statistics.md has the rates at 1,000 simulations; here 300, so a rate of .05 lies in .012 to .088."""
-    found = simulate.shown_different(setting, 300, np.random.default_rng(0))
+    found = simulate.pairs_rate(setting, 300, np.random.default_rng(0))
     assert found.count > 200
     assert 0.012 <= found.value <= 0.088
 
@@ -184,8 +184,8 @@ def test_what_the_rules_guard_against():
     assert groups_alone["percentile, groups alone"].value > 0.15
     few = simulate.compared(simulate.Setting(groups=6), 100, rng)
     assert few["BCa, groups alone"].value > 0.08
-    assert simulate.shown_different(simulate.Setting(groups=20, share=0.1), 50, rng).count == 0  # no verdict
-    assert simulate.shown_different(simulate.Setting(groups=20, signal=4), 50, rng).count == 0
+    assert simulate.pairs_rate(simulate.Setting(groups=20, share=0.1), 50, rng).count == 0  # no verdict
+    assert simulate.pairs_rate(simulate.Setting(groups=20, signal=4), 50, rng).count == 0
 
 
 def test_an_interval_of_a_score_holds_the_truth_and_stays_below_one():
