@@ -101,9 +101,9 @@ def of_rows(comparison: Comparison, first: str, second: str) -> Contrast | None:
             return one
         if one.variants == (second, first):
             words = pair(one.second, one.first)
-            mean, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
+            overall, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
             ends = {"first": one.second, "second": one.first, "variants": (first, second)}
-            return Contrast(mean=mean, entries=tuple(entries), **ends)
+            return Contrast(mean=overall, entries=tuple(entries), **ends)
     return None
 
 
