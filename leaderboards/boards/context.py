@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.recipe import ENGINE
-from benchmark.storage import schema
+from benchmark.storage import results
 from leaderboards.boards import store
 from leaderboards.boards.board import HEALTH, LOSS, Baseline, Column, Cost, Curve, Locality, Rating, Run
 from leaderboards.boards.selection import Method
@@ -104,7 +104,7 @@ def read_curves(method: Method, runs: pd.DataFrame) -> list[Curve]:
     found = []
     for _, run in runs[runs["variant"] == method.variant].sort_values("seed").iterrows():
         path = Path(run["directory"]) / "curves.parquet"
-        logged = schema.read_file(path).to_pandas() if path.exists() else pd.DataFrame(columns=["run", "name"])
+        logged = results.read_file(path).to_pandas() if path.exists() else pd.DataFrame(columns=["run", "name"])
         logged = logged[logged["run"] == run["run"]]
         for word, quantity in QUANTITIES.items():
             names = [name for name in logged["name"].unique() if re.split(r"[/.]", name)[-1] == word]
