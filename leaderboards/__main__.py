@@ -212,7 +212,7 @@ def regression(
 ):
     """Judge the claims again, against stored verdicts, and look for published files lost; exit with 1 for any."""
     from leaderboards.audit import regression as verdicts
-    from leaderboards.audit.history import lost
+    from leaderboards.audit.history import changed_files
     from leaderboards.publish.site import load_public_boards
 
     with _one_line():
@@ -221,7 +221,7 @@ def regression(
             verdicts.record(now, verdicts.FILE)
             typer.echo(f"{verdicts.FILE.name}: {len(now)} claims")
             return
-        found = [*lost(results), *verdicts.compare(now, verdicts.read(verdicts.FILE))]
+        found = [*changed_files(results), *verdicts.compare(now, verdicts.read(verdicts.FILE))]
     typer.echo("\n".join([*found, f"{len(now)} claims judged again, {len(found) or 'no'} differences"]))
     raise typer.Exit(1 if found else 0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks import host
 
 
-def lost(root: Path) -> list[str]:
+def changed_files(root: Path) -> list[str]:
     """One line for every published file that some commit changed, renamed or deleted, or that the working tree lacks.
 
     Merges are compared with each parent. Nothing outside a checkout, where there is no history to ask.

@@ -7,7 +7,7 @@ pretraining seed of the other side (`room`), so that the interval is about these
 
 Where a ceiling is not shown above the floor (the 95 % interval of `room`, by itself, is not above zero), labels do not
 teach the encoder the task, and no pretext can be blamed for not learning it: the task is not `taught`, and there is no
-verdict on it (`intervals.barred`).
+verdict on it (`intervals.reason_for_no_verdict`).
 
 `sections.Measured.ceilings` holds them by column, as numbers that combine with the rows': the `share` of a gain,
 and the `room` above its twin.
@@ -28,7 +28,7 @@ from benchmark.storage.schema import SchemaError
 from leaderboards.boards import store
 from leaderboards.boards.board import Column
 from leaderboards.stats.intervals import estimate
-from leaderboards.stats.resampling import Predictions, Resampled, combination, draw, minus, paired, resample
+from leaderboards.stats.resampling import Predictions, Resampled, combine, draw_groups, pair_samples, resample, subtract
 
 SIZES = ("width", "depth", "heads", "patch", "pixels")
 SETTING = ["family", "heads", "encoder", "pixels", "policy", "budget_flops", "labels", "label_groups"]
@@ -80,12 +80,12 @@ def load(columns: Sequence[Column], rows: pd.DataFrame, sizes: Collection[str]) 
     return found
 
 
-def fitting(column: Column, ceiling: Ceiling, other: Predictions) -> Ceiling:
+def pair_ceiling(column: Column, ceiling: Ceiling, other: Predictions) -> Ceiling:
     """The ceiling, sharing the samples of `other` in the repeats that it has: by folds, it is trained for the first.
 
     Raises SchemaError where these differ."""
     try:
-        seen = {seed: paired(one, repeats(other, one.repeat)) for seed, one in ceiling.seen.items()}
+        seen = {seed: pair_samples(one, repeats(other, one.repeat)) for seed, one in ceiling.seen.items()}
         return ceiling._replace(seen=seen)
     except ValueError as error:
         raise SchemaError(f"{column.title}, its ceiling: {error}; `make verify` names what was changed") from error
@@ -97,9 +97,9 @@ def repeats(seen: Predictions, chosen: np.ndarray) -> Predictions:
     return Predictions(**{name: values[kept] for name, values in vars(seen).items()})
 
 
-def taught(column: Column, ceiling: Ceiling, floors: Sequence[Mapping[int, Predictions]]) -> bool:
+def is_taught(column: Column, ceiling: Ceiling, floors: Sequence[Mapping[int, Predictions]]) -> bool:
     """Whether the ceiling is shown above every floor. floors: seed -> predictions, of each twin."""
-    draws = draw([next(iter(floors[0].values()))], column.family)
+    draws = draw_groups([next(iter(floors[0].values()))], column.family)
 
     def number(seen: Mapping[int, Predictions]) -> Resampled:
         return resample(tuple(seen), list(seen.values()), column.metric, draws, column.independent)
@@ -111,7 +111,7 @@ def taught(column: Column, ceiling: Ceiling, floors: Sequence[Mapping[int, Predi
 
 def room(ceiling: Resampled, floor: Resampled) -> Resampled:
     """The ceiling, its seeds averaged, minus each seed of the floor."""
-    return minus(_level(ceiling, floor.seeds), floor)
+    return subtract(_level(ceiling, floor.seeds), floor)
 
 
 def _level(number: Resampled, seeds: tuple[int, ...]) -> Resampled:
@@ -143,7 +143,7 @@ def share(gained: Resampled, above: Resampled) -> Resampled:
     top, bottom = (float(_of(one, seeds).mean()) for one in (gained, above))
     joint = None if gained.joint is None or above.joint is None else share(gained.joint, above.joint)
     parts = [replace(one, joint=None) for one in (gained, above)]
-    found = combination(parts, [1 / bottom, -top / bottom**2])
+    found = combine(parts, [1 / bottom, -top / bottom**2])
     whole = {"values": found.values + top / bottom, "draws": found.draws + top / bottom}
     return replace(found, **whole, headroom=gained.headroom, joint=joint)
 

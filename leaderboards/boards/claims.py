@@ -45,8 +45,8 @@ from leaderboards.boards.contrasts import (
     slope_weights,
 )
 from leaderboards.boards.selection import Method
-from leaderboards.stats.intervals import Estimate, barred, estimate, subject
-from leaderboards.stats.resampling import RANDOM_TASKS, Resampled, combination
+from leaderboards.stats.intervals import Estimate, estimate, reason_for_no_verdict, subject
+from leaderboards.stats.resampling import RANDOM_TASKS, Resampled, combine
 from leaderboards.stats.verdicts import (
     CLAIM_NOT_SHOWN,
     CONTRADICTED,
@@ -315,7 +315,7 @@ def _parts(about: _About, columns: Sequence[Column], numbers: Numbers, evidence:
         if None in leads or not set.intersection(*(set(lead.seeds) for lead in leads)):
             return None
         weights = slope_weights([evidence.locality[column.task] for column in columns])
-        found.append(combination(leads, weights * [lead_scale(column, claim.per) for column in columns]))
+        found.append(combine(leads, weights * [lead_scale(column, claim.per) for column in columns]))
     return None if None in found else found
 
 
@@ -328,7 +328,7 @@ def _by_probes(about: _About, tasks: Sequence[Column], evidence: Evidence):
 
 
 def _verdict(claim: Claim, estimates: Sequence[Estimate]) -> str:
-    reasons = [reason for one in estimates if (reason := barred(one))]
+    reasons = [reason for one in estimates if (reason := reason_for_no_verdict(one))]
     if reasons:
         raise Untestable(reasons[0])
     above, below = all(one.low > 0 for one in estimates), any(one.high < 0 for one in estimates)

@@ -19,7 +19,7 @@ from leaderboards.boards import store
 from leaderboards.boards.board import HEALTH, LOSS, Baseline, Column, Cost, Curve, Locality, Rating, Run
 from leaderboards.boards.selection import Method
 from leaderboards.stats.intervals import estimate, group_mean
-from leaderboards.stats.resampling import draw, resample
+from leaderboards.stats.resampling import draw_groups, resample
 
 BASELINES = {"majority": "Majority class", "histogram": "Colour histogram", "thumbnail": "8 × 8 thumbnail"}
 QUANTITIES = {"loss": LOSS, "rankme": HEALTH}  # what is drawn, by the last word of a curve's name
@@ -39,7 +39,7 @@ def read_baselines(columns: tuple[Column, ...], plain: pd.DataFrame) -> tuple[Ba
                 scores.append(None)
                 continue
             seen = store.predictions(row["directory"], row["cell"], row["protocol"])
-            score = estimate(resample((0,), [seen], column.metric, draw([seen]), column.independent))
+            score = estimate(resample((0,), [seen], column.metric, draw_groups([seen]), column.independent))
             scores.append(score if math.isfinite(score.value) else None)
         if any(scores):
             found.append(Baseline(name=title, scores=tuple(scores)))

@@ -10,10 +10,10 @@ import numpy as np
 
 from leaderboards.boards.board import Column, Comparison, Contrast, Sensitivity
 from leaderboards.boards.ceilings import room, share
-from leaderboards.stats.families import Difference, detectable, judge, turned
-from leaderboards.stats.intervals import Estimate, barred, estimate
+from leaderboards.stats.families import Difference, detectable, judge, reverse
+from leaderboards.stats.intervals import Estimate, estimate, reason_for_no_verdict
 from leaderboards.stats.ranking import classical
-from leaderboards.stats.resampling import Resampled, alone, mean, minus
+from leaderboards.stats.resampling import Resampled, mean_over_tasks, select_seeds, subtract
 from leaderboards.stats.verdicts import Words, pair
 
 GAIN, CEILING = "gain", "ceiling"  # what a lead is of
@@ -80,7 +80,7 @@ def sensitivity(
     above zero, each by itself: a selection, not a verdict."""
     gains = {variant: mean_difference(numbers, (variant, floor), pooled) for variant, floor in twins.items()}
     learned = {
-        variant: {seed for seed in gained.seeds if _above(estimate(alone(gained, seed)))}
+        variant: {seed for seed in gained.seeds if _above(estimate(select_seeds(gained, seed)))}
         for variant, gained in gains.items()
         if gained is not None
     }
@@ -89,19 +89,19 @@ def sensitivity(
         found = mean_difference(numbers, (a, b), pooled)
         if found is not None:
             seeds = tuple(seed for seed in found.seeds if seed in learned[a] & learned[b])
-            kept = estimate(alone(found, *seeds)) if seeds else None
+            kept = estimate(select_seeds(found, *seeds)) if seeds else None
             made.append(Sensitivity(first=names[a], second=names[b], seeds=seeds, of=len(found.seeds), estimate=kept))
     return tuple(made)
 
 
-def of_rows(comparison: Comparison, first: str, second: str) -> Contrast | None:
+def contrast_of(comparison: Comparison, first: str, second: str) -> Contrast | None:
     """The contrast of two variants of a board, the first minus the second; None where they are no pair of a family."""
     for one in (*comparison.pretexts, *comparison.twins):
         if one.variants == (first, second):
             return one
         if one.variants == (second, first):
             words = pair(one.second, one.first)
-            overall, *entries = (None if each is None else turned(each, words) for each in (one.mean, *one.entries))
+            overall, *entries = (None if each is None else reverse(each, words) for each in (one.mean, *one.entries))
             ends = {"first": one.second, "second": one.first, "variants": (first, second)}
             return Contrast(mean=overall, entries=tuple(entries), **ends)
     return None
@@ -117,7 +117,7 @@ def mean_difference(numbers: Numbers, pair: Pair, columns: Sequence[Column]) -> 
     found = [difference(numbers, pair, column) for column in columns]
     if not found or None in found or not set.intersection(*(set(one.seeds) for one in found)):
         return None
-    return mean(found, [1 / (1 - column.chance) for column in columns])
+    return mean_over_tasks(found, [1 / (1 - column.chance) for column in columns])
 
 
 def lead_in_gain(numbers: Numbers, first: Pair, second: Pair, column: Column) -> Resampled | None:
@@ -147,11 +147,11 @@ def slope_weights(places: Sequence[float]) -> np.ndarray:
 
 
 def _minus(first: Resampled | None, second: Resampled | None) -> Resampled | None:
-    return minus(first, second) if first and second and {*first.seeds} & {*second.seeds} else None
+    return subtract(first, second) if first and second and {*first.seeds} & {*second.seeds} else None
 
 
 def _above(gained: Estimate) -> bool:
-    return not barred(gained) and gained.low > 0
+    return not reason_for_no_verdict(gained) and gained.low > 0
 
 
 def _detectable(differences: Sequence[Difference | None]) -> float | None:

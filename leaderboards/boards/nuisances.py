@@ -12,7 +12,7 @@ from leaderboards.boards import store
 from leaderboards.boards.board import Column, Ledger
 from leaderboards.boards.selection import NUISANCE, Index, Method, cells_of, place
 from leaderboards.stats.intervals import Estimate, estimate
-from leaderboards.stats.resampling import Predictions, resample, shared_draws
+from leaderboards.stats.resampling import Predictions, cached_draws, resample
 
 
 def read(methods: Sequence[Method], columns: Sequence[Column], index: Index) -> tuple[Ledger, ...]:
@@ -25,7 +25,7 @@ def _ledger(method: Method, column: Column, cells: Mapping[int, Mapping]) -> Led
     seen = [store.predictions(*place(cell)) for cell in cells.values()]
 
     def auroc(predictions: list[Predictions]) -> Estimate:
-        draws = shared_draws(predictions[0])
+        draws = cached_draws(predictions[0])
         return estimate(resample(tuple(cells), predictions, "auroc", draws, column.independent))
 
     classes = next(iter(cells.values()))["classes"]

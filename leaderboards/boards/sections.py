@@ -15,7 +15,7 @@ from leaderboards.boards.selection import HEADLINE, Method, Selection
 from leaderboards.stats.families import Difference
 from leaderboards.stats.intervals import RANKED_GROUPS, Estimate, estimate
 from leaderboards.stats.ranking import letters, rank_intervals
-from leaderboards.stats.resampling import Predictions, Resampled, TaskDraws, averaged, paired, task_draws
+from leaderboards.stats.resampling import Predictions, Resampled, TaskDraws, average_by_group, draw_tasks, pair_samples
 from leaderboards.stats.verdicts import GAIN, UNDEFINED
 
 Seen = Mapping[tuple[str, Column], Mapping[int, Predictions]]  # (variant, column) -> seed -> predictions
@@ -56,7 +56,7 @@ def measure(chosen: Selection, questions: Sequence[tuple[str, str]] | None = Non
         columns = tuple(replace(column, metric=metric or column.metric) for column in chosen.columns)
         seen = _read(chosen.methods, columns, lambda method, column, q=question: chosen.load(method, column, *q))
         tests = _first(seen)
-        draws = task_draws(tests)
+        draws = draw_tasks(tests)
         table = _tabulate(chosen.methods, columns, seen, draws)
         if question != HEADLINE:
             others[question] = table.numbers
@@ -65,7 +65,7 @@ def measure(chosen: Selection, questions: Sequence[tuple[str, str]] | None = Non
         headline = table
         comparison = compare(table.names, table.gains, columns, table.pooled, table.numbers)
         tops = {
-            column: _number(ceilings.fitting(column, top, tests[column]).seen, draws[column], column)
+            column: _number(ceilings.pair_ceiling(column, top, tests[column]).seen, draws[column], column)
             for column, top in chosen.ceilings.items()
             if column in tests
         }
@@ -73,7 +73,7 @@ def measure(chosen: Selection, questions: Sequence[tuple[str, str]] | None = Non
         rows = _rows(chosen.methods, table, comparison.pretexts, shares)
         sections.append(Section(by_group=False, rows=rows, **about))
         if any(len(np.unique(test.group)) < len(np.unique(test.sample)) for test in tests.values()):
-            scored = {key: {seed: averaged(one) for seed, one in found.items()} for key, found in seen.items()}
+            scored = {key: {seed: average_by_group(one) for seed, one in found.items()} for key, found in seen.items()}
             grouped = _tabulate(chosen.methods, columns, scored, draws)
             by_group.append(Section(by_group=True, rows=_rows(chosen.methods, grouped), **about))
     return Measured(
@@ -89,7 +89,7 @@ def measure(chosen: Selection, questions: Sequence[tuple[str, str]] | None = Non
 def measure_corrupted(chosen: Selection, corruption: str, strength: int) -> Numbers:
     """The metric of every method on every task under a nuisance, as far as there are predictions."""
     seen = _read(chosen.methods, chosen.columns, lambda *pair: chosen.load_corrupted(*pair, corruption, strength))
-    draws = task_draws(_first(seen))
+    draws = draw_tasks(_first(seen))
     numbers = {key: _number(found, draws[key[1]], key[1]) for key, found in seen.items()}
     return {key: number for key, number in numbers.items() if np.isfinite(number.values).all()}
 
@@ -107,7 +107,7 @@ def _read(
             loaded = load(method, column)
             first = first or next(iter(loaded.values()), None)
             try:
-                found = {seed: paired(one, first) for seed, one in loaded.items()}
+                found = {seed: pair_samples(one, first) for seed, one in loaded.items()}
             except ValueError as error:
                 raise SchemaError(f"{column.title}: {error}; `make verify` names what was changed") from error
             if found:

@@ -84,8 +84,8 @@ class Selection:
         floors = [self.load(method, column, *HEADLINE) for method in twins.values()]
         if not floors:
             return column, top
-        top = ceilings.fitting(column, top, next(iter(floors[0].values())))
-        return replace(column, taught=ceilings.taught(column, top, floors)), top
+        top = ceilings.pair_ceiling(column, top, next(iter(floors[0].values())))
+        return replace(column, taught=ceilings.is_taught(column, top, floors)), top
 
     def load(self, method: Method, column: Column, probe: str, readout: str) -> dict[int, Predictions]:
         """Seed -> predictions."""
@@ -95,7 +95,7 @@ class Selection:
     def load_corrupted(self, method: Method, column: Column, corruption: str, strength: int) -> dict[int, Predictions]:
         """The same of the test images under a nuisance, of the seeds that have any."""
         cells = cells_of(method, column, self.index, *ROBUSTNESS)
-        found = {seed: store.corrupted(*place(row), corruption, strength) for seed, row in cells.items()}
+        found = {seed: store.predictions_corrupted(*place(row), corruption, strength) for seed, row in cells.items()}
         return {seed: seen for seed, seen in found.items() if seen is not None}
 
 

@@ -19,7 +19,7 @@ from leaderboards.boards import store
 from leaderboards.boards.board import Column, Series
 from leaderboards.boards.selection import Index, Method, cells_of, place
 from leaderboards.stats.intervals import Estimate, estimate
-from leaderboards.stats.resampling import Predictions, draw, minus, resample, shared_draws
+from leaderboards.stats.resampling import Predictions, cached_draws, draw_groups, resample, subtract
 
 LABELS = {  # probe -> (column of its predictions that is turned, how a page calls it)
     "efficiency": ("fraction", "share of the labelled groups"),
@@ -45,8 +45,8 @@ def read(
 def _of_labels(method: Method, column: Column, probe: str, cells: Mapping[int, Mapping]) -> list[Series]:
     (name, what), first = LABELS[probe], next(iter(cells.values()))
     conditions = [
-        (value, {seed: store.under(*place(cell), name, value) for seed, cell in cells.items()})
-        for value in store.conditions(first["directory"], first["cell"], name)
+        (value, {seed: store.predictions_under(*place(cell), name, value) for seed, cell in cells.items()})
+        for value in store.list_levels(first["directory"], first["cell"], name)
     ]
     return [_series(method, column, what, "labels", conditions)]
 
@@ -54,7 +54,7 @@ def _of_labels(method: Method, column: Column, probe: str, cells: Mapping[int, M
 def _of_alterations(method: Method, column: Column, probe: str, cells: Mapping[int, Mapping]) -> list[Series]:
     """A series per alteration, from strength 0: the clean images of the same samples."""
     first, strengths = next(iter(cells.values())), {}
-    for corruption, strength in store.nuisances(first["directory"], first["cell"]):
+    for corruption, strength in store.list_corruptions(first["directory"], first["cell"]):
         strengths.setdefault(corruption, []).append(strength)
     found = []
     for corruption, levels in strengths.items():
@@ -66,7 +66,7 @@ def _of_alterations(method: Method, column: Column, probe: str, cells: Mapping[i
 
 def _altered(cells: Mapping[int, Mapping], corruption: str, strength: int) -> dict[int, Predictions]:
     """Seed -> predictions, of the seeds that have any."""
-    seen = {seed: store.corrupted(*place(cell), corruption, strength) for seed, cell in cells.items()}
+    seen = {seed: store.predictions_corrupted(*place(cell), corruption, strength) for seed, cell in cells.items()}
     return {seed: one for seed, one in seen.items() if one is not None}
 
 
@@ -93,12 +93,12 @@ def _series(
         if not seen:
             continue
         predictions = list(seen.values())
-        draws = shared_draws(predictions[0]) if altered else draw(predictions[:1], draws=DRAWS)
+        draws = cached_draws(predictions[0]) if altered else draw_groups(predictions[:1], draws=DRAWS)
         number = resample(tuple(seen), predictions, column.metric, draws, column.independent)
         points.append((float(level), estimate(number)))
         first = first or number
         if altered and level:
-            drops.append((float(level), estimate(minus(first, number))))
+            drops.append((float(level), estimate(subtract(first, number))))
     return Series(
         name=method.label,
         task=column.title,

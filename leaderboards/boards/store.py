@@ -84,27 +84,29 @@ def predictions(directory: str, cell: str, protocol: str) -> Predictions:
     return of_cell(results.read_file(path, cell), cell, protocol, path)
 
 
-def conditions(directory: str, cell: str, name: str) -> list[float]:
+def list_levels(directory: str, cell: str, name: str) -> list[float]:
     """The values that a column of a cell's clean predictions takes ("fraction", "shots"), in order."""
     table = results.read_file(Path(directory) / "predictions.parquet", cell)
     return sorted(set(table.filter(pc.equal(table["corruption"], ""))[name].drop_null().to_pylist()))
 
 
-def under(directory: str, cell: str, protocol: str, name: str, value: float) -> Predictions:
+def predictions_under(directory: str, cell: str, protocol: str, name: str, value: float) -> Predictions:
     """Clean predictions of a cell under one condition, its draws as repeats."""
     path = Path(directory) / "predictions.parquet"
     table = results.read_file(path, cell)
     return of_cell(table.filter(pc.equal(table[name], value)), cell, protocol, path)
 
 
-def nuisances(directory: str, cell: str) -> list[tuple[str, int]]:
+def list_corruptions(directory: str, cell: str) -> list[tuple[str, int]]:
     """Corruptions and strengths that a cell answered, in order."""
     table = results.read_file(Path(directory) / "predictions.parquet", cell)
     pairs = zip(table["corruption"].to_pylist(), table["strength"].to_pylist(), strict=True)
     return sorted({pair for pair in pairs if pair[0]})
 
 
-def corrupted(directory: str, cell: str, protocol: str, corruption: str, strength: int) -> Predictions | None:
+def predictions_corrupted(
+    directory: str, cell: str, protocol: str, corruption: str, strength: int
+) -> Predictions | None:
     """Predictions of a cell on corrupted test images; None where there are none."""
     path = Path(directory) / "predictions.parquet"
     table = results.read_file(path, cell)

@@ -13,7 +13,7 @@ from leaderboards.boards.board import Board
 from leaderboards.export.board_tables import inert
 from leaderboards.export.latex import latex
 from leaderboards.stats.intervals import Estimate, estimate
-from leaderboards.stats.resampling import resample, shared_draws
+from leaderboards.stats.resampling import cached_draws, resample
 
 FORMATS = ("csv", "parquet", "latex")
 RUN_COLUMNS = ("pretext_version", "engine", "budget_flops", "realised_flops", "images_seen", "seconds", "status")
@@ -43,7 +43,7 @@ def list_numbers(root: Path) -> pd.DataFrame:
 
 def _interval(row: dict) -> Estimate | None:
     seen = store.predictions(row["directory"], row["cell"], row["protocol"])
-    draws = shared_draws(seen)
+    draws = cached_draws(seen)
     return estimate(resample((0,), [seen], row["metric"], draws, row["independent"]))
 
 

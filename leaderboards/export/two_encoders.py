@@ -11,11 +11,11 @@ import pandas as pd
 
 from benchmark.storage.schema import SchemaError
 from leaderboards.boards import store
-from leaderboards.boards.contrasts import of_rows
+from leaderboards.boards.contrasts import contrast_of
 from leaderboards.boards.sections import measure
 from leaderboards.boards.selection import BOARD, HEADLINE, Selection
 from leaderboards.stats.families import Difference, judge
-from leaderboards.stats.resampling import Predictions, Question, alone, minus, paired, task_draws
+from leaderboards.stats.resampling import Predictions, Question, draw_tasks, pair_samples, select_seeds, subtract
 from leaderboards.stats.verdicts import AS_IF, pair
 from leaderboards.words import interval, number
 
@@ -93,7 +93,7 @@ def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]
     if None in rows:
         return None
     first, second = (one.variant for one in rows)
-    contrast = of_rows(measured.comparison, first, second)
+    contrast = contrast_of(measured.comparison, first, second)
     if contrast is None:
         return None
     numbers, lines = measured.numbers, []
@@ -101,7 +101,10 @@ def _of_board(loaded: store.Store, place: tuple[str, ...], sides: list[set[str]]
         if found is not None:
             a, b = (numbers[variant, column] for variant in (first, second))
             seeds = sorted({*a.seeds} & {*b.seeds})
-            values = {"a": float(alone(a, *seeds).values.mean()), "b": float(alone(b, *seeds).values.mean())}
+            values = {
+                "a": float(select_seeds(a, *seeds).values.mean()),
+                "b": float(select_seeds(b, *seeds).values.mean()),
+            }
             about = {"task": column.task, "metric": column.metric, "independent": column.independent}
             lines.append(Line(difference=found, **about, **values))
     if contrast.mean is not None:
@@ -131,12 +134,12 @@ def _alone(both: pd.DataFrame, a: str, b: str, untaught: Container[tuple[str, st
             taught=(keys[0], keys[2]) not in untaught,
         )
         sides[question] = tuple(rows["place"]), *_predictions(rows)
-    draws = task_draws({question: first[0] for question, (_, first, _) in sides.items()})
+    draws = draw_tasks({question: first[0] for question, (_, first, _) in sides.items()})
     numbers = {
         question: [draws[question].resample(seeds, side, question) for side in pair_of]
         for question, (seeds, *pair_of) in sides.items()
     }
-    found = judge([minus(*both_of) for both_of in numbers.values()], [pair(a, b)] * len(numbers))
+    found = judge([subtract(*both_of) for both_of in numbers.values()], [pair(a, b)] * len(numbers))
     lines = [
         Line(
             task=question.task,
@@ -187,7 +190,7 @@ def _predictions(rows: pd.DataFrame) -> list[list[Predictions]]:
         columns = (rows[f"{name}{side}"] for name in ("directory", "cell", "protocol"))
         sides.append([store.predictions(*one) for one in zip(*columns, strict=True)])
     try:
-        return [[paired(one, sides[0][0]) for one in side] for side in sides]
+        return [[pair_samples(one, sides[0][0]) for one in side] for side in sides]
     except ValueError as error:
         raise SchemaError(f"{rows['directory_b'].iloc[0]}: {error}; `make verify` names what was changed") from error
 

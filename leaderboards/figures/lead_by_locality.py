@@ -12,7 +12,7 @@ from leaderboards.boards.contrasts import GAIN, lead_in_gain, lead_scale
 from leaderboards.figures.chart import Panel
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
 from leaderboards.stats.intervals import Estimate, estimate
-from leaderboards.stats.resampling import Resampled, combination
+from leaderboards.stats.resampling import Resampled, combine
 from leaderboards.tables.claims import slope_in_words
 
 REAL = "real, not fitted"
@@ -125,4 +125,4 @@ def _located(board: Board) -> list[tuple]:
 
 
 def _scaled(lead: Resampled, column: Column) -> Estimate:
-    return estimate(combination([lead], [lead_scale(column, GAIN)]))
+    return estimate(combine([lead], [lead_scale(column, GAIN)]))

@@ -15,11 +15,11 @@ from benchmark.metrics import BINS
 from benchmark.storage import results as schema
 from leaderboards.boards import store
 from leaderboards.boards.board import Board, Column, Run
-from leaderboards.boards.contrasts import of_rows
+from leaderboards.boards.contrasts import contrast_of
 from leaderboards.boards.selection import HEADLINE
 from leaderboards.stats.families import Difference, judge
 from leaderboards.stats.intervals import Estimate, estimate
-from leaderboards.stats.resampling import Predictions, Resampled, alone, minus, named
+from leaderboards.stats.resampling import Predictions, Resampled, rename_seeds, select_seeds, subtract
 from leaderboards.stats.verdicts import GAIN, Words, pair
 from leaderboards.tables.addresses import run_link
 
@@ -158,7 +158,7 @@ def judge_difference(board: Board, a: Run, b: Run, words: Words) -> dict[Column,
     """The first minus the second of any two runs on every task that both answered: one family, over these tasks."""
     numbers = {column: (_number(board, a, column), _number(board, b, column)) for column in board.columns}
     both = {
-        column: minus(first, named(second, first.seeds))
+        column: subtract(first, rename_seeds(second, first.seeds))
         for column, (first, second) in numbers.items()
         if first is not None and second is not None
     }
@@ -171,7 +171,7 @@ def _runs(board: Board, variant: str) -> int:
 
 def _number(board: Board, one: Run, column: Column) -> Resampled | None:
     number = board.numbers.get((one.variant, column))
-    return None if number is None or one.seed not in number.seeds else alone(number, one.seed)
+    return None if number is None or one.seed not in number.seeds else select_seeds(number, one.seed)
 
 
 def count_confusion(seen: Predictions) -> tuple[tuple[int, ...], ...]:
@@ -223,7 +223,7 @@ def compare_pairs(board: Board, most: int) -> Iterator[tuple[Run, Run, dict[Colu
 def compare_runs(board: Board, a: Run, b: Run) -> dict[Column, Difference]:
     """As the board has it where both runs are whole rows of it; else a family of their own."""
     found = (
-        of_rows(board.comparison, a.variant, b.variant)
+        contrast_of(board.comparison, a.variant, b.variant)
         if _runs(board, a.variant) == _runs(board, b.variant) == 1
         else None
     )

@@ -24,7 +24,15 @@ import numpy as np
 from scipy import optimize, special, stats
 from scipy.sparse.csgraph import connected_components
 
-from leaderboards.stats.intervals import LEVEL, Estimate, barred, effects, estimate, p_value, widened
+from leaderboards.stats.intervals import (
+    LEVEL,
+    Estimate,
+    estimate,
+    group_effects,
+    p_value,
+    reason_for_no_verdict,
+    with_interval,
+)
 from leaderboards.stats.resampling import Draws, Resampled
 from leaderboards.stats.verdicts import Words
 
@@ -49,7 +57,7 @@ class Difference:
 def judge(members: Sequence[Resampled | None], words: Sequence[Words]) -> tuple[Difference | None, ...]:
     """The members of one family in their order; None where there is no number. Those without a verdict stay outside."""
     estimates = [None if one is None else estimate(one) for one in members]
-    judged = [place for place, one in enumerate(estimates) if one is not None and not barred(one)]
+    judged = [place for place, one in enumerate(estimates) if one is not None and not reason_for_no_verdict(one)]
     largest = Largest([members[place] for place in judged], [estimates[place] for place in judged])
     p_values = [p_value(estimates[place]) for place in judged]
     adjusted = dict(zip(judged, largest.adjusted(p_values), strict=True))
@@ -59,16 +67,16 @@ def judge(members: Sequence[Resampled | None], words: Sequence[Words]) -> tuple[
         if one is None:
             found.append(None)
         elif place not in adjusted:
-            found.append(Difference(estimate=one, p=None, shown=None, verdict=barred(one), family=0))
+            found.append(Difference(estimate=one, p=None, shown=None, verdict=reason_for_no_verdict(one), family=0))
         else:
             p = adjusted[place]
             shown = int(np.sign(one.value)) if p < 1 - LEVEL else 0
-            wide = widened(one, alone)
+            wide = with_interval(one, alone)
             found.append(Difference(estimate=wide, p=p, shown=shown, verdict=called.of(shown), family=len(judged)))
     return tuple(found)
 
 
-def turned(one: Difference, words: Words) -> Difference:
+def reverse(one: Difference, words: Words) -> Difference:
     """The second minus the first, in the words of that order."""
     ends = (None if end is None else -end for end in (one.estimate.high, one.estimate.low))
     value = -one.estimate.value
@@ -121,7 +129,7 @@ def correlations(members: Sequence[Resampled], of_groups: Sequence[float]) -> li
     """
     if not members:
         return []
-    moved = [effects(member) for member in members]
+    moved = [group_effects(member) for member in members]
     places = {draws: place for place, draws in enumerate(dict.fromkeys(draws for one in moved for draws in one))}
     links = np.zeros((len(moved), len(places)))
     for row, one in enumerate(moved):

@@ -63,7 +63,7 @@ def variance(number: Resampled) -> Variance:
     count = len(number.seeds)
     covariances, freedoms = [], []
     explained = np.zeros_like(number.draws)
-    for draws, effect in effects(number).items():
+    for draws, effect in group_effects(number).items():
         for code in np.unique(draws.stratum):
             rows = np.flatnonzero(draws.stratum == code)
             if len(rows) < 2:
@@ -89,7 +89,7 @@ def variance(number: Resampled) -> Variance:
     )
 
 
-def effects(number: Resampled) -> dict[Draws, np.ndarray]:
+def group_effects(number: Resampled) -> dict[Draws, np.ndarray]:
     """What each block of groups does to each seed's value, (S, R): the products of two numbers' effects sum to their
     stratified jackknife covariance."""
     found = {}
@@ -145,7 +145,7 @@ def estimate(number: Resampled) -> Estimate:
     if number.groups < INTERVAL_GROUPS or not np.isfinite(value) or not np.isfinite(error):
         return found
     if not number.bounded:
-        return widened(found, 1 - LEVEL)
+        return with_interval(found, 1 - LEVEL)
     if not 0 < value < 1 or error < STILL:
         return found
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error / (value * (1 - value))
@@ -153,13 +153,13 @@ def estimate(number: Resampled) -> Estimate:
     return replace(found, low=low, high=high)
 
 
-def widened(one: Estimate, alone: float) -> Estimate:
+def with_interval(one: Estimate, alone: float) -> Estimate:
     """A difference with the interval that leaves out zero where a p of its own is under `alone`."""
     half = float(stats.t.isf(alone / 2, one.freedom) * one.error)
     return replace(one, low=one.value - half, high=one.value + half)
 
 
-def barred(one: Estimate) -> str:
+def reason_for_no_verdict(one: Estimate) -> str:
     """Why there is no verdict on a difference, or ""."""
     if not np.isfinite(one.value):
         return UNDEFINED
@@ -208,4 +208,4 @@ def group_mean(values: np.ndarray, groups: np.ndarray, independent: bool = True)
         seeds=1,
         independent=independent,
     )
-    return widened(found, 1 - LEVEL) if count >= INTERVAL_GROUPS else found
+    return with_interval(found, 1 - LEVEL) if count >= INTERVAL_GROUPS else found

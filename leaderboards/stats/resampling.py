@@ -68,7 +68,7 @@ class Resampled:
     joint: Resampled | None = None  # the same under the draws of all tasks that share its groups, where others do
 
 
-def draw(tests: Sequence[Predictions], family: str = "", draws: int = DRAWS, seed: int = 0) -> Draws:
+def draw_groups(tests: Sequence[Predictions], family: str = "", draws: int = DRAWS, seed: int = 0) -> Draws:
     """Weights over the groups of one test set, or of several of one dataset family that share groups.
 
     Strata are the group's label in each test set (a group of mixed labels counts as a label of its own): n groups are
@@ -118,7 +118,7 @@ def _strata(keys: list[tuple], smallest: int) -> list[np.ndarray]:
     return [np.array([place for place, one in enumerate(keys) if one == key]) for key in sorted(set(keys), key=repr)]
 
 
-def paired(one: Predictions, other: Predictions) -> Predictions:
+def pair_samples(one: Predictions, other: Predictions) -> Predictions:
     """`one`, sharing the samples of `other`. Raises ValueError unless they are the same, in groups and folds too."""
     names = ("sample", "label", "group", "repeat", "fold")
     for name in names:
@@ -127,7 +127,7 @@ def paired(one: Predictions, other: Predictions) -> Predictions:
     return replace(one, **{name: getattr(other, name) for name in names})
 
 
-def averaged(predictions: Predictions) -> Predictions:
+def average_by_group(predictions: Predictions) -> Predictions:
     """One score per group, repeat and fold: the mean over its images. A group of mixed labels keeps one per label."""
     names = (predictions.repeat, predictions.fold, predictions.group, predictions.label)
     codes = np.stack([np.unique(name, return_inverse=True)[1] for name in names], axis=1)
@@ -192,7 +192,7 @@ def _rarest(test: Predictions) -> int:
     return min(len(np.unique(test.group[test.label == label])) for label in np.unique(test.label))
 
 
-def combination(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
+def combine(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
     """Sum of factor × part over the seeds that all have; tasks that share groups, under their joint draws. Raises
     ValueError when they have no seed in common."""
     return _sum([part.joint or part for part in parts] if len(parts) > 1 else parts, factors)
@@ -225,7 +225,7 @@ def _sum(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
 def resample_mean(seeds: Sequence[int], values: np.ndarray, groups: np.ndarray, independent: bool = True) -> Resampled:
     """The mean of each seed's values (S, N) of the same samples in groups (N,): whole, drawn, with groups left out."""
     nothing = np.zeros(len(groups), np.int64)
-    drawn = draw(
+    drawn = draw_groups(
         [Predictions(sample=groups, group=groups, label=nothing, scores=nothing, repeat=nothing, fold=nothing)]
     )
     member = (np.searchsorted(drawn.groups, groups)[:, None] == np.arange(len(drawn.groups))).astype(float)  # (N, G)
@@ -245,13 +245,13 @@ def resample_mean(seeds: Sequence[int], values: np.ndarray, groups: np.ndarray, 
     )
 
 
-def minus(a: Resampled, b: Resampled) -> Resampled:
+def subtract(a: Resampled, b: Resampled) -> Resampled:
     """Paired difference over the seeds that both have. Raises ValueError when they have none in common."""
-    joint = minus(a.joint, b.joint) if a.joint is not None and b.joint is not None else None
+    joint = subtract(a.joint, b.joint) if a.joint is not None and b.joint is not None else None
     return replace(_sum([a, b], [1.0, -1.0]), headroom=(a.headroom + b.headroom) / 2, joint=joint)
 
 
-def alone(number: Resampled, *seeds: int) -> Resampled:
+def select_seeds(number: Resampled, *seeds: int) -> Resampled:
     """The number of these seeds. Raises ValueError where it has no such seed."""
     at = [number.seeds.index(seed) for seed in seeds]
     values, left = number.values[at], 1 - float(number.values.mean())
@@ -262,23 +262,23 @@ def alone(number: Resampled, *seeds: int) -> Resampled:
         draws=number.draws[at],
         moved={draws: change[at] for draws, change in number.moved.items()},
         headroom=number.headroom * (1 - float(values.mean())) / left if left > 0 else 0.0,
-        joint=None if number.joint is None else alone(number.joint, *seeds),
+        joint=None if number.joint is None else select_seeds(number.joint, *seeds),
     )
 
 
-def named(number: Resampled, seeds: tuple[int, ...]) -> Resampled:
+def rename_seeds(number: Resampled, seeds: tuple[int, ...]) -> Resampled:
     """The same number with other names of its seeds, so that any two runs can be paired."""
-    return replace(number, seeds=seeds, joint=None if number.joint is None else named(number.joint, seeds))
+    return replace(number, seeds=seeds, joint=None if number.joint is None else rename_seeds(number.joint, seeds))
 
 
-def mean(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
+def mean_over_tasks(parts: Sequence[Resampled], factors: Sequence[float]) -> Resampled:
     """Mean of factor × part over the seeds that all have.
 
     Under ten tasks, or where two tasks share groups, tasks are fixed: the mean is about them. From ten tasks of
     separate groups on, tasks are the unit that is left out and drawn, in place of their groups: between tasks, the
     variance of their groups is included.
     """
-    fixed = combination(parts, np.array(factors) / len(parts))
+    fixed = combine(parts, np.array(factors) / len(parts))
     count = len(parts)
     if count < RANDOM_TASKS or len(fixed.moved) < count:
         return fixed
@@ -329,7 +329,7 @@ class TaskDraws:
         return resample(seeds, predictions, column.metric, self.own, column.independent, self.joint, column.taught)
 
 
-def task_draws(tests: Mapping[Question, Predictions], draws: int = DRAWS) -> dict[Question, TaskDraws]:
+def draw_tasks(tests: Mapping[Question, Predictions], draws: int = DRAWS) -> dict[Question, TaskDraws]:
     """Draws of every task. A group is one where its name and its dataset family are: such patients are resampled
     together where tasks are combined, and nowhere else."""
     groups = {column: {(column.family, name) for name in np.unique(test.group)} for column, test in tests.items()}
@@ -339,9 +339,9 @@ def task_draws(tests: Mapping[Question, Predictions], draws: int = DRAWS) -> dic
         clusters = [cluster for cluster in clusters if cluster not in joined] + [[*chain.from_iterable(joined), column]]
     found = {}
     for cluster in clusters:
-        own = [draw([tests[column]], column.family, draws) for column in cluster]
+        own = [draw_groups([tests[column]], column.family, draws) for column in cluster]
         several = len(set(own)) > 1
-        joint = draw([tests[column] for column in cluster], cluster[0].family, draws) if several else None
+        joint = draw_groups([tests[column] for column in cluster], cluster[0].family, draws) if several else None
         found |= {column: TaskDraws(own=each, joint=joint) for column, each in zip(cluster, own, strict=True)}
     return found
 
@@ -352,10 +352,10 @@ SHARED = 24  # test sets whose draws are kept: a few MB each
 _shared: dict[bytes, Draws] = {}  # by test set: all cells of a task share their draws
 
 
-def shared_draws(seen: Predictions) -> Draws:
+def cached_draws(seen: Predictions) -> Draws:
     name = hashlib.sha256("\0".join(seen.group).encode() + seen.label.tobytes()).digest()
     if name not in _shared:
         if len(_shared) >= SHARED:
             del _shared[next(iter(_shared))]
-        _shared[name] = draw([seen])
+        _shared[name] = draw_groups([seen])
     return _shared[name]

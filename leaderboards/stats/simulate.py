@@ -18,7 +18,15 @@ from scipy import stats
 
 from leaderboards.stats.families import judge
 from leaderboards.stats.intervals import LEVEL, estimate
-from leaderboards.stats.resampling import Predictions, Question, Resampled, alone, mean, minus, task_draws
+from leaderboards.stats.resampling import (
+    Predictions,
+    Question,
+    Resampled,
+    draw_tasks,
+    mean_over_tasks,
+    select_seeds,
+    subtract,
+)
 from leaderboards.stats.verdicts import GAIN
 
 GROUPS, TASKS, SEEDS, METHODS = (20, 50, 200), (1, 3, 10), (1, 3, 5), (2, 3, 4)
@@ -133,7 +141,7 @@ def _by_task(setting: Setting, count: int, draws: int, rng: np.random.Generator)
         Question(task=str(n), metric=setting.metric, family="" if setting.shared else str(n), independent=True)
         for n in range(setting.tasks)
     ]
-    found = task_draws({one: task[0][0] for one, task in zip(asked, made, strict=True)}, draws)
+    found = draw_tasks({one: task[0][0] for one, task in zip(asked, made, strict=True)}, draws)
     return [
         [found[one].resample(range(setting.seeds), task[method], one) for one, task in zip(asked, made, strict=True)]
         for method in range(count)
@@ -141,7 +149,7 @@ def _by_task(setting: Setting, count: int, draws: int, rng: np.random.Generator)
 
 
 def _over(parts: Sequence[Resampled]) -> Resampled:
-    return mean(parts, [1.0] * len(parts)) if len(parts) > 1 else parts[0]
+    return mean_over_tasks(parts, [1.0] * len(parts)) if len(parts) > 1 else parts[0]
 
 
 Members = dict[tuple[int, ...], list[Resampled]]  # the methods of a difference -> the difference on each task
@@ -158,7 +166,7 @@ def pairs(parts: Sequence[Sequence[Resampled]]) -> Members:
 
 
 def _minus(one: Sequence[Resampled], other: Sequence[Resampled]) -> list[Resampled]:
-    return [minus(a, b) for a, b in zip(one, other, strict=True)]
+    return [subtract(a, b) for a, b in zip(one, other, strict=True)]
 
 
 FAMILIES = {"gains": gains, "pairs": pairs}
@@ -182,7 +190,7 @@ def family_rates(setting: Setting, simulations: int, rng: np.random.Generator) -
         for simulated, counts in ((1, (1,)), (max(SEEDS), SEEDS[1:])):
             parts = _by_task(replace(setting, seeds=simulated), max(METHODS) + 1, VERDICT_DRAWS, rng)
             for seeds in counts:
-                some = [[alone(number, *range(seeds)) for number in method] for method in parts]
+                some = [[select_seeds(number, *range(seeds)) for number in method] for method in parts]
                 for kind, members in FAMILIES.items():
                     found = members(some)
                     for tasks in (one for one in TASKS if one <= setting.tasks):
@@ -209,7 +217,7 @@ def pairs_rate(setting: Setting, simulations: int, rng: np.random.Generator, cou
 
 def compared(setting: Setting, simulations: int, rng: np.random.Generator) -> dict[str, Rate]:
     """How often each rule calls two equal methods different."""
-    found = [minus(*numbers(setting, 2, COMPARED, rng)) for _ in range(simulations)]
+    found = [subtract(*numbers(setting, 2, COMPARED, rng)) for _ in range(simulations)]
     return {name: rate([not covers(rule(one), 0.0) for one in found]) for name, rule in RULES.items()}
 
 

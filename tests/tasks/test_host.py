@@ -17,7 +17,7 @@ from benchmark.cli.checks import regression
 from benchmark.device import machine
 from benchmark.lab.gpu import checks
 from leaderboards import __main__ as leaderboards
-from leaderboards.audit.history import lost
+from leaderboards.audit.history import changed_files
 from leaderboards.pages import terminal
 from leaderboards.publish import site
 from tasks import host
@@ -286,7 +286,7 @@ def test_without_git_or_its_trust_or_a_commit_there_is_none(tmp_path, commit, mo
         os.chown(tmp_path / "ours", 0, 0)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert commit(tmp_path / "ours") == ("unknown", True)
-    assert lost(tmp_path / "ours") == []
+    assert changed_files(tmp_path / "ours") == []
 
 
 def test_what_needs_a_checkout_says_so(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from leaderboards.audit.history import lost
+from leaderboards.audit.history import changed_files
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,7 +19,7 @@ def commit(folder: Path, message: str) -> None:
 
 
 def test_nothing_published_here_was_ever_changed_or_taken_away():
-    assert lost(ROOT / "results" / "published") == []
+    assert changed_files(ROOT / "results" / "published") == []
 
 
 def test_a_deleted_a_changed_and_a_moved_file_are_named(tmp_path):
@@ -31,14 +31,14 @@ def test_a_deleted_a_changed_and_a_moved_file_are_named(tmp_path):
     commit(tmp_path, "publish")
     (tmp_path / "other").write_text("elsewhere")
     commit(tmp_path, "other work")
-    assert lost(root) == []
+    assert changed_files(root) == []
     (root / "a").unlink()
     (root / "b").write_text("changed")
     (root / "c").rename(root / "d")
-    said = lost(root)
+    said = changed_files(root)
     assert any(line.startswith("results/published/b: not as committed") for line in said)
     commit(tmp_path, "lose")
-    said = "\n".join(lost(root))
+    said = "\n".join(changed_files(root))
     assert "results/published/a: deleted in commit" in said
     assert "results/published/b: changed in commit" in said
     assert "results/published/c: deleted in commit" in said
@@ -57,12 +57,12 @@ def test_a_merge_that_drops_a_file_is_named(tmp_path):
     (root / "a").write_text("a")
     commit(tmp_path, "publish")
     git(tmp_path, "merge", "-q", "--no-commit", "--no-ff", "side")
-    assert lost(root) == []
+    assert changed_files(root) == []
     git(tmp_path, "rm", "-q", "-f", "published/a")
     git(tmp_path, "commit", "-q", "-m", "merge")
     root.mkdir(exist_ok=True)
-    assert any("published/a: deleted in commit" in line for line in lost(root))
+    assert any("published/a: deleted in commit" in line for line in changed_files(root))
 
 
 def test_outside_a_checkout_there_is_no_history(tmp_path):
-    assert lost(tmp_path / "none") == []
+    assert changed_files(tmp_path / "none") == []

@@ -21,7 +21,7 @@ from leaderboards.export import board_tables, latex, two_encoders
 from leaderboards.pages import board_page, render, terminal
 from leaderboards.publish import printed, site
 from leaderboards.stats.intervals import estimate
-from leaderboards.stats.resampling import draw, minus, paired, resample
+from leaderboards.stats.resampling import draw_groups, pair_samples, resample, subtract
 from leaderboards.stats.verdicts import HOLDS, UNTAUGHT
 from tests.helpers.boards import SPEC, TASKS, add_cell, add_run, images, recipe, store
 from tests.leaderboards.pages.test_site import localities
@@ -122,9 +122,9 @@ def test_the_error_of_a_share_is_near_that_of_the_bootstrapped_ratio():
     rng = np.random.default_rng(3)
     shared = rng.normal(size=300)
     made = [predictions(rng, shift, groups=300, method=shared + rng.normal(size=300) * 0.5) for shift in (0, 0.6, 2.0)]
-    draws = draw(made[:1], draws=4000)
-    floor, run, top = (resample((0,), [paired(one, made[0])], "auroc", draws) for one in made)
-    found = ceilings.share(minus(run, floor), ceilings.room(top, floor))
+    draws = draw_groups(made[:1], draws=4000)
+    floor, run, top = (resample((0,), [pair_samples(one, made[0])], "auroc", draws) for one in made)
+    found = ceilings.share(subtract(run, floor), ceilings.room(top, floor))
     ratios = (run.draws - floor.draws) / (top.draws - floor.draws)
     assert found.values[0] == pytest.approx((run.values[0] - floor.values[0]) / (top.values[0] - floor.values[0]))
     assert estimate(found).error == pytest.approx(ratios.std(ddof=1), rel=0.15)
@@ -133,8 +133,8 @@ def test_the_error_of_a_share_is_near_that_of_the_bootstrapped_ratio():
 def test_the_seeds_of_a_ceiling_are_averaged_and_no_seed_need_be_shared():
     rng = np.random.default_rng(4)
     made = [predictions(rng, shift) for shift in (0, 2.0, 2.5)]
-    draws = draw(made[:1])
-    low, *tops = (paired(one, made[0]) for one in made)
+    draws = draw_groups(made[:1])
+    low, *tops = (pair_samples(one, made[0]) for one in made)
     floor = resample((3, 4), [low, low], "auroc", draws)
     above = ceilings.room(resample((0, 1), tops, "auroc", draws), floor)
     assert above.seeds == (3, 4)

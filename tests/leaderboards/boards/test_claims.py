@@ -17,7 +17,7 @@ from leaderboards.boards.selection import Method
 from leaderboards.figures import lead_by_locality
 from leaderboards.publish import site
 from leaderboards.stats import simulate
-from leaderboards.stats.resampling import draw, resample
+from leaderboards.stats.resampling import draw_groups, resample
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
 from leaderboards.stats.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTAUGHT, UNTESTABLE
 from leaderboards.tables.claims import explain_verdict
@@ -79,7 +79,7 @@ def numbers(shifts: dict[str, tuple[float, ...]], tasks, groups: int = 100):
     rng, found = np.random.default_rng(0), {}
     for place, task in enumerate(tasks):
         (made,) = simulate.methods(simulate.Setting(groups=groups, seeds=5), len(shifts), rng)
-        shared = draw([made[0][0]], draws=100, seed=place)
+        shared = draw_groups([made[0][0]], draws=100, seed=place)
         for (variant, each), some in zip(shifts.items(), made, strict=True):
             moved = [
                 type(one)(**vars(one) | {"scores": one.scores + each[place] * (one.label[:, None] - 0.5) * [-1, 1]})

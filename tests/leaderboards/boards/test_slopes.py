@@ -8,7 +8,7 @@ from scipy import stats
 
 from leaderboards.boards.claims import Claim
 from leaderboards.boards.contrasts import CEILING, GAIN, lead_in_gain, lead_in_share
-from leaderboards.stats.resampling import Predictions, draw, resample
+from leaderboards.stats.resampling import Predictions, draw_groups, resample
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
 from leaderboards.stats.verdicts import CONTRADICTED, FALLS, HOLDS, OPPOSITE, RISES, UNTESTABLE
 from tests.leaderboards.boards.test_claims import column, line, said
@@ -42,7 +42,7 @@ def scores(signals: dict[str, tuple[float, ...]], tasks=TASKS, seeds=5, groups=1
                 )
                 for r in risks
             ]
-            shared = draw([seen[0]], task.task, draws=60)
+            shared = draw_groups([seen[0]], task.task, draws=60)
             found[method, task] = resample(range(len(seen)), seen, "auroc", shared)
     return found
 

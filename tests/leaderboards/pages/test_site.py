@@ -24,7 +24,7 @@ from leaderboards.figures import chart, lead_by_locality
 from leaderboards.pages import map_blocks, page, render, run_details
 from leaderboards.publish import releases, site
 from leaderboards.stats.intervals import estimate
-from leaderboards.stats.resampling import Predictions, alone
+from leaderboards.stats.resampling import Predictions, select_seeds
 from leaderboards.tables import addresses
 from tests.helpers import wide
 from tests.helpers.boards import add_cell, recipe, store, tree
@@ -195,12 +195,12 @@ def test_the_answer_is_a_least_squares_line_through_the_simulated_tasks(complete
 def test_a_single_seed_of_a_number_is_that_seed_resampled(complete):
     (board,) = site.load_boards(complete)
     number = next(iter(board.numbers.values()))
-    one = alone(number, 1)
+    one = select_seeds(number, 1)
     assert one.seeds == (1,)
     assert estimate(one).value == number.values[1]
     assert estimate(one).seeds == 1
     with pytest.raises(ValueError, match="not in"):
-        alone(number, 7)
+        select_seeds(number, 7)
 
 
 def test_pairs_of_the_compare_page_are_those_of_the_command(complete, built):

@@ -15,9 +15,17 @@ from leaderboards.export import board_tables, latex, store_tables, two_encoders
 from leaderboards.pages import render, run_details, terminal
 from leaderboards.publish import site
 from leaderboards.stats import simulate
-from leaderboards.stats.families import Largest, correlations, judge, turned
+from leaderboards.stats.families import Largest, correlations, judge, reverse
 from leaderboards.stats.intervals import estimate, p_value
-from leaderboards.stats.resampling import alone, combination, draw, mean, minus, resample, task_draws
+from leaderboards.stats.resampling import (
+    combine,
+    draw_groups,
+    draw_tasks,
+    mean_over_tasks,
+    resample,
+    select_seeds,
+    subtract,
+)
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT, GAIN, pair
 from tests.helpers import wide
 from tests.helpers.boards import add_cell, add_run, recipe, store
@@ -32,13 +40,13 @@ def methods(count, rng, *, groups=60, seeds=1, tasks=1):
     made = simulate.methods(simulate.Setting(groups=groups, seeds=seeds, tasks=tasks), count, rng)
     found = []
     for place, task in enumerate(made):
-        shared = draw([task[0][0]], f"family {place}", draws=100)
+        shared = draw_groups([task[0][0]], f"family {place}", draws=100)
         found.append([resample(range(seeds), one, "auroc", shared) for one in task])
     return found
 
 
 def pairs(numbers):
-    return [minus(a, b) for place, a in enumerate(numbers) for b in numbers[place + 1 :]]
+    return [subtract(a, b) for place, a in enumerate(numbers) for b in numbers[place + 1 :]]
 
 
 def test_signs_of_eigenvectors_which_differ_between_machines_move_nothing(monkeypatch):
@@ -87,8 +95,8 @@ def test_pairs_of_one_task_correlate_by_half_and_separate_tasks_do_not():
 
 def test_a_family_of_one_has_the_plain_interval_and_p():
     (numbers,) = methods(2, np.random.default_rng(2), seeds=3)
-    plain = estimate(minus(*numbers))
-    (found,) = judge([minus(*numbers)], [GAIN])
+    plain = estimate(subtract(*numbers))
+    (found,) = judge([subtract(*numbers)], [GAIN])
     assert (found.estimate.low, found.estimate.high) == pytest.approx((plain.low, plain.high), rel=1e-9)
     assert found.p == pytest.approx(p_value(plain), rel=1e-9)
     assert found.family == 1
@@ -96,7 +104,7 @@ def test_a_family_of_one_has_the_plain_interval_and_p():
 
 def test_separate_tasks_are_adjusted_as_sidak_does():
     tasks = methods(2, np.random.default_rng(3), tasks=4)
-    members = [minus(*one) for one in tasks]
+    members = [subtract(*one) for one in tasks]
     found = judge(members, [GAIN] * 4)
     for one, member in zip(found, members, strict=True):
         assert one.p == pytest.approx(1 - (1 - p_value(estimate(member))) ** 4, rel=1e-9)
@@ -124,7 +132,7 @@ def test_members_without_a_verdict_are_outside_with_an_interval_of_their_own():
     (few,) = methods(2, rng, groups=12)
     inside = pairs(numbers)
     images = replace(inside[0], independent=False)
-    found = judge([*inside, minus(*few), images, None], [GAIN] * 6)
+    found = judge([*inside, subtract(*few), images, None], [GAIN] * 6)
     assert found[5] is None
     assert [one.verdict for one in found[3:5]] == ["too few groups", DEPENDENT]
     assert [(one.p, one.shown, one.family) for one in found[3:5]] == [(None, None, 0)] * 2
@@ -138,11 +146,11 @@ def test_a_difference_turned_round_is_the_other_minus_the_first():
     names = [("a", "b"), ("a", "c"), ("b", "c")]
     forth = judge(pairs(numbers), [pair(*some) for some in names])
     back = judge(
-        [minus(b, a) for a, b in ((numbers[0], numbers[1]), (numbers[0], numbers[2]), numbers[1:])],
+        [subtract(b, a) for a, b in ((numbers[0], numbers[1]), (numbers[0], numbers[2]), numbers[1:])],
         [pair(*some[::-1]) for some in names],
     )
     for one, other, some in zip(forth, back, names, strict=True):
-        found = turned(one, pair(*some[::-1]))
+        found = reverse(one, pair(*some[::-1]))
         assert (found.verdict, found.shown, found.p) == (other.verdict, other.shown, pytest.approx(other.p))
         assert (found.estimate.low, found.estimate.high) == pytest.approx((other.estimate.low, other.estimate.high))
 
@@ -154,12 +162,12 @@ def column(place: int, family: str):
 def test_equal_names_of_two_dataset_families_are_not_one_group():
     rng = np.random.default_rng(7)
     tests = {column(place, family): predictions(rng, 0) for place, family in enumerate(("alpha", "beta"))}
-    draws = task_draws(tests)
+    draws = draw_tasks(tests)
     one, other = (draws[each] for each in tests)
     assert one.joint is None
     assert one.own != other.own
     numbers = [draws[each].resample((0,), [test], each) for each, test in tests.items()]
-    apart = estimate(mean(numbers, [1.0, 1.0]))
+    apart = estimate(mean_over_tasks(numbers, [1.0, 1.0]))
     assert apart.error**2 == pytest.approx(sum(estimate(number).error ** 2 for number in numbers) / 4, rel=0.02)
 
 
@@ -169,16 +177,16 @@ def test_tasks_of_one_family_share_draws_where_they_are_combined_and_only_there(
     second = predictions(rng, 1)
     third = replace(first, label=np.repeat(np.arange(60) // 2 % 2, 4))  # another question about the same patients
     same = {column(place, "breakhis"): test for place, test in enumerate((first, second))}
-    draws = task_draws(same)
+    draws = draw_tasks(same)
     own = {each.own for each in draws.values()}
     assert len(own) == 1  # the same strata: one set of draws serves
     tests = same | {column(2, "breakhis"): third}
-    draws = task_draws(tests)
+    draws = draw_tasks(tests)
     numbers = [draws[each].resample((0,), [test], each) for each, test in tests.items()]
     for number, test in zip(numbers, tests.values(), strict=True):
-        lone = resample((0,), [test], "auroc", draw([test], "breakhis"))
+        lone = resample((0,), [test], "auroc", draw_groups([test], "breakhis"))
         assert estimate(number).low == estimate(lone).low
-    assert len(combination(numbers, [1.0] * 3).moved) == 1
+    assert len(combine(numbers, [1.0] * 3).moved) == 1
 
 
 def entries(board, name="MAE"):
@@ -265,7 +273,7 @@ def test_a_run_of_a_row_of_several_is_a_family_over_its_tasks(complete):
     (board,) = site.load_boards(complete)
     a, b = (next(one for one in board.runs if one.run == key(recipe(name, 1))) for name in ("dinov3", "ijepa"))
     shown = run_details.compare_runs(board, a, b)
-    numbers = [minus(*(alone(board.numbers[one.variant, c], 1) for one in (a, b))) for c in board.columns]
+    numbers = [subtract(*(select_seeds(board.numbers[one.variant, c], 1) for one in (a, b))) for c in board.columns]
     assert tuple(one.p for one in shown.values()) == tuple(one.p for one in judge(numbers, [GAIN] * len(numbers)))
     found = two_encoders.compare(complete, a.run, b.run)
     assert "a family of its own" in found.family

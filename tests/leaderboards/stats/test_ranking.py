@@ -9,7 +9,7 @@ from leaderboards.figures import board_figures
 from leaderboards.stats import simulate
 from leaderboards.stats.families import POWER, detectable, judge
 from leaderboards.stats.ranking import classical, holm, letters, rank_intervals
-from leaderboards.stats.resampling import minus
+from leaderboards.stats.resampling import subtract
 from leaderboards.stats.verdicts import GAIN
 
 
@@ -64,7 +64,7 @@ def test_the_smallest_difference_shown_is_shown_in_four_of_five_repetitions():
     found = []
     for _ in range(150):
         a, b, c = simulate.numbers(simulate.Setting(groups=100), 3, 0, rng)
-        found.append(judge([minus(a, b), minus(a, c), minus(b, c)], [GAIN] * 3)[0])
+        found.append(judge([subtract(a, b), subtract(a, c), subtract(b, c)], [GAIN] * 3)[0])
     size = np.mean([detectable(one) for one in found])
     halves = [one.estimate.high - one.estimate.value for one in found]
     shown = [abs(one.estimate.value + size) > half for one, half in zip(found, halves, strict=True)]

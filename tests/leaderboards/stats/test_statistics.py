@@ -9,18 +9,26 @@ from sklearn.metrics import roc_auc_score
 
 from leaderboards.stats import simulate
 from leaderboards.stats.families import judge
-from leaderboards.stats.intervals import Estimate, barred, estimate, group_mean, p_value, subject, variance
+from leaderboards.stats.intervals import (
+    Estimate,
+    estimate,
+    group_mean,
+    p_value,
+    reason_for_no_verdict,
+    subject,
+    variance,
+)
 from leaderboards.stats.resampling import (
     BLOCKS,
     Predictions,
     Resampled,
-    averaged,
-    draw,
-    mean,
-    minus,
-    paired,
+    average_by_group,
+    draw_groups,
+    mean_over_tasks,
+    pair_samples,
     resample,
     resample_mean,
+    subtract,
 )
 from leaderboards.stats.verdicts import GAIN
 
@@ -44,8 +52,8 @@ def predictions(rng, shift, *, groups=60, images=4, method=None, folds=1, repeat
 
 def gained(run: Predictions, twin: Predictions, metric: str, draws: int = 500) -> Resampled:
     """Gain of a run of one seed over its twin."""
-    shared = draw([run], draws=draws)
-    return minus(*(resample((0,), [paired(one, run)], metric, shared) for one in (run, twin)))
+    shared = draw_groups([run], draws=draws)
+    return subtract(*(resample((0,), [pair_samples(one, run)], metric, shared) for one in (run, twin)))
 
 
 def gain(run: Predictions, twin: Predictions, metric: str, draws: int = 500) -> Estimate:
@@ -86,7 +94,7 @@ def test_the_error_of_one_seed_is_the_stratified_jackknife():
     left = np.array([roc_auc_score(one.label[one.group != g], one.scores[one.group != g, 1]) for g in names])
     strata = [left[np.arange(24) % 2 == label] for label in (0, 1)]
     expected = sum(11 / 12 * ((part - part.mean()) ** 2).sum() for part in strata)
-    found = variance(resample((0,), (one,), "auroc", draw([one], draws=0)))
+    found = variance(resample((0,), (one,), "auroc", draw_groups([one], draws=0)))
     assert found.groups == pytest.approx(expected, rel=1e-9)
     assert (found.crossed, found.seeds) == (0, 0)
 
@@ -104,7 +112,7 @@ def test_seeds_and_groups_are_crossed():
     components = []
     for _ in range(300):
         a, b = simulate.numbers(simulate.Setting(groups=30, seeds=5), 2, 0, rng)
-        number = minus(a, b)
+        number = subtract(a, b)
         parts = variance(number)
         found = estimate(number)
         spread = max(number.values.var(ddof=1), parts.crossed) / 5
@@ -119,9 +127,9 @@ def test_seeds_that_agree_by_chance_are_not_precise():
     """Three seeds whose values happen to be one, each moved by its own groups: the error is of these groups."""
     rng = np.random.default_rng(3)
     runs, twins = ([predictions(rng, 0.3, groups=200) for _ in range(3)] for _ in range(2))
-    shared = draw([runs[0]])
-    number = minus(
-        *(resample(range(3), [paired(one, runs[0]) for one in some], "auroc", shared) for some in (runs, twins))
+    shared = draw_groups([runs[0]])
+    number = subtract(
+        *(resample(range(3), [pair_samples(one, runs[0]) for one in some], "auroc", shared) for some in (runs, twins))
     )
     agreed = replace(number, values=np.full(3, number.values.mean()))
     parts = variance(agreed)
@@ -131,7 +139,7 @@ def test_seeds_that_agree_by_chance_are_not_precise():
 
 def test_many_groups_are_left_out_in_blocks():
     one = predictions(np.random.default_rng(3), 0, groups=1000, images=1)
-    drawn = draw([one], draws=200)
+    drawn = draw_groups([one], draws=200)
     assert drawn.left.shape == (BLOCKS, 1000)
     np.testing.assert_allclose((drawn.left == 0).sum(0), 1)
     for label in (0, 1):
@@ -147,16 +155,16 @@ def test_from_ten_tasks_on_tasks_are_the_unit():
         found = []
         for task in range(count):
             a, b = (predictions(rng, 0, groups=20) for _ in range(2))
-            shared = draw([a], draws=50, seed=task)
-            found.append(minus(*(resample((0,), (one,), "auroc", shared) for one in (a, b))))
+            shared = draw_groups([a], draws=50, seed=task)
+            found.append(subtract(*(resample((0,), (one,), "auroc", shared) for one in (a, b))))
         return found
 
     ten, nine = gains(10), gains(9)
-    found = estimate(mean(ten, [2.0] * 10))
+    found = estimate(mean_over_tasks(ten, [2.0] * 10))
     expected = stats.ttest_1samp([2 * one.values[0] for one in ten], 0)
     assert p_value(found) == pytest.approx(expected.pvalue, rel=1e-9)
     assert found.freedom == pytest.approx(9)
-    fixed = estimate(mean(nine, [2.0] * 9))
+    fixed = estimate(mean_over_tasks(nine, [2.0] * 9))
     assert fixed.error**2 == pytest.approx(sum(estimate(one).error ** 2 for one in nine) * 4 / 81, rel=0.15)
 
 
@@ -223,23 +231,23 @@ def test_draws_are_stratified_by_label_with_mixed_groups_apart():
     label = one.label.copy()
     label[:8:2] = 1 - label[:8:2]  # the first two groups become mixed
     mixed = Predictions(**{**vars(one), "label": label})
-    drawn = draw([mixed], draws=50)
+    drawn = draw_groups([mixed], draws=50)
     assert len(set(drawn.stratum)) == 3
     for members in (slice(0, 2), slice(2, None, 2), slice(3, None, 2)):
         assert len(set(drawn.weights[:, members].sum(1))) == 1
-    np.testing.assert_array_equal(drawn.weights, draw([mixed], draws=50).weights)
+    np.testing.assert_array_equal(drawn.weights, draw_groups([mixed], draws=50).weights)
 
 
 def test_unpaired_predictions_are_refused():
     rng = np.random.default_rng(6)
     one, other = predictions(rng, 0), predictions(rng, 0, groups=58)
     with pytest.raises(ValueError, match="cannot be paired"):
-        paired(one, other)
+        pair_samples(one, other)
 
 
 def test_scores_averaged_per_group():
     one = predictions(np.random.default_rng(7), 1, groups=10)
-    grouped = averaged(one)
+    grouped = average_by_group(one)
     assert grouped.scores.shape == (10, 2)
     np.testing.assert_allclose(grouped.scores[3], one.scores[12:16].mean(0))
     assert grouped.label.tolist() == [0, 1] * 5
@@ -255,11 +263,11 @@ def test_identical_runs_are_not_shown_to_differ():
 def test_images_as_groups_have_an_interval_and_no_verdict():
     rng = np.random.default_rng(0)
     run, twin = predictions(rng, 2), predictions(rng, -1)
-    shared = draw([run])
-    number = minus(*(resample((0,), [one], "auroc", shared, independent=False) for one in (run, twin)))
+    shared = draw_groups([run])
+    number = subtract(*(resample((0,), [one], "auroc", shared, independent=False) for one in (run, twin)))
     found = estimate(number)
     assert found.low > 0
-    assert (barred(found), verdict(number)) == ("groups are not patients",) * 2
+    assert (reason_for_no_verdict(found), verdict(number)) == ("groups are not patients",) * 2
     assert judge([number], [GAIN])[0].p is None
 
 
@@ -286,7 +294,7 @@ def test_a_constant_answer_has_no_interval(metric):
     """A majority class is at chance whatever the groups: an interval of no width would look like certainty."""
     seen = predictions(np.random.default_rng(0), 60)
     constant = replace(seen, scores=np.tile([0.6, 0.4], (len(seen.sample), 1)))
-    found = estimate(resample((0,), [constant], metric, draw([constant])))
+    found = estimate(resample((0,), [constant], metric, draw_groups([constant])))
     assert (found.value, found.low, found.high) == (0.5, None, None)
 
 
