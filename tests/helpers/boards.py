@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.metrics import fold_score
-from benchmark.recipe import Cell, Corpus, EncoderSpec, Recipe, canonical, key, twin
+from benchmark.recipe import ENGINE, Cell, Corpus, EncoderSpec, Recipe, canonical, key, twin
 from benchmark.storage import results, schema, seals
 
 TASKS = {"local": ("Calcification", 0.9), "global": ("Steatosis", 0.1)}  # name -> title, separation learned
@@ -96,39 +96,33 @@ def images(task: str, groups: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     return names, label, rng.normal(size=(groups, 1)).repeat(3, 1).reshape(-1) + rng.normal(size=3 * groups)
 
 
+def answers(cell: str, task: str, groups: int, shift: float, seed: int, **changes) -> tuple[np.ndarray, list[dict]]:
+    """Scores (N, 2) that separate the labels of a task's test images by `shift`, and rows of `predictions`."""
+    names, label, noise = images(task, groups)
+    jitter = np.random.default_rng(seed).normal(size=len(label)) * 0.1
+    risk = 1 / (1 + np.exp(-(shift * label + noise + jitter)))
+    scores = np.stack([1 - risk, risk], axis=1)
+    same = {"cell": cell, "repeat": 0, "fold": 0, "split_variant": "cut", "fraction": 1.0, "shots": None, "draw": 0}
+    same |= {"readout": "", "corruption": "", "strength": 0} | changes
+    return scores, [
+        same | {"sample": f"{name}/{n % 3}", "group": name, "label": int(label[n]), "scores": scores[n].tolist()}
+        for n, name in enumerate(names)
+    ]
+
+
 def add_cell(root: Path, made: Recipe, task: str, *, groups: int = 60, shift: float = 0.6, probe="linear", **changes):
     """Store a cell in which the labels are separated by `shift`."""
-    names, label, noise = images(task, groups)
-    if changes.pop("one_class", False):
-        label = np.ones_like(label)
-    jitter = np.random.default_rng(made.seed).normal(size=len(label)) * 0.1
-    risk = 1 / (1 + np.exp(-(shift * label + noise + jitter)))
-    scores, areas = np.stack([1 - risk, risk], axis=1), changes.pop("areas", None)
-    scores = scores if areas is None else areas
     settings, version = {"folds": 1}, changes.pop("task_version", 1)
     readout, data = changes.pop("readout", "patches"), "d" * 12
     identity = {"task": task, "task_version": version, "data": data, "probe": probe, "probe_version": 1}
     cell = key(Cell(recipe=made, settings=settings, readout=readout, **identity))
-    zeros = np.zeros(len(label), dtype=int)
-    predictions = [
-        {
-            "cell": cell,
-            "sample": f"{name}/{place % 3}",
-            "group": name,
-            "label": int(label[place]),
-            "scores": scores[place].tolist(),
-            "repeat": 0,
-            "fold": 0,
-            "readout": readout,
-            "split_variant": "cut",
-            "fraction": 1.0,
-            "shots": None,
-            "draw": 0,
-            "corruption": "",
-            "strength": 0,
-        }
-        for place, name in enumerate(names)
-    ]
+    one_class, areas = changes.pop("one_class", False), changes.pop("areas", None)
+    scores, predictions = answers(cell, task, groups, shift, made.seed, readout=readout)
+    if areas is not None:
+        scores = areas
+    for row, values in zip(predictions, scores, strict=True):
+        row |= {"scores": values.tolist()} | ({"label": 1} if one_class else {})
+    label, zeros = np.array([row["label"] for row in predictions]), np.zeros(len(scores), dtype=int)
     fits = [{"cell": cell, "repeat": 0, "fold": 0, "settings": "{}", "metric": "auroc", "score": 0.9, "selected": True}]
     tables = {
         "predictions": schema.table("predictions", predictions),
@@ -194,3 +188,57 @@ def rewrite(path: Path, change) -> None:
 
 def tree(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def add_ceiling(root: Path, task: str, shift: float, *, seed: int = 0, labels: int = 6000, groups: int = 60, **changes):
+    """Store a ceiling that separates the labels of a task's test images by `shift`."""
+    cell = f"{task}-{seed}-{labels}-{'-'.join(map(str, changes.values()))}"[:60]
+    scores, seen = answers(cell, task, groups, shift, 1000 + seed)
+    label, zeros = np.array([row["label"] for row in seen]), np.zeros(len(scores), dtype=int)
+    row = {
+        "cell": cell,
+        "family": "made",
+        "heads": json.dumps(sorted(TASKS)),
+        "modality": "ultrasound",
+        "task": task,
+        "task_version": 1,
+        "data": "d" * 12,
+        "track": "demo",
+        "encoder": canonical(SPEC),
+        "pixels": 112,
+        "policy": "pad",
+        "seed": seed,
+        "budget_flops": 1e13,
+        "realised_flops": 9.9e12,
+        "steps": 400,
+        "images_seen": 12800,
+        "labels": labels,
+        "label_groups": labels // 2,
+        "chosen": 0.7,
+        "groups": groups,
+        "samples": 3 * groups,
+        "protocol": "cut",
+        "engine": ENGINE,
+        "version": 1,
+        "seconds": 60.0,
+        "device": "cpu",
+        "threads": 2,
+        "commit": "0123abc",
+        "dirty": False,
+        "versions": json.dumps({"python": "3.12.1", "torch": "2.11.0"}),
+        "created": "2026-11-02T00:00:00+00:00",
+    } | changes
+    metrics = [
+        row | {"metric": name, "value": fold_score(name, label, scores, zeros, zeros), "headline": place == 0}
+        for place, name in enumerate(("auroc", "balanced_accuracy"))
+    ]
+    tables = {"predictions": schema.table("predictions", seen), "fits": schema.table("fits", [])}
+    results.write(root / "ultrasound" / "ceilings" / cell, tables, metrics, sealed="ceilings")
+
+
+def localities(root: Path, values: dict[str, float]) -> None:
+    for task, value in values.items():
+        row = {"modality": "ultrasound", "task": task, "task_version": 1, "data": "d" * 12, "version": 1}
+        row |= {"value": value, "low": value - 0.1, "high": value + 0.1, "local": 0.8, "full": 0.9, "groups": 60}
+        row |= {"samples": 180, "created": "2026-11-01T00:00:00+00:00"}
+        results.write(root / "ultrasound" / "locality" / task, {"locality": schema.table("locality", [row])})

@@ -12,9 +12,7 @@ from benchmark.storage import results
 from leaderboards.boards import aggregate
 from leaderboards.export import board_tables
 from tests.helpers import oracle
-from tests.helpers.boards import add_cell, add_run, recipe, rewrite
-from tests.leaderboards.boards.test_ceilings_shown import add_ceiling
-from tests.leaderboards.pages.test_site import localities
+from tests.helpers.boards import add_ceiling, add_cell, add_run, localities, recipe, rewrite
 
 ROOT = Path(__file__).parents[3]
 BOARD = "ultrasound-phantom-demo"

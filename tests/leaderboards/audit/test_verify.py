@@ -66,6 +66,7 @@ RECOMPUTED = {
     ("predictions", "scores"): (lambda x: x[::-1], "SHA-256"),
     ("predictions", "cell"): (lambda x: f"{x}x", "cell "),
     ("runs", "seed"): (lambda x: x + 1, "seed of its recipe"),
+    ("runs", "twin"): (lambda x: "0" * 12, "twin of its recipe"),
     ("runs", "budget_flops"): (lambda x: x + 1, "budget_flops of its recipe"),
     ("runs", "corpus_images"): (lambda x: x + 1, "corpus_images of its recipe"),
     ("runs", "recipe"): (lambda x: x.replace("0.75", "0.76"), "run of its recipe"),
@@ -164,19 +165,6 @@ def test_a_store_without_seals_is_checked_as_far_as_it_goes_and_says_so(root):
     assert "6 directories carry no seal" in str(report)
 
 
-def test_a_leakage_verdict_that_does_not_follow_is_named(root):
-    path = results.files(root, "cells")[0]
-    rewrite(path, lambda rows: [row.update(leakage="unknown") for row in rows])
-    problem = next(one for one in verify(root).problems if one.what.startswith("leakage of"))
-    assert (problem.file, problem.stored, problem.recomputed) == (path, "unknown", "pass")
-
-
-def test_a_cell_that_disagrees_with_its_run_is_named(root):
-    path = results.files(root, "cells")[0]
-    rewrite(path, lambda rows: [row.update(seed=5) for row in rows])
-    assert (path, "seed of its run") in [(one.file, one.what) for one in verify(root).problems]
-
-
 def test_all_runs_of_a_store_are_linked(tmp_path):
     made = recipe("mae", 0)
     add_run(tmp_path / "s", made)
@@ -210,40 +198,3 @@ def test_verify_names_a_changed_value(tmp_path):
     assert (sealed.file, sealed.what) == (path, "column value under its seal")
     assert (problem.file, problem.what, problem.recomputed) == (path, "auroc", repr(before["value"]))
     assert problem.stored == repr(before["value"] + 1e-9)
-
-
-def test_verify_names_a_changed_prediction(tmp_path):
-    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
-    path = min((root / "ultrasound" / "cells").rglob("predictions.parquet"))
-
-    def change(rows):
-        worst = max((row for row in rows if row["label"] == 0), key=lambda row: row["scores"][1])
-        worst["scores"] = [1.0, 0.0]
-
-    rewrite(path, change)
-    problems = verify(root).problems
-    assert (path, "SHA-256") in [(one.file, one.what) for one in problems]
-    assert (path.with_name("cells.parquet"), "auroc") in [(one.file, one.what) for one in problems]
-
-
-def test_verify_names_a_changed_recipe_changed_weights_and_a_missing_twin(tmp_path):
-    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,))
-    runs = root / "ultrasound" / "runs"
-    path = runs / key(recipe("mae", 0)) / "runs.parquet"
-
-    def change(rows):
-        rows[0]["recipe"] = rows[0]["recipe"].replace('"ratio":0.75', '"ratio":0.76')
-
-    rewrite(path, change)
-    found = [(one.file, one.what) for one in verify(root).problems]
-    assert (path, "run of its recipe") in found
-    assert (path, "twin of its recipe") in found
-
-    path.with_name("encoder.safetensors").write_bytes(b"other")
-    assert (path.with_name("encoder.safetensors"), "weights SHA-256") in [
-        (one.file, one.what) for one in verify(root).problems
-    ]
-
-    floor = key(twin(recipe("mae", 0)))
-    shutil.rmtree(runs / floor)
-    assert (path, f"twin {floor}") in [(one.file, one.what) for one in verify(root).problems]

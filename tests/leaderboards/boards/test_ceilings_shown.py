@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.metrics import fold_score
-from benchmark.recipe import ENGINE, canonical, twin
-from benchmark.storage import results, schema
+from benchmark.recipe import canonical, twin
+from benchmark.storage import results
 from leaderboards.boards import ceilings, claims
 from leaderboards.boards.board import Ceiling
 from leaderboards.boards.selection import Method
@@ -23,63 +21,8 @@ from leaderboards.publish import printed, site
 from leaderboards.stats.intervals import estimate
 from leaderboards.stats.resampling import draw_groups, pair_samples, resample, subtract
 from leaderboards.stats.verdicts import HOLDS, UNTAUGHT
-from tests.helpers.boards import SPEC, TASKS, add_cell, add_run, images, recipe, store
-from tests.leaderboards.pages.test_site import localities
-from tests.leaderboards.stats.test_statistics import predictions
-
-
-def add_ceiling(root: Path, task: str, shift: float, *, seed: int = 0, labels: int = 6000, groups: int = 60, **changes):
-    """Store a ceiling that separates the labels of a task's test images by `shift`."""
-    names, label, noise = images(task, groups)
-    jitter = np.random.default_rng(1000 + seed).normal(size=len(label)) * 0.1
-    risk = 1 / (1 + np.exp(-(shift * label + noise + jitter)))
-    scores, zeros = np.stack([1 - risk, risk], axis=1), np.zeros(len(label), dtype=int)
-    cell = f"{task}-{seed}-{labels}-{'-'.join(map(str, changes.values()))}"[:60]
-    same = {"repeat": 0, "fold": 0, "readout": "", "split_variant": "cut", "fraction": 1.0, "shots": None, "draw": 0}
-    same |= {"cell": cell, "corruption": "", "strength": 0}
-    seen = [
-        same | {"sample": f"{name}/{n % 3}", "group": name, "label": int(label[n]), "scores": scores[n].tolist()}
-        for n, name in enumerate(names)
-    ]
-    row = {
-        "cell": cell,
-        "family": "made",
-        "heads": json.dumps(sorted(TASKS)),
-        "modality": "ultrasound",
-        "task": task,
-        "task_version": 1,
-        "data": "d" * 12,
-        "track": "demo",
-        "encoder": canonical(SPEC),
-        "pixels": 112,
-        "policy": "pad",
-        "seed": seed,
-        "budget_flops": 1e13,
-        "realised_flops": 9.9e12,
-        "steps": 400,
-        "images_seen": 12800,
-        "labels": labels,
-        "label_groups": labels // 2,
-        "chosen": 0.7,
-        "groups": groups,
-        "samples": 3 * groups,
-        "protocol": "cut",
-        "engine": ENGINE,
-        "version": 1,
-        "seconds": 60.0,
-        "device": "cpu",
-        "threads": 2,
-        "commit": "0123abc",
-        "dirty": False,
-        "versions": json.dumps({"python": "3.12.1", "torch": "2.11.0"}),
-        "created": "2026-11-02T00:00:00+00:00",
-    } | changes
-    metrics = [
-        row | {"metric": name, "value": fold_score(name, label, scores, zeros, zeros), "headline": place == 0}
-        for place, name in enumerate(("auroc", "balanced_accuracy"))
-    ]
-    tables = {"predictions": schema.table("predictions", seen), "fits": schema.table("fits", [])}
-    results.write(root / "ultrasound" / "ceilings" / cell, tables, metrics, sealed="ceilings")
+from tests.helpers.boards import SPEC, TASKS, add_ceiling, add_cell, add_run, localities, recipe, store
+from tests.helpers.predictions import predictions
 
 
 @pytest.fixture(scope="module")

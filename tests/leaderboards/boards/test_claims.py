@@ -21,8 +21,7 @@ from leaderboards.stats.resampling import draw_groups, resample
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN as NOT_SHOWN
 from leaderboards.stats.verdicts import CONTRADICTED, DEPENDENT, HOLDS, OPPOSITE, UNTAUGHT, UNTESTABLE
 from leaderboards.tables.claims import explain_verdict
-from tests.helpers.boards import add_cell, add_run, recipe, store
-from tests.leaderboards.pages.test_site import localities
+from tests.helpers.boards import add_cell, add_run, localities, recipe, store
 
 
 def line(recipe: str, variant: str, name: str = "") -> Method:

@@ -10,8 +10,7 @@ from leaderboards.publish import site
 from leaderboards.stats.verdicts import HOLDS, UNTESTABLE
 from leaderboards.tables import ladder
 from leaderboards.words import interval
-from tests.helpers.boards import add_cell, add_run, recipe
-from tests.leaderboards.pages.test_site import localities
+from tests.helpers.boards import add_cell, add_run, localities, recipe
 
 LOCAL = "DINOv3 (recommended) is above I-JEPA (recommended) on local signal"
 TASK = "phantom_locality_1"

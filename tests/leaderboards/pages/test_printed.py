@@ -15,8 +15,7 @@ from benchmark.storage.results import read
 from leaderboards.__main__ import app
 from leaderboards.boards import aggregate
 from leaderboards.publish import printed, site
-from tests.helpers.boards import add_cell, recipe, rewrite, store, tree
-from tests.leaderboards.pages.test_site import localities
+from tests.helpers.boards import add_cell, localities, recipe, rewrite, store, tree
 
 TASKS = ("phantom_relation_near", "phantom_relation_middle", "phantom_relation_far")
 BOARD = "ultrasound-phantom-demo"

@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 from typer.testing import CliRunner
 
 from benchmark.recipe import Recipe, from_json, key, twin
-from benchmark.storage import results, schema
+from benchmark.storage import results
 from leaderboards.__main__ import app
 from leaderboards.boards.board import Entry
 from leaderboards.export import board_tables, two_encoders
@@ -27,7 +27,7 @@ from leaderboards.stats.intervals import estimate
 from leaderboards.stats.resampling import Predictions, select_seeds
 from leaderboards.tables import addresses
 from tests.helpers import wide
-from tests.helpers.boards import add_cell, recipe, store, tree
+from tests.helpers.boards import add_cell, localities, recipe, store, tree
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 BOARD = "ultrasound-phantom-demo"
@@ -56,14 +56,6 @@ class Links(HTMLParser):
     def handle_data(self, data):
         if self.inline and data.strip():
             self.forbidden.append(f"script {data[:40]}")
-
-
-def localities(root: Path, values: dict[str, float]) -> None:
-    for task, value in values.items():
-        row = {"modality": "ultrasound", "task": task, "task_version": 1, "data": "d" * 12, "version": 1}
-        row |= {"value": value, "low": value - 0.1, "high": value + 0.1, "local": 0.8, "full": 0.9, "groups": 60}
-        row |= {"samples": 180, "created": "2026-11-01T00:00:00+00:00"}
-        results.write(root / "ultrasound" / "locality" / task, {"locality": schema.table("locality", [row])})
 
 
 def page_of(made: Recipe) -> str:

@@ -29,7 +29,7 @@ from leaderboards.stats.resampling import (
 from leaderboards.stats.verdicts import AS_IF, DEPENDENT, GAIN, pair
 from tests.helpers import wide
 from tests.helpers.boards import add_cell, add_run, recipe, store
-from tests.leaderboards.stats.test_statistics import predictions
+from tests.helpers.predictions import predictions
 
 NAN = re.compile(r"(?<![a-z])[+−-]?nan(?![a-z])", re.IGNORECASE)
 TEXTS = {".html", ".md", ".js", ".csv", ".tex", ".svg", ".json"}
