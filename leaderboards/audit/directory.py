@@ -39,7 +39,7 @@ STORED = {  # tables that hold no observations from which their values could be 
 PACKED_BYTES = 5_000_000  # a published run
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Problem:
     file: Path
     what: str  # the metric or the column
@@ -83,9 +83,7 @@ def examine(directory: Path) -> Examined:
             except schema.SchemaError as error:
                 other = isinstance(error, schema.OtherVersion)
                 seen.foreign |= other
-                seen.problems.append(
-                    Problem(file=path, what="schema", stored=str(error), recomputed="not read", damage=not other)
-                )
+                seen.problems.append(Problem(path, "schema", str(error), "not read", damage=not other))
     if seen.foreign:
         return seen
     if (directory / seals.FILE).exists():
@@ -111,7 +109,7 @@ def examine(directory: Path) -> Examined:
         predictions = tables.get("predictions")
         if predictions is None:
             where = path.with_name("predictions.parquet")
-            seen.problems.append(Problem(file=where, what="predictions", stored="needed", recomputed="not read"))
+            seen.problems.append(Problem(where, "predictions", "needed", "not read"))
             continue
         for cell, own in by_cell.items():
             seen.problems += _metrics(seen, path, cell, own, predictions)
@@ -129,16 +127,16 @@ def _seal(directory: Path) -> Iterator[Problem]:
         for name, what, stored, found in seals.broken(directory):
             stray = stored == "not sealed"
             what = f"{what} under its seal"
-            yield Problem(file=directory / name, what=what, stored=stored, recomputed=found, damage=not stray)
+            yield Problem(directory / name, what, stored, found, damage=not stray)
     except schema.SchemaError as error:
-        yield Problem(file=directory / seals.FILE, what="seal", stored=str(error), recomputed="not read")
+        yield Problem(directory / seals.FILE, "seal", str(error), "not read")
 
 
 def _provenance(path: Path, row: dict) -> Iterator[Problem]:
     """Who made a run, with what and when, in the form that a reader can act on."""
 
     def wrong(what: str, expected: str) -> Problem:
-        return Problem(file=path, what=what, stored=repr(row[what]), recomputed=expected)
+        return Problem(path, what, repr(row[what]), expected)
 
     if row["status"] not in ("finished", "diverged"):
         yield wrong("status", "finished or diverged")
@@ -167,26 +165,21 @@ def _alike(path: Path, by_cell: dict[str, list[dict]]) -> Iterator[Problem]:
     for cell, rows in by_cell.items():
         names = [row["metric"] for row in rows]
         if len(names) != len(set(names)):
-            yield Problem(file=path, what=f"cell {cell}", stored="a metric twice", recomputed="once")
+            yield Problem(path, f"cell {cell}", "a metric twice", "once")
         if sum(row["headline"] for row in rows) != 1:
             heads = [row["metric"] for row in rows if row["headline"]]
-            yield Problem(file=path, what=f"headline of {cell}", stored=str(heads), recomputed="one metric")
+            yield Problem(path, f"headline of {cell}", str(heads), "one metric")
         for row in rows[1:]:
             for column in set(row) - own:
                 if row[column] != rows[0][column]:
-                    yield Problem(
-                        file=path,
-                        what=f"{column} of {cell}, {row['metric']}",
-                        stored=str(row[column]),
-                        recomputed=str(rows[0][column]),
-                    )
+                    yield Problem(path, f"{column} of {cell}, {row['metric']}", str(row[column]), str(rows[0][column]))
 
 
 def _leakage(seen: Examined, path: Path, by_cell: dict[str, list[dict]], table: pa.Table | None) -> Iterator[Problem]:
     """The verdict of a cell follows from the overlaps stored beside it, and from whether its groups are patients."""
     if table is None:
         where = path.with_name("leakage.parquet")
-        yield Problem(file=where, what="leakage", stored="needed", recomputed="not read")
+        yield Problem(where, "leakage", "needed", "not read")
         return
     stored = table.to_pylist()
     for cell, rows in by_cell.items():
@@ -197,7 +190,7 @@ def _leakage(seen: Examined, path: Path, by_cell: dict[str, list[dict]], table: 
         seen.verdicts += 1
         found = leakage.verdict(overlaps, independent=row["independent"])
         if row["leakage"] != found:
-            yield Problem(file=path, what=f"leakage of {cell}", stored=str(row["leakage"]), recomputed=found)
+            yield Problem(path, f"leakage of {cell}", str(row["leakage"]), found)
 
 
 def _siblings(path: Path, rows: list[dict]) -> Iterator[Problem]:
@@ -208,7 +201,7 @@ def _siblings(path: Path, rows: list[dict]) -> Iterator[Problem]:
         sibling = path.with_name(f"{name}.parquet")
         found = seals.sha256(sibling) if sibling.exists() else None
         for stored in {row[f"{name}_sha256"] or None for row in rows} - {found}:
-            yield Problem(file=sibling, what="SHA-256", stored=str(stored), recomputed=str(found))
+            yield Problem(sibling, "SHA-256", str(stored), str(found))
 
 
 def _metrics(seen: Examined, path: Path, cell: str, rows: list[dict], table: pa.Table) -> Iterator[Problem]:
@@ -221,21 +214,21 @@ def _metrics(seen: Examined, path: Path, cell: str, rows: list[dict], table: pa.
             metric = row["metric"]
             for name, count in counts.items():
                 if row[name] != count:
-                    yield Problem(file=path, what=name, stored=repr(row[name]), recomputed=repr(count))
+                    yield Problem(path, name, repr(row[name]), repr(count))
             if metric not in METRICS | SEGMENTATION:
                 unknown = "not a metric of this version: check out the release that wrote it"
-                yield Problem(file=path, what=metric, stored=repr(row["value"]), recomputed=unknown, damage=False)
+                yield Problem(path, metric, repr(row["value"]), unknown, damage=False)
                 continue
             found = fold_score(metric, own.label, own.scores, own.repeat, own.fold)
             seen.metrics += 1
             if not _within(row["value"], found, TOLERANCE, 0.0):
-                differs = Problem(file=path, what=metric, stored=repr(row["value"]), recomputed=repr(found))
+                differs = Problem(path, metric, repr(row["value"]), repr(found))
                 if _within(row["value"], found, TOLERANCE, ROUNDING):
                     seen.rounded.append(differs)
                 else:
                     yield differs
     except (schema.SchemaError, ValueError) as error:
-        yield Problem(file=source, what=f"cell {cell}", stored=str(error), recomputed="not recomputed")
+        yield Problem(source, f"cell {cell}", str(error), "not recomputed")
 
 
 def _within(stored: float | None, found: float, absolute: float, relative: float) -> bool:
@@ -250,17 +243,15 @@ def _packed(directory: Path, run: str, weights: str, seen: Examined) -> Iterator
     for path, row in rows:
         if row["run"] != run or not (row["weights_sha256"] or "0" * 12).startswith(weights):
             found = f"{row['run']}-{(row['weights_sha256'] or '0' * 12)[:12]}"
-            yield Problem(
-                file=path, what="run and weights in the folder's name", stored=directory.name, recomputed=found
-            )
+            yield Problem(path, "run and weights in the folder's name", directory.name, found)
         for part, column in ((directory.parent, "track"), (directory.parent.parent, "modality")):
             if part.name != row[column]:
-                yield Problem(file=path, what=f"{column} in the path", stored=part.name, recomputed=str(row[column]))
+                yield Problem(path, f"{column} in the path", part.name, str(row[column]))
     for path, row in seen.runs:
         if row["dirty"] or row["commit"] == "unknown":
             stored = f"{row['commit']}{' with local changes' if row['dirty'] else ''}"
-            yield Problem(file=path, what="commit", stored=stored, recomputed="a commit without local changes")
+            yield Problem(path, "commit", stored, "a commit without local changes")
     size = sum(path.stat().st_size for path in directory.iterdir())
     if size > PACKED_BYTES:
         limit = f"at most {PACKED_BYTES:,} bytes"
-        yield Problem(file=directory, what="size", stored=f"{size:,} bytes", recomputed=limit)
+        yield Problem(directory, "size", f"{size:,} bytes", limit)

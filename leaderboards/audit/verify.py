@@ -124,7 +124,7 @@ def _run(path: Path, row: dict) -> Iterator[Problem]:
         recipe = store.recipe(row["recipe"], path)
     except schema.SchemaError as error:
         other = isinstance(error, schema.OtherVersion)
-        yield Problem(file=path, what="recipe", stored=str(error), recomputed="not read", damage=not other)
+        yield Problem(path, "recipe", str(error), "not read", damage=not other)
         return
     expected = {"run": recipes.key(recipe), "twin": recipes.key(recipes.twin(recipe))}
     expected |= {column: getattr(recipe, field) for column, field in RECIPE_COLUMNS.items()}
@@ -132,19 +132,15 @@ def _run(path: Path, row: dict) -> Iterator[Problem]:
     for column, value in expected.items():
         if row[column] != value:
             yield Problem(
-                file=path,
-                what=f"{column} of its recipe",
-                stored=str(row[column]),
-                recomputed=str(value),
-                damage=recipe.engine == recipes.ENGINE,
+                path, f"{column} of its recipe", str(row[column]), str(value), damage=recipe.engine == recipes.ENGINE
             )
     batch = getattr(recipe.settings, "batch", None)
     if row["status"] == "finished" and batch and row["images_seen"] != row["steps"] * batch:
         found = f"{row['steps']} steps of {batch}"
-        yield Problem(file=path, what="images_seen", stored=str(row["images_seen"]), recomputed=found)
+        yield Problem(path, "images_seen", str(row["images_seen"]), found)
     weights = path.parent / "encoder.safetensors"
     if weights.exists() and (found := seals.sha256(weights)) != row["weights_sha256"]:
-        yield Problem(file=weights, what="weights SHA-256", stored=str(row["weights_sha256"]), recomputed=found)
+        yield Problem(weights, "weights SHA-256", str(row["weights_sha256"]), found)
 
 
 def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]]) -> Iterator[Problem]:
@@ -155,28 +151,28 @@ def _links(runs: list[tuple[Path, dict]], cells: list[tuple[Path, dict]]) -> Ite
         weights.setdefault(row["run"], set()).add(row["weights_sha256"])
         if row["twin"] not in rows and _has_floor(row):
             what = f"twin {row['twin']}"
-            yield Problem(file=path, what=what, stored="named", recomputed="no such run: `make bench`", unfinished=True)
+            yield Problem(path, what, "named", "no such run: `make bench`", unfinished=True)
     asked = {(row["run"], *(row[name] for name in QUESTION)) for _, row in cells}
     for path, row in cells:
         run = rows.get(row["run"])
         if run is None:
-            yield Problem(file=path, what=f"run {row['run']}", stored="named", recomputed="no such run")
+            yield Problem(path, f"run {row['run']}", "named", "no such run")
             continue
         if (found := _cell_id(row, run["recipe"])) not in (row["cell"], None):
-            yield Problem(file=path, what="cell id", stored=row["cell"], recomputed=found)
+            yield Problem(path, "cell id", row["cell"], found)
         if row["weights_sha256"] not in weights[row["run"]]:
             found = " or ".join(sorted(map(str, weights[row["run"]])))
-            yield Problem(file=path, what="weights SHA-256", stored=str(row["weights_sha256"]), recomputed=found)
+            yield Problem(path, "weights SHA-256", str(row["weights_sha256"]), found)
         for column in RUN_COLUMNS:
             if row[column] != run[column]:
                 what = f"{column} of its run"
-                yield Problem(file=path, what=what, stored=str(row[column]), recomputed=str(run[column]))
+                yield Problem(path, what, str(row[column]), str(run[column]))
         if row["twin"] != (run["twin"] == row["run"]):
-            yield Problem(file=path, what="twin", stored=str(row["twin"]), recomputed=str(not row["twin"]))
+            yield Problem(path, "twin", str(row["twin"]), str(not row["twin"]))
         if (run["twin"], *(row[name] for name in QUESTION)) not in asked and _has_floor(run):
             what = f"twin's {row['task']}, {row['probe']}, {row['readout']}"
             found = "no such cell: `make bench`"
-            yield Problem(file=path, what=what, stored="needed", recomputed=found, unfinished=True)
+            yield Problem(path, what, "needed", found, unfinished=True)
 
 
 def _has_floor(run: dict) -> bool:
