@@ -17,8 +17,8 @@ import pytest
 from leaderboards.boards.board import Board
 from leaderboards.publish import site
 from tests.helpers import wide
-from tests.helpers.boards import store
-from tests.leaderboards.pages.test_site import HOSTILE, localities
+from tests.helpers.boards import localities, store
+from tests.leaderboards.pages.test_site import HOSTILE
 
 pytestmark = pytest.mark.browser
 FLAGS = [
