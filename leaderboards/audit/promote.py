@@ -160,7 +160,7 @@ def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[
 
 
 def _summaries(loaded: store.Store, chosen: set[str], published: Path) -> Iterator[Packed]:
-    rows = list(aggregate.summaries(loaded, chosen))
+    rows = list(aggregate.summarise(loaded, chosen))
     for modality, track in dict.fromkeys((row["modality"], row["track"]) for row in rows):
         own = [row for row in rows if (row["modality"], row["track"]) == (modality, track)]
         content = digest(json.dumps([{**row, "created": ""} for row in own]))[:12]

@@ -32,7 +32,7 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None,
     return _in_order([_board(Selection(loaded, one), loaded, absent.get(one[0], {})) for one in places(loaded.runs)])
 
 
-def summaries(loaded: store.Store, chosen: Container[str]) -> Iterator[dict[str, object]]:
+def summarise(loaded: store.Store, chosen: Container[str]) -> Iterator[dict[str, object]]:
     """Rows of the table `summaries`: what secondary probes say of the chosen runs."""
     runs = loaded.runs[[run in chosen for run in loaded.runs["run"]]]
     loaded = replace(loaded, runs=runs, ceilings=loaded.ceilings.iloc[:0])
