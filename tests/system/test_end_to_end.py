@@ -124,98 +124,31 @@ def test_a_ceiling_is_computed_alone_by_its_name_and_by_one_process_of_many(cach
     assert len(results.read(tmp_path / "none" / "results", "ceilings")) == 0
 
 
-TASK = '''
-"""Shades: which of two grey levels (synthetic)."""
-import numpy as np
-from tasks.base import Access, Fixed, Sample, Task, digest
-
-SPLITS = ("train",) * 6 + ("val",) * 2 + ("test",) * 2
-
-def scan(data):
-    return [Sample(f"s/{i:03d}", i % 2, f"g{i // 2}", digest("shades", i), SPLITS[i // 2 % 10]) for i in range(240)]
-
-def read(data, sample, pixels):
-    rng = np.random.default_rng(int(sample.id[2:]))
-    return np.clip(rng.normal(90 + 60 * sample.label, 40, (pixels, pixels, 3)), 0, 255).astype(np.uint8)
-
-TASK = Task(name="shades", modality="histo", title="Shades (synthetic)", question="Dark?", classes=("dark", "light"),
-    group_kind="simulated patient", protocol=Fixed(published=True), metric="auroc", version=1,
-    access=Access(home="generated", licence="Apache-2.0", citation="none"), scan=scan, read=read, policy="crop",
-    images="shades/1", family="shades", independent=True, synthetic=True)
-'''
-PRETEXT = '''
-"""Tint: predict the mean colour (a toy)."""
-from dataclasses import dataclass
-from torch import nn
-from benchmark.parts import augment, rules
-from benchmark.parts import flops as count
-from benchmark.parts.nets import initialise
-from benchmark.pretexts._base import Pretext, Step
-from benchmark.recipe import Optim
-VERSION, CLS, NATIVE = 1, True, "cls"
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(Optim):
-    pass
-
-def settings(encoder):
-    return Settings(**rules.optimisation(encoder))
-
-def flops(s, e):
-    return 3 * count.encode(e)
-
-class Model(Pretext):
-    separable = True
-
-    def __init__(self, settings, encoder, modality, seed):
-        super().__init__(settings, encoder, modality)
-        self.head = nn.Linear(encoder.spec.width, 3)
-        initialise(self.head, seed)
-
-    def views(self, images, draws):
-        return {"images": augment.to_float(images)}
-
-    def forward(self, views, progress):
-        cls, patches = self.student(views["images"])
-        loss = (self.head(cls) - views["images"].mean(dim=(2, 3))).square().mean()
-        return Step(loss, {"loss": loss.detach()}, patches.mean(1).detach())
-'''
-PROBE = '''
-"""Nearest class mean."""
-from dataclasses import dataclass
-import numpy as np
-from benchmark.probes._base import Fitted, Trial
-VERSION, KINDS = 1, ("classification",)
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    pass
-
-def fit(train, val, settings, classes, seed):
-    means = np.stack([train.pooled[train.labels == c].mean(0) for c in range(classes)])
-    def predict(images):
-        x = images.pooled
-        scores = np.exp(-((x[:, None] - means) ** 2).sum(-1))
-        return scores / scores.sum(1, keepdims=True).clip(1e-300)
-    return Fitted(predict, [Trial({}, "none", 0.0, True)])
-'''
-
-
 def test_a_dataset_a_pretext_and_a_probe_are_one_file_each(tmp_path, cache):
-    """Dropped into a copy of the project with no other change, they appear on the board."""
-    copy = tmp_path / "copy"
-    skip = shutil.ignore_patterns(".*", "local", "data", "results", "*.egg-info", "__pycache__")
+    """Those of CONTRIBUTING.md, dropped into a copy of the project with no other change, appear on the board."""
+    copy, data = tmp_path / "copy", tmp_path / "data"
+    skip = shutil.ignore_patterns(".*", "local", "data", "results", "site", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, copy, ignore=skip)
-    (copy / "tasks/histo/shades.py").write_text(TASK)
-    (copy / "benchmark/pretexts/tint.py").write_text(PRETEXT)
-    (copy / "benchmark/probes/means.py").write_text(PROBE)
-    arguments = ["--track", "smoke", "--modality", "histo", "--task", "shades", "--pretext", "tint"]
-    run("run", *arguments, *places(tmp_path, cache), cwd=copy)
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4
+    for path, code in blocks:
+        assert not (copy / path).exists()
+        (copy / path).write_text(code, encoding="utf-8")
+    code = f"from pathlib import Path\nfrom tests.layouts import toy_glands\ntoy_glands.write(Path({str(data)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True)
+    arguments = ["--track", "smoke", "--modality", "histo", "--task", "toy_glands", "--pretext", "tint"]
+    arguments += ["--probe", "linear,means", "--data", str(data), *places(tmp_path, cache)]
+    run("run", *arguments, cwd=copy)
     cells = results.read(tmp_path / "results", "cells")
-    assert set(cells.task) == {"shades"}
-    assert set(cells.probe) == {"linear", "knn", "means"}
-    page = (tmp_path / "boards" / "histo-phantom-smoke.html").read_text().lower()
-    assert all(word in page for word in ("shades", "tint", "means"))
+    assert set(cells.task) == {"toy_glands"}
+    assert set(cells.probe) == {"linear", "means"}
+    page = (tmp_path / "boards" / "histo-local-smoke.html").read_text().lower()
+    assert all(word in page for word in ("toy glands", "tint", "means"))
+    contracts = ["tasks/test_tasks.py", "benchmark/pretexts/test_pretexts.py", "benchmark/probes/test_probes.py"]
+    selected = ["-v", "-k", "toy_glands or tint or means", *(f"tests/{name}" for name in contracts)]
+    said = run(*selected, cwd=copy, module="pytest")
+    assert int(re.search(r"(\d+) passed", said)[1]) > 10
 
 
 @pytest.fixture(scope="module")
