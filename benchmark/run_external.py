@@ -56,9 +56,9 @@ def probe_external(
                 asked = dict.fromkeys(plan.READOUTS, _of_embeddings(opened.embeddings, found, f"{name} on {task}"))
             else:
                 asked = _of_model(model, found, stores[study.modality, task], extracted, runtime, name)
-            leaks = [contamination.of_declared(pretrained_on, found.task, found.tested)]
-            leaks += passports.within(found.task, found.samples, runtime)
             for cell, posed, fitted in evaluation.answers(missing, asked):
+                leaks = [contamination.of_declared(pretrained_on, found.task, found.tested)]
+                leaks += passports.within(found.task, found.samples, runtime)
                 results.write(folder, {"runs": schema.table("runs", [row]), "curves": schema.table("curves", [])})
                 evaluation.store_cell(cell, found, posed, fitted, leaks, weights, runtime)
     return [key(one) for one, *_ in made]
@@ -93,8 +93,7 @@ def _of_embeddings(embeddings: dict[str, np.ndarray], found: TaskData, name: str
             f"{lacking[0]!r}; ids are those of the task's samples, or leave the task out by --task"
         )
     x = np.stack([embeddings[sample.id] for sample in found.samples])
-    words = f"{name}: features"
-    return question(found.task, found.samples, found.divisions, features=words, read_pooled=lambda: x)
+    return question(found.task, found.samples, found.divisions, features=name, read_pooled=lambda: x)
 
 
 def _run_row(recipe: Recipe, weights: str, synthetic: bool) -> dict[str, object]:

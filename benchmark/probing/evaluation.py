@@ -49,7 +49,7 @@ def questions(
             found.task,
             found.samples,
             found.divisions,
-            features=f"{encoder} on {found.task.name}: features" if encoder else "",
+            features=f"{encoder} on {found.task.name}" if encoder else "",
             read_pooled=lambda kind=kind: features.readout(extract(), kind)[index],
             read_tokens=lambda: Rows(extract(tokens=True)["tokens"], index),
             read_masks=lambda: masks(found, runtime, pixels),
