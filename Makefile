@@ -76,7 +76,7 @@ test-slurm: $(value READY)
 test-faults: $(value READY)
 	PRETEXT_BENCH_FUZZ=$(call quoted,FUZZ) $(RUN) pytest -m "not browser and not slurm" \
 		tests/system/test_faults.py tests/system/test_fuzz.py tests/system/test_hostile.py tests/system/test_nodes.py \
-		tests/system/test_stream.py
+		tests/system/test_stream.py tests/system/test_committed_site.py
 	$(RUN) pytest -rs -m slurm tests/system
 	$(RUN) tests.helpers.faults kill --kills 50 --pretext mae --task phantom_local
 

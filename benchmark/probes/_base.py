@@ -193,9 +193,7 @@ class Fitted(NamedTuple):
     fraction: float = 1.0  # of the labelled groups that it was given
     shots: int | None = None  # samples of each class that it was given; None: all
     draw: int = 0  # of the samples that it was given
-    changes: tuple[
-        str, ...
-    ] = ()  # of `corruptions`, at every strength: it is asked about test images under each as well
+    changes: tuple[str, ...] = ()  # of `corruptions`, at every strength: asked about test images under each as well
 
 
 def select(scores: list[tuple[dict[str, Any], float]], metric: str) -> tuple[int, list[Trial]]:
