@@ -57,7 +57,7 @@ test: $(value READY)
 
 # The whole program: end to end, faults, nodes, fuzz, streams, what is hostile, containers, operations
 test-system: $(value READY)
-	$(RUN) pytest $(PARALLEL) tests/system
+	$(RUN) pytest $(PARALLEL) --no-loadscope-reorder tests/system
 
 # Chromium is Debian's, or one of your own that CHROMIUM names
 test-browser: $(value READY)
