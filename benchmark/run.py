@@ -1,11 +1,10 @@
 """Walk a plan: pretrain what is missing, probe what is missing, store each finished thing whole."""
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -110,13 +109,10 @@ def bench(
 
 def teach(ceiling: Ceiling, stores: Stores, runtime: Runtime, say: Callable[[str], None]) -> None:
     """Train a ceiling and store it, unless another process is at it or has done it."""
-    lock = runtime.cache / "checkpoints" / f"{ceiling.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(lock, ceiling.name):
+    with claimed(ceiling.name, ceiling.name, runtime):
         if not ceiling.stored(runtime.results):
             images = [stores[ceiling.recipe.modality, name] for name in ceiling.family.heads]
             supervised.measure(ceiling, images, runtime, say)
-        lock.unlink(missing_ok=True)
 
 
 def train(
@@ -131,46 +127,38 @@ def train(
     """Pretrain one run, unless another process is at it or has done it. images: by modality, filled when needed."""
     if runtime.node and recipe.budget == 0:
         return
-    lock = runtime.cache / "checkpoints" / f"{key(recipe)}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(lock, label) if runtime.node == 0 else nullcontext():
-        if not results.run_directory(runtime.results, recipe.modality, key(recipe)).exists():
-            _train(study, recipe, runtime, stores, policy, images, label)
-        if runtime.node == 0:
-            lock.unlink(missing_ok=True)
-
-
-def _alone(lock: Path, label: str) -> AbstractContextManager:
-    """Wait for another process that is at this run, and say so."""
-    held = FileLock(lock)
-    try:
-        return held.acquire(timeout=0)
-    except Timeout:
-        print(f"{label}: another process is at it, waiting for that", file=sys.stderr)
-        return held.acquire()
-
-
-def _train(
-    study: Study,
-    recipe: Recipe,
-    runtime: Runtime,
-    stores: Stores,
-    policy: str,
-    images: dict[str, data.Images],
-    label: str,
-) -> None:
-    synthetic = any(m.source.synthetic for m in study.pinned.members)
-    shown = watched(study)
-    if runtime.processes > 1 and recipe.budget > 0:
-        names = tuple(found.task.name for found in shown)
-        arithmetic.release_memory()
-        torchrun.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
-    else:
+    with claimed(key(recipe), label, runtime) if runtime.node == 0 else nullcontext():
+        if results.run_directory(runtime.results, recipe.modality, key(recipe)).exists():
+            return
+        synthetic = any(m.source.synthetic for m in study.pinned.members)
+        shown = watched(study)
+        if runtime.processes > 1 and recipe.budget > 0:
+            names = tuple(found.task.name for found in shown)
+            arithmetic.release_memory()
+            torchrun.pretrain(recipe, runtime, label, synthetic, study.spec, policy, names)
+            return
         if study.modality not in images:
             images[study.modality] = data.open_images(study.pinned.members, recipe, runtime)
-        one = replace(runtime, processes=1)
         look = health.watch([(f.task, f.samples) for f in shown], stores[study.modality, shown[0].task.name], recipe)
-        pretrain.pretrain(recipe, one, images[study.modality], label, synthetic, look)
+        pretrain.pretrain(recipe, replace(runtime, processes=1), images[study.modality], label, synthetic, look)
+
+
+@contextmanager
+def claimed(name: str, label: str, runtime: Runtime) -> Iterator[None]:
+    """Hold a training as this process's own. Where another process is at it, say so and wait for that."""
+    lock = runtime.cache / "checkpoints" / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print(f"{label}: another process is at it, waiting for that", file=sys.stderr)
+        held.acquire()
+    try:
+        yield
+        lock.unlink(missing_ok=True)
+    finally:
+        held.release()
 
 
 def watched(study: Study) -> list[TaskData]:

@@ -1,6 +1,7 @@
 """Probe a frozen encoder from outside, or a table of embeddings, as `run` probes the benchmark's own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -35,7 +36,8 @@ def probe_external(
     """
     arithmetic.prepare(runtime.threads)
     pixels = tracks.get(track).stored_pixels
-    stores, _ = open_stores(study, runtime, pixels)
+    read = replace(study, pinned=None, tasks=study.tasks if opened.model is not None else {})  # no image of the corpus
+    stores, _ = open_stores(read, runtime, pixels)
     recipe = opened.described(declared, pixels).recipe(
         modality=study.modality, track=track, corpus=study.pinned.corpus, stored_pixels=pixels, policy=policy
     )

@@ -1,6 +1,7 @@
 """Encoders from outside: each way to name one, on the board of a pretrained one, contamination flagged."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -250,10 +251,13 @@ def test_a_second_call_computes_nothing_and_a_missing_sample_is_named(board, tmp
     opened = external.open_encoder(str(folder / "theirs.parquet"))
     probe_external(opened, study, "smoke", here, declared=("ImageNet",), policy=policy, say=quiet)
     assert {path: path.stat().st_mtime_ns for path in here.results.rglob("*.parquet")} == before
+    elsewhere = replace(here, results=tmp_path / "results", cache=tmp_path / "cache")
+    probe_external(opened, study, "smoke", elsewhere, declared=(), policy=policy, say=quiet)
+    assert not (tmp_path / "cache" / "stores").exists()  # a table of embeddings needs no image
     table = pq.read_table(folder / "theirs.parquet").slice(5)
     pq.write_table(table, tmp_path / "fewer.parquet")
     fewer = external.open_encoder(str(tmp_path / "fewer.parquet"))
-    other = Runtime(data=here.data, results=tmp_path / "results", cache=here.cache)
+    other = replace(here, results=tmp_path / "fewer")
     with pytest.raises(DataError, match=r"the embeddings lack 5 of .* samples of phantom_local, such as"):
         probe_external(fewer, study, "smoke", other, declared=(), policy=policy, say=quiet)
 
