@@ -2,14 +2,13 @@
 here."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmark import registry, tracks
 from benchmark.ceilings import Ceiling
 from benchmark.device import machine
-from benchmark.parts import mask_sizes
+from benchmark.parts.memory import Held, trunk
 from benchmark.plan import Job
 from benchmark.recipe import Recipe, Runtime, key
 from benchmark.storage import feature_store, results
@@ -76,47 +75,26 @@ def estimate_cost(
 def _ceiling_memory(ceiling: Ceiling) -> float:
     """Bytes: the highest resident size of its training on the CPU, by the formula of `peak_memory`."""
     e = ceiling.recipe.encoder
-    weights = 12 * e.depth * e.width**2 + 3 * e.patch**2 * e.width
     values = 17 * (e.grid**2 + e.prefix) * e.width * e.depth
-    return LIBRARIES_BYTES + 20 * weights + 4 * ceiling.recipe.settings.batch * values
+    return LIBRARIES_BYTES + 20 * trunk(e) + 4 * ceiling.recipe.settings.batch * values
 
 
 def peak_memory(recipe: Recipe) -> float:
     """Bytes: the highest resident size of a run on the CPU, within a fifth (`python -m benchmark.lab.speed memory`).
 
     The libraries; 16 bytes per trained parameter (weight, gradient, AdamW's two moments) and 4 per teacher's; and what
-    backward needs: about 17·width values per token and block, and the rows of the heads. For a pretext that is not
-    known here, a guess from its FLOPs. On a GPU the libraries do not count.
+    backward needs: about 17·width values per token and block, and the rows of the heads. For a pretext without a
+    `memory`, a guess from its FLOPs. On a GPU the libraries do not count.
     """
-    e, s = recipe.encoder, recipe.settings
-    patches, pixels = e.grid**2, 3 * e.patch**2
-    trunk = 12 * e.depth * e.width**2 + pixels * e.width
-    if recipe.pretext == "mae":
-        hidden = patches - int(patches * (1 - s.mask_ratio))
-        blocks = (patches - hidden + 1) * e.width * e.depth + (patches + 1) * s.decoder_width * s.decoder_depth
-        trained, frozen = trunk + 12 * s.decoder_depth * s.decoder_width**2, 0
-        rows = 3 * hidden * pixels  # prediction, target, error
-    elif recipe.pretext == "ijepa":
-        hidden = mask_sizes.mean_target_tokens(e.grid, s.target_scale, s.target_aspect)
-        context = s.context_tokens
-        asked = s.targets * (context + hidden)
-        blocks = context * e.width * e.depth + asked * s.predictor_width * s.predictor_depth
-        trained, frozen = trunk + 12 * s.predictor_depth * s.predictor_width**2, trunk
-        rows = 3 * s.targets * hidden * e.width
-    elif recipe.pretext == "dinov3":
-        declared = registry.load("pretexts", "dinov3")
-        crops, local = declared.GLOBALS, (s.local_pixels // e.patch) ** 2
-        patches = declared.global_grid(s, e) ** 2
-        blocks = (crops * (patches + 1) + s.local_crops * (local + 1)) * e.width * e.depth
-        layers = (e.width, s.head_width, s.head_width, s.bottleneck, s.prototypes)
-        trained = frozen = trunk + (1 + bool(s.ibot_weight)) * sum(a * b for a, b in pairwise(layers))
-        heads = crops + s.local_crops + declared.hidden_per_image(s, e)
-        rows = heads * (5 * s.head_width + 3 * s.bottleneck + 4 * s.prototypes)
+    pretext = registry.load("pretexts", recipe.pretext)
+    if hasattr(pretext, "memory"):
+        held = pretext.memory(recipe.settings, recipe.encoder)
     else:
-        blocks, rows = tracks.image_flops(recipe) / 3 / (24 * e.width), 0
-        trained, frozen = 1.5 * trunk, trunk
+        blocks = tracks.image_flops(recipe) / 3 / (24 * recipe.encoder.width)
+        held = Held(trained=1.5 * trunk(recipe.encoder), frozen=trunk(recipe.encoder), blocks=blocks, rows=0)
     width = 2 if recipe.precision == "bf16" else 4
-    return LIBRARIES_BYTES + 16 * trained + 4 * frozen + s.batch * (17 * blocks + rows) * width
+    values = recipe.settings.batch * (17 * held.blocks + held.rows)
+    return LIBRARIES_BYTES + 16 * held.trained + 4 * held.frozen + values * width
 
 
 def count_cached_features(missing: list[Job], studies: list[Study], runtime: Runtime) -> tuple[int, int]:

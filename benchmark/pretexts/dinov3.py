@@ -24,6 +24,7 @@ gram      Gram anchoring over the last fifth, at full weight from its start, to 
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from benchmark.parts import augment, losses, masks, rules, schedules
 from benchmark.parts import flops as count
 from benchmark.parts.draws import Draws
 from benchmark.parts.mask_sizes import ibot_counts
+from benchmark.parts.memory import Held, trunk
 from benchmark.parts.nets import follow, frozen_copy, initialise
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import EncoderSpec, Optim
@@ -167,6 +169,19 @@ def flops(s: Settings, e: EncoderSpec) -> float:
     similarities = GLOBALS * count.linear(tokens, e.width, tokens)
     gram = (1 - s.gram_start) * (3 * similarities + similarities + whole) if s.gram_weight else 0.0
     return 3 * student + whole + head * (GLOBALS + hidden) + gram
+
+
+def memory(s: Settings, e: EncoderSpec) -> Held:
+    local = (s.local_pixels // e.patch) ** 2
+    layers = (e.width, s.head_width, s.head_width, s.bottleneck, s.prototypes)
+    model = trunk(e) + (1 + bool(s.ibot_weight)) * sum(a * b for a, b in pairwise(layers))
+    heads = GLOBALS + s.local_crops + hidden_per_image(s, e)
+    return Held(
+        trained=model,
+        frozen=model,
+        blocks=(GLOBALS * (global_grid(s, e) ** 2 + 1) + s.local_crops * (local + 1)) * e.width * e.depth,
+        rows=heads * (5 * s.head_width + 3 * s.bottleneck + 4 * s.prototypes),
+    )
 
 
 class Centre(nn.Module):

@@ -33,6 +33,7 @@ from benchmark.parts.mask_sizes import (
     mean_published_context,
     mean_target_tokens,
 )
+from benchmark.parts.memory import Held, trunk
 from benchmark.parts.nets import Predictor, follow, frozen_copy
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import EncoderSpec, Optim
@@ -110,6 +111,17 @@ def flops(s: Settings, e: EncoderSpec) -> float:
         + s.targets * count.linear(hidden, s.predictor_width, e.width)
     )
     return count.encode(e) + 3 * (count.encode(e, tokens=s.context_tokens) + predict)
+
+
+def memory(s: Settings, e: EncoderSpec) -> Held:
+    hidden = mean_target_tokens(e.grid, s.target_scale, s.target_aspect)
+    predict = s.targets * (s.context_tokens + hidden) * s.predictor_width * s.predictor_depth
+    return Held(
+        trained=trunk(e) + 12 * s.predictor_depth * s.predictor_width**2,
+        frozen=trunk(e),
+        blocks=s.context_tokens * e.width * e.depth + predict,
+        rows=3 * s.targets * hidden * e.width,
+    )
 
 
 class Model(Pretext):

@@ -25,6 +25,7 @@ from benchmark.encoders.encoder import Encoder, gather, sincos
 from benchmark.parts import augment, losses, masks, rules
 from benchmark.parts import flops as count
 from benchmark.parts.draws import Draws
+from benchmark.parts.memory import Held, trunk
 from benchmark.parts.nets import initialise, transformer
 from benchmark.pretexts._base import Pretext, Step
 from benchmark.recipe import EncoderSpec, Optim
@@ -108,6 +109,17 @@ def flops(s: Settings, e: EncoderSpec) -> float:
         + count.linear(tokens - kept, s.decoder_width, 3 * e.patch**2)
     )
     return 3 * (count.encode(e, tokens=kept + e.prefix) + decode)
+
+
+def memory(s: Settings, e: EncoderSpec) -> Held:
+    kept = int(e.grid**2 * (1 - s.mask_ratio))
+    decode = (e.grid**2 + 1) * s.decoder_width * s.decoder_depth
+    return Held(
+        trained=trunk(e) + 12 * s.decoder_depth * s.decoder_width**2,
+        frozen=0,
+        blocks=(kept + 1) * e.width * e.depth + decode,
+        rows=3 * (e.grid**2 - kept) * 3 * e.patch**2,  # prediction, target, error
+    )
 
 
 class Model(Pretext):
