@@ -180,7 +180,7 @@ def test_the_memory_of_a_gpu_is_given_back_before_other_processes_train_on_it(tm
     monkeypatch.setattr(run, "watched", lambda study: [])
     member = SimpleNamespace(source=SimpleNamespace(synthetic=True))
     study = SimpleNamespace(pinned=SimpleNamespace(members=[member]), spec="phantom", modality="histo")
-    run._train(study, short("mae"), runtime(tmp_path, processes=2), {}, "", {}, "label")
+    run.train(study, short("mae"), runtime(tmp_path, processes=2), {}, "", {}, "label")
     assert done == ["released", "launched"]
 
 
