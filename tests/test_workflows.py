@@ -31,9 +31,9 @@ def commands(job: dict) -> list[str]:
 
 
 def targets(lines: list[str]) -> list[str]:
-    called = [re.fullmatch(r"make ([\w-]+)", line) for line in lines]
+    called = [re.fullmatch(r"make (?:--[\w=-]+ )*([\w-]+(?: [\w-]+)*)", line) for line in lines]
     assert all(called), lines
-    return [found[1] for found in called]
+    return [target for found in called for target in found[1].split()]
 
 
 @pytest.mark.parametrize("name", ["ci", "pages"])
