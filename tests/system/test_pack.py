@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.storage import results
 from tests.helpers import faults
-from tests.system.test_end_to_end import run
+from tests.system.test_end_to_end import ask, run
 from tests.system.test_slurm import same
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_a_grid_of_tracks_and_modalities_gives_what_its_runs_give_alone(tmp_path
     )
     lines = []
     for number, options in enumerate(alone):
-        said = run("plan", *options, *cache, "--write", f"{path}.{number}", "--results", f"{tmp_path}/none")
+        said = ask("plan", *options, *cache, "--write", f"{path}.{number}", "--results", f"{tmp_path}/none")
         assert f"a grid of {1 + number} runs and their twins" in said
         lines += (tmp_path / f"runs.jsonl.{number}").read_text(encoding="utf-8").splitlines()
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -69,9 +69,9 @@ def test_a_grid_of_tracks_and_modalities_gives_what_its_runs_give_alone(tmp_path
     assert "Histo: phantom corpus, smoke track" in said
     same(tmp_path / "grid", tmp_path / "alone")
     assert len(results.read(tmp_path / "grid", "runs")) == 6
-    said = run("plan", "--grid", str(path), *narrow, "--results", f"{tmp_path}/grid")
+    said = ask("plan", "--grid", str(path), *narrow, "--results", f"{tmp_path}/grid")
     assert "12 cells are there already; 0 missing, 0 runs to pretrain" in said
-    said = run("plan", "--grid", str(path), *narrow, "--modality", "ultrasound", "--results", f"{tmp_path}/none")
+    said = ask("plan", "--grid", str(path), *narrow, "--modality", "ultrasound", "--results", f"{tmp_path}/none")
     assert "0 cells are there already; 4 missing, 1 runs to pretrain" in said
 
 
