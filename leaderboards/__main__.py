@@ -264,6 +264,23 @@ def promote(
 
 
 @app.command()
+def archive(
+    published: Annotated[Path, typer.Option(parser=host.path, help="Folder of published runs.")] = PUBLISHED,
+):
+    """Take away what earlier engines published, and list which commit holds it."""
+    from leaderboards.audit.archive import FILE
+    from leaderboards.audit.archive import archive as take_away
+
+    with _one_line():
+        gone = take_away(published)
+    typer.echo(
+        f"{len(gone)} directories taken away and listed in {published.parent / FILE}; commit that"
+        if gone
+        else f"{published}: nothing of an earlier engine"
+    )
+
+
+@app.command()
 def trials(results: Results = LOCAL):
     """Print the tuning trials of a store, with the mean gain over latents that recipes are chosen by."""
     from leaderboards.boards import trials
