@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.recipe import EXTERNAL
+from leaderboards import words
 from leaderboards.boards import claims, context, nuisances, series, store
 from leaderboards.boards.board import Board, Ceiling, Column, Entry, Locality, Row
 from leaderboards.boards.sections import Measured, measure, measure_corrupted
@@ -75,7 +76,7 @@ def _board(chosen: Selection, loaded: store.Store, absent: Mapping[str, str]) ->
     )
     return Board(
         slug=slug(f"{modality}-{corpus}-{track}"),
-        title=f"{str(modality).capitalize()}: {corpus} corpus, {track} track",
+        title=f"{words.modality(modality)}: {corpus} corpus, {track} track",
         modality=modality,
         corpus=corpus,
         corpus_digest=first["corpus_digest"],

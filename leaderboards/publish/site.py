@@ -22,8 +22,8 @@ from leaderboards.boards.board import Board, current
 from leaderboards.boards.trials import Trials
 from leaderboards.export.board_tables import board_tables
 from leaderboards.figures import figure
-from leaderboards.figures.board_figures import draw_costs
 from leaderboards.figures.figure import Figure
+from leaderboards.figures.ladder import draw_ladder
 from leaderboards.figures.lead_by_locality import draw_lead_by_locality
 from leaderboards.pages import compare_page, map_blocks, render, trials_page
 from leaderboards.pages.board_page import describe_board
@@ -130,9 +130,9 @@ def gather(results: Path, boards: Sequence[Board]) -> Site:
 
 def make_files(site: Site, releases: Sequence[str] = ()) -> dict[str, bytes]:
     """Every file by its name within the site."""
-    shown = current(site.boards)
+    phantoms = [board for board in current(site.boards) if board.synthetic]
     texts = {"index.html": render.front(site.boards, releases)}
-    texts |= _figures("index.csv", (*draw_lead_by_locality(shown), *draw_costs(shown)))
+    texts |= _figures("index.csv", (*draw_ladder(phantoms), *draw_lead_by_locality(phantoms)))
     data: dict[str, bytes] = {}
     for board in site.boards:
         page = describe_board(board, site.boards)
