@@ -19,8 +19,9 @@ from leaderboards.pages.run_details import RunDetail
 from leaderboards.pages.task_page import find_phantom_sheet
 from leaderboards.stats import intervals, resampling
 from leaderboards.tables import answer
+from leaderboards.tables.every_row import tabulate_every_row
 from leaderboards.tables.table import plain_table
-from leaderboards.words import number
+from leaderboards.words import modality, number
 from tasks.phantoms import scenes
 
 
@@ -56,6 +57,18 @@ def front(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
     )
 
 
+def every_row(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
+    """One table across all boards, with what its rows can be filtered by."""
+    table = tabulate_every_row(boards)
+    facets = [dict(row.facets) for row in table.rows]
+    filters = [
+        (name, [(value, modality(value) if name == "modality" else value) for value in values])
+        for name in ("modality", "images", "rung")
+        if len(values := list(dict.fromkeys(one[name] for one in facets))) > 1
+    ]
+    return _render("table.html.j2", "table.html", releases, table=table, filters=filters)
+
+
 def page(described: Page, releases: Sequence[str] = ()) -> str:
     return _render("page.html.j2", described.path, releases, page=described)
 
@@ -82,8 +95,8 @@ def phantoms(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
         "image.",
         ("Task", "Modality", "Version of the task", "Locality"),
         (
-            (title, modality, _version(version), "omitted" if one.value is None else number(one.value))
-            for modality, title, version, one in dict.fromkeys(measured)
+            (title, modality(name), _version(version), "omitted" if one.value is None else number(one.value))
+            for name, title, version, one in dict.fromkeys(measured)
         ),
     )
     notes = [
