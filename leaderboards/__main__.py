@@ -264,6 +264,20 @@ def promote(
 
 
 @app.command()
+def submission(
+    base: Annotated[str, typer.Option(help="The branch that it is to be merged into.")] = "origin/main",
+    published: Annotated[Path, typer.Option(parser=host.path, help="Folder of published runs.")] = PUBLISHED,
+):
+    """Check what this branch adds to the published store, and show its rows, or say why they cannot be taken."""
+    from leaderboards.audit.submission import check, format_submission
+
+    with _one_line():
+        found = check(published, base)
+    typer.echo(format_submission(found))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
 def archive(
     published: Annotated[Path, typer.Option(parser=host.path, help="Folder of published runs.")] = PUBLISHED,
 ):
