@@ -305,6 +305,24 @@ def trials(results: Results = LOCAL):
 
 
 @app.command()
+def advise(
+    results: Results = PUBLISHED,
+    check: Annotated[
+        bool, typer.Option("--check", help="For every simulated task, without it, beside what it showed.")
+    ] = False,
+):
+    """What the boards support for a dataset, whose profile is read as JSON from standard input: `python -m benchmark
+    advise` measures one."""
+    from leaderboards.export import advice
+
+    boards = _boards(results)
+    if check:
+        typer.echo(advice.format_left_out(advice.leave_out(boards)))
+        return
+    typer.echo(advice.format_advice(boards, advice.Profile(**json.load(sys.stdin))))
+
+
+@app.command()
 def export(
     results: Results = LOCAL,
     out: Annotated[Path, typer.Option(parser=host.path, help="Folder.")] = Path("leaderboards/local/export"),
