@@ -136,8 +136,8 @@ def _scored(board: Board, name: str, place: int) -> Text:
 
 def _floor(board: Board, place: int) -> Text:
     """Of the twins of the encoders that were pretrained here."""
-    trained = {cost.name for cost in board.costs if cost.budget_flops >= 0}
-    twins = [row for row in board.sections[0].rows if row.twin and any(name in row.name for name in trained)]
+    outside = [cost.name for cost in board.costs if not cost.budget_flops >= 0]
+    twins = [row for row in board.sections[0].rows if row.twin and not any(name in row.name for name in outside)]
     lines = [
         f"{number(row.entries[place].score.value)}" + (f" {row.name.removeprefix('Untrained ')}" * (len(twins) > 1))
         for row in twins
