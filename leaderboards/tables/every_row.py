@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.metrics import title as metric
 from leaderboards.boards.board import Board, Column, Cost, Entry, Row
-from leaderboards.tables.addresses import task_page
+from leaderboards.tables.addresses import recipe_page, task_page
 from leaderboards.tables.table import Line, Table, Text, draw_gain, finite, half_width
 from leaderboards.words import duration, flops, interval, modality, percent
 
@@ -49,7 +49,10 @@ def _line(board: Board, row: Row, column: Column, entry: Entry, extent: float) -
     cost = next((one for one in board.costs if one.name == row.name), None)
     kind = KINDS[column.synthetic]
     return Line(
-        head=Text(lines=(row.name, f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}")),
+        head=Text(
+            lines=(row.name, f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}", *filter(None, (row.note,))),
+            links=(("recipe, and the command that repeats it", recipe_page(row.variant)),),
+        ),
         cells=(
             Text(
                 lines=(column.title, f"{modality(board.modality)}, {kind}"),
