@@ -1,7 +1,7 @@
 # Every target sets up what it needs. Variables narrow or widen the work:
 #   make bench MODALITY=histo PRETEXT=mae,ijepa TASK=busi TRACK=laptop SEEDS=3 GPUS=2 DATA=/data CORPUS=local
 NAMES := PYTHON VENV PY READY MODALITY TRACK PRETEXT TASK PROBE SEEDS CEILINGS GPUS DATA CORPUS POLICY PRECISION THREADS MICRO COMPILE \
-	MINUTES GRID SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS WORKERS RECORD
+	MINUTES GRID SKIP_UNREADABLE PACK NODES NODE HEAD LAUNCH PROFILE FUZZ CHROMIUM RESULTS WORKERS RECORD BASE
 PYTHON ?= python3
 VENV := .venv
 PY := $(value VENV)/bin/python
@@ -13,6 +13,7 @@ MINUTES ?= 8.5
 FUZZ ?= 1000
 RESULTS ?= results/local
 WORKERS ?= logical
+BASE ?= origin/main
 
 # What a user gave reaches the command as it is: make expands nothing in it, the shell splits and runs nothing.
 # one_word: a text for the shell; quoted: the value of a variable; option: an option, where its variable has a value
@@ -37,7 +38,7 @@ SELECT = --modality $(call quoted,MODALITY) $(if $(filter file,$(origin TRACK)),
 	$(call option,--seeds,SEEDS) $(call option,--ceilings,CEILINGS) $(call option,--corpus,CORPUS) $(call option,--probe,PROBE) \
 	$(call option,--policy,POLICY) $(call option,--precision,PRECISION) $(call option,--grid,GRID)
 
-.PHONY: bench plan test test-system test-browser test-slurm test-faults soak check site verify regression promote export data doctor calibrate benchmark-speed gpu setup clean
+.PHONY: bench plan test test-system test-browser test-slurm test-faults soak check site verify regression promote submission export data doctor calibrate benchmark-speed gpu setup clean
 .DEFAULT_GOAL := bench
 
 bench: $(value READY)
@@ -105,6 +106,10 @@ regression: $(value READY)
 # verified runs of TRACK, packed into results/published
 promote: $(value READY)
 	@$(RUN) leaderboards promote --results $(call quoted,RESULTS) --track $(call quoted,TRACK) $(call option,--modality,MODALITY)
+
+# What this branch adds to results/published since BASE: its rows, or why they cannot be taken
+submission: $(value READY)
+	@$(RUN) leaderboards submission --base $(call quoted,BASE)
 
 export: $(value READY)
 	@$(RUN) leaderboards export --results $(call quoted,RESULTS)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmark.cli import checks, cluster, data, encoders, reader, run
+from benchmark.cli import advise, checks, cluster, data, encoders, reader, run
 from benchmark.cli.options import with_options
 from benchmark.execution.slurm import requeue
 from benchmark.training import stopping
@@ -15,7 +15,7 @@ from tasks.base import DataError, ProcessError
 
 INTERRUPTED = 130  # exit code of a command stopped by Ctrl-C
 PANELS = {  # of `--help`
-    "The benchmark": {"run": run.run, "plan": run.plan, "data": data.app},
+    "The benchmark": {"run": run.run, "plan": run.plan, "data": data.app, "advise": advise.advise},
     "Encoders": {
         "probe": encoders.probe,
         "export": encoders.export,

@@ -264,6 +264,37 @@ def promote(
 
 
 @app.command()
+def submission(
+    base: Annotated[str, typer.Option(help="The branch that it is to be merged into.")] = "origin/main",
+    published: Annotated[Path, typer.Option(parser=host.path, help="Folder of published runs.")] = PUBLISHED,
+):
+    """Check what this branch adds to the published store, and show its rows, or say why they cannot be taken."""
+    from leaderboards.audit.submission import check, format_submission
+
+    with _one_line():
+        found = check(published, base)
+    typer.echo(format_submission(found))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def archive(
+    published: Annotated[Path, typer.Option(parser=host.path, help="Folder of published runs.")] = PUBLISHED,
+):
+    """Take away what earlier engines published, and list which commit holds it."""
+    from leaderboards.audit.archive import FILE
+    from leaderboards.audit.archive import archive as take_away
+
+    with _one_line():
+        gone = take_away(published)
+    typer.echo(
+        f"{len(gone)} directories taken away and listed in {published.parent / FILE}; commit that"
+        if gone
+        else f"{published}: nothing of an earlier engine"
+    )
+
+
+@app.command()
 def trials(results: Results = LOCAL):
     """Print the tuning trials of a store, with the mean gain over latents that recipes are chosen by."""
     from leaderboards.boards import trials
@@ -271,6 +302,24 @@ def trials(results: Results = LOCAL):
 
     with _one_line():
         typer.echo(trials_page.format_trials(trials.read(results)) or f"{results}: no trial is stored")
+
+
+@app.command()
+def advise(
+    results: Results = PUBLISHED,
+    check: Annotated[
+        bool, typer.Option("--check", help="For every simulated task, without it, beside what it showed.")
+    ] = False,
+):
+    """What the boards support for a dataset, whose profile is read as JSON from standard input: `python -m benchmark
+    advise` measures one."""
+    from leaderboards.export import advice
+
+    boards = _boards(results)
+    if check:
+        typer.echo(advice.format_left_out(advice.leave_out(boards)))
+        return
+    typer.echo(advice.format_advice(boards, advice.Profile(**json.load(sys.stdin))))
 
 
 @app.command()

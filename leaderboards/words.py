@@ -19,6 +19,7 @@ PROBES = {
 READOUTS = {"patches": "mean of patch tokens", "native": "the method's own readout"}
 EVERY_TOKEN = ("attentive",)  # probes that read each patch token, not their mean
 FLOOR = "Untrained (floor)"
+MODALITIES = {"histo": "Histology"}  # what a folder is called where it is not its own name
 
 
 def number(x: float, signed: bool = False) -> str:
@@ -41,6 +42,15 @@ def flops(x: float) -> str:
     if not x >= 0:
         return "unknown"
     return f"{x:.1e}".replace("e+", "e")
+
+
+def modality(name: str) -> str:
+    """As a page calls it."""
+    return MODALITIES.get(name, name.capitalize())
+
+
+def percent(x: float) -> str:
+    return f"{100 * x:.0f} %".replace("-", "−")
 
 
 def duration(seconds: float) -> str:

@@ -31,7 +31,7 @@ def test_the_readme_says_what_the_boards_say():
     assert board["MAE", "bus_bra"]["verdict"] == "above twin"
     assert 0.7 < float(board["MAE", "bus_bra"]["share"]) < 0.8
     assert board["MAE", "bus_bra"]["groups"] == "532"
-    for other in ("I-JEPA", "DINOv3", "external (examples.efficientnet_lite0:imagenet)"):
+    for other in ("I-JEPA", "DINOv3", "efficientnet_lite0:imagenet (outside)"):
         assert board[other, "bus_bra"]["verdict"] == "not shown above twin"
     for encoder in ("MAE", "I-JEPA", "DINOv3"):
         for task in ("aul", "breast_usg"):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.recipe import EXTERNAL
+from leaderboards import words
 from leaderboards.boards import claims, context, nuisances, series, store
 from leaderboards.boards.board import Board, Ceiling, Column, Entry, Locality, Row
 from leaderboards.boards.sections import Measured, measure, measure_corrupted
@@ -71,11 +72,12 @@ def _board(chosen: Selection, loaded: store.Store, absent: Mapping[str, str]) ->
     modality, corpus, track = first["modality"], first["corpus"], first["track"]
     localities = context.read_localities(columns, loaded.locality[loaded.locality["modality"] == modality])
     sections = tuple(
-        replace(section, rows=_with_notes(_merged(section.rows, methods), chosen)) for section in measured.sections
+        replace(section, rows=_with_notes(_merged(section.rows, methods), chosen, loaded.submitted))
+        for section in measured.sections
     )
     return Board(
         slug=slug(f"{modality}-{corpus}-{track}"),
-        title=f"{str(modality).capitalize()}: {corpus} corpus, {track} track",
+        title=f"{words.modality(modality)}: {corpus} corpus, {track} track",
         modality=modality,
         corpus=corpus,
         corpus_digest=first["corpus_digest"],
@@ -161,8 +163,9 @@ def _merged(rows: Sequence[Row], methods: Sequence[Method]) -> tuple[Row, ...]:
     return (*(row for row in rows if not row.twin), *floors)
 
 
-def _with_notes(rows: Sequence[Row], chosen: Selection) -> tuple[Row, ...]:
-    """Encoders from outside, noted where their pretraining data may hold a test set, or were not declared."""
+def _with_notes(rows: Sequence[Row], chosen: Selection, submitted: Mapping[str, store.Sent]) -> tuple[Row, ...]:
+    """Encoders from outside, noted where their pretraining data may hold a test set, or were not declared; rows that
+    others submitted, with whether anybody has run them again."""
     runs, cells = chosen.runs, chosen.cells
     outside = runs[runs["pretext"].eq(EXTERNAL) & runs["run"].ne(runs["twin"])]
     declared = {row.run: json.loads(row.recipe)["settings"]["pretrained_on"] for row in outside.itertuples()}
@@ -179,11 +182,15 @@ def _with_notes(rows: Sequence[Row], chosen: Selection) -> tuple[Row, ...]:
             return entry
         return replace(entry, note=", ".join(filter(None, [entry.note, note])))
 
+    where = dict(zip(runs["run"], runs["directory"], strict=True))
     made = []
     for row in rows:
         run = first_run[row.variant]
         if run in declared:
             entries = tuple(noted(run, *pair) for pair in zip(row.entries, chosen.columns, strict=True))
             row = replace(row, entries=entries, note=", ".join(filter(None, [row.note, OUTSIDE])))
+        sent = [str(submitted[where[one]]) for one in row.runs if where[one] in submitted]
+        if sent:
+            row = replace(row, note=", ".join(filter(None, [row.note, *dict.fromkeys(sent)])))
         made.append(row)
     return tuple(made)

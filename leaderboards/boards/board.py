@@ -117,6 +117,7 @@ class Judged:
     pairs: tuple[str, ...]  # "DINOv3 − I-JEPA"
     variants: tuple[tuple[str, str], ...]  # of the pairs
     apart: tuple[str, ...]  # rows of other recipes of these pretexts, which the claim is not about
+    claimed: bool  # the study says which way; else it is an estimate beside its claims
     slope: bool  # the estimates are slopes over locality, per unit of it
     localities: tuple[float, ...]  # measured, of the tasks that a slope is fitted to; () for a difference
     estimates: tuple[Estimate, ...]  # one per pair, chance-corrected, each with an interval of its own; none where

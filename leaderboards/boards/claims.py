@@ -220,6 +220,7 @@ def _judged(about: _About, columns: Sequence[Column], evidence: Evidence) -> Jud
         if {*claim.ahead, claim.behind} <= set(about.chosen)
         else (),
         apart=about.apart,
+        claimed=claim.margin is not None,
         slope=claim.slope,
         localities=tuple(evidence.locality[one.task] for one in tasks) if claim.slope else (),
         estimates=estimates,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -219,7 +220,7 @@ def _methods(runs: pd.DataFrame) -> tuple[Method, ...]:
         rows, row = rows.sort_values("seed"), rows.iloc[0]
         twin = bool(row["run"] == row["twin"])
         arm = row["arm"]
-        name = recipe = NAMES.get(row["pretext"], row["pretext"]) + (f" ({arm})" if arm else "")
+        name = recipe = _name(row["pretext"], arm)
         if variants.get((row["pretext"], arm), 1) > 1:
             name += f" ({variant[:6]})"
         found.append(
@@ -239,6 +240,13 @@ def _methods(runs: pd.DataFrame) -> tuple[Method, ...]:
     return tuple(
         sorted(found, key=lambda method: (method.twin, order.get(method.name.split(" (")[0], len(order)), method.name))
     )
+
+
+def _name(pretext: str, arm: str) -> str:
+    """Of a row; of an encoder from outside its own, without the folders or packages that it lies in."""
+    if pretext == EXTERNAL:
+        return f"{re.sub(r'^(?!hf-hub:|timm:)(.*/|.*[.](?=[^.]*:))', '', arm)} (outside)"
+    return NAMES.get(pretext, pretext) + (f" ({arm})" if arm else "")
 
 
 def _encoder(recipe: Recipe) -> str:

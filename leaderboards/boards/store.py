@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from benchmark.recipe import Recipe, from_json
 from benchmark.storage import results, schema
+from leaderboards.boards.submitted import Sent, read_submitted
 from leaderboards.stats.resampling import Predictions
 
 REDUCED = 0.9  # of the released median side: below, a copy is called reduced
@@ -30,6 +32,7 @@ class Store:
     locality: pd.DataFrame  # columns of the table, and `directory`
     ratings: pd.DataFrame  # columns of the table, and `directory`
     summaries: pd.DataFrame  # columns of the table, and `directory`
+    submitted: Mapping[str, Sent] = field(default_factory=dict)  # directory -> who sent it, of what came from outside
 
 
 def load(root: Path) -> Store:
@@ -40,7 +43,7 @@ def load(root: Path) -> Store:
     tables["cells"] = cells.assign(
         sides=[sides.get(pair, "") for pair in zip(cells["task"], cells["data"], strict=True)]
     )
-    return Store(**tables)
+    return Store(**tables, submitted={str(root / one): sent for one, sent in read_submitted(root).items()})
 
 
 def _sides(row: dict) -> str:

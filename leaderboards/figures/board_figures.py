@@ -174,20 +174,6 @@ def draw_gain_by_cost(boards: Sequence[Board], name: str) -> tuple[Figure, ...]:
     )
 
 
-def draw_costs(boards: Sequence[Board]) -> tuple[Figure, ...]:
-    """Gain against cost over the tracks of a modality and corpus, where there are several: of one content, the first of
-    a name."""
-    newest: dict[tuple[str, str], str] = {}
-    for board in boards:
-        newest.setdefault((board.modality, board.corpus), board.corpus_digest)
-    figures: list[Figure] = []
-    for (modality, corpus), content in sorted(newest.items()):
-        same = [b for b in boards if (b.modality, b.corpus, b.corpus_digest) == (modality, corpus, content)]
-        if len(same) > 1:
-            figures += draw_gain_by_cost(same, f"cost-{slug(f'{modality}-{corpus}')}")
-    return tuple(figures)
-
-
 def draw_ranks(board: Board) -> tuple[Figure, ...]:
     """The classical view, where it could show anything."""
     found = board.comparison.classical

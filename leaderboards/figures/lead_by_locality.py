@@ -14,6 +14,7 @@ from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
 from leaderboards.stats.intervals import Estimate, estimate
 from leaderboards.stats.resampling import Resampled, combine
 from leaderboards.tables.claims import slope_in_words
+from leaderboards.words import modality
 
 REAL = "real, not fitted"
 
@@ -27,7 +28,7 @@ def draw_lead_by_locality(boards: Sequence[Board]) -> tuple[Figure, ...]:
     panels: list[Panel] = []
     for board, points in measured:
         panels.append(_panel(board, points, panels[-1].end if panels else 0))
-    said = " ".join(f"{board.modality.capitalize()}, {board.track}: {describe_slopes(board)}" for board, _ in measured)
+    said = " ".join(f"{modality(board.modality)}, {board.track}: {describe_slopes(board)}" for board, _ in measured)
     return (
         Figure(
             name="answer",
@@ -51,7 +52,7 @@ def _panel(board: Board, points: Sequence[tuple], top: float) -> Panel:
         [0.0, *ends(y for *_, y in points)],
         top=top,
         height=180,
-        title=f"{board.modality}, {board.track} track",
+        title=f"{modality(board.modality)}, {board.track} track",
         legend=[(kind, place) for place, kind in enumerate(kinds)],
         x_label="measured locality of the signal",
         y_label="DINOv3 − I-JEPA, in gain",

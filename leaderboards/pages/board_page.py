@@ -33,7 +33,7 @@ class BoardPage:
     label: str  # "SYNTHETIC: ...", or ""
     facts: tuple[tuple[str, str], ...]  # what was asked, what was run
     headline: Table
-    beside: tuple[Table, ...]  # what reads the same encoders otherwise, directly after the headline
+    beside: tuple[Table, ...]  # further tasks, and what reads the same encoders otherwise: directly after the headline
     how: tuple[str, ...]  # how to read it
     missing: tuple[tuple[str, str], ...]
     further: tuple[Table, ...]
@@ -57,14 +57,15 @@ def describe_board(board: Board, boards: Sequence[Board] = ()) -> BoardPage:
     """boards: those of the site, some of which are rungs of its ladder."""
     beside = [section for section in board.sections[1:] if section.probe in BESIDE and not section.by_group]
     further = [section for section in board.sections[1:] if section not in beside]
+    headline, *others = tabulate_gains(board, board.sections[0])
     return BoardPage(
         slug=board.slug,
         title=board.title,
         tasks=tuple(column.title for column in board.columns),
         label=SYNTHETIC if board.synthetic else "",
         facts=_facts(board),
-        headline=tabulate_gains(board, board.sections[0]),
-        beside=tuple(tabulate_gains(board, section) for section in beside),
+        headline=headline,
+        beside=(*others, *(table for section in beside for table in tabulate_gains(board, section))),
         how=_how(board),
         missing=board.missing,
         further=(
@@ -74,7 +75,7 @@ def describe_board(board: Board, boards: Sequence[Board] = ()) -> BoardPage:
             *tabulate_robustness(board),
             *tabulate_scales(board),
             *tabulate_ledger(board),
-            *(tabulate_gains(board, section) for section in further),
+            *(table for section in further for table in tabulate_gains(board, section)),
             tabulate_tasks(board),
             tabulate_costs(board),
         ),

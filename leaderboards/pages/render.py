@@ -11,17 +11,17 @@ from markupsafe import Markup, escape
 
 from leaderboards.boards import citation
 from leaderboards.boards.board import Board, current
-from leaderboards.figures.board_figures import draw_costs
-from leaderboards.figures.lead_by_locality import describe_slopes, draw_lead_by_locality
-from leaderboards.pages.board_page import BoardPage, bearing, calibration, describe_board, names_contradicted
+from leaderboards.figures.ladder import draw_ladder
+from leaderboards.figures.lead_by_locality import draw_lead_by_locality
+from leaderboards.pages.board_page import BoardPage, calibration, describe_board, names_contradicted
 from leaderboards.pages.page import Page
 from leaderboards.pages.run_details import RunDetail
 from leaderboards.pages.task_page import find_phantom_sheet
 from leaderboards.stats import intervals, resampling
-from leaderboards.tables.gains import tabulate_gains
-from leaderboards.tables.ladder import tabulate_ladder
+from leaderboards.tables import answer
+from leaderboards.tables.every_row import tabulate_every_row
 from leaderboards.tables.table import plain_table
-from leaderboards.words import number
+from leaderboards.words import modality, number
 from tasks.phantoms import scenes
 
 
@@ -39,25 +39,34 @@ def markdown(board: Board, page: BoardPage | None = None, release: str = "") -> 
 
 
 def front(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
-    """The question, the answer so far, the claims, and the way to every board, those of real images first."""
-    shown = sorted(current(boards), key=lambda board: board.synthetic)
-    leading = [(board, tabulate_gains(board, board.sections[0])) for board in shown]
+    """The answer in plain words, what it rests on, and the way to every board."""
+    shown = current(boards)
+    patients, phantoms = ([board for board in shown if board.synthetic == kind] for kind in (False, True))
     return _render(
         "index.html.j2",
         "index.html",
         releases,
-        pages=[(board, headline) for board, headline in leading if board.synthetic],
-        patients=[(board, headline, bearing(board)) for board, headline in leading if not board.synthetic],
+        real=answer.say_patients(patients),
+        judged=answer.say_verdicts(phantoms),
+        patients=answer.tabulate_patients(patients),
+        verdicts=answer.tabulate_verdicts(phantoms),
+        ladder=draw_ladder(phantoms),
+        answer=draw_lead_by_locality(phantoms),
+        boards=[*patients, *phantoms],
         earlier=[board for board in boards if board not in shown],
-        answer=draw_lead_by_locality(shown),
-        slopes=[
-            (board.title, f"{board.slug}.html", f"{describe_slopes(board)} {names_contradicted(board)}".strip())
-            for board in shown
-            if board.synthetic
-        ],
-        ladder=tabulate_ladder(shown, tested=True),
-        costs=draw_costs(shown),
     )
+
+
+def every_row(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
+    """One table across all boards, with what its rows can be filtered by."""
+    table = tabulate_every_row(boards)
+    facets = [dict(row.facets) for row in table.rows]
+    filters = [
+        (name, [(value, modality(value) if name == "modality" else value) for value in values])
+        for name in ("modality", "images", "rung")
+        if len(values := list(dict.fromkeys(one[name] for one in facets))) > 1
+    ]
+    return _render("table.html.j2", "table.html", releases, table=table, filters=filters)
 
 
 def page(described: Page, releases: Sequence[str] = ()) -> str:
@@ -86,8 +95,8 @@ def phantoms(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
         "image.",
         ("Task", "Modality", "Version of the task", "Locality"),
         (
-            (title, modality, _version(version), "omitted" if one.value is None else number(one.value))
-            for modality, title, version, one in dict.fromkeys(measured)
+            (title, modality(name), _version(version), "omitted" if one.value is None else number(one.value))
+            for name, title, version, one in dict.fromkeys(measured)
         ),
     )
     notes = [

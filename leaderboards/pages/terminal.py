@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Sequence
 
@@ -98,9 +97,7 @@ def _gaps(found: Sequence[Board]) -> list[str]:
 
 
 def _encoder(row: Row) -> str:
-    """The name; of an encoder from outside, what its module and function are called there."""
-    name = re.sub(r"^external \((?:\w+\.)*(\w+:\w+)\)$", r"\1", row.name)
-    return f"{name} ({row.letters})" if row.letters else name
+    return f"{row.name} ({row.letters})" if row.letters else row.name
 
 
 def _cell(entry: Entry) -> str:

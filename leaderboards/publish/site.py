@@ -1,6 +1,6 @@
 """The whole site of a store, as files: pages, figures and data. The same store gives the same bytes.
 
-index.html compare.html trials.html methods.html phantoms.html
+index.html table.html table.csv compare.html trials.html methods.html phantoms.html
 feed.xml static/ figures/ phantoms/ maps/                        and what they need
 <board>.html .md .csv .parquet .tex .bib                         a page per modality, corpus and track
 <board>-contrasts.csv <board>-claims.csv <board>-figures.csv     its differences, claims, and the data of its figures
@@ -20,10 +20,10 @@ from benchmark.storage import results as schema
 from leaderboards.boards import aggregate, store, trials
 from leaderboards.boards.board import Board, current
 from leaderboards.boards.trials import Trials
-from leaderboards.export.board_tables import board_tables
+from leaderboards.export.board_tables import as_csv, board_tables, list_rows
 from leaderboards.figures import figure
-from leaderboards.figures.board_figures import draw_costs
 from leaderboards.figures.figure import Figure
+from leaderboards.figures.ladder import draw_ladder
 from leaderboards.figures.lead_by_locality import draw_lead_by_locality
 from leaderboards.pages import compare_page, map_blocks, render, trials_page
 from leaderboards.pages.board_page import describe_board
@@ -130,10 +130,12 @@ def gather(results: Path, boards: Sequence[Board]) -> Site:
 
 def make_files(site: Site, releases: Sequence[str] = ()) -> dict[str, bytes]:
     """Every file by its name within the site."""
-    shown = current(site.boards)
+    phantoms = [board for board in current(site.boards) if board.synthetic]
     texts = {"index.html": render.front(site.boards, releases)}
-    texts |= _figures("index.csv", (*draw_lead_by_locality(shown), *draw_costs(shown)))
-    data: dict[str, bytes] = {}
+    texts |= _figures("index.csv", (*draw_ladder(phantoms), *draw_lead_by_locality(phantoms)))
+    shown = current(site.boards)
+    texts["table.html"] = render.every_row(shown, releases)
+    data = {"table.csv": as_csv([row for board in shown for row in list_rows(board)]).encode()}
     for board in site.boards:
         page = describe_board(board, site.boards)
         texts[f"{board.slug}.html"] = render.html(board, page, releases)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from benchmark.metrics import title as metric
+from leaderboards.boards import claims
 from leaderboards.boards.board import Board, Ceiling, Column, Cost, Entry, Row, Section
 from leaderboards.stats.intervals import INTERVAL_GROUPS, RANKED_GROUPS
 from leaderboards.tables.addresses import seed_links
@@ -20,20 +21,50 @@ from leaderboards.tables.table import (
     share_in_words,
     verdict_in_words,
 )
-from leaderboards.words import duration, flops, interval, memory, number, passes, probing, with_labels
+from leaderboards.words import duration, flops, interval, number, passes, probing, with_labels
 from tasks.cards import plural
 
+COLUMNS = 8  # of a table, its heads of rows included: what a screen holds
+COST = Text(
+    lines=("Cost", "of a pretraining"),
+    tip="Training FLOPs of one run: formula times images seen; optimiser steps, images, and how often these are the "
+    "whole corpus; wall-clock time and device",
+)
 LEARNABLE = 0.90  # AUROC: a ceiling under it is marked, as little can be learnt there with labels either
 
 
-def tabulate_gains(board: Board, section: Section) -> Table:
-    """The table of one probe and readout: gain over the twin first, the metric itself beneath, then what it cost."""
+def tabulate_gains(board: Board, section: Section) -> tuple[Table, ...]:
+    """Tables of one probe and readout, of COLUMNS at most: the metric, the gain over the twin, the share; the headline
+    ends with what the encoders cost. Tasks that have no room in the first table follow in others."""
     headline = section is board.sections[0]
     what = probing(section.probe, section.readout)
     if section.by_group:
         what += ", scores averaged per group"
-    measured = _measured(board, section)
     extent = half_width(e.gain for row in section.rows for e in (row.mean, *row.entries) if e.gain is not None)
+    measured = _measured(board, section)
+    room = COLUMNS - 2 - (headline * (1 + bool(board.ratings)))
+    order = _in_front(board, list(measured))
+    others, wide = sorted(order[room:]), COLUMNS - 1
+    parts = [sorted(order[:room]), *(others[at : at + wide] for at in range(0, len(others), wide))]
+    return tuple(
+        _table(board, section, {place: measured[place] for place in places}, what, extent, first=places is parts[0])
+        for places in parts
+    )
+
+
+def _in_front(board: Board, places: Sequence[int]) -> list[int]:
+    """Tasks that the study's claims name first, then those that can bear a verdict."""
+    named = {task for claim in claims.load() for task in claim.tasks}
+    pooled = set(board.pooled)
+    columns = board.columns
+    return sorted(places, key=lambda place: (columns[place].task not in named, columns[place].title not in pooled))
+
+
+def _table(
+    board: Board, section: Section, measured: Mapping[int, str], what: str, extent: float, *, first: bool
+) -> Table:
+    """measured: place of a column -> its metric. first: with the mean over the tasks, and costs on the headline."""
+    headline = section is board.sections[0]
     scale = f". Bars run from {number(-extent, True)} to {number(extent, True)}" if extent else ""
     shares = any(entry.share is not None for row in section.rows for entry in row.entries)
     between = ", then the share of the way from the twin to the ceiling" if shares else ""
@@ -44,7 +75,7 @@ def tabulate_gains(board: Board, section: Section) -> Table:
             words=True,
             tip="The pretext, its seeds and tie group: rows with a letter in common are tied",
         ),
-        Text(lines=("Mean gain over twin", "chance-corrected", *over_tasks(board)), tip=tip),
+        *((Text(lines=("Mean gain over twin", "chance-corrected", *over_tasks(board)), tip=tip),) if first else ()),
         *(
             head_of_task(
                 replace(board.columns[place], metric=measured[place]),
@@ -52,21 +83,18 @@ def tabulate_gains(board: Board, section: Section) -> Table:
             )
             for place in measured
         ),
-        *((*_expert_heads(board), *_cost_heads()) if headline else ()),
+        *((*_expert_heads(board), COST) if headline and first else ()),
     ]
     costs = {cost.name: cost for cost in board.costs}
     rows = [
         Line(
-            head=Text(
-                lines=tuple(filter(None, (row.name, _seeds(row), _tie(row), row.note))),
-                links=seed_links(row),
-            ),
+            head=Text(lines=tuple(filter(None, (row.name, _seeds(row), _tie(row), row.note))), links=seed_links(row)),
             cells=(
-                _text(row.mean, "", extent),
+                *((_text(row.mean, "", extent),) if first else ()),
                 *_texts(board, row, extent, measured),
                 *(
-                    (*_experts(board, row.name, row.twin), *_spent(board, costs.get(row.name), row.twin))
-                    if headline
+                    (*_experts(board, row.name, row.twin), _spent(board, costs.get(row.name), row.twin))
+                    if headline and first
                     else ()
                 ),
             ),
@@ -75,11 +103,12 @@ def tabulate_gains(board: Board, section: Section) -> Table:
         )
         for row in section.rows
     ]
+    beneath = (_labelled(board, measured, first), *_plain(board, measured, first)) if headline else ()
     return Table(
-        title=f"Gain over the twin: {what}",
-        caption=f"Gain over the twin with its 95 % interval, then the metric itself{between}; {what}{scale}.",
+        title=f"{'Scores' if first else 'Other tasks'}: {what}",
+        caption=f"The metric with its 95 % interval, then the gain over the twin{between}; {what}{scale}.",
         heads=tuple(heads),
-        rows=(*rows, *((_labelled(board), *_plain(board)) if headline else ())),
+        rows=(*rows, *beneath),
         extent=extent,
     )
 
@@ -112,34 +141,11 @@ def _experts(board: Board, name: str, twin: bool) -> tuple[Text, ...]:
     return (Text(lines=tuple(lines)) if lines else Text(lines=("–", "not rated"), tone="missing"),)
 
 
-def _cost_heads() -> tuple[Text, ...]:
-    return (
-        Text(
-            lines=("FLOPs", "spent in training", "steps, images, passes over the corpus"),
-            tip="Training FLOPs of one run: formula times images seen; optimiser steps, images, and how often these "
-            "are the whole corpus",
-        ),
-        Text(lines=("Time", "of pretraining"), tip="Wall-clock seconds of one run's training sessions"),
-        Text(lines=("Device",), tip="What it was trained on", words=True),
-        Text(lines=("Memory", "at its peak"), tip="Highest memory of the device during training"),
-    )
-
-
-def _spent(board: Board, cost: Cost | None, twin: bool) -> tuple[Text, ...]:
+def _spent(board: Board, cost: Cost | None, twin: bool) -> Text:
     if cost is None:
-        untrained = Text(lines=("–", "not trained" if twin else "not stored"), tone="missing", sort=0)
-        return (untrained,) * 4
-    known = cost.memory_bytes is not None
-    return (
-        Text(lines=(flops(cost.realised_flops), *_seen(board, cost)), sort=cost.realised_flops),
-        Text(lines=(duration(cost.seconds),), sort=cost.seconds),
-        Text(lines=(", ".join(cost.devices),)),
-        Text(
-            lines=(memory(cost.memory_bytes) if known else "–", *(() if known else ("not measured",))),
-            sort=cost.memory_bytes,
-            tone="" if known else "missing",
-        ),
-    )
+        return Text(lines=("–", "not trained" if twin else "not stored"), tone="missing", sort=0)
+    lines = (flops(cost.realised_flops), *_seen(board, cost), f"{duration(cost.seconds)} on {', '.join(cost.devices)}")
+    return Text(lines=lines, sort=cost.realised_flops)
 
 
 def _seen(board: Board, cost: Cost) -> tuple[str, ...]:
@@ -171,51 +177,53 @@ def name_of_ceilings(board: Board) -> str:
     return with_labels(*counts) if counts else "With labels (ceiling)"
 
 
-def _labelled(board: Board) -> Line:
+def _labelled(board: Board, measured: Mapping[int, str], first: bool) -> Line:
     """The ceilings, beneath the twins."""
     scores = []
-    for place, column in enumerate(board.columns):
-        one = _of(board, place)
+    for place in measured:
+        column, one = board.columns[place], _of(board, place)
         if one is None:
             scores.append(Text(lines=("–", "ceiling not measured"), tone="missing"))
             continue
         trained = f"{one.labels:,} labels, {len(one.seeds)} seed{'s' if len(one.seeds) > 1 else ''}"
         scores.append(Text(lines=(f"{metric(column.metric)} {interval(one.score)}", trained)))
     name = name_of_ceilings(board)
+    budget = Text(lines=("–", "same budget"), tone="missing")
     return Line(
         head=Text(lines=(name, "the same encoder and FLOPs, trained with labels")),
         cells=(
-            Text(lines=("–", "the ceiling"), tone="missing"),
+            *((Text(lines=("–", "the ceiling"), tone="missing"),) if first else ()),
             *scores,
-            *_experts(board, name, True),
-            *((Text(lines=("–", "same budget"), tone="missing"),) * len(_cost_heads())),
+            *((*_experts(board, name, True), budget) if first else ()),
         ),
         twin=True,
         kind="ceiling",
     )
 
 
-def _plain(board: Board) -> tuple[Line, ...]:
+def _plain(board: Board, measured: Mapping[int, str], first: bool) -> tuple[Line, ...]:
     """The baselines, beneath the ceilings."""
     nothing = Text(lines=("–", "not measured"), tone="missing")
     free = Text(lines=("–", "nothing to train"), tone="missing", sort=0)
-    return tuple(
-        Line(
-            head=Text(lines=(baseline.name, "no encoder")),
-            cells=(
-                Text(lines=("–", "a baseline"), tone="missing"),
-                *(
-                    Text(lines=(f"{metric(column.metric)} {interval(score)}",)) if score else nothing
-                    for column, score in zip(board.columns, baseline.scores, strict=True)
+    lines = []
+    for baseline in board.baselines:
+        known = [(board.columns[place], baseline.scores[place]) for place in measured]
+        scores = [
+            Text(lines=(f"{metric(column.metric)} {interval(score)}",)) if score else nothing for column, score in known
+        ]
+        lines.append(
+            Line(
+                head=Text(lines=(baseline.name, "no encoder")),
+                cells=(
+                    *((Text(lines=("–", "a baseline"), tone="missing"),) if first else ()),
+                    *scores,
+                    *((*_experts(board, baseline.name, True), free) if first else ()),
                 ),
-                *_experts(board, baseline.name, True),
-                *((free,) * len(_cost_heads())),
-            ),
-            twin=True,
-            kind="baseline",
+                twin=True,
+                kind="baseline",
+            )
         )
-        for baseline in board.baselines
-    )
+    return tuple(lines)
 
 
 def over_tasks(board: Board) -> tuple[str, ...]:
@@ -279,7 +287,9 @@ def _text(entry: Entry, name: str, extent: float) -> Text:
     if entry.gain is None:
         return Text(lines=tuple(filter(None, (value, entry.note))), sort=0)
     drawn = draw_bar(entry.gain, extent) if entry.gain.low is not None else ""
-    lines = (interval(entry.gain, signed=True), verdict_in_words(entry), value, share_in_words(entry), entry.note)
+    gained, said = interval(entry.gain, signed=True), verdict_in_words(entry)
+    lines = (value, " · ".join(filter(None, (gained, said)))) if value else (gained, said)
+    lines = (*lines, share_in_words(entry), entry.note)
     return Text(
         lines=tuple(filter(None, lines)),
         tone=TONES.get(entry.shown, ""),

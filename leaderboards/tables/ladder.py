@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from leaderboards.boards.board import Board, Judged, current
-from leaderboards.stats.verdicts import UNTESTABLE
 from leaderboards.tables.claims import CLAIM_TONES, list_estimates
 from leaderboards.tables.table import Line, Table, Text
 from leaderboards.words import flops
@@ -14,14 +13,12 @@ from leaderboards.words import flops
 ABOUT = {"phantoms": "simulated", "real data": "real"}
 
 
-def tabulate_ladder(boards: Sequence[Board], *, tested: bool = False) -> tuple[Table, ...]:
-    """A table for each corpus, simulated and real tasks apart: a row for each modality and claim, a column a rung.
-
-    tested: claims that no rung can test are counted instead, and a table of nothing else is left out."""
+def tabulate_ladder(boards: Sequence[Board]) -> tuple[Table, ...]:
+    """A table for each corpus, simulated and real tasks apart: a row for each modality and claim, a column a rung."""
     made = []
     for corpus in dict.fromkeys(board.corpus for board in boards):
         rungs = _rungs([board for board in boards if board.corpus == corpus])
-        made += [table for about in ABOUT if (table := _table(corpus, about, rungs, tested)) is not None]
+        made += [table for about in ABOUT if (table := _table(corpus, about, rungs)) is not None]
     return tuple(made)
 
 
@@ -41,24 +38,20 @@ def _rungs(boards: Sequence[Board]) -> list[list[Board]]:
     )
 
 
-def _table(corpus: str, about: str, rungs: Sequence[Sequence[Board]], tested: bool) -> Table | None:
+def _table(corpus: str, about: str, rungs: Sequence[Sequence[Board]]) -> Table | None:
     rungs = [[board for board in rung if any(one.about == about for one in board.claims)] for rung in rungs]
     rungs = [rung for rung in rungs if rung]
     judged = [(board, one) for rung in rungs for board in rung for one in board.claims if one.about == about]
-    every = dict.fromkeys((one.asks, _place(board)) for board, one in judged)
-    testable = {(one.asks, _place(board)) for board, one in judged if one.verdict != UNTESTABLE}
-    told = [one for one in every if one in testable or not tested]
+    told = list(dict.fromkeys((one.asks, _place(board)) for board, one in judged))
     order = list(dict.fromkeys(asks for asks, _ in told))
     if not told:
         return None
-    left = len(every) - len(told)
-    out = f" {left} that no rung can test are left out; the boards say why." if left else ""
     modalities = Counter(modality for modality, _ in {place for _, place in told})
     return Table(
         title=f"The ladder: {corpus} corpus, {ABOUT[about]} tasks",
         caption=f"Each claim on every rung that is stored, {ABOUT[about]} tasks of the {corpus} corpus: estimate with "
-        "its 95 % interval (slopes: per unit of measured locality) and verdict. Not adjusted for the number of claims."
-        + out,
+        "its 95 % interval (slopes: per unit of measured locality) and verdict. Not adjusted for the number of "
+        "claims.",
         heads=(Text(lines=("Claim",)), Text(lines=("Modality",)), *(_head(rung) for rung in rungs)),
         rows=tuple(
             Line(

@@ -36,6 +36,7 @@ class Line:
     twin: bool = False
     anchor: str = ""  # its id within the page
     kind: str = "trained"  # "trained", "twin", "ceiling" or "baseline"
+    facets: tuple[tuple[str, str], ...] = ()  # (name, value) that a page can filter rows by
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ def recipe(pretext: str, seed: int, **changes) -> Recipe:
     return replace(base, **changes)
 
 
-def add_run(root: Path, made: Recipe, status: str = "finished") -> str:
+def add_run(root: Path, made: Recipe, status: str = "finished", commit: str = "0123abc") -> str:
     """Store the pretraining of a recipe; the SHA-256 of its weights."""
     run, directory = key(made), root / made.modality / "runs" / key(made)
     steps = 0 if made.budget == 0 else 400
@@ -68,7 +68,7 @@ def add_run(root: Path, made: Recipe, status: str = "finished") -> str:
         "energy_joules": None,
         "status": status,
         "weights_sha256": seals.sha256(weights),
-        "commit": "0123abc",
+        "commit": commit,
         "dirty": False,
         "versions": json.dumps({"python": "3.12.1", "torch": "2.11.0"}),
         "device": "cpu",

@@ -224,7 +224,7 @@ def test_they_are_on_the_same_board_marked_and_flagged(board):
     _, here, _ = board
     (page,) = site.load_boards(here.results)
     rows = {row.name: row for row in page.sections[0].rows if not row.twin}
-    names = [name for name in rows if name.startswith("external (")]
+    names = [name for name in rows if "(outside)" in name]
     assert len(names) == 3
     assert "MAE" in rows
     assert page.columns[0].leakage == "pass"
@@ -234,7 +234,7 @@ def test_they_are_on_the_same_board_marked_and_flagged(board):
     table = next(row for name, row in rows.items() if "theirs.parquet" in name)
     assert table.entries[0].gain is None
     assert "twin not run yet" in table.entries[0].note
-    (spent,) = {line.split("|")[2].strip() for line in render.markdown(page).splitlines() if "| **external" in line[:14]
+    (spent,) = {line.split("|")[2].strip() for line in render.markdown(page).splitlines() if "(outside)" in line
                 and "finished" in line}  # fmt: skip
     assert spent == "unknown"
     assert page.budgets == (tracks.get("smoke").budget,)

@@ -322,9 +322,9 @@ def test_probes_that_read_tokens_stand_directly_after_the_headline_titled_in_wor
     page = render.html(found)
     titles = [" ".join(re.sub("<[^>]*>", "", title).split()) for title in re.findall(r"<h2>(.*?)</h2>", page)]
     assert titles[:4] == [
-        "Gain over the twin: linear probe, mean of patch tokens",
-        "Gain over the twin: attentive probe, all patch tokens",
-        "Gain over the twin: two-layer probe, mean of patch tokens",
+        "Scores: linear probe, mean of patch tokens",
+        "Scores: attentive probe, all patch tokens",
+        "Scores: two-layer probe, mean of patch tokens",
         "How to read it",
     ]
     text = render.markdown(found)
@@ -338,6 +338,6 @@ def test_steps_images_and_passes_stand_beside_the_flops(board):
     row = dict(zip(heads, [costs.rows[0].head, *costs.rows[0].cells], strict=True))
     found = [row[name].lines[0] for name in ("FLOPs spent", "Steps", "Images seen", "Passes over the corpus")]
     assert found == ["9.8e12", "400", "12,800", "20.0"]
-    assert ("9.8e12", "400 steps", "12,800 images", "20.0 passes") in [
+    assert ("9.8e12", "400 steps", "12,800 images", "20.0 passes", "1.7 min on cpu") in [
         cell.lines for cell in shown.headline.rows[0].cells
     ]

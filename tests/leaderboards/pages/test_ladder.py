@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from benchmark.recipe import twin
+from leaderboards.figures.ladder import draw_ladder
 from leaderboards.pages import board_page, render
 from leaderboards.publish import site
-from leaderboards.stats.verdicts import HOLDS, UNTESTABLE
+from leaderboards.stats.verdicts import HOLDS
 from leaderboards.tables import ladder
 from leaderboards.words import interval
 from tests.helpers.boards import add_cell, add_run, localities, recipe
@@ -76,17 +77,31 @@ def test_a_rung_without_a_claim_says_so_and_rungs_that_are_not_stored_are_not_sh
     assert ladder.tabulate_ladder([]) == ()
 
 
-def test_front_page_and_markdown_show_the_ladder(boards):
-    front = render.front(boards)
-    assert "The ladder: phantom corpus, simulated tasks" in front
-    testable = {one.asks for board in boards for one in board.claims if one.verdict != UNTESTABLE}
-    (table,) = ladder.tabulate_ladder(boards, tested=True)
-    assert {row.head.lines[0] for row in table.rows} == testable
-    assert f"{len(boards[0].claims) - len(testable)} that no rung can test are left out" in front
-    silent = [
-        replace(board, claims=tuple(replace(one, verdict=UNTESTABLE) for one in board.claims)) for board in boards
-    ]
-    assert ladder.tabulate_ladder(silent, tested=True) == ()
+def test_markdown_shows_the_ladder(boards):
     text = render.markdown(boards[0], board_page.describe_board(boards[0], boards))
     assert "## The ladder: phantom corpus, simulated tasks" in text
     assert text.count("(recommended) is above I-JEPA (recommended) on local signal") == 1
+
+
+def test_the_figure_has_every_pretext_at_every_budget_with_the_gain_of_its_board(boards):
+    (drawn,) = draw_ladder(boards)
+    gains = {
+        (row.name, board.track): row.mean.gain for board in boards for row in board.sections[0].rows if not row.twin
+    }
+    assert {row[1:3] for row in drawn.rows} == set(gains)
+    for _, name, track, spent, value, low, high in drawn.rows:
+        assert spent == {"laptop": 2.5e13, "1e14": 1e14}[track]
+        assert (value, low, high) == pytest.approx((gains[name, track].value, *_ends(gains[name, track])), abs=0.02)
+    assert drawn.alt.startswith("Ultrasound: ")
+    assert "at 1.0e14 FLOPs" in drawn.alt
+    assert draw_ladder([]) == ()
+
+
+def _ends(gain):
+    return gain.low, gain.high
+
+
+def test_runs_on_other_images_are_no_rung_of_the_figure(boards):
+    other = replace(boards[1], corpus_digest="f" * 12)
+    (drawn,) = draw_ladder([boards[0], other])
+    assert {row[2] for row in drawn.rows} == {boards[0].track}

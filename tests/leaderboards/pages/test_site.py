@@ -94,6 +94,7 @@ def test_there_is_a_page_for_everything(built, complete):
     there = {str(path.relative_to(built)) for path in built.rglob("*.html")}
     assert there == recipes | {
         "index.html",
+        "table.html",
         "compare.html",
         "methods.html",
         "trials.html",
@@ -227,7 +228,7 @@ def test_confusion_and_reliability_agree_with_scikit_learn():
 
 def test_figures_of_boards_are_files_with_words_and_a_dark_side_and_curves_are_part_of_their_page(built):
     files = {path.stem: path.read_text() for path in (built / "figures").glob("*.svg")}
-    assert {"answer", f"{BOARD}-forest", f"{BOARD}-heat", f"{BOARD}-cost"} == set(files)
+    assert {"answer", "ladder", f"{BOARD}-forest", f"{BOARD}-heat", f"{BOARD}-cost"} == set(files)
     for text in files.values():
         root = xml.fromstring(text)
         assert root.find("{http://www.w3.org/2000/svg}title").text

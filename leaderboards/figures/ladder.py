@@ -1,0 +1,119 @@
+"""The ladder: the mean gain of each pretext against training FLOPs, between the floor and the ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leaderboards.boards.board import Board, Column, Contrast
+from leaderboards.boards.contrasts import mean_difference
+from leaderboards.figures.chart import Panel
+from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
+from leaderboards.stats.intervals import Estimate, estimate
+from leaderboards.words import flops, interval, modality
+
+CEILING = "with labels (ceiling)"
+Point = tuple[str, Board, float, Estimate | float]  # a row, its rung, training FLOPs, mean gain; of a ceiling the value
+
+
+def draw_ladder(boards: Sequence[Board]) -> tuple[Figure, ...]:
+    """A panel for each modality, over the tasks that its rungs share: of one corpus, the first that is given."""
+    ladders: dict[str, list[Board]] = {}
+    for board in boards:
+        rungs = ladders.setdefault(board.modality, [])
+        if all(one.corpus_digest == board.corpus_digest for one in rungs):
+            rungs.append(board)
+    found = {name: points for name, rungs in sorted(ladders.items()) if (points := _points(rungs))}
+    if not found:
+        return ()
+    names = list(dict.fromkeys(name for points in found.values() for name, *_ in points))
+    names.sort(key=lambda name: name == CEILING)
+    panels: list[Panel] = []
+    for about, points in found.items():
+        panels.append(_panel(about, points, names, panels[-1].end if panels else 0))
+    return (
+        Figure(
+            name="ladder",
+            title="Mean gain over the twin (the floor, 0) by training FLOPs, chance-corrected, 95 % intervals",
+            alt=" ".join(_describe(about, points) for about, points in found.items()),
+            heads=("modality", "encoder", "track", "flops", *BOUNDS),
+            rows=tuple(
+                (about, name, board.track, spent, *(bounds(y) if isinstance(y, Estimate) else (y, None, None)))
+                for about, points in found.items()
+                for name, board, spent, y in points
+            ),
+            panels=panels,
+        ),
+    )
+
+
+def _points(rungs: Sequence[Board]) -> list[Point]:
+    shared = set.intersection(*({column.title for column in _taught(board)} for board in rungs))
+    points: list[Point] = []
+    for board in sorted(rungs, key=lambda one: max(one.budgets, default=0.0)):
+        columns = [column for column in _taught(board) if column.title in shared]
+        spent = {cost.name: cost.budget_flops for cost in board.costs if cost.budget_flops > 0}
+        for one in board.comparison.twins if columns else ():
+            gained = mean_difference(board.numbers, one.variants, columns)
+            if gained is not None and one.first in spent:
+                points.append((one.first, board, spent[one.first], estimate(gained)))
+        room = _room(board, board.comparison.twins, columns)
+        if room is not None and board.budgets:
+            points.append((CEILING, board, max(board.budgets), room))
+    return points
+
+
+def _taught(board: Board) -> list[Column]:
+    return [column for column in board.columns if column.title in board.pooled]
+
+
+def _room(board: Board, twins: Sequence[Contrast], columns: Sequence[Column]) -> float | None:
+    """How far the ceilings are above the first twin, over these tasks; None where one is not known."""
+    tops = dict(zip(board.columns, board.ceilings, strict=False))
+    if not columns or not twins or any(tops.get(column) is None for column in columns):
+        return None
+    floor = [board.numbers.get((twins[0].variants[1], column)) for column in columns]
+    if None in floor:
+        return None
+    gaps = [
+        (tops[column].score.value - low.values.mean()) / (1 - column.chance)
+        for column, low in zip(columns, floor, strict=True)
+    ]
+    return sum(gaps) / len(gaps)
+
+
+def _panel(about: str, points: Sequence[Point], names: Sequence[str], top: float) -> Panel:
+    spent = [x for _, _, x, _ in points]
+    heights = [
+        *ends(y for *_, y in points if isinstance(y, Estimate)),
+        *(y for *_, y in points if isinstance(y, float)),
+    ]
+    panel = Panel(
+        (min(spent) / 2, max(spent) * 2),
+        [0.0, *heights],
+        top=top,
+        height=170,
+        logarithmic=True,
+        title=modality(about),
+        legend=[(name, place) for place, name in enumerate(names)] if not top else (),
+        x_label="training FLOPs, logarithmic",
+        y_label="mean gain over the twin",
+    )
+    panel.zero()
+    for place, name in enumerate(names):
+        own = [(x * (1 + 0.06 * (place - (len(names) - 1) / 2)), y) for one, _, x, y in points if one == name]
+        values = [(x, y.value if isinstance(y, Estimate) else y) for x, y in own]
+        if values:
+            panel.line(values, place)
+            panel.mark(values, place)
+        for x, y in own:
+            if isinstance(y, Estimate):
+                panel.upright(x, y.low, y.high, place)
+    return panel
+
+
+def _describe(about: str, points: Sequence[Point]) -> str:
+    said = ", ".join(
+        f"{name} {interval(y, signed=True) if isinstance(y, Estimate) else f'{y:+.3f}'} at {flops(x)} FLOPs"
+        for name, _, x, y in points
+    )
+    return f"{modality(about)}: {said}."
