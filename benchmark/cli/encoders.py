@@ -22,7 +22,6 @@ from benchmark.cli.options import (
     Policy,
     Pretext,
     Results,
-    Run,
     TaskNames,
     Threads,
     Track,
@@ -70,14 +69,21 @@ def probe(
 
 
 def export(
-    run: Run,
+    run: Annotated[
+        str, typer.Argument(help="Id of a stored run, or its beginning; empty: all, as release files.")
+    ] = "",
     results: Results = RESULTS,
     out: Annotated[Path | None, typer.Option(parser=host.path, help="Folder; default: export/<run>.")] = None,
 ) -> None:
-    """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card."""
+    """Write a stored encoder as a folder that timm and the Hugging Face hub load, with a model card; or every
+    pretrained one as a ZIP of such a folder, with a table of their checksums."""
     from benchmark.encoders.export import export as write
+    from benchmark.encoders.released import release
     from benchmark.storage import results as store
 
+    if not run:
+        typer.echo(release(results, out or Path("export") / "release", typer.echo))
+        return
     row = store.find_run(run, results)
     weights = store.run_directory(results, row["modality"], row["run"]) / "encoder.safetensors"
     written = write(row, store.read(results, "cells"), weights, out or Path("export") / row["run"])

@@ -21,7 +21,7 @@ from leaderboards.audit.promote import Refused
 from leaderboards.audit.verify import verify
 from leaderboards.boards import aggregate
 from leaderboards.boards.board import Board, Row
-from leaderboards.boards.submitted import FILE, read_submitted
+from leaderboards.boards.listed import SUBMITTED, read_submitted
 from leaderboards.words import interval, number
 from tasks import host
 
@@ -87,7 +87,9 @@ def _directory(name: str) -> str:
 
 def _unlisted(published: Path, directories: Sequence[str]) -> list[str]:
     listed = read_submitted(published)
-    return [f"{one}: not in {FILE}: add a line `{one},your name or group,`" for one in directories if one not in listed]
+    return [
+        f"{one}: not in {SUBMITTED}: add a line `{one},your name or group,`" for one in directories if one not in listed
+    ]
 
 
 def _untraceable(published: Path, directory: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from benchmark.recipe import Recipe, from_json
 from benchmark.storage import results, schema
-from leaderboards.boards.submitted import Sent, read_submitted
+from leaderboards.boards.listed import Sent, read_released, read_submitted
 from leaderboards.stats.resampling import Predictions
 
 REDUCED = 0.9  # of the released median side: below, a copy is called reduced
@@ -33,6 +33,7 @@ class Store:
     ratings: pd.DataFrame  # columns of the table, and `directory`
     summaries: pd.DataFrame  # columns of the table, and `directory`
     submitted: Mapping[str, Sent] = field(default_factory=dict)  # directory -> who sent it, of what came from outside
+    released: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of weights -> the release file that holds them
 
 
 def load(root: Path) -> Store:
@@ -43,7 +44,8 @@ def load(root: Path) -> Store:
     tables["cells"] = cells.assign(
         sides=[sides.get(pair, "") for pair in zip(cells["task"], cells["data"], strict=True)]
     )
-    return Store(**tables, submitted={str(root / one): sent for one, sent in read_submitted(root).items()})
+    submitted = {str(root / one): sent for one, sent in read_submitted(root).items()}
+    return Store(**tables, submitted=submitted, released=read_released(root))
 
 
 def _sides(row: dict) -> str:

@@ -118,7 +118,7 @@ def _made(one: RunDetail) -> dict[str, str]:
         "Code": f"{row['commit']}{' with local changes' if row['dirty'] else ''}",
         "Engine, pretext": f"{row['engine']}, {row['pretext_version']}",
         "Machine": f"{row['device']}, {row['threads']} threads, {row['processes']} processes",
-        "Weights": f"SHA-256 {one.run.weights or 'none'}",
+        "Weights": f"SHA-256 {one.run.weights or 'none'}" + (f", in the release file {one.file}" if one.file else ""),
         "Made": str(row["created"]),
         "Packages": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
     }

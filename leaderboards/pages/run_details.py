@@ -66,6 +66,7 @@ class RunDetail:
     curves: Mapping[str, tuple[tuple[float, float], ...]]  # name -> (progress, value), those that are drawn
     alarms: tuple[tuple[float, str], ...]  # (progress, sentence)
     answers: tuple[Answer, ...]
+    file: str  # release file of its weights; "": none
 
     @property
     def key(self) -> tuple[str, str]:
@@ -96,6 +97,7 @@ def read_runs(board: Board, loaded: store.Store) -> Iterator[RunDetail]:
             curves=curves,
             alarms=alarms,
             answers=tuple(_answers(board, one, variants.get(one.twin), own)),
+            file=loaded.released.get(one.weights, ""),
         )
 
 

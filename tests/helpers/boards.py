@@ -37,13 +37,16 @@ def recipe(pretext: str, seed: int, **changes) -> Recipe:
     return replace(base, **changes)
 
 
-def add_run(root: Path, made: Recipe, status: str = "finished", commit: str = "0123abc") -> str:
-    """Store the pretraining of a recipe; the SHA-256 of its weights."""
+def add_run(
+    root: Path, made: Recipe, status: str = "finished", commit: str = "0123abc", encoder: Path | None = None
+) -> str:
+    """Store the pretraining of a recipe; the SHA-256 of its weights, which are an encoder's file or none in truth."""
     run, directory = key(made), root / made.modality / "runs" / key(made)
     steps = 0 if made.budget == 0 else 400
     weights = root.parent / f"{run}.safetensors"
     weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(f"{made.seed}{steps and run}".encode())  # twins of one seed share their weights
+    told = f"{made.seed}{steps and run}".encode()  # twins of one seed share their weights
+    weights.write_bytes(encoder.read_bytes() if encoder else told)
     row = {
         "run": run,
         "recipe": canonical(made),

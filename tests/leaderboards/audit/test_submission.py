@@ -15,8 +15,9 @@ from leaderboards.__main__ import app
 from leaderboards.audit.promote import Refused, promote
 from leaderboards.audit.submission import check, format_submission
 from leaderboards.boards.aggregate import boards
-from leaderboards.boards.submitted import FILE
-from tests.helpers.boards import add_cell, add_run, recipe
+from leaderboards.boards.listed import RELEASED, SUBMITTED, read_released
+from leaderboards.publish import site
+from tests.helpers.boards import add_cell, add_run, recipe, store
 from tests.leaderboards.audit.test_history import commit, git
 
 OURS, THEIRS, TASK = recipe("mae", 0), recipe("ijepa", 0), "phantom_local"
@@ -53,7 +54,7 @@ def submit(root: Path, tmp_path: Path, listed: bool = True, **changes) -> list[s
     directories = publish(root, tmp_path / "theirs", THEIRS, changes.pop("by", head(root)), **changes)
     if listed:
         lines = "".join(f"{one},A. Author,\n" for one in directories)
-        (root.parent / FILE).write_text(f"directory,by,run_again\n{lines}")
+        (root.parent / SUBMITTED).write_text(f"directory,by,run_again\n{lines}")
     commit(root.parent, "submit")
     return directories
 
@@ -71,8 +72,8 @@ def test_a_submission_is_shown_as_its_rows_and_says_that_nobody_has_run_it_again
     rows = {row.name: row.note for row in board.sections[0].rows}
     assert rows["I-JEPA"] == "submitted by A. Author; nobody else has run it again"
     assert rows["MAE"] == ""
-    text = (root.parent / FILE).read_text()
-    (root.parent / FILE).write_text(text.replace("A. Author,", "A. Author,2026-12-01 by the maintainers"))
+    text = (root.parent / SUBMITTED).read_text()
+    (root.parent / SUBMITTED).write_text(text.replace("A. Author,", "A. Author,2026-12-01 by the maintainers"))
     (board,) = boards(root)
     notes = [row.note for row in board.sections[0].rows if row.name == "I-JEPA"]
     assert notes == ["submitted by A. Author; run again: 2026-12-01 by the maintainers"]
@@ -122,7 +123,7 @@ def test_code_that_nobody_has_is_refused(root, tmp_path):
 
 def test_what_is_not_listed_as_submitted_is_refused_with_the_line_to_add(root, tmp_path):
     directories = submit(root, tmp_path, listed=False)
-    assert {f"{one}: not in {FILE}: add a line `{one},your name or group,`" for one in directories} == set(
+    assert {f"{one}: not in {SUBMITTED}: add a line `{one},your name or group,`" for one in directories} == set(
         check(root, "main").problems
     )
 
@@ -140,3 +141,19 @@ def test_nothing_and_an_unknown_branch_are_said(root):
         check(root, "main")
     with pytest.raises(Refused, match="git knows no 'origin/main'"):
         check(root, "origin/main")
+
+
+def test_the_release_file_of_an_encoder_is_named_on_its_page(tmp_path):
+    root = store(tmp_path / "published", pretexts=("mae",), seeds=(0,), tasks=("local",))
+    (weights,) = {row["weights_sha256"] for row in results.rows(root, "runs").to_pylist() if row["run"] != row["twin"]}
+    (tmp_path / RELEASED).write_text(f"file,bytes,sha256,run,weights_sha256\nmae.zip,9,0a1b,{key(OURS)},{weights}\n")
+    pages = site.make_files(site.gather(root, site.load_boards(root)))
+    named = [name for name, text in pages.items() if b"in the release file mae.zip (SHA-256 0a1b)" in text]
+    assert len(named) == 1
+    assert named[0].startswith("runs/")
+
+
+def test_a_list_of_release_files_with_other_columns_is_refused(tmp_path):
+    (tmp_path / RELEASED).write_text("name,sum\nmae.zip,0a1b\n")
+    with pytest.raises(schema.SchemaError, match="its columns are"):
+        read_released(tmp_path / "published")
