@@ -1,4 +1,4 @@
-"""What an earlier engine published leaves the tree: a line each says which commit holds it.
+"""What an earlier engine published, and encoders that no board shows, leave the tree; a line names the commit.
 
     directory,commit
     histo/laptop/0123456789ab-0123456789ab,0123456789abcdef...
@@ -19,6 +19,7 @@ import pandas as pd
 from benchmark.recipe import ENGINE
 from leaderboards.audit.promote import Refused
 from leaderboards.boards import store
+from leaderboards.boards.selection import select_repeated
 from tasks import host
 
 FILE = "archive.csv"
@@ -37,8 +38,9 @@ def read(published: Path) -> dict[str, str]:
 
 
 def archive(published: Path) -> list[str]:
-    """Take away what engines before this code's published, and what is about images that nothing else was probed on;
-    list it with the commit that holds it. The directories taken away. Raises Refused where that commit does not hold
+    """Take away what engines before this code's published, what is about images that nothing else was probed on, and of
+    a recipe that was trained several times the encoders that boards do not show; list it with the commit that holds it.
+    The directories taken away. Raises Refused where that commit does not hold
     the store as it is."""
     commit = host.git(published, "rev-parse", "HEAD")
     if commit is None or host.git(published, "status", "--porcelain", "--", ".") != "":
@@ -55,7 +57,7 @@ def archive(published: Path) -> list[str]:
 
 def _outdated(published: Path) -> set[str]:
     """Directories of earlier engines: runs, their cells and maps, ceilings and trials, and what is about images that
-    only they were probed on."""
+    only they were probed on; and of encoders that a board passes over."""
     tables = {name: store.rows(published, name) for name in (*OF_A_RUN, *WITH_AN_ENGINE, *OF_IMAGES)}
     earlier = set(tables["runs"].loc[tables["runs"]["engine"] < ENGINE, "run"])
     theirs = tables["cells"]["run"].isin(earlier)
@@ -63,6 +65,11 @@ def _outdated(published: Path) -> set[str]:
     old = [tables[name].loc[tables[name]["run"].isin(earlier), "directory"] for name in OF_A_RUN]
     old += [tables[name].loc[tables[name]["engine"] < ENGINE, "directory"] for name in WITH_AN_ENGINE]
     old += [rows.loc[[one in dropped for one in _keys(rows)], "directory"] for rows in map(tables.get, OF_IMAGES)]
+    repeated = select_repeated(tables["runs"], tables["cells"])
+    passed = set(zip(repeated["run"], repeated["weights_sha256"], strict=True))
+    for rows in map(tables.get, OF_A_RUN):
+        pairs = zip(rows["run"], rows["weights_sha256"], strict=True)
+        old.append(rows.loc[[pair in passed for pair in pairs], "directory"])
     return set().union(*old)
 
 

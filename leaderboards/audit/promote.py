@@ -145,7 +145,7 @@ def _refuse_uncommitted(what: str, rows: Mapping[str, Mapping[str, object]]) -> 
 
 def _run(run: pd.Series, cells: pd.DataFrame, published: Path, there: set[tuple[str, str]]) -> Iterator[Packed]:
     own = cells[cells["run"].eq(run["run"]) & cells["weights_sha256"].eq(run["weights_sha256"])]
-    own = own[[(cell, run["weights_sha256"]) not in there for cell in own["cell"]]]
+    own = own.loc[[(cell, run["weights_sha256"]) not in there for cell in own["cell"]]]
     own = own[~own["probe"].isin(SUMMARISED)]
     name = f"{run['run']}-{(run['weights_sha256'] or '0' * 12)[:12]}"
     first = published / run["modality"] / run["track"] / name

@@ -148,16 +148,14 @@ def select_newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame
     current &= runs["pretext_version"].eq(runs.groupby("pretext")["pretext_version"].transform("max"))
     if not current.all():
         notes.append(f"{(~current).sum()} runs of older versions are in the store and not on this board.")
-    counted = cells.groupby(["run", "weights_sha256"]).size().rename("asked").reset_index()
-    runs = runs[current].merge(counted, how="left", on=["run", "weights_sha256"]).fillna({"asked": 0})
-    runs = runs.sort_values(["asked", "created", "directory"], ascending=[False, True, True], kind="stable")
+    runs = _order_by_asked(runs[current], cells)
     again = runs.duplicated("run")
     if again.any():
         notes.append(
             f"{again.sum()} repetitions of the same recipe are not shown: the one that most was asked of is, of equals "
             "the first."
         )
-    runs = runs[~again].drop(columns="asked").sort_values(["created", "directory"], kind="stable")
+    runs = runs[~again].sort_values(["created", "directory"], kind="stable")
 
     cells = cells[cells["headline"]].merge(runs[["run", "weights_sha256"]], on=["run", "weights_sha256"])
     current = cells["task_version"].eq(cells.groupby("task")["task_version"].transform("max"))
@@ -172,6 +170,19 @@ def select_newest(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame
         notes.append(f"{(~latest).sum()} cells with other probe settings are not shown; the latest settings are.")
     cells = cells[latest]
     return runs, cells[~cells.duplicated(["run", *QUESTION])], tuple(notes)
+
+
+def select_repeated(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Rows of encoders that no board shows, because more was asked of another of the same recipe."""
+    ordered = _order_by_asked(runs, cells)
+    return ordered[ordered.duplicated("run")]
+
+
+def _order_by_asked(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    counted = cells.groupby(["run", "weights_sha256"]).size().rename("asked").reset_index()
+    runs = runs.merge(counted, how="left", on=["run", "weights_sha256"]).fillna({"asked": 0})
+    runs = runs.sort_values(["asked", "created", "directory"], ascending=[False, True, True], kind="stable")
+    return runs.drop(columns="asked")
 
 
 def _columns(cells: pd.DataFrame) -> tuple[Column, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.recipe import ENGINE, key, twin
-from benchmark.storage import results
+from benchmark.storage import results, seals
 from leaderboards.audit import archive
 from leaderboards.audit.history import changed_files
 from leaderboards.audit.promote import Refused, promote
@@ -77,3 +77,20 @@ def test_images_that_only_an_earlier_engine_was_probed_on_leave_with_it(publishe
     archive.archive(published)
     kept = {"phantom_local", "phantom_regional"}  # the latter is measured and not yet probed
     assert set(results.rows(published, "locality").to_pandas()["task"]) == kept
+
+
+def test_of_a_recipe_trained_twice_the_encoder_that_boards_show_stays(published, tmp_path):
+    """The second, of which less was asked, leaves with its cells; the row that boards show is the same."""
+    again = tmp_path / "again"
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"trained on another machine")
+    for one in (NEW, twin(NEW)):
+        add_run(again, one, encoder=other if one.budget else None)
+    promote(again, published, {})
+    commit(published.parent, "trained again")
+    shown = results.read(published, "cells").query("run == @key(@NEW)")["weights_sha256"].unique()
+    gone = archive.archive(published)
+    (kept,) = results.read(published, "runs").query("run == @key(@NEW)")["weights_sha256"]
+    assert [kept] == list(shown)
+    assert [one for one in gone if key(NEW) in one] == [f"ultrasound/demo/{key(NEW)}-{seals.sha256(other)[:12]}"]
+    assert changed_files(published) == []
