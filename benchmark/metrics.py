@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK = 4_000_000  # weights held at once while resampling, elements (32 MB)
+CHUNK = 2**18  # numbers at once: what a processor keeps near itself
 INTERVAL_GROUPS = 20  # fewer groups: the value only
 RANKED_GROUPS = 50  # fewer groups: an interval, but no place in an order
 LEVEL = 0.95  # of every interval
@@ -192,7 +192,7 @@ def resampled(
     a class that enters the metric on the full set does not enter it in this draw.
     """
     members, groups = np.unique(groups, return_inverse=True)
-    weights = weights[:, members]
+    weights = weights if len(members) == weights.shape[1] else weights[:, members]
     if metric in ("auroc", "auprc"):
         areas = (_auroc_draws if metric == "auroc" else _auprc_draws)(labels, scores, groups, weights)
         defined = np.isfinite(areas)

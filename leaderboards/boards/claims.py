@@ -288,10 +288,12 @@ def _selected(about: _About, columns: Sequence[Column], locality: Mapping[str, f
 
 
 def _all(about: _About, asked: Sequence[Column], found: list[Column], why: str) -> list[Column]:
-    """The tasks that are of use: of phantoms, all that were asked for. Raises Untestable, naming the others."""
+    """The tasks that are of use: of phantoms, all that were asked for. Raises Untestable, naming two of the others."""
     if found and (len(found) == len(asked) or not about.synthetic):
         return found
-    raise Untestable(f"{', '.join(column.title for column in asked if column not in found)}: {why}")
+    lacking = [column.title for column in asked if column not in found]
+    more = f" and {len(lacking) - 2} more" if len(lacking) > 2 else ""
+    raise Untestable(f"{', '.join(lacking[:2])}{more}: {why}")
 
 
 def _lead(

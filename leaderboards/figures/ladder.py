@@ -9,7 +9,7 @@ from leaderboards.boards.contrasts import mean_difference
 from leaderboards.figures.chart import Panel
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
 from leaderboards.stats.intervals import Estimate, estimate
-from leaderboards.words import flops, interval, modality
+from leaderboards.words import flops, interval, modality, number
 
 CEILING = "with labels (ceiling)"
 Point = tuple[str, Board, float, Estimate | float]  # a row, its rung, training FLOPs, mean gain; of a ceiling the value
@@ -17,12 +17,7 @@ Point = tuple[str, Board, float, Estimate | float]  # a row, its rung, training 
 
 def draw_ladder(boards: Sequence[Board]) -> tuple[Figure, ...]:
     """A panel for each modality, over the tasks that its rungs share: of one corpus, the first that is given."""
-    ladders: dict[str, list[Board]] = {}
-    for board in boards:
-        rungs = ladders.setdefault(board.modality, [])
-        if all(one.corpus_digest == board.corpus_digest for one in rungs):
-            rungs.append(board)
-    found = {name: points for name, rungs in sorted(ladders.items()) if (points := _points(rungs))}
+    found = _by_modality(boards)
     if not found:
         return ()
     names = list(dict.fromkeys(name for points in found.values() for name, *_ in points))
@@ -46,11 +41,38 @@ def draw_ladder(boards: Sequence[Board]) -> tuple[Figure, ...]:
     )
 
 
+def say_ladder(boards: Sequence[Board]) -> tuple[str, ...]:
+    """A sentence for each modality: the mean gains at its largest budget, the greatest first, and what labels give."""
+    said = []
+    for about, points in _by_modality(boards).items():
+        top = points[-1][1]
+        gains = {name: y for name, board, _, y in points if board is top and isinstance(y, Estimate)}
+        ordered = sorted(gains, key=lambda name: -gains[name].value)
+        told = ", ".join(f"{name} {interval(gains[name], signed=True)}" for name in ordered)
+        room = [y for _, board, _, y in points if board is top and isinstance(y, float)]
+        labels = f"; the same encoder trained with labels {number(room[0], signed=True)}" if room else ""
+        tasks = len(_tasks([board for _, board, _, _ in points]))
+        spent = " or ".join(map(flops, top.budgets))
+        said.append(
+            f"Simulated {modality(about).lower()}, {spent} training FLOPs, mean gain over the untrained twin on the "
+            f"{tasks} tasks that labels teach, chance-corrected: {told}{labels}."
+        )
+    return tuple(said)
+
+
+def _by_modality(boards: Sequence[Board]) -> dict[str, list[Point]]:
+    ladders: dict[str, list[Board]] = {}
+    for board in boards:
+        rungs = ladders.setdefault(board.modality, [])
+        if all(one.corpus_digest == board.corpus_digest for one in rungs):
+            rungs.append(board)
+    return {name: points for name, rungs in sorted(ladders.items()) if (points := _points(rungs))}
+
+
 def _points(rungs: Sequence[Board]) -> list[Point]:
-    shared = set.intersection(*({column.title for column in _taught(board)} for board in rungs))
-    points: list[Point] = []
-    for board in sorted(rungs, key=lambda one: max(one.budgets, default=0.0)):
-        columns = [column for column in _taught(board) if column.title in shared]
+    shared, points = _tasks(rungs), []
+    for board in sorted(rungs, key=_budget):
+        columns = [column for column in board.columns if column.title in shared]
         spent = {cost.name: cost.budget_flops for cost in board.costs if cost.budget_flops > 0}
         for one in board.comparison.twins if columns else ():
             gained = mean_difference(board.numbers, one.variants, columns)
@@ -62,8 +84,14 @@ def _points(rungs: Sequence[Board]) -> list[Point]:
     return points
 
 
-def _taught(board: Board) -> list[Column]:
-    return [column for column in board.columns if column.title in board.pooled]
+def _tasks(rungs: Sequence[Board]) -> set[str]:
+    """Titles of the tasks that labels teach at the largest budget, and that every rung was asked."""
+    top = max(rungs, key=_budget)
+    return set(top.pooled).intersection(*({column.title for column in board.columns} for board in rungs))
+
+
+def _budget(board: Board) -> float:
+    return max(board.budgets, default=0.0)
 
 
 def _room(board: Board, twins: Sequence[Contrast], columns: Sequence[Column]) -> float | None:

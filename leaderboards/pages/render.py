@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from leaderboards.boards import citation
 from leaderboards.boards.board import Board, current
-from leaderboards.figures.ladder import draw_ladder
+from leaderboards.figures.ladder import draw_ladder, say_ladder
 from leaderboards.figures.lead_by_locality import draw_lead_by_locality
 from leaderboards.pages.board_page import BoardPage, calibration, describe_board, names_contradicted
 from leaderboards.pages.page import Page
@@ -47,6 +47,7 @@ def front(boards: Sequence[Board], releases: Sequence[str] = ()) -> str:
         "index.html",
         releases,
         real=answer.say_patients(patients),
+        simulated=say_ladder(phantoms),
         judged=answer.say_verdicts(phantoms),
         patients=answer.tabulate_patients(patients),
         verdicts=answer.tabulate_verdicts(phantoms),

@@ -161,10 +161,10 @@ def resample(
     groups = np.searchsorted(draws.groups, first.group)
     places = [np.searchsorted(each.groups, draws.groups) for each in known]
     weights = [part[:, place] for each, place in zip(known, places, strict=True) for part in (each.weights, each.left)]
-    values, rows, flags = [], [], []
+    whole, values, rows, flags = np.concatenate(weights), [], [], []
     for one in predictions:
         values.append(fold_score(metric, one.label, one.scores, one.repeat, one.fold))
-        found = fold_resampled(metric, one.label, one.scores, groups, one.repeat, one.fold, np.concatenate(weights))
+        found = fold_resampled(metric, one.label, one.scores, groups, one.repeat, one.fold, whole)
         rows.append(found[0])
         flags.append(found[1])
     values, ends = np.array(values), np.cumsum([len(part) for part in weights])[:-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from benchmark.metrics import title as metric
@@ -85,23 +84,34 @@ def tabulate_verdicts(boards: Sequence[Board]) -> Table | None:
     return Table(
         title="The study's claims",
         caption="Judged on simulated images, where the signal is what we made it: chance-corrected differences with "
-        "95 % intervals (slopes: per unit of measured locality), not adjusted for the number of claims.",
+        "95 % intervals (slopes: per unit of measured locality), recommended recipes, not adjusted for the number of "
+        "claims.",
         heads=(
             Text(lines=("Claim",)),
             *(Text(lines=(modality(one.modality), f"{' or '.join(map(flops, one.budgets))} FLOPs")) for one in top),
         ),
         rows=tuple(
-            Line(head=Text(lines=(asks,)), cells=tuple(_judgement(board, asks) for board in top)) for asks in asked
+            Line(head=Text(lines=(_plain(asks),)), cells=tuple(_judgement(board, asks) for board in top))
+            for asks in asked
         ),
     )
 
 
 def say_verdicts(boards: Sequence[Board]) -> str:
-    """How many claims were found how, over the modalities; "" without any."""
-    found = [one.verdict for board in find_largest(boards) for one in board.claims if one.claimed]
-    counts = Counter(found)
-    told = [f"{counts[verdict]} {verdict}" for verdict in sorted(counts, key=_order)]
-    return f"Of the study's claims, each judged in each modality: {', '.join(told)}." if told else ""
+    """How many claims were found how, over the modalities, and which hold or are contradicted; "" without any."""
+    found: dict[str, dict[str, int]] = {}  # verdict -> modality, and what the claim says at its shortest -> how many
+    for board in find_largest(boards):
+        for one in board.claims:
+            if one.claimed:
+                said = f"{modality(board.modality).lower()}: {_plain(one.asks).partition(', in gain')[0]}"
+                places = found.setdefault(one.verdict, {})
+                places[said] = places.get(said, 0) + 1
+    told = []
+    for verdict in sorted(found, key=_order):
+        count = sum(found[verdict].values())
+        named = f" ({'; '.join(found[verdict])})" if verdict in (HOLDS, CONTRADICTED) else ""
+        told.append(f"{count} {'hold' if verdict == HOLDS and count > 1 else verdict}{named}")
+    return f"Of the study's claims, judged on simulated images in each modality: {', '.join(told)}." if told else ""
 
 
 def _bearing(board: Board) -> list[int]:
@@ -177,6 +187,11 @@ def _found(board: Board, place: int) -> str:
     if best is not None and plain is not None and best <= plain[0]:
         said.append(f"none scores above a {plain[1]} ({number(plain[0])})")
     return f"on {board.columns[place].title}, {'; '.join(said) or 'nothing was judged'}."
+
+
+def _plain(asks: str) -> str:
+    """A claim without what the page says once: that its recipes are the recommended ones."""
+    return asks.replace(" (recommended)", "")
 
 
 def _is(names: Sequence[str]) -> str:

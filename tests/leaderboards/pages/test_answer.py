@@ -68,13 +68,17 @@ def test_claims_have_one_verdict_each_and_the_count_of_them_is_said(boards):
     _, simulated = boards
     table = answer.tabulate_verdicts([simulated])
     asked = {one.asks for one in simulated.claims if one.claimed}
-    assert {row.head.lines[0] for row in table.rows} == asked
+    assert {row.head.lines[0] for row in table.rows} == {one.replace(" (recommended)", "") for one in asked}
     assert len(asked) < len({one.asks for one in simulated.claims}), "estimates beside the claims are left to the board"
     verdicts = [HOLDS, CONTRADICTED, *[UNTESTABLE] * 99]
     judged = [one for one in simulated.claims if one.claimed]
     told = tuple(replace(one, verdict=verdict) for one, verdict in zip(judged, verdicts, strict=False))
     said = answer.say_verdicts([replace(simulated, claims=told)])
-    assert f"1 holds, 1 contradicted, {len(judged) - 2} untestable" in said
+    first, second = (one.asks.replace(" (recommended)", "").partition(", in gain")[0] for one in judged[:2])
+    where = simulated.modality
+    assert f": 1 holds ({where}: {first}), 1 contradicted ({where}: {second}), {len(judged) - 2} untestable." in said
+    told = tuple(replace(one, verdict=HOLDS) for one in judged)
+    assert f": {len(judged)} hold (" in answer.say_verdicts([replace(simulated, claims=told)])
     assert answer.say_verdicts([]) == ""
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark.recipe import twin
-from leaderboards.figures.ladder import draw_ladder
+from leaderboards.figures.ladder import draw_ladder, say_ladder
 from leaderboards.pages import board_page, render
 from leaderboards.publish import site
 from leaderboards.stats.verdicts import HOLDS
@@ -105,3 +105,22 @@ def test_runs_on_other_images_are_no_rung_of_the_figure(boards):
     other = replace(boards[1], corpus_digest="f" * 12)
     (drawn,) = draw_ladder([boards[0], other])
     assert {row[2] for row in drawn.rows} == {boards[0].track}
+
+
+def test_tasks_are_those_that_labels_teach_at_the_largest_budget(boards):
+    """A small rung where labels teach nothing is a rung all the same."""
+    small, large = sorted(boards, key=lambda board: board.budgets)
+    (drawn,) = draw_ladder([replace(small, pooled=()), large])
+    assert {row[2] for row in drawn.rows} == {small.track, large.track}
+    assert draw_ladder([small, replace(large, pooled=())]) == ()
+
+
+def test_a_sentence_orders_pretexts_by_gain_at_the_largest_budget(boards):
+    large = max(boards, key=lambda board: board.budgets)
+    (said,) = say_ladder(boards)
+    gains = {row.name: row.mean.gain.value for row in large.sections[0].rows if not row.twin}
+    names = sorted(gains, key=lambda name: -gains[name])
+    assert [said.index(f" {name} ") for name in names] == sorted(said.index(f" {name} ") for name in names)
+    assert said.startswith("Simulated ultrasound, 1.0e14 training FLOPs")
+    assert f"on the {len(large.pooled)} tasks that labels teach" in said
+    assert say_ladder([]) == ()
