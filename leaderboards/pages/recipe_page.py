@@ -239,11 +239,14 @@ def _grid(what: str, seeds: Sequence[int], answers: Mapping[str, Mapping[int, An
     rows = []
     for title, by_seed in answers.items():
         points = {seed: {(f.settings, f.metric): f for f in answer.fits} for seed, answer in by_seed.items()}
-        for settings, score in dict.fromkeys(point for found in points.values() for point in found):
+        chosen = (point for found in points.values() for point, fit in found.items() if fit.chosen)
+        for settings, score in dict.fromkeys(chosen):
             texts = [dict(settings).get(name, "–") for name in names] + [metric(score)]
             for seed in seeds:
                 fit = points.get(seed, {}).get((settings, score))
                 texts.append(f"{number(fit.score)}; {fit.chosen} of {fit.fits}" if fit else "–")
             rows.append((title, *texts))
-    caption = f"{what}: the whole grid; mean score of the validation part, and how often it was chosen."
+    caption = (
+        f"{what}: mean score of the validation part, and how often it was chosen, of settings that some seed chose."
+    )
     return plain_table(what, caption, ("Task", *names, "Metric", *(f"Seed {seed}" for seed in seeds)), rows)

@@ -53,7 +53,7 @@ class Answer:
     score: Estimate | None  # with an interval of its own: of the headline probe and readout
     gain: Difference | None  # over the twin
     classes: tuple[str, ...]
-    confusion: tuple[tuple[int, ...], ...]  # rows: label, columns: highest score; () unless headline
+    confusion: tuple[tuple[int, ...], ...]  # label × highest score; () unless headline on real images
     reliability: tuple[tuple[float, float, int], ...]  # (mean confidence, share correct, images) in bins of equal mass
     fits: tuple[Fit, ...]
 
@@ -125,7 +125,8 @@ def _answers(board: Board, one: Run, twin: Run | None, cells: pd.DataFrame) -> I
         column = columns.get((row["task"], row["data"]))
         headline = (row["probe"], row["readout"]) == HEADLINE
         number = _number(board, one, column) if column is not None and headline else None
-        seen = store.predictions(row["directory"], row["cell"], row["protocol"]) if headline else None
+        asked = headline and not row["synthetic"]  # what classes and calibration are of what was simulated says nothing
+        seen = store.predictions(row["directory"], row["cell"], row["protocol"]) if asked else None
         yield Answer(
             task=row["task"],
             title=row["task_title"],

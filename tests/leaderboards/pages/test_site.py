@@ -19,6 +19,7 @@ from benchmark.recipe import Recipe, from_json, key, twin
 from benchmark.storage import results
 from leaderboards.__main__ import app
 from leaderboards.boards.board import Entry
+from leaderboards.boards.store import load
 from leaderboards.export import board_tables, two_encoders
 from leaderboards.figures import chart, lead_by_locality
 from leaderboards.pages import map_blocks, page, render, run_details
@@ -237,7 +238,7 @@ def test_figures_of_boards_are_files_with_words_and_a_dark_side_and_curves_are_p
         assert not re.search(r"nan|inf|None", text.partition("</style>")[2])
     pages = {path: path.read_text() for path in built.rglob("*.html")}
     curves = [re.findall(r'<svg class="chart".*?</svg>', text) for text in pages.values()]
-    assert sum(map(len, curves)) == 4 + 3 * 2 + 3 * (2 + 3) + 3 * 3  # board, pretexts, their recipes, twins
+    assert sum(map(len, curves)) == 4 + 3 * 2 + 3 * 2  # board, pretexts, their recipes
     for svg in (svg for found in curves for svg in found):
         assert xml.fromstring(svg).get("aria-label")
         assert not re.search(r"nan|inf|None", svg)
@@ -254,8 +255,20 @@ def test_the_data_of_the_figures_of_a_page_are_one_table(built):
     losses = [(float(row["share of training"]), float(row["value"])) for row in rows if row["figure"] == "loss"]
     assert len(losses) == 2 * 20
     assert losses[:2] == [(0.0, 2.0), (0.05, pytest.approx(2 / 21, abs=1e-6))]
-    assert {row["images"] for row in rows if row["figure"].startswith("reliability")} == {"12"}
     assert not list((built / "figures").glob("*.csv"))
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_classes_and_calibration_are_shown_of_real_images_alone(complete, real):
+    (board,) = site.load_boards(complete)
+    loaded = load(complete)
+    told = replace(loaded, cells=loaded.cells.assign(synthetic=not real))
+    details = [one for one in run_details.read_runs(board, told) if one.trained]
+    headlines = [one for run in details for one in run.answers if (one.probe, one.readout) == ("linear", "patches")]
+    assert headlines
+    assert all(bool(one.confusion) == bool(one.reliability) == real for one in headlines)
+    if real:
+        assert {count for one in headlines for *_, count in one.reliability} == {12}
 
 
 def test_round_values_mark_an_axis():
