@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK = 2**18  # numbers at once: what a processor keeps near itself
+CHUNK = 2**16  # numbers at once: what a processor keeps near itself
 INTERVAL_GROUPS = 20  # fewer groups: the value only
 RANKED_GROUPS = 50  # fewer groups: an interval, but no place in an order
 LEVEL = 0.95  # of every interval
@@ -240,15 +240,21 @@ def _auroc_draws(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, wei
     for k, column in enumerate(columns):
         positive = labels == column
         order, low, high = _places(positive, scores[:, column])
-        ups, downs = groups[positive], groups[~positive][order]
+        ups, downs, level = groups[positive], groups[~positive][order], np.flatnonzero(low < high)
         for start in range(0, len(weights), step):
             block = weights[start : start + step]
             below = np.zeros((len(block), len(order) + 1))  # weight of the lowest j negatives
-            np.cumsum(block[:, downs], axis=1, out=below[:, 1:])
-            up = block[:, ups]
-            won = np.einsum("bi,bi->b", up, below[:, low] + below[:, high]) / 2
+            np.cumsum(_take(block, downs), axis=1, out=below[:, 1:])
+            up, under = _take(block, ups), _take(below, low)
+            won = np.einsum("bi,bi->b", up, under)
+            won += np.einsum("bi,bi->b", up[:, level], _take(below, high[level]) - under[:, level]) / 2  # ties
             areas[start : start + step, k] = _ratio(won, up.sum(1) * below[:, -1])
     return areas
+
+
+def _take(block: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """block[:, places], twice as fast."""
+    return np.take(block, places, axis=1, mode="clip")
 
 
 def _auprc_draws(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -260,7 +266,7 @@ def _auprc_draws(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, wei
         values, positive = scores[order, column], labels[order] == column
         last = np.flatnonzero(np.append(values[1:] != values[:-1], True))  # of every threshold
         for start in range(0, len(weights), step):
-            drawn = weights[start : start + step][:, groups[order]]
+            drawn = _take(weights[start : start + step], groups[order])
             above, hits = np.cumsum(drawn, axis=1)[:, last], np.cumsum(drawn * positive, axis=1)[:, last]
             precision = np.divide(hits, above, out=np.zeros_like(hits), where=above > 0)
             won = (precision * np.diff(hits, axis=1, prepend=0)).sum(1)
@@ -277,7 +283,7 @@ def _sample_draws(
     step, member = max(1, CHUNK // max(len(labels), 1)), np.eye(scores.shape[1])[labels]
     form = SAMPLE_FORMS[metric](labels, scores)
     for start in range(0, len(weights), step):
-        drawn = weights[start : start + step][:, groups]
+        drawn = _take(weights[start : start + step], groups)
         values[start : start + step] = form(drawn)
         present[start : start + step] = drawn @ member
     return values, (present > 0).sum(1) < len(np.unique(labels))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from leaderboards.boards.sections import Measured, measure, measure_corrupted
 from leaderboards.boards.selection import Method, Selection, places, trained
 from leaderboards.stats.intervals import estimate
 from leaderboards.words import FLOOR, slug
+from tasks.store import processors
 
 OUTSIDE = "other budget, other data"  # of an encoder from outside
+MANY = 10_000  # rows of cells: boards of more are computed side by side, a process each
 BESIDE = ("attentive", "mlp")  # probes that stand beside the headline, on a board and under its claims
 
 
@@ -27,10 +31,24 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None,
     `absent` names tasks that this machine could not measure: modality -> task -> reason. Raises SchemaError on a file
     that cannot be read.
     """
+    loaded = _load(results, without)
+    asked = [(results, without, one, (absent or {}).get(one[0], {})) for one in places(loaded.runs)]
+    processes = min(processors(), len(asked)) if len(loaded.cells) >= MANY else 1
+    if processes < 2:
+        return _in_order([_board(Selection(loaded, one), loaded, lacking) for *_, one, lacking in asked])
+    asked.sort(key=lambda one: -loaded.cells["corpus_digest"].eq(one[2][2]).sum())  # the longest first
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return _in_order(list(pool.map(_make, *zip(*asked, strict=True))))
+
+
+def _make(results: Path, without: str, place: tuple[str, str, str, str], absent: Mapping[str, str]) -> Board:
+    loaded = _load(results, without)
+    return _board(Selection(loaded, place), loaded, absent)
+
+
+def _load(results: Path, without: str) -> store.Store:
     loaded = store.load(results)
-    loaded = replace(loaded, runs=loaded.runs[loaded.runs["track"].ne(without)])
-    absent = absent or {}
-    return _in_order([_board(Selection(loaded, one), loaded, absent.get(one[0], {})) for one in places(loaded.runs)])
+    return replace(loaded, runs=loaded.runs[loaded.runs["track"].ne(without)])
 
 
 def summarise(loaded: store.Store, chosen: Container[str]) -> Iterator[dict[str, object]]:

@@ -215,12 +215,15 @@ def _fit(settings: tuple, metric: str, fits: Sequence[Mapping]) -> Fit:
 
 
 def compare_pairs(board: Board, most: int) -> Iterator[tuple[Run, Run, dict[Column, Difference]]]:
-    """The paired differences of every two runs of a board; none where there are more than `most` pairs."""
-    runs: Sequence[Run] = board.runs
-    if len(runs) * (len(runs) - 1) // 2 > most:
-        return
-    for a, b in combinations(runs, 2):
+    """The paired differences of every two pretrained runs of a board, and of each and its twin; none where there are
+    more than `most` pairs."""
+    asked = [(a, b) for a, b in combinations(board.runs, 2) if _trained(a, b) or a.twin == b.run or b.twin == a.run]
+    for a, b in asked if len(asked) <= most else ():
         yield a, b, compare_runs(board, a, b)
+
+
+def _trained(*runs: Run) -> bool:
+    return all(one.run != one.twin for one in runs)
 
 
 def compare_runs(board: Board, a: Run, b: Run) -> dict[Column, Difference]:

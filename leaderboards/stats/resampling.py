@@ -160,15 +160,17 @@ def resample(
     first, known = predictions[0], [draws] if joint is None else [draws, joint]
     groups = np.searchsorted(draws.groups, first.group)
     places = [np.searchsorted(each.groups, draws.groups) for each in known]
-    weights = [part[:, place] for each, place in zip(known, places, strict=True) for part in (each.weights, each.left)]
-    whole, values, rows, flags = np.concatenate(weights), [], [], []
-    for one in predictions:
-        values.append(fold_score(metric, one.label, one.scores, one.repeat, one.fold))
-        found = fold_resampled(metric, one.label, one.scores, groups, one.repeat, one.fold, whole)
-        rows.append(found[0])
-        flags.append(found[1])
-    values, ends = np.array(values), np.cumsum([len(part) for part in weights])[:-1]
-    parts, lost = np.split(np.stack(rows), ends, axis=1), np.split(np.any(flags, axis=0), ends)
+    parts = [(part, place) for each, place in zip(known, places, strict=True) for part in (each.weights, each.left)]
+    weights = [part if len(place) == part.shape[1] else part[:, place] for part, place in parts]
+
+    def redraw(one: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:
+        about = metric, one.label, one.scores, groups, one.repeat, one.fold
+        return [fold_resampled(*about, some) for some in weights]
+
+    values = np.array([fold_score(metric, one.label, one.scores, one.repeat, one.fold) for one in predictions])
+    found = [redraw(one) for one in predictions]
+    parts = [np.stack([one[place][0] for one in found]) for place in range(len(weights))]
+    lost = [np.any([one[place][1] for one in found], axis=0) for place in range(len(weights))]
     numbers = [
         Resampled(
             seeds=tuple(seeds),

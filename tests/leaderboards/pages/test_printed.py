@@ -62,7 +62,7 @@ def test_pages_as_they_were_built_are_as_printed_and_the_report_says_what_was_re
     assert report.numbers["letters"] == sum(bool(row.letters) for row in rows)
     assert report.numbers["slopes"] == 1  # of DINOv3 - I-JEPA, in gain, within relation's distances
     assert report.numbers["claims"] == len(board.claims)
-    assert report.numbers["differences of two runs"] == 3 * 8 * 7 / 2
+    assert report.numbers["differences of two runs"] == 3 * (4 * 3 / 2 + 4)  # of runs, and of each and its twin
     said = str(report)
     for kind, count in report.files.items():
         assert f"{count} {kind}" in said
