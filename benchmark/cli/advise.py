@@ -36,7 +36,9 @@ def advise(
         for name, found in study.tasks.items():
             known = [tasks.get(study.modality, other) for other in tasks.names(study.modality)]
             family = [one for one in known if one.images == found.task.images] if found.task.synthetic else [found.task]
-            typer.echo(f"{study.modality}/{name}: reading windows of its images, about five minutes the first time")
+            typer.echo(
+                f"{study.modality}/{name}: reading windows of its images, ten minutes or more of a core the first time"
+            )
             locality.store_family(family, places.data, places.cache, places.results)
             rows = results.rows(places.results, "locality").to_pylist()
             (located,) = [

@@ -134,17 +134,19 @@ def _sentences(found: Advice, about: Profile, kind: str) -> Iterator[str]:
         )
         return
     budgets = " or ".join(sorted({flops(budget) for one in found.near for budget in one.board.budgets}))
-    tasks = f"{len(found.near)} task{'s' if len(found.near) > 1 else ''} like yours at {budgets} FLOPs"
+    many = len(found.near) > 1
+    counted = f"most of the {len(found.near)} tasks" if many else "the one task"
+    tasks = f"{counted} like yours at {budgets} FLOPs"
     if not found.supported:
-        yield f"  No pretext is shown above the untrained encoder on most of the {tasks}: nothing is supported."
+        yield f"  No pretext is shown above the untrained encoder on {tasks}: nothing is supported."
     elif found.preferred and len(found.supported) > 1:
         others = ", ".join(found.supported[1:])
-        yield f"  {found.supported[0]}: above the untrained encoder on most of the {tasks}, shown ahead of {others}."
+        yield f"  {found.supported[0]}: above the untrained encoder on {tasks}, shown ahead of {others}."
     elif len(found.supported) > 1:
         named = " or ".join(found.supported)
-        yield f"  {named}: above the untrained encoder on most of the {tasks}; which is better is not shown."
+        yield f"  {named}: above the untrained encoder on {tasks}; which is better is not shown."
     else:
-        yield f"  {found.supported[0]}: the only one that is above the untrained encoder on most of the {tasks}."
+        yield f"  {found.supported[0]}: the only one that is above the untrained encoder on {tasks}."
     for one in found.near:
         gains = "; ".join(
             f"{name} {interval(entry.gain, signed=True)} ({entry.verdict})" for name, entry in one.entries().items()

@@ -1,4 +1,4 @@
-// The headline table of a board: order, search, filters, columns, what is shown as text, and all of it in the address.
+// The table of a page: order, search, filters, columns, what is shown as text, and all of it in the address.
 // The table is in the page already; DataTables (vendor/) enhances it.
 "use strict";
 
@@ -6,7 +6,11 @@ const table = document.querySelector("table.rich");
 const SHOWN = 50; // rows of a page of the table
 
 const find = (id) => document.getElementById(id);
-const tools = { search: find("search"), kind: find("kind"), where: find("where"), verdict: find("verdict") };
+const facets = [...document.querySelectorAll("#tools select[data-facet]")]; // of rows, by their data- attributes
+const where = find("where"); // the column that a verdict is asked of, where there is a choice
+const tools = { search: find("search"), verdict: find("verdict") };
+for (const facet of facets) tools[facet.id] = facet;
+if (where) tools.where = where;
 const said = (text) => { find("said").textContent = text; };
 
 const heads = [...table.tHead.rows[0].cells].map((head) => head.querySelector(".l1").textContent);
@@ -31,12 +35,12 @@ inner.append(region);
 region.append(table);
 
 const tone = (index, column) => shown.cell(index, column).node().className;
-const kind = (index) => shown.row(index).node().className;
+const asked = () => Number(where ? where.value : tools.verdict.dataset.column);
 
 shown.search.fixed("chosen", (text, data, index) => {
-  const asked = { kind: tools.kind.value, verdict: tools.verdict.value };
-  return (!asked.kind || kind(index).split(" ")[0] === asked.kind) &&
-    (!asked.verdict || tone(index, Number(tools.where.value)).split(" ").includes(asked.verdict));
+  const row = shown.row(index).node().dataset;
+  return facets.every((facet) => !facet.value || row[facet.dataset.facet] === facet.value) &&
+    (!tools.verdict.value || tone(index, asked()).split(" ").includes(tools.verdict.value));
 });
 
 // --- columns
@@ -63,7 +67,7 @@ function state() {
   for (const [name, field] of Object.entries(tools)) {
     if (name !== "where" && field.value) found.set(name, field.value);
   }
-  if (tools.verdict.value) found.set("where", tools.where.value);
+  if (where && tools.verdict.value) found.set("where", where.value);
   const hidden = boxes.filter((box) => !box.checked).map((box) => box.dataset.column);
   if (hidden.length) found.set("hide", hidden.join("."));
   if (shown.page() > 0) found.set("page", String(shown.page() + 1));
@@ -98,7 +102,9 @@ function read() {
 }
 
 tools.search.addEventListener("input", () => shown.search(tools.search.value).draw());
-for (const name of ["kind", "where", "verdict"]) tools[name].addEventListener("change", () => shown.draw());
+for (const [name, field] of Object.entries(tools)) {
+  if (name !== "search") field.addEventListener("change", () => shown.draw());
+}
 boxes.forEach((box) => box.addEventListener("change", () => {
   shown.column(Number(box.dataset.column)).visible(box.checked);
   write();
