@@ -5,6 +5,7 @@ A sheet that anchors or images were chosen for is written out and not stored.
     <results>/<modality>/maps/<id>/     maps.parquet sheet.png sheet.svg
 """
 
+import io
 import shutil
 import tempfile
 import textwrap
@@ -19,6 +20,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from benchmark.maps import patch_maps
 from benchmark.maps.run_maps import OpenRun, Pictures, choose_pictures, compute_scores, look, reconstruct, resize
@@ -121,7 +123,10 @@ def save(figure: Figure, path: Path) -> None:
     """path.png and path.svg, the same bytes each time."""
     with matplotlib.rc_context({"svg.hashsalt": "pretext-bench", "svg.fonttype": "none"}):
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        figure.savefig(path.with_suffix(".png"), dpi=DOTS, metadata={"Software": None})
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=DOTS)
+    colours = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a third of the bytes
+    colours.save(path.with_suffix(".png"), optimize=True)
 
 
 def directory(root: Path, run: OpenRun, task: Task, data: str) -> Path:

@@ -51,7 +51,7 @@ def _line(board: Board, row: Row, column: Column, entry: Entry, extent: float) -
     return Line(
         head=Text(
             lines=(row.name, f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}", *filter(None, (row.note,))),
-            links=(("recipe, and the command that repeats it", recipe_page(row.variant)),),
+            links=(("recipe and command", recipe_page(row.variant)),),
         ),
         cells=(
             Text(
