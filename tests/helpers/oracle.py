@@ -25,7 +25,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 EXACT = 1.5e-9  # tables hold nine decimals
-WIDTH = 0.05  # relative: of an error
+WIDTH = 3.5 * np.sqrt((1 / 400 - 1 / 2000) / 2)  # relative: of an error, from 400 blocks of 2,000 groups
 DRAWS, VECTORS = 1000, 200_000  # bootstrap draws of an error; normal vectors of a family
 LEVEL, CHANCE = 0.95, 0.5
 HEADROOM = 1.5  # groups of the rarest class in error, over the tasks: with fewer, no verdict

@@ -30,14 +30,14 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_help_shows_a_dozen_commands_in_under_a_second_of_processor_time():
+def test_help_shows_thirteen_commands_in_under_a_second_of_processor_time():
     before = cpu_seconds()
     said = subprocess.run(
         [sys.executable, "-m", "benchmark", "--help"], capture_output=True, encoding="utf-8", check=True
     ).stdout
     assert cpu_seconds() - before < 1.0
     shown = {name for commands in command_line.PANELS.values() for name in commands}
-    assert len(shown) <= 12
+    assert len(shown) <= 13
     assert all(f"│ {name} " in said for name in shown)
     assert all(panel in said for panel in command_line.PANELS)
 

@@ -196,7 +196,7 @@ def test_a_board_shows_dice_over_the_twin_and_verify_recomputes_it(tmp_path):
     (section,) = [one for one in board.sections if one.probe == "dense"]
     assert section.metric == "dice"
     assert {column.metric for column in board.columns} == {"auroc"}
-    table = gains.tabulate_gains(board, section)
+    table, *_ = gains.tabulate_gains(board, section)
     assert [head.lines[:2] for head in table.heads[2:]] == [(TASKS[first][0], "Dice")]
     place = [column.task for column in board.columns].index(first)
     trained, floor = (next(row for row in section.rows if row.twin is kind).entries[place] for kind in (False, True))
