@@ -66,7 +66,7 @@ def test_a_grid_of_tracks_and_modalities_gives_what_its_runs_give_alone(tmp_path
         run("run", *options, *compute, "--results", f"{tmp_path}/alone")
     said = run("run", "--grid", str(path), *compute, "--pack", "2", "--results", f"{tmp_path}/grid")
     assert "Ultrasound: phantom corpus, smoke-images track" in said
-    assert "Histo: phantom corpus, smoke track" in said
+    assert "Histology: phantom corpus, smoke track" in said
     same(tmp_path / "grid", tmp_path / "alone")
     assert len(results.read(tmp_path / "grid", "runs")) == 6
     said = ask("plan", "--grid", str(path), *narrow, "--results", f"{tmp_path}/grid")
