@@ -7,7 +7,7 @@ OUT/weights.csv                                                 their names, siz
 from __future__ import annotations
 
 import csv
-import shutil
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -25,9 +25,8 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 
 
 def release(results: Path, out: Path, say: Callable[[str], None]) -> Path:
-    """Write every pretrained encoder of a store, and the table of them; one that is there already is kept.
-
-    Returns the table. Raises DataError where nothing is pretrained, or weights are not those of their run."""
+    """Write every pretrained encoder of a store, and the table of them, which is returned.
+    Raises DataError where nothing is pretrained, or weights are not those of their run."""
     runs, cells = store.read(results, "runs"), store.read(results, "cells")
     runs = runs[runs["pretext"].ne(EXTERNAL) & runs["budget_flops"].gt(0) & runs["weights_sha256"].ne("")]
     if runs.empty:
@@ -37,13 +36,11 @@ def release(results: Path, out: Path, say: Callable[[str], None]) -> Path:
     for run in runs.sort_values(["modality", "corpus", "track", "pretext", "seed"]).to_dict("records"):
         name = "-".join(str(run[one]) for one in ("modality", "corpus", "track", "pretext"))
         path = out / f"{name}-seed{run['seed']}-{run['run']}.zip"
-        if not path.exists():
-            weights = store.run_directory(results, run["modality"], run["run"]) / "encoder.safetensors"
-            with tempfile.TemporaryDirectory(dir=out) as part:
-                folder = export(run, cells, weights, Path(part) / path.stem)
-                _pack(folder, Path(part) / path.name)
-                shutil.move(Path(part) / path.name, path)
-            say(f"{path}: {path.stat().st_size:,} bytes")
+        weights = store.run_directory(results, run["modality"], run["run"]) / "encoder.safetensors"
+        with tempfile.TemporaryDirectory(dir=out) as part:
+            _pack(export(run, cells, weights, Path(part) / path.stem), Path(part) / path.name)
+            os.replace(Path(part) / path.name, path)
+        say(f"{path}: {path.stat().st_size:,} bytes")
         rows.append((path.name, path.stat().st_size, seals.sha256(path), run["run"], run["weights_sha256"]))
     with (out / MANIFEST).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])

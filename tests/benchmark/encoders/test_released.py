@@ -1,6 +1,7 @@
 """Release files of a store's encoders."""
 
 import csv
+import shutil
 import zipfile
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from benchmark.encoders import encoder, released
 from benchmark.recipe import key, twin
 from benchmark.storage import seals
+from leaderboards.boards.listed import read_released
 from tasks.base import DataError
 from tests.helpers import boards
 
@@ -44,15 +46,27 @@ def test_every_pretrained_encoder_becomes_a_file_with_its_card(tmp_path):
     assert load_file(folder / "model.safetensors")
 
 
-def test_the_same_store_gives_the_same_bytes_and_what_is_there_is_kept(tmp_path):
-    a_store(tmp_path)
+def test_the_same_store_gives_the_same_bytes_and_pages_read_the_table(tmp_path):
+    _, weights = a_store(tmp_path)
     first = released.release(tmp_path / "store", tmp_path / "out", print)
-    said = []
-    released.release(tmp_path / "store", tmp_path / "out", said.append)
-    other = released.release(tmp_path / "store", tmp_path / "other", said.append)
-    assert len(said) == 1
-    assert said[0].startswith(str(tmp_path / "other"))
-    assert first.read_bytes() == other.read_bytes()
+    assert first.read_bytes() == released.release(tmp_path / "store", tmp_path / "other", print).read_bytes()
+    (said,) = read_released(tmp_path / "out" / "published").items()
+    assert said[0] == seals.sha256(weights)
+    assert said[1].startswith(next((tmp_path / "out").glob("*.zip")).name)
+
+
+def test_an_encoder_that_was_trained_again_replaces_its_file(tmp_path):
+    made, _ = a_store(tmp_path)
+    released.release(tmp_path / "store", tmp_path / "out", print)
+    shutil.rmtree(tmp_path / "store")
+    other = tmp_path / "other.safetensors"
+    encoder.save(encoder.Encoder(made.encoder, seed=2), other)
+    boards.add_run(tmp_path / "store", made, encoder=other)
+    (row,) = csv.DictReader(released.release(tmp_path / "store", tmp_path / "out", print).open())
+    assert row["weights_sha256"] == seals.sha256(other)
+    assert row["sha256"] == seals.sha256(tmp_path / "out" / row["file"])
+    with zipfile.ZipFile(tmp_path / "out" / row["file"]) as packed:
+        assert seals.sha256(other) in packed.read(f"{row['file'].removesuffix('.zip')}/README.md").decode()
 
 
 def test_a_store_without_pretrained_encoders_is_refused(tmp_path):
