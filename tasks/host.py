@@ -3,15 +3,21 @@
 import codecs
 import importlib
 import locale
+import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import spawn
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from tasks.base import DataError, ProcessError
 
+T = TypeVar("T")
 PLAIN = {  # what stands for a sign that the terminal cannot show; "?" for any other
     "−": "-",
     "–": "-",
@@ -60,6 +66,18 @@ def unguarded() -> str:
         f'{sys.argv[0]}: put what this script does below a line `if __name__ == "__main__":`; the processes that it '
         "starts import it"
     )
+
+
+def map_in_processes(call: Callable[..., T], *items: Iterable[object], processes: int, chunksize: int = 1) -> list[T]:
+    """`map` in spawned processes, in order. Raises ProcessError where one dies, or a script has no main guard."""
+    require_main_guard()
+    try:
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return list(pool.map(call, *items, chunksize=chunksize))
+    except BrokenProcessPool as error:
+        raise ProcessError(
+            f"a process died, out of memory, or as it started, and its error stands above: then {unguarded()}"
+        ) from error
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

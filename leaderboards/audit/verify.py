@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from benchmark.storage import results, schema, seals
 from leaderboards.audit.directory import STORED, Examined, Problem, examine
 from leaderboards.boards import store
 from tasks import host
-from tasks.base import ProcessError
 
 ALONE = 64  # directories that are not worth starting processes for
 RECIPE_COLUMNS = {  # column of `runs` -> field of the recipe
@@ -103,14 +99,7 @@ def _about(places: list[Path], run: str) -> Iterator[Path]:
 def _examined(places: list[Path], processes: int) -> list[Examined]:
     if processes == 1 or len(places) <= ALONE:
         return [examine(place) for place in places]
-    host.require_main_guard()
-    try:
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return list(pool.map(examine, places, chunksize=16))
-    except BrokenProcessPool as error:
-        raise ProcessError(
-            f"a process died, out of memory, or as it started, and its error stands above: then {host.unguarded()}"
-        ) from error
+    return host.map_in_processes(examine, places, processes=processes, chunksize=16)
 
 
 def run_problems(runs: list[tuple[Path, dict]]) -> list[Problem]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 from collections.abc import Container, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from leaderboards.boards.sections import Measured, measure, measure_corrupted
 from leaderboards.boards.selection import Method, Selection, places, trained
 from leaderboards.stats.intervals import estimate
 from leaderboards.words import FLOOR, slug
+from tasks import host
 from tasks.store import processors
 
 OUTSIDE = "other budget, other data"  # of an encoder from outside
@@ -37,8 +36,7 @@ def boards(results: Path, absent: Mapping[str, Mapping[str, str]] | None = None,
     if processes < 2:
         return _in_order([_board(Selection(loaded, one), loaded, lacking) for *_, one, lacking in asked])
     asked.sort(key=lambda one: -loaded.cells["corpus_digest"].eq(one[2][2]).sum())  # the longest first
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return _in_order(list(pool.map(_make, *zip(*asked, strict=True))))
+    return _in_order(host.map_in_processes(_make, *zip(*asked, strict=True), processes=processes))
 
 
 def _make(results: Path, without: str, place: tuple[str, str, str, str], absent: Mapping[str, str]) -> Board:

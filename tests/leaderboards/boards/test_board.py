@@ -18,6 +18,7 @@ from benchmark.recipe import key, twin
 from benchmark.storage import results, schema
 from leaderboards.__main__ import app
 from leaderboards.audit.verify import verify
+from leaderboards.boards import aggregate
 from leaderboards.pages import render, terminal
 from leaderboards.publish import site
 from tests.helpers.boards import add_cell, add_run, recipe, rewrite, store, tree
@@ -75,6 +76,22 @@ def test_expected_values_gains_and_verdicts(complete):
     assert mae.mean.gain.value == pytest.approx(2 * np.mean(gains), abs=1e-14)  # (1 - chance) is one half
     assert (mae.seeds, mae.mean.gain.seeds, mae.mean.gain.groups) == ((0, 1), 2, 60)
     assert board.missing == ()
+
+
+def test_boards_that_are_computed_side_by_side_are_the_same(tmp_path, monkeypatch):
+    """A process each, as in a large store; one of them is told what its machine could not measure."""
+    root = store(tmp_path / "store", pretexts=("mae",), seeds=(0,), tasks=("local",))
+    made = recipe("mae", 0, modality="histo")
+    for one in (made, twin(made)):
+        add_run(root, one)
+        add_cell(root, one, "local")
+    absent = {"histo": {"pcam": "not here"}}
+    alone = site.make_files(site.gather(root, site.load_boards(root, absent)))
+    monkeypatch.setattr(aggregate, "MANY", 0)
+    monkeypatch.setattr(aggregate, "processors", lambda: 2)
+    beside = site.load_boards(root, absent)
+    assert len(beside) == 2
+    assert site.make_files(site.gather(root, beside)) == alone
 
 
 def test_values_agree_with_scikit_learn(complete):
