@@ -160,17 +160,13 @@ def resample(
     first, known = predictions[0], [draws] if joint is None else [draws, joint]
     groups = np.searchsorted(draws.groups, first.group)
     places = [np.searchsorted(each.groups, draws.groups) for each in known]
-    parts = [(part, place) for each, place in zip(known, places, strict=True) for part in (each.weights, each.left)]
-    weights = [part if len(place) == part.shape[1] else part[:, place] for part, place in parts]
-
-    def redraw(one: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:
-        about = metric, one.label, one.scores, groups, one.repeat, one.fold
-        return [fold_resampled(*about, some) for some in weights]
-
+    pairs = [(part, place) for each, place in zip(known, places, strict=True) for part in (each.weights, each.left)]
+    weights = [part if len(place) == part.shape[1] else part[:, place] for part, place in pairs]
     values = np.array([fold_score(metric, one.label, one.scores, one.repeat, one.fold) for one in predictions])
-    found = [redraw(one) for one in predictions]
-    parts = [np.stack([one[place][0] for one in found]) for place in range(len(weights))]
-    lost = [np.any([one[place][1] for one in found], axis=0) for place in range(len(weights))]
+    about = [(metric, one.label, one.scores, groups, one.repeat, one.fold) for one in predictions]
+    found = [[fold_resampled(*one, some) for one in about] for some in weights]
+    parts = [np.stack([drawn for drawn, _ in each]) for each in found]
+    lost = [np.any([flags for _, flags in each], axis=0) for each in found]
     numbers = [
         Resampled(
             seeds=tuple(seeds),
