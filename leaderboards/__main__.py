@@ -281,7 +281,7 @@ def submission(
 def archive(
     published: Annotated[Path, typer.Option(parser=host.path, help="Folder of published runs.")] = PUBLISHED,
 ):
-    """Take away what earlier engines published, and list which commit holds it."""
+    """Take away what earlier engines published and what no board shows, and list which commit holds it."""
     from leaderboards.audit.archive import FILE
     from leaderboards.audit.archive import archive as take_away
 
@@ -290,7 +290,7 @@ def archive(
     typer.echo(
         f"{len(gone)} directories taken away and listed in {published.parent / FILE}; commit that"
         if gone
-        else f"{published}: nothing of an earlier engine"
+        else f"{published}: nothing of an earlier engine, nothing that boards pass over"
     )
 
 

@@ -40,8 +40,8 @@ def read(published: Path) -> dict[str, str]:
 def archive(published: Path) -> list[str]:
     """Take away what engines before this code's published, what is about images that nothing else was probed on, and of
     a recipe that was trained several times the encoders that boards do not show; list it with the commit that holds it.
-    The directories taken away. Raises Refused where that commit does not hold
-    the store as it is."""
+
+    Returns the directories taken away. Raises Refused where that commit does not hold the store as it is."""
     commit = host.git(published, "rev-parse", "HEAD")
     if commit is None or host.git(published, "status", "--porcelain", "--", ".") != "":
         raise Refused(f"{published}: not as committed: commit first, so that a commit holds what is taken away")

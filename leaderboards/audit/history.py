@@ -31,16 +31,16 @@ def changed_files(root: Path) -> list[str]:
             commit = line[1:]
         elif line:
             change, name = line.split("\t", 1)
-            if change == "D" and _directory(name.removeprefix(prefix)) in archived:
+            if change == "D" and directory_of(name.removeprefix(prefix)) in archived:
                 continue
             found.append(f"{name}: {'deleted' if change == 'D' else 'changed'} in commit {commit}; restore it")
     for name in _git(root, "ls-files", "--deleted", "--modified", "--full-name"):
-        if _directory(name.removeprefix(prefix)) not in archived:
+        if directory_of(name.removeprefix(prefix)) not in archived:
             found.append(f"{name}: not as committed; `git checkout -- {name}`")
     return list(dict.fromkeys(found))
 
 
-def _directory(name: str) -> str:
+def directory_of(name: str) -> str:
     """Of a file of the store: <modality>/<table or track>/<id>."""
     return "/".join(name.split("/")[:3])
 

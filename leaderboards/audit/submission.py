@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmark.storage import results
 from benchmark.storage.schema import SchemaError
 from leaderboards.audit.directory import examine
+from leaderboards.audit.history import directory_of
 from leaderboards.audit.promote import Refused
 from leaderboards.audit.verify import verify
 from leaderboards.boards import aggregate
@@ -36,7 +37,7 @@ class Submission:
 def check(published: Path, base: str) -> Submission:
     """What HEAD adds to the store since it left `base`. Raises Refused where git does not know it, or nothing came."""
     changes = _changes(published, base)
-    directories = sorted({_directory(name) for kind, name in changes if kind == "A" and name.count("/") > 2})
+    directories = sorted({directory_of(name) for kind, name in changes if kind == "A" and name.count("/") > 2})
     if not changes:
         raise Refused(f"{published}: nothing was added to it since {base}; `python -m leaderboards promote` adds runs")
     problems = [
@@ -81,10 +82,6 @@ def _changes(published: Path, base: str) -> list[tuple[str, str]]:
     return [(line[0], line.split("\t", 1)[1]) for line in printed.splitlines()]
 
 
-def _directory(name: str) -> str:
-    return "/".join(name.split("/")[:3])
-
-
 def _unlisted(published: Path, directories: Sequence[str]) -> list[str]:
     listed = read_submitted(published)
     return [
@@ -100,7 +97,7 @@ def _untraceable(published: Path, directory: Path) -> Iterator[str]:
 
 
 def _about(file: Path, published: Path, directories: Sequence[str]) -> bool:
-    return _directory(file.relative_to(published).as_posix()) in directories
+    return directory_of(file.relative_to(published).as_posix()) in directories
 
 
 def _rows(published: Path, directories: Sequence[str]) -> Iterator[tuple[Board, Row]]:
