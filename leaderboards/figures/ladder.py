@@ -9,6 +9,7 @@ from leaderboards.boards.contrasts import mean_difference
 from leaderboards.figures.chart import Panel
 from leaderboards.figures.figure import BOUNDS, Figure, bounds, ends
 from leaderboards.stats.intervals import Estimate, estimate
+from leaderboards.tables.answer import say_ahead
 from leaderboards.words import flops, interval, modality, number
 
 CEILING = "with labels (ceiling)"
@@ -53,9 +54,11 @@ def say_ladder(boards: Sequence[Board]) -> tuple[str, ...]:
         labels = f"; the same encoder trained with labels {number(room[0], signed=True)}" if room else ""
         tasks = len(_tasks([board for _, board, _, _ in points]))
         spent = " or ".join(map(flops, top.budgets))
+        pairs = [one for one in top.comparison.pretexts if one.first in gains and one.second in gains]
+        ahead = say_ahead((one.first, one.second, one.mean) for one in pairs)
         said.append(
             f"Simulated {modality(about).lower()}, {spent} training FLOPs, mean gain over the untrained twin on the "
-            f"{tasks} tasks that labels teach, chance-corrected: {told}{labels}."
+            f"{tasks} tasks that labels teach, chance-corrected: {'; '.join(filter(None, (told + labels, ahead)))}."
         )
     return tuple(said)
 
@@ -77,7 +80,8 @@ def _points(rungs: Sequence[Board]) -> list[Point]:
         for one in board.comparison.twins if columns else ():
             gained = mean_difference(board.numbers, one.variants, columns)
             if gained is not None and one.first in spent:
-                points.append((one.first, board, spent[one.first], estimate(gained)))
+                own = one.mean is not None and set(board.pooled) == shared  # then the board's: it holds together there
+                points.append((one.first, board, spent[one.first], one.mean.estimate if own else estimate(gained)))
         room = _room(board, board.comparison.twins, columns)
         if room is not None and board.budgets:
             points.append((CEILING, board, max(board.budgets), room))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from benchmark.metrics import title as metric
-from leaderboards.boards.board import Board, Entry, Row
+from leaderboards.boards.board import Board, Contrast, Entry, Row
+from leaderboards.stats.families import Difference
 from leaderboards.stats.intervals import RANKED_GROUPS
 from leaderboards.stats.verdicts import CLAIM_NOT_SHOWN, CONTRADICTED, HOLDS, UNTESTABLE
 from leaderboards.tables.claims import CLAIM_TONES, list_estimates
@@ -182,11 +183,29 @@ def _found(board: Board, place: int) -> str:
     said = [f"{_listed(above)} {_is(above)} above the untrained twin"] if above else []
     said += [f"{_listed(below)} {_is(below)} below it"] if below else []
     said += [f"{_listed(same)} {_is(same)} not shown to differ from it"] if same else []
+    said.append(say_ahead((one.first, one.second, one.entries[place]) for one in _among(board, trained)))
     best = max((entry.score.value for entry in entries.values() if entry.score is not None), default=None)
     plain = _best_baseline(board, place)
     if best is not None and plain is not None and best <= plain[0]:
         said.append(f"none scores above a {plain[1]} ({number(plain[0])})")
-    return f"on {board.columns[place].title}, {'; '.join(said) or 'nothing was judged'}."
+    return f"on {board.columns[place].title}, {'; '.join(filter(None, said)) or 'nothing was judged'}."
+
+
+def say_ahead(found: Iterable[tuple[str, str, Difference | None]]) -> str:
+    """Who is shown ahead of whom, of (first, second, their difference); "" where nothing was judged."""
+    judged = [(first, second, one.shown) for first, second, one in found if one is not None and one.shown is not None]
+    ahead: dict[str, list[str]] = {}
+    for first, second, shown in judged:
+        if shown:
+            ahead.setdefault(first if shown == 1 else second, []).append(second if shown == 1 else first)
+    if not ahead:
+        return "none of them is shown ahead of another" if judged else ""
+    told = [f"{name} is shown ahead of {_listed(others)}" for name, others in ahead.items()]
+    return "; ".join(told)
+
+
+def _among(board: Board, names: Container[str]) -> list[Contrast]:
+    return [one for one in board.comparison.pretexts if one.first in names and one.second in names]
 
 
 def _plain(asks: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from leaderboards.pages import render
 from leaderboards.publish import site
+from leaderboards.stats.families import Difference
 from leaderboards.stats.verdicts import CONTRADICTED, HOLDS, UNTESTABLE
 from leaderboards.tables import answer, every_row
 from leaderboards.words import interval, number
@@ -107,3 +108,12 @@ def test_one_table_holds_every_encoder_on_every_task_with_eight_columns(boards):
     assert page.count('data-images="real"') == len(table.rows) / 2
     assert 'data-facet="images"' in page
     assert 'data-facet="modality"' not in page, "there is one modality, nothing to choose from"
+
+
+def test_who_is_ahead_of_whom_is_said_either_way_round():
+    found = [("A", "B", 1), ("A", "C", 1), ("B", "C", -1), ("B", "D", 0), ("C", "D", None)]
+    one = Difference(estimate=None, p=None, shown=None, verdict="", family=0)
+    given = [(first, second, replace(one, shown=shown)) for first, second, shown in found]
+    assert answer.say_ahead(given) == "A is shown ahead of B and C; C is shown ahead of B"
+    assert answer.say_ahead(given[3:]) == "none of them is shown ahead of another"
+    assert answer.say_ahead([given[4], ("A", "D", None)]) == ""

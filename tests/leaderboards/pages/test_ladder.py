@@ -91,7 +91,7 @@ def test_the_figure_has_every_pretext_at_every_budget_with_the_gain_of_its_board
     assert {row[1:3] for row in drawn.rows} == set(gains)
     for _, name, track, spent, value, low, high in drawn.rows:
         assert spent == {"laptop": 2.5e13, "1e14": 1e14}[track]
-        assert (value, low, high) == pytest.approx((gains[name, track].value, *_ends(gains[name, track])), abs=0.02)
+        assert (value, low, high) == pytest.approx((gains[name, track].value, *_ends(gains[name, track])), abs=1e-9)
     assert drawn.alt.startswith("Ultrasound: ")
     assert "at 1.0e14 FLOPs" in drawn.alt
     assert draw_ladder([]) == ()
