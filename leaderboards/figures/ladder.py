@@ -18,7 +18,7 @@ Point = tuple[str, Board, float, Estimate | float]  # a row, its rung, training 
 
 def draw_ladder(boards: Sequence[Board]) -> tuple[Figure, ...]:
     """A panel for each modality, over the tasks that its rungs share: of one corpus, the first that is given."""
-    found = _by_modality(boards)
+    found = {about: points for about, rungs in _ladders(boards).items() if (points := _points(rungs))}
     if not found:
         return ()
     names = list(dict.fromkeys(name for points in found.values() for name, *_ in points))
@@ -43,33 +43,41 @@ def draw_ladder(boards: Sequence[Board]) -> tuple[Figure, ...]:
 
 
 def say_ladder(boards: Sequence[Board]) -> tuple[str, ...]:
-    """A sentence for each modality: the mean gains at its largest budget, the greatest first, and what labels give."""
-    said = []
-    for about, points in _by_modality(boards).items():
-        top = points[-1][1]
-        gains = {name: y for name, board, _, y in points if board is top and isinstance(y, Estimate)}
-        ordered = sorted(gains, key=lambda name: -gains[name].value)
-        told = ", ".join(f"{name} {interval(gains[name], signed=True)}" for name in ordered)
-        room = [y for _, board, _, y in points if board is top and isinstance(y, float)]
-        labels = f"; the same encoder trained with labels {number(room[0], signed=True)}" if room else ""
-        tasks = len(_tasks([board for _, board, _, _ in points]))
-        spent = " or ".join(map(flops, top.budgets))
-        pairs = [one for one in top.comparison.pretexts if one.first in gains and one.second in gains]
-        ahead = say_ahead((one.first, one.second, one.mean) for one in pairs)
-        said.append(
-            f"Simulated {modality(about).lower()}, {spent} training FLOPs, mean gain over the untrained twin on the "
-            f"{tasks} tasks that labels teach, chance-corrected: {'; '.join(filter(None, (told + labels, ahead)))}."
-        )
-    return tuple(said)
+    """A sentence for each modality: the mean gains at its largest budget, the greatest first, what labels give, and who
+    is shown ahead; or that labels teach nothing there."""
+    return tuple(filter(None, (_say(about, rungs) for about, rungs in _ladders(boards).items())))
 
 
-def _by_modality(boards: Sequence[Board]) -> dict[str, list[Point]]:
+def _say(about: str, rungs: Sequence[Board]) -> str:
+    top, tasks = max(rungs, key=_budget), _tasks(rungs)
+    where = f"Simulated {modality(about).lower()}, {' or '.join(map(flops, top.budgets)) or 'no'} training FLOPs"
+    if not tasks:
+        return f"{where}: labels teach this encoder none of the tasks at this budget, so no pretext can be judged."
+    found = {name: y for name, board, _, y in _points(rungs) if board is top}
+    gains = {name: y for name, y in found.items() if isinstance(y, Estimate)}
+    if not gains:
+        return ""
+    told = [f"{name} {interval(y, signed=True)}" for name, y in sorted(gains.items(), key=lambda one: -one[1].value)]
+    pairs = [one for one in top.comparison.pretexts if one.first in gains and one.second in gains]
+    parts = [", ".join(told)]
+    if CEILING in found:
+        parts.append(f"the same encoder trained with labels {number(found[CEILING], signed=True)}")
+    parts.append(say_ahead((one.first, one.second, one.mean) for one in pairs))
+    counted = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}"
+    return (
+        f"{where}, mean gain over the untrained twin on the {counted} that labels teach, chance-corrected: "
+        f"{'; '.join(filter(None, parts))}."
+    )
+
+
+def _ladders(boards: Sequence[Board]) -> dict[str, list[Board]]:
+    """The rungs of each modality, which share a corpus."""
     ladders: dict[str, list[Board]] = {}
     for board in boards:
         rungs = ladders.setdefault(board.modality, [])
         if all(one.corpus_digest == board.corpus_digest for one in rungs):
             rungs.append(board)
-    return {name: points for name, rungs in sorted(ladders.items()) if (points := _points(rungs))}
+    return dict(sorted(ladders.items()))
 
 
 def _points(rungs: Sequence[Board]) -> list[Point]:
@@ -91,7 +99,8 @@ def _points(rungs: Sequence[Board]) -> list[Point]:
 def _tasks(rungs: Sequence[Board]) -> set[str]:
     """Titles of the tasks that labels teach at the largest budget, and that every rung was asked."""
     top = max(rungs, key=_budget)
-    return set(top.pooled).intersection(*({column.title for column in board.columns} for board in rungs))
+    taught = {column.title for column in top.columns if column.taught and column.title in top.pooled}
+    return taught.intersection(*({column.title for column in board.columns} for board in rungs))
 
 
 def _budget(board: Board) -> float:

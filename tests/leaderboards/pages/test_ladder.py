@@ -112,7 +112,10 @@ def test_tasks_are_those_that_labels_teach_at_the_largest_budget(boards):
     small, large = sorted(boards, key=lambda board: board.budgets)
     (drawn,) = draw_ladder([replace(small, pooled=()), large])
     assert {row[2] for row in drawn.rows} == {small.track, large.track}
-    assert draw_ladder([small, replace(large, pooled=())]) == ()
+    untaught = replace(large, columns=tuple(replace(column, taught=False) for column in large.columns))
+    assert draw_ladder([small, untaught]) == ()
+    (said,) = say_ladder([small, untaught])
+    assert said.endswith("labels teach this encoder none of the tasks at this budget, so no pretext can be judged.")
 
 
 def test_a_sentence_orders_pretexts_by_gain_at_the_largest_budget(boards):
@@ -122,5 +125,5 @@ def test_a_sentence_orders_pretexts_by_gain_at_the_largest_budget(boards):
     names = sorted(gains, key=lambda name: -gains[name])
     assert [said.index(f" {name} ") for name in names] == sorted(said.index(f" {name} ") for name in names)
     assert said.startswith("Simulated ultrasound, 1.0e14 training FLOPs")
-    assert f"on the {len(large.pooled)} tasks that labels teach" in said
+    assert f"on the {len(large.pooled)} task that labels teach" in said
     assert say_ladder([]) == ()
